@@ -1,0 +1,2 @@
+//! The command line of haul.
+fn main() {}
