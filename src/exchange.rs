@@ -117,6 +117,23 @@ pub enum Segment {
     },
 }
 
+impl Segment {
+    /// Number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What is to be sent, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

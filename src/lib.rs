@@ -2,3 +2,4 @@
 #![cfg_attr(not(test), warn(missing_debug_implementations))]
 
 pub mod exchange;
+pub mod sys;

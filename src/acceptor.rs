@@ -1,0 +1,149 @@
+//! The acceptor: takes connections from the listeners and dispatches them. It never parses, opens
+//! a file or logs.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client::Clients;
+use crate::connection::{Admission, Connection};
+use crate::permits::{Permit, Permits};
+use crate::sys::poller::{Interest, Poller, Readiness};
+use crate::sys::socket;
+use crate::telemetry::Counters;
+use crate::worker::Ring;
+
+/// The acceptor's thread.
+#[derive(Debug)]
+pub struct Acceptor {
+    ring: Arc<Ring>,
+    poller: Arc<Poller>,
+    listeners: Vec<TcpListener>,
+    clients: Clients,
+    /// Connections that are served.
+    welcome: Arc<Permits>,
+    /// Connections beyond those, which are told to come back later.
+    overflow: Arc<Permits>,
+    pace: Pace,
+}
+
+/// How accepting goes while the system is out of something.
+#[derive(Clone, Copy, Debug)]
+enum Pace {
+    /// As fast as they come.
+    Full,
+    /// Not before this time.
+    HoldUntil(Instant, Duration),
+}
+
+impl Acceptor {
+    /// An acceptor for these listeners; `poller` is for waking it.
+    #[must_use]
+    pub fn new(
+        ring: Arc<Ring>,
+        poller: Arc<Poller>,
+        listeners: Vec<TcpListener>,
+        (welcome, overflow): (Arc<Permits>, Arc<Permits>),
+    ) -> Self {
+        let (clients, pace) = (Clients::default(), Pace::Full);
+        Self { ring, poller, listeners, clients, welcome, overflow, pace }
+    }
+
+    /// Accepts until the server drains; then closes the listeners.
+    pub fn run(mut self) {
+        let mut ready: Vec<Readiness> = Vec::new();
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if let Err(error) = self.poller.watch(listener, number as u64) {
+                eprintln!("haul: cannot wait for connections: {error}");
+            }
+        }
+        while !self.ring.service.is_draining() {
+            let timeout = match self.pace {
+                Pace::Full => None,
+                Pace::HoldUntil(until, _) => {
+                    Some(until.saturating_duration_since(Instant::now()))
+                }
+            };
+            if let Err(error) = self.poller.wait(&mut ready, timeout) {
+                eprintln!("haul: waiting for connections failed: {error}");
+                std::thread::sleep(FIRST_HOLD);
+            }
+            if let Pace::HoldUntil(until, _) = self.pace
+                && Instant::now() < until
+            {
+                continue;
+            }
+            self.accept_all();
+        }
+        for listener in &self.listeners {
+            let _ = self.poller.forget(listener);
+        }
+    }
+
+    /// Accepts from every listener until none is left. Edges tell of newcomers only, so whatever
+    /// stops it early has to come back by the clock.
+    fn accept_all(&mut self) {
+        for number in 0..self.listeners.len() {
+            loop {
+                if self.ring.service.is_draining() {
+                    return;
+                }
+                let Some((permit, admission)) = self.permit() else {
+                    return self.hold();
+                };
+                let counters = &self.ring.service.counters;
+                match socket::accept(&self.listeners[number]) {
+                    Ok((stream, peer)) => {
+                        self.pace = Pace::Full;
+                        Counters::add_one(&counters.accepted);
+                        self.dispatch(stream, peer, permit, admission);
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                    Err(error) if socket::is_exhaustion(&error) => {
+                        Counters::add_one(&counters.accept_exhausted);
+                        return self.hold();
+                    }
+                    // The one connection is gone (`ECONNABORTED` and the like); others wait.
+                    Err(_) => Counters::add_one(&counters.accept_errors),
+                }
+            }
+            let (poller, listener) = (&self.poller, &self.listeners[number]);
+            let _ = poller.rearm(listener, number as u64, Interest::Read);
+        }
+        self.pace = Pace::Full;
+    }
+
+    fn permit(&self) -> Option<(Permit, Admission)> {
+        let welcome = self.welcome.take().map(|permit| (permit, Admission::Welcome));
+        welcome.or_else(|| self.overflow.take().map(|permit| (permit, Admission::Overloaded)))
+    }
+
+    fn dispatch(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: Permit,
+        mut admission: Admission,
+    ) {
+        let membership = self.clients.enter(peer.ip());
+        let limits = &self.ring.service.config.limits;
+        if membership.client().connections() > limits.connections_per_client {
+            admission = Admission::Overloaded;
+        }
+        let context = (&*self.ring.service, Instant::now());
+        let connection = Connection::new(stream, peer, membership, permit, admission, context);
+        self.ring.dispatch.send(connection);
+    }
+
+    /// Leaves newcomers in the kernel's queue for a moment, twice as long each time.
+    fn hold(&mut self) {
+        let hold = match self.pace {
+            Pace::Full => FIRST_HOLD,
+            Pace::HoldUntil(_, hold) => (hold * 2).min(LONGEST_HOLD),
+        };
+        self.pace = Pace::HoldUntil(Instant::now() + hold, hold);
+    }
+}
+
+const FIRST_HOLD: Duration = Duration::from_millis(5);
+const LONGEST_HOLD: Duration = Duration::from_millis(500);

@@ -1,0 +1,532 @@
+//! A connection: the only file that knows the order receive → parse → resolve → respond →
+//! transmit → record.
+//!
+//! A connection is a `Box` that goes round a ring. Whoever holds it calls
+//! [`Connection::advance`], which takes it as far as it can go without waiting, and learns from
+//! the [`Step`] where it has to go next. What may wait for a disk is an [`Errand`], which a disk
+//! worker runs by [`Connection::run_errand`].
+
+mod answer;
+mod intake;
+pub(crate) mod pulse;
+pub(crate) mod sending;
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::client::{Client, Membership};
+use crate::connection::answer::Asked;
+use crate::connection::intake::{Intake, Recognized, Receiving};
+use crate::connection::sending::{Flowing, Sending};
+use crate::exchange::{BodyLength, Persistence, Refusal, Request};
+use crate::permits::Permit;
+use crate::protocol::http1::body::{Discard, Discarded};
+use crate::resolve::OpenFile;
+use crate::resolve::names::Names;
+use crate::service::Service;
+use crate::sys::file::Patience;
+use crate::sys::poller::Interest;
+use crate::sys::socket;
+use crate::telemetry::{CloseReason, Counters};
+use crate::transmit::Extent;
+
+/// Where a connection has to go after a quantum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The quantum is spent: others may have their turn.
+    Yield,
+    /// The socket has to become ready, or the deadline to pass.
+    Park(Interest),
+    /// The next names or bytes are not in memory: to the disk lane, with this to do there.
+    Warm(Errand),
+    /// It has ended.
+    Close(CloseReason),
+}
+
+/// What a connection needs from the disk lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Look the target up, and list it if it is a directory.
+    LookUp,
+    /// Read an extent into the page cache.
+    Read(Extent),
+    /// Send from the disk lane: what is read in does not stay there.
+    SendCold,
+    /// Look whether the file is unchanged.
+    Prove,
+    /// Produce more of a listing.
+    Fill,
+}
+
+/// Whether a connection came within the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It did.
+    Welcome,
+    /// It did not: its first request is answered with a refusal.
+    Overloaded,
+}
+
+/// What a turn may use, besides the connection.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// What all connections share.
+    pub service: &'a Service,
+    /// The time at which the turn began.
+    pub now: Instant,
+    /// The worker's looked-up files.
+    pub names: &'a mut Names,
+    /// The worker's memory for copying.
+    pub scratch: &'a mut [u8],
+}
+
+/// A connection. Dropping it closes the socket.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    membership: Membership,
+    _permit: Permit,
+    admission: Admission,
+    intake: Intake,
+    state: State,
+    /// Requests received whole.
+    requests: u64,
+    deadline: Instant,
+    /// A file the disk lane looked up, for the names of the worker that gets the connection.
+    looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
+    /// The rate set on the socket.
+    pace: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Waiting for a request, or in the middle of one.
+    Receiving(Receiving),
+    /// Throwing a request's body away before answering.
+    Discarding(Box<Discarding>),
+    /// A request is whole and has to be looked up.
+    Answering(Box<Asked>),
+    /// A response is on its way.
+    Sending(Box<Sending>),
+    /// All is sent and our side closed; the peer may finish.
+    Lingering(Lingering),
+}
+
+#[derive(Debug)]
+struct Discarding {
+    request: Request,
+    discard: Discard,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lingering {
+    since: Instant,
+    reason: CloseReason,
+    discarded: u64,
+}
+
+/// What a state's step says: go on with the state it left, or leave the quantum.
+enum Flow {
+    Again,
+    Stop(Step),
+}
+
+impl Connection {
+    /// Takes an accepted connection.
+    #[must_use]
+    pub fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        membership: Membership,
+        permit: Permit,
+        admission: Admission,
+        (service, now): (&Service, Instant),
+    ) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            peer,
+            membership,
+            _permit: permit,
+            admission,
+            intake: Intake::default(),
+            state: State::Receiving(Receiving::first(now)),
+            requests: 0,
+            deadline: now + service.config.deadlines.first_byte,
+            looked_up: None,
+            pace: None,
+        })
+    }
+
+    /// The socket, to be watched.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Whose connection it is.
+    #[must_use]
+    pub fn client(&self) -> &Arc<Client> {
+        self.membership.client()
+    }
+
+    /// When the current state has lasted too long.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether a response is on its way, so that the connection's turns are the long ones.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        matches!(self.state, State::Sending(_))
+    }
+
+    /// Notes that the poller saw something to read.
+    pub fn note_readable(&mut self) {
+        self.intake.readable = true;
+    }
+
+    /// Whether readiness in the send direction alone is of use.
+    #[must_use]
+    pub fn waits_to_send(&self) -> bool {
+        self.is_sending()
+    }
+
+    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
+    pub fn advance(&mut self, turn: &mut Turn<'_>) -> Step {
+        if let Some((path, file)) = self.looked_up.take() {
+            turn.names.remember(&path, &file, turn.now);
+        }
+        for _ in 0..MAX_STEPS {
+            let flow = match &mut self.state {
+                State::Receiving(_) => self.receive(turn),
+                State::Discarding(_) => self.discard(turn),
+                State::Answering(_) => self.answer(turn),
+                State::Sending(_) => self.send(turn),
+                State::Lingering(_) => self.linger(turn),
+            };
+            if let Flow::Stop(step) = flow {
+                return step;
+            }
+        }
+        Step::Yield
+    }
+
+    /// Does what the connection came to the disk lane for.
+    pub fn run_errand(&mut self, errand: Errand, service: &Service, scratch: &mut [u8]) {
+        match &mut self.state {
+            State::Answering(_) => self.answer_with_patience(service),
+            State::Sending(sending) => {
+                let charged = sending.run_errand(errand, &self.stream, service, scratch);
+                self.membership.client().charge(charged);
+            }
+            // An errand belongs to one of the states above.
+            State::Receiving(_) | State::Discarding(_) | State::Lingering(_) => {}
+        }
+    }
+
+    /// The file whose bytes are being sent, if any.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<OpenFile>> {
+        match &self.state {
+            State::Sending(sending) => sending.file(),
+            _ => None,
+        }
+    }
+
+    /// What the target names the directory of, for telling apart look-ups that may hang together.
+    #[must_use]
+    pub fn directory(&self) -> &[u8] {
+        let State::Answering(asked) = &self.state else { return b"" };
+        let path = asked.path();
+        path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])
+    }
+
+    /// The next extent that should be read ahead, if the file has to come from a disk.
+    pub fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
+        let State::Sending(sending) = &mut self.state else { return None };
+        sending.next_read_ahead()
+    }
+
+    /// What has to happen now that the deadline has passed.
+    pub fn expire(&mut self, turn: &mut Turn<'_>) -> Step {
+        let deadlines = &turn.service.config.deadlines;
+        match &mut self.state {
+            State::Receiving(receiving) => {
+                if receiving.silence_ends_name() {
+                    return self.take_silence(turn);
+                }
+                self.give_up_receiving(turn)
+            }
+            State::Discarding(_) => {
+                self.refuse(Refusal::RequestTimeout, turn);
+                self.advance(turn)
+            }
+            State::Answering(_) => Step::Yield,
+            State::Sending(sending) => {
+                match sending.expire(&self.stream, &turn.service.config, turn.now) {
+                    Ok(deadline) => {
+                        self.deadline = deadline;
+                        Step::Park(Interest::Write)
+                    }
+                    Err(reason) => Step::Close(reason),
+                }
+            }
+            State::Lingering(lingering) => {
+                let _ = deadlines;
+                Step::Close(lingering.reason)
+            }
+        }
+    }
+
+    /// What has to happen when the server drains or aborts.
+    #[must_use]
+    pub fn on_shutdown(&self, service: &Service) -> Option<CloseReason> {
+        let owes_nothing = match &self.state {
+            State::Receiving(receiving) => receiving.is_idle(&self.intake),
+            State::Lingering(_) | State::Discarding(_) => false,
+            State::Answering(_) | State::Sending(_) => false,
+        };
+        (service.is_aborting() || owes_nothing).then_some(CloseReason::Shutdown)
+    }
+
+    /// Ends the connection: what was promised and not sent makes the close a reset.
+    pub fn close(self: Box<Self>, reason: CloseReason, service: &Service) {
+        let Self { stream, peer, state, .. } = *self;
+        if let State::Sending(sending) = state {
+            sending.abandon(reason, peer, service);
+            let _ = socket::reset_on_close(&stream);
+            service.end_transfer(self.membership.client());
+        }
+        service.counters.count_close(reason);
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Receiving(receiving) = &mut self.state else { return Flow::Again };
+        match self.intake.recognize(receiving, &self.stream, turn, self.requests > 0) {
+            Recognized::NotYet(wait_until) => {
+                self.deadline = wait_until;
+                Flow::Stop(Step::Park(Interest::Read))
+            }
+            Recognized::Request(request) => self.begin(request, turn),
+            Recognized::Name(raw) => {
+                self.requests += 1;
+                Counters::add_one(&turn.service.counters.requests);
+                if self.admission == Admission::Overloaded {
+                    return Flow::Stop(Step::Close(CloseReason::Overloaded));
+                }
+                self.state = State::Answering(Box::new(Asked::name(raw)));
+                Flow::Again
+            }
+            Recognized::Malformed(refusal) => {
+                self.refuse(refusal, turn);
+                Flow::Again
+            }
+            Recognized::Rubbish(why) => {
+                answer::record_rubbish(&self.intake, why, self.peer, turn.service);
+                Flow::Stop(Step::Close(CloseReason::Malformed))
+            }
+            Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
+        }
+    }
+
+    /// Takes a request whose head is whole.
+    fn begin(&mut self, mut request: Box<Request>, turn: &mut Turn<'_>) -> Flow {
+        self.requests += 1;
+        Counters::add_one(&turn.service.counters.requests);
+        let limits = &turn.service.config.http_limits;
+        if self.requests >= limits.requests_per_connection || turn.service.is_draining() {
+            request.persistence = Persistence::Close;
+        }
+        if self.admission == Admission::Overloaded {
+            request.persistence = Persistence::Close;
+            request.refusal = Some(Refusal::Overloaded { retry_after: RETRY_AFTER });
+        }
+        self.state = if request.body == BodyLength::Empty {
+            State::Answering(Box::new(Asked::http(request)))
+        } else {
+            let discard = Discard::new(request.body, limits.discarded_body_bytes);
+            intake::invite_body(&self.stream, &request, &self.intake);
+            self.deadline = turn.now + turn.service.config.deadlines.head;
+            State::Discarding(Box::new(Discarding { request: *request, discard, since: turn.now }))
+        };
+        Flow::Again
+    }
+
+    fn discard(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Discarding(discarding) = &mut self.state else { return Flow::Again };
+        match discarding.discard.take(self.intake.bytes()) {
+            Ok(Discarded::Done(taken)) => {
+                self.intake.consume(taken);
+                let asked = Asked::http(Box::new(discarding.request.clone()));
+                self.state = State::Answering(Box::new(asked));
+                Flow::Again
+            }
+            Ok(Discarded::More(taken)) => {
+                self.intake.consume(taken);
+                if self.intake.has_ended() {
+                    return Flow::Stop(Step::Close(CloseReason::Aborted));
+                }
+                match self.intake.receive(&self.stream, turn.scratch) {
+                    Ok(true) => Flow::Again,
+                    Ok(false) => {
+                        self.deadline = discarding.since + turn.service.config.deadlines.head;
+                        Flow::Stop(Step::Park(Interest::Read))
+                    }
+                    Err(_) => Flow::Stop(Step::Close(CloseReason::Aborted)),
+                }
+            }
+            Err(refusal) => {
+                let line = std::mem::take(&mut discarding.request.line);
+                self.state = State::Answering(Box::new(Asked::malformed(refusal, line)));
+                Flow::Again
+            }
+        }
+    }
+
+    fn answer(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Answering(asked) = &mut self.state else { return Flow::Again };
+        let names = Some((&mut *turn.names, turn.now));
+        match answer::prepare(asked, turn.service, Patience::CachedOnly, names) {
+            Some(answer) => {
+                self.start(answer, turn.service);
+                Flow::Again
+            }
+            None => Flow::Stop(Step::Warm(Errand::LookUp)),
+        }
+    }
+
+    fn answer_with_patience(&mut self, service: &Service) {
+        let State::Answering(asked) = &mut self.state else { return };
+        if let Some(answer) = answer::prepare(asked, service, Patience::Wait, None) {
+            if let Some(file) = &answer.file {
+                self.looked_up = Some((asked.path().to_vec(), Arc::clone(file)));
+            }
+            self.start(answer, service);
+        }
+    }
+
+    /// Answers what cannot be understood, and what came too late; the connection ends with it.
+    fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
+        let line = self.intake.first_line();
+        let mut asked = Asked::malformed(refusal, line);
+        self.intake.clear();
+        if let Some(answer) = answer::prepare(&mut asked, turn.service, Patience::CachedOnly, None)
+        {
+            self.state = State::Answering(Box::new(asked));
+            self.start(answer, turn.service);
+        }
+    }
+
+    /// Begins to send an answer to what was asked.
+    fn start(&mut self, answer: answer::Answer, service: &Service) {
+        let State::Answering(asked) = &mut self.state else { return };
+        service.begin_transfer(self.membership.client());
+        let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
+        let sending = Sending::new(asked, answer, service);
+        if sending.ends_like_a_file() {
+            // From here to the last byte even the death of the process must look like a break.
+            let _ = socket::reset_on_close(&self.stream);
+        }
+        self.state = State::Sending(Box::new(sending));
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Sending(sending) = &mut self.state else { return Flow::Again };
+        let client = self.membership.client();
+        let rate = turn.service.rate_for(client);
+        if rate != self.pace && socket::pace(&self.stream, rate).is_ok() {
+            self.pace = rate;
+        }
+        match sending.advance(&self.stream, turn, client) {
+            Flowing::Done => self.finish(turn),
+            Flowing::Blocked(deadline) => {
+                self.deadline = deadline;
+                Flow::Stop(Step::Park(Interest::Write))
+            }
+            Flowing::Spent => Flow::Stop(Step::Yield),
+            Flowing::Warm(errand) => Flow::Stop(Step::Warm(errand)),
+            Flowing::Broken(reason) => Flow::Stop(Step::Close(reason)),
+        }
+    }
+
+    /// Records a response that was sent, and goes on to the next request or to the end.
+    fn finish(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let next = State::Receiving(Receiving::next(turn.now));
+        let State::Sending(sending) = std::mem::replace(&mut self.state, next) else {
+            return Flow::Again;
+        };
+        turn.service.end_transfer(self.membership.client());
+        if sending.ends_like_a_file() {
+            let _ = socket::orderly_on_close(&self.stream);
+        }
+        let outcome = sending.outcome();
+        let persistence = sending.persistence();
+        sending.record(outcome, self.peer, turn.service);
+        if persistence == Persistence::KeepAlive {
+            self.deadline = turn.now + turn.service.config.deadlines.idle;
+            return Flow::Again;
+        }
+        // A close with bytes unread would be a reset, and might take the response with it.
+        if socket::end_of_stream(&self.stream).is_err() || self.intake.has_ended() {
+            return Flow::Stop(Step::Close(outcome));
+        }
+        self.intake.clear();
+        self.state = State::Lingering(Lingering { since: turn.now, reason: outcome, discarded: 0 });
+        Flow::Again
+    }
+
+    fn linger(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Lingering(lingering) = &mut self.state else { return Flow::Again };
+        match self.intake.receive(&self.stream, turn.scratch) {
+            Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
+                lingering.discarded += self.intake.bytes().len() as u64;
+                self.intake.clear();
+                if self.intake.has_ended() {
+                    return Flow::Stop(Step::Close(lingering.reason));
+                }
+                Flow::Again
+            }
+            Ok(false) => {
+                self.deadline = lingering.since + turn.service.config.deadlines.linger;
+                Flow::Stop(Step::Park(Interest::Read))
+            }
+            Ok(true) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
+        }
+    }
+
+    /// Silence has made a name of what came.
+    fn take_silence(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Receiving(receiving) = &mut self.state else { return Step::Yield };
+        receiving.note_silence();
+        self.advance(turn)
+    }
+
+    fn give_up_receiving(&mut self, turn: &mut Turn<'_>) -> Step {
+        if !self.intake.bytes().is_empty() {
+            self.refuse(Refusal::RequestTimeout, turn);
+            return self.advance(turn);
+        }
+        Step::Close(match self.requests {
+            0 => CloseReason::FirstByteTimeout,
+            _ => CloseReason::Idle,
+        })
+    }
+}
+
+/// Now, by the clock that people read.
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Steps of the state machine in one quantum; pipelined requests take three each.
+const MAX_STEPS: usize = 192;
+
+/// What a peer may still send after its last response, before the connection is cut.
+const MAX_LINGER_BYTES: u64 = 16 << 20;
+
+/// Seconds after which a client that was sent away may try again.
+const RETRY_AFTER: u32 = 10;

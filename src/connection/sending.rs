@@ -1,0 +1,347 @@
+//! Transmitting and recording: a response on its way.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::client::Client;
+use crate::config::{CacheChoice, SendChoice, ServeConfig};
+use crate::connection::answer::{Answer, Asked, Rest};
+use crate::connection::pulse::Pulse;
+use crate::connection::{Errand, Turn, wall_clock};
+use crate::exchange::{Persistence, Plan, Protocol, Segment};
+use crate::permits::Permit;
+use crate::resolve::OpenFile;
+use crate::service::Service;
+use crate::sys::file::{self, Residency};
+use crate::telemetry::{AccessRecord, CloseReason, Counters};
+use crate::transmit::{Extent, Lane, Means, Progress, Transfer, TransmitError};
+use crate::transport::{SendError, read_at};
+
+/// A response on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    transfer: Transfer,
+    /// Content that the disk lane has yet to produce.
+    rest: Option<Rest>,
+    /// What a run in the disk lane came upon.
+    failure: Option<TransmitError>,
+    asked: Asked,
+    status: u16,
+    persistence: Persistence,
+    outcome: CloseReason,
+    detail: &'static str,
+    /// Bytes of content promised; `None` where nobody knows beforehand.
+    content_length: Option<u64>,
+    head_bytes: u64,
+    /// Bytes given to the kernel, the head included.
+    sent: u64,
+    at: SystemTime,
+    since: Instant,
+    pulse: Pulse,
+    cold: Cold,
+    _bulk: Option<Permit>,
+}
+
+/// What is known of the file's presence in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cold {
+    /// All that was sent was there.
+    Never,
+    /// The bytes at `offset` were missing `times` times in a row.
+    At { offset: u64, times: u8 },
+}
+
+/// Where a response stands after a turn.
+pub(super) enum Flowing {
+    Done,
+    Blocked(Instant),
+    Spent,
+    Warm(Errand),
+    Broken(CloseReason),
+}
+
+impl Sending {
+    pub(super) fn new(asked: Asked, answer: Answer, service: &Service) -> Self {
+        let Answer { response, file, rest, outcome, detail, bulk } = answer;
+        let head_bytes = response.head.len() as u64;
+        let content_length = rest.is_none().then_some(response.content_length);
+        let mut segments = response.body.segments;
+        if !response.head.is_empty() {
+            segments.push_front(Segment::Memory(response.head));
+        }
+        let choice = service.config.transmit;
+        let transfer = Transfer::new(Plan { segments }, file, choice);
+        let now = Instant::now();
+        Self {
+            transfer,
+            rest,
+            failure: None,
+            asked,
+            status: response.status,
+            persistence: response.persistence,
+            outcome,
+            detail,
+            content_length,
+            head_bytes,
+            sent: 0,
+            at: wall_clock(),
+            since: now,
+            pulse: Pulse::new(now),
+            cold: Cold::Never,
+            _bulk: bulk,
+        }
+    }
+
+    /// Whether the end of the stream alone tells the peer that it has all.
+    pub(super) fn ends_like_a_file(&self) -> bool {
+        self.asked.protocol() == Some(Protocol::Name) && self.content_length != Some(0)
+    }
+
+    pub(super) fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+
+    /// How it came out, now that all is sent.
+    pub(super) fn outcome(&self) -> CloseReason {
+        self.outcome
+    }
+
+    pub(super) fn file(&self) -> Option<&Arc<OpenFile>> {
+        self.transfer.file()
+    }
+
+    /// Sends for a quantum at the most.
+    pub(super) fn advance(
+        &mut self,
+        stream: &TcpStream,
+        turn: &mut Turn<'_>,
+        client: &Client,
+    ) -> Flowing {
+        if let Some(error) = self.failure.take() {
+            return Flowing::Broken(reason_of(&error));
+        }
+        if self.pulse.waited_since(turn.now) > STALE_AFTER {
+            self.transfer.forget_residency();
+        }
+        let budget = turn.service.config.quantum_bytes;
+        let progress = self.run(stream, Lane::Hot, budget, turn.service, turn.scratch);
+        client.charge(progress.0.max(LEAST_CHARGE));
+        self.pulse.note_sent(progress.0, turn.now);
+        self.flow_on(progress.1, stream, turn)
+    }
+
+    fn flow_on(&mut self, progress: Progress, stream: &TcpStream, turn: &Turn<'_>) -> Flowing {
+        match progress {
+            Progress::Done if self.rest.is_some() => Flowing::Warm(Errand::Fill),
+            Progress::Done => Flowing::Done,
+            Progress::Spent => Flowing::Spent,
+            Progress::Unproven => Flowing::Warm(Errand::Prove),
+            Progress::Cold(extent) => {
+                self.pulse.pause();
+                Flowing::Warm(self.errand_for(extent))
+            }
+            Progress::Blocked => {
+                match self.pulse.block(stream, self.sent, &turn.service.config, turn.now) {
+                    Ok(deadline) => Flowing::Blocked(deadline),
+                    Err(reason) => Flowing::Broken(reason),
+                }
+            }
+            Progress::Failed(error) => Flowing::Broken(reason_of(&error)),
+        }
+    }
+
+    /// The deadline of a blocked response has passed: goes on to the next one if bytes arrive at
+    /// the peer after all.
+    pub(super) fn expire(
+        &mut self,
+        stream: &TcpStream,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<Instant, CloseReason> {
+        self.pulse.expire(stream, self.sent, config, now)
+    }
+
+    /// Does in the disk lane what a hot worker must not. Returns the bytes sent.
+    pub(super) fn run_errand(
+        &mut self,
+        errand: Errand,
+        stream: &TcpStream,
+        service: &Service,
+        scratch: &mut [u8],
+    ) -> u64 {
+        let done = match errand {
+            Errand::LookUp => Ok(0),
+            Errand::Read(extent) => self.read_in(extent, service, scratch).map(|()| 0),
+            Errand::SendCold => return self.send_cold(stream, service, scratch),
+            Errand::Prove => self.transfer.establish_truth().map(|()| 0),
+            Errand::Fill => self.fill(service).map(|()| 0),
+        };
+        match done {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.failure = Some(error);
+                0
+            }
+        }
+    }
+
+    /// The next extent to read ahead of this reader, if its file comes from a disk.
+    pub(super) fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
+        if self.cold == Cold::Never {
+            return None;
+        }
+        let extent = self.transfer.next_read_ahead(READ_AHEAD_EXTENTS)?;
+        self.transfer.file().map(|file| (Arc::clone(file), extent))
+    }
+
+    /// Writes the access record of a response that was sent.
+    pub(super) fn record(self: Box<Self>, outcome: CloseReason, peer: SocketAddr, service: &Service) {
+        if self.transfer.choice() != service.config.transmit {
+            Counters::add_one(&service.counters.copied_bodies);
+        }
+        if !service.journal.is_on() {
+            return;
+        }
+        service.journal.record(AccessRecord {
+            at: self.at,
+            peer,
+            protocol: self.asked.protocol(),
+            status: self.status,
+            sent: self.sent.saturating_sub(self.head_bytes),
+            intended: self.content_length,
+            duration: self.since.elapsed(),
+            outcome,
+            detail: self.detail,
+            request: self.asked.into_line().into_vec(),
+        });
+    }
+
+    /// Writes the access record of a response that did not end well.
+    pub(super) fn abandon(self: Box<Self>, reason: CloseReason, peer: SocketAddr, service: &Service) {
+        self.record(reason, peer, service);
+    }
+
+    fn run(
+        &mut self,
+        stream: &TcpStream,
+        lane: Lane,
+        budget: u64,
+        service: &Service,
+        scratch: &mut [u8],
+    ) -> (u64, Progress) {
+        let mut unprobed = 0;
+        let mut means = Means { budget, lane, scratch, unprobed: &mut unprobed };
+        let (sent, progress) = self.transfer.run(stream, &mut means);
+        self.sent += sent;
+        let counters = &service.counters;
+        counters.bytes_sent.fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
+        if unprobed > 0 {
+            counters.quanta_unprobed.fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
+        }
+        (sent, progress)
+    }
+
+    /// Reads an extent, or sends it from the disk lane if it would not stay in memory.
+    fn errand_for(&mut self, extent: Extent) -> Errand {
+        let times = match self.cold {
+            Cold::At { offset, times } if offset == extent.offset => times.saturating_add(1),
+            _ => 1,
+        };
+        self.cold = Cold::At { offset: extent.offset, times };
+        if times > MAX_READS { Errand::SendCold } else { Errand::Read(extent) }
+    }
+
+    fn read_in(
+        &mut self,
+        extent: Extent,
+        service: &Service,
+        scratch: &mut [u8],
+    ) -> Result<(), TransmitError> {
+        let Some(file) = self.transfer.file().cloned() else { return Ok(()) };
+        if service.config.cache == CacheChoice::DropBehind && Arc::strong_count(&file) <= ALONE {
+            // What this reader has been sent, up to where it may have to be sent again.
+            let behind = extent.offset.saturating_sub(crate::transmit::EXTENT_BYTES);
+            file::drop_behind(file.file(), 0, behind);
+        }
+        warm(&file, extent, scratch).map_err(TransmitError::File)?;
+        Counters::add_one(&service.counters.extents_warmed);
+        if file::residency(file.file(), extent.offset, extent.len) != Residency::Absent {
+            self.transfer.note_resident(extent.offset + extent.len);
+        }
+        Ok(())
+    }
+
+    fn send_cold(&mut self, stream: &TcpStream, service: &Service, scratch: &mut [u8]) -> u64 {
+        Counters::add_one(&service.counters.extents_sent_cold);
+        let budget = service.config.quantum_bytes;
+        let (sent, progress) = self.run(stream, Lane::Disk, budget, service, scratch);
+        self.cold = Cold::At { offset: 0, times: 0 };
+        // Anything else shows again when the hot lane goes on.
+        if let Progress::Failed(error) = progress {
+            self.failure = Some(error);
+        }
+        sent
+    }
+
+    fn fill(&mut self, service: &Service) -> Result<(), TransmitError> {
+        let Some(rest) = &mut self.rest else { return Ok(()) };
+        let filled = rest.fill(service).map_err(TransmitError::File)?;
+        if filled.is_last {
+            self.rest = None;
+        }
+        if !filled.bytes.is_empty() {
+            self.transfer.append(Segment::Memory(filled.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Reads an extent into the page cache and learns from the time it takes.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> std::io::Result<()> {
+    let unknown = file::residency(file.file(), extent.offset, extent.len) == Residency::Unknown;
+    file::will_need(file.file(), extent.offset, extent.len);
+    let begun = Instant::now();
+    let end = extent.offset + extent.len;
+    let mut at = extent.offset;
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(scratch.len());
+        match read_at(file.file(), &mut scratch[..len], at) {
+            // The file has shrunk: whoever sends it will find that out.
+            Ok(0) => break,
+            Ok(count) => at += count as u64,
+            Err(SendError::File(error) | SendError::Network(error)) => return Err(error),
+            Err(SendError::Blocked) => break,
+        }
+    }
+    if unknown {
+        file.device.learn(at - extent.offset, begun.elapsed());
+    }
+    Ok(())
+}
+
+fn reason_of(error: &TransmitError) -> CloseReason {
+    match error {
+        TransmitError::Network(_) => CloseReason::Aborted,
+        TransmitError::File(_) => CloseReason::ReadError,
+        TransmitError::Changed => CloseReason::Changed,
+    }
+}
+
+/// Pages that were seen in memory may be gone after so long.
+const STALE_AFTER: Duration = Duration::from_millis(200);
+
+/// An extent that was read so often and is still not in memory is sent from the disk lane.
+const MAX_READS: u8 = 2;
+
+/// Extents that are read ahead of a reader whose file comes from a disk.
+const READ_AHEAD_EXTENTS: u64 = 3;
+
+/// References to a file that has one reader: the transfer's, the names', and ours.
+const ALONE: usize = 3;
+
+/// The least a turn costs, in bytes of service, so that tiny responses count as well.
+const LEAST_CHARGE: u64 = 4 << 10;

@@ -1,0 +1,190 @@
+//! From a target to an open file or directory, beneath the root and nowhere else.
+//!
+//! The kernel confines every look-up (openat2(2)), and what was looked up is what is opened: no
+//! path is checked first and opened later. The hot lane asks the kernel's name cache only; what
+//! that cannot answer, and file systems that may wait for a network, are for the disk lane.
+
+pub mod device;
+pub mod names;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use crate::exchange::{Meta, Refusal, Target};
+use crate::resolve::device::{Device, Devices};
+use crate::sys::file::{self, Handle, Kind, Patience};
+
+/// An open file, shared by all who are sending it.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: Option<File>,
+    /// What it was when it was opened. Responses are made from it, and it is what a transfer
+    /// that ends well must find again.
+    pub meta: Meta,
+    /// The file system it is on.
+    pub device: Arc<Device>,
+    /// Where the file is closed if its file system may make close(2) wait.
+    closer: Option<Sender<File>>,
+}
+
+/// What a target leads to.
+#[derive(Debug)]
+pub enum Found {
+    /// A regular file.
+    File(Arc<OpenFile>),
+    /// A directory, open for reading.
+    Directory(File),
+}
+
+/// What came of a look-up.
+#[derive(Debug)]
+pub enum LookUp {
+    /// It is there.
+    Found(Found),
+    /// It takes a disk to tell.
+    NotCached,
+    /// It is not to be had.
+    Refused(Refusal),
+}
+
+/// The served directory.
+#[derive(Debug)]
+pub struct Root {
+    root: file::Root,
+    devices: Devices,
+    shown: Shown,
+    closer: Sender<File>,
+}
+
+/// Which names are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// All but those with a component that begins with a dot.
+    Visible,
+    /// All.
+    All,
+}
+
+impl Root {
+    /// Opens the directory. Files whose close may wait are sent to `closer`.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(path: &Path, shown: Shown, closer: Sender<File>) -> io::Result<Self> {
+        Ok(Self { root: file::Root::open(path)?, devices: Devices::default(), shown, closer })
+    }
+
+    /// Looks a target up and opens it.
+    #[must_use]
+    pub fn look_up(&self, target: &Target, patience: Patience) -> LookUp {
+        if self.shown == Shown::Visible && has_hidden_component(&target.path) {
+            return LookUp::Refused(Refusal::NotFound);
+        }
+        match self.try_look_up(&target.path, patience) {
+            Ok(Some(Found::File(_))) if target.trailing_slash => {
+                LookUp::Refused(Refusal::NotFound)
+            }
+            Ok(Some(found)) => LookUp::Found(found),
+            Ok(None) => LookUp::NotCached,
+            Err(error) => LookUp::Refused(refusal_of(&error)),
+        }
+    }
+
+    /// What a link beneath the root leads to, if that is beneath the root as well.
+    #[must_use]
+    pub fn stat_link(&self, path: &[u8]) -> Option<(Kind, Meta)> {
+        let handle = self.root.find(path, Patience::Wait).ok()?;
+        Some((handle.kind, handle.meta))
+    }
+
+    fn try_look_up(&self, path: &[u8], patience: Patience) -> io::Result<Option<Found>> {
+        let handle = match self.root.find(path, patience) {
+            Ok(handle) => handle,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return match patience {
+                    Patience::CachedOnly => Ok(None),
+                    Patience::Wait => Err(error),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        match handle.kind {
+            Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
+            // Whoever asks for a directory wants it listed, which is the disk lane's work.
+            Kind::Directory if patience == Patience::CachedOnly => Ok(None),
+            Kind::Directory => Ok(Some(Found::Directory(handle.open()?))),
+            Kind::Regular => self.open_file(&handle, patience),
+        }
+    }
+
+    fn open_file(&self, handle: &Handle, patience: Patience) -> io::Result<Option<Found>> {
+        let device = match (self.devices.known(handle.meta.device), patience) {
+            (Some(device), Patience::CachedOnly) if device.may_wait() => return Ok(None),
+            (None, Patience::CachedOnly) => return Ok(None),
+            (Some(device), _) => device,
+            (None, Patience::Wait) => {
+                self.devices.learn(handle.meta.device, handle.file_system()?)
+            }
+        };
+        let file = handle.open()?;
+        // A network file system may know better once the file is open.
+        let meta = if device.may_wait() { file::stat(&file)?.1 } else { handle.meta };
+        let closer = device.may_wait().then(|| self.closer.clone());
+        let open = OpenFile { file: Some(file), meta, device, closer };
+        Ok(Some(Found::File(Arc::new(open))))
+    }
+}
+
+impl OpenFile {
+    /// The file itself.
+    ///
+    /// # Panics
+    /// Never: the file is taken out only when `self` is dropped.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.file.as_ref().expect("taken out by drop alone")
+    }
+
+    /// Whether the file is still what it was when it was opened: same length, same times, and
+    /// still linked somewhere or removed since in a way that left its content alone.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn is_unchanged(&self) -> io::Result<bool> {
+        let (_, now) = file::stat(self.file())?;
+        Ok(now == self.meta)
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
+            // Without a disk lane (at the very end) the file is closed here and now.
+            let _ = closer.send(file);
+        }
+    }
+}
+
+fn has_hidden_component(path: &[u8]) -> bool {
+    path.first() == Some(&b'.') || path.windows(2).any(|pair| pair == b"/.")
+}
+
+fn refusal_of(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::InvalidFilename => Refusal::NotFound,
+        io::ErrorKind::PermissionDenied => {
+            Refusal::Forbidden("the server's user may not read it")
+        }
+        io::ErrorKind::InvalidInput => Refusal::Forbidden("it is not a regular file"),
+        io::ErrorKind::CrossesDevices | io::ErrorKind::FilesystemLoop => {
+            Refusal::Forbidden("it leads out of the served directory")
+        }
+        _ => Refusal::Internal("the file system failed to look it up"),
+    }
+}

@@ -1,0 +1,240 @@
+//! A server: binds, builds the ring, runs it, drains it.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use threadpool::ThreadPool;
+
+use crate::acceptor::Acceptor;
+use crate::config::ServeConfig;
+use crate::connection::pulse::UNSENT_BYTES;
+use crate::disk::DiskLane;
+use crate::dispatch::Dispatch;
+use crate::permits::Permits;
+use crate::service::Service;
+use crate::sys::poller::Poller;
+use crate::sys::socket;
+use crate::telemetry::journal::{Journal, Writer};
+use crate::telemetry::{Counters, Snapshot};
+use crate::worker::{HotWorker, Ring, run_disk_worker};
+
+/// Why a server cannot start. It is for the operator: which path, which address, what to do.
+#[derive(Debug)]
+pub enum StartupError {
+    /// The root cannot be opened.
+    Root(PathBuf, io::Error),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The access log cannot be opened.
+    AccessLog(io::Error),
+    /// The system is out of descriptors, memory or threads.
+    Resources(io::Error),
+}
+
+impl std::fmt::Display for StartupError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Root(path, error) => write!(
+                formatter,
+                "cannot serve {}: {error}; name a readable directory with --root",
+                path.display()
+            ),
+            Self::Listen(address, error) => {
+                write!(formatter, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => formatter.write_str(
+                        "; another program has that port, choose one with --listen",
+                    ),
+                    io::ErrorKind::PermissionDenied => formatter.write_str(
+                        "; ports below 1024 need a privilege, choose a higher one with --listen",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => formatter.write_str(
+                        "; this host has no such address, see `ip address`",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Self::AccessLog(error) => {
+                write!(formatter, "cannot write the access log: {error}; see --access-log")
+            }
+            Self::Resources(error) => write!(formatter, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartupError {}
+
+/// A server that is bound and not yet running.
+#[derive(Debug)]
+pub struct Server {
+    ring: Arc<Ring>,
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    pollers: Vec<Arc<Poller>>,
+    acceptor_poller: Arc<Poller>,
+    permits: (Arc<Permits>, Arc<Permits>),
+    writer: Writer,
+    closing: Receiver<File>,
+}
+
+/// The way to a running server, from any thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    ring: Arc<Ring>,
+    acceptor: Arc<Poller>,
+    permits: (Arc<Permits>, Arc<Permits>),
+}
+
+impl Handle {
+    /// Has the server end: no new connections, idle ones are closed, transfers under way finish
+    /// within the grace.
+    pub fn shut_down(&self) {
+        self.ring.service.drain();
+        self.acceptor.wake();
+        self.ring.dispatch.wake_all();
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn counters(&self) -> Snapshot {
+        let mut snapshot = self.ring.service.counters.snapshot();
+        snapshot.open = self.open();
+        snapshot
+    }
+
+    /// Opens the access log anew, after it was moved away.
+    pub fn reopen_access_log(&self) {
+        self.ring.service.journal.reopen();
+    }
+
+    fn open(&self) -> u64 {
+        (self.permits.0.taken() + self.permits.1.taken()) as u64
+    }
+}
+
+impl Server {
+    /// Opens the root and the access log and binds the listeners. Connections wait in the
+    /// kernel's queue until [`Self::run`].
+    ///
+    /// # Errors
+    /// [`StartupError`] names what cannot be had.
+    pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
+        let counters = Arc::new(Counters::default());
+        let log = config.access_log.clone();
+        let (journal, writer) =
+            Journal::start(log, Arc::clone(&counters)).map_err(StartupError::AccessLog)?;
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let listener = socket::listen(*address, BACKLOG)
+                .map_err(|error| StartupError::Listen(*address, error))?;
+            // Handed down to every connection. Without it only memory is lost, not function.
+            let _ = socket::limit_unsent(&listener, UNSENT_BYTES);
+            listeners.push(listener);
+        }
+        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
+        let addresses = addresses.map_err(StartupError::Resources)?;
+        let poller = || Poller::new().map(Arc::new).map_err(StartupError::Resources);
+        let pollers =
+            (0..config.workers.get()).map(|_| poller()).collect::<Result<Vec<_>, _>>()?;
+        let acceptor_poller = poller()?;
+        let limits = config.limits;
+        let permits =
+            (Permits::new(limits.connections), Permits::new(overflow_of(limits.connections)));
+        let capacity = limits.connections + overflow_of(limits.connections);
+        let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
+        let disk = DiskLane::new(config.disk_workers.get(), Arc::clone(&counters));
+        let root = config.root.clone();
+        let (closer, closing) = crossbeam_channel::unbounded();
+        let service = Service::new(config, counters, journal, closer)
+            .map_err(|error| StartupError::Root(root, error))?;
+        let ring = Arc::new(Ring { service: Arc::new(service), dispatch, disk });
+        Ok(Self { ring, listeners, addresses, pollers, acceptor_poller, permits, writer, closing })
+    }
+
+    /// The addresses listened on, with the ports that were chosen.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The way to this server from other threads.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            ring: Arc::clone(&self.ring),
+            acceptor: Arc::clone(&self.acceptor_poller),
+            permits: (Arc::clone(&self.permits.0), Arc::clone(&self.permits.1)),
+        }
+    }
+
+    /// Runs until [`Handle::shut_down`], and until what was under way is finished or the grace
+    /// has passed. Returns the final counters.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn run(self) -> Result<Snapshot, StartupError> {
+        let handle = self.handle();
+        let config = &self.ring.service.config;
+        let (grace, hot, cold) = (config.grace, config.workers.get(), config.disk_workers.get());
+        let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
+        let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
+        let closer = spawn("haul-close", {
+            let closing = self.closing;
+            move || closing.into_iter().for_each(drop)
+        })?;
+        for (number, poller) in self.pollers.iter().enumerate() {
+            let worker = HotWorker::new(Arc::clone(&self.ring), number, Arc::clone(poller));
+            hot_pool.execute(move || worker.run());
+        }
+        for _ in 0..cold {
+            let ring = Arc::clone(&self.ring);
+            disk_pool.execute(move || run_disk_worker(&ring));
+        }
+        let acceptor =
+            Acceptor::new(Arc::clone(&self.ring), self.acceptor_poller, self.listeners, self.permits);
+        acceptor.run();
+        wait_for(&handle, Instant::now() + grace);
+        self.ring.service.abort();
+        self.ring.dispatch.wake_all();
+        // Workers close what is left at once; a disk that hangs is not waited for.
+        wait_for(&handle, Instant::now() + ABORT_GRACE);
+        self.ring.disk.close();
+        let counters = handle.counters();
+        if counters.open == 0 {
+            hot_pool.join();
+            disk_pool.join();
+        }
+        drop((handle, self.ring, closer));
+        self.writer.finish();
+        Ok(counters)
+    }
+}
+
+/// Waits until no connection is left, or the time has come.
+fn wait_for(handle: &Handle, until: Instant) {
+    while handle.open() > 0 && Instant::now() < until {
+        std::thread::sleep(DRAIN_POLL);
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartupError> {
+    let builder = std::thread::Builder::new().name(name.into());
+    builder.spawn(work).map_err(StartupError::Resources)
+}
+
+/// Connections beyond the limit that are told so, rather than left waiting.
+fn overflow_of(connections: usize) -> usize {
+    (connections / 16).clamp(8, 256)
+}
+
+/// Connections that the kernel keeps until they are accepted; it takes the smaller of this and
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+const ABORT_GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,232 @@
+//! Readiness of sockets, and a way to wake the thread that waits for it.
+//!
+//! The contract is that of epoll's edges, which oneshot pollers can keep too: a socket is
+//! reported when it becomes readable or writable after [`Poller::watch`] or [`Poller::rearm`],
+//! and at once if it is so already. A report carries no verdict; the next call on the socket says
+//! what happened. Tokens are the caller's, [`WAKE`] excepted.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+pub use self::portable::Poller;
+#[cfg(all(target_os = "linux", not(haul_portable)))]
+pub use self::epoll::Poller;
+
+/// The token that [`Poller::wake`] uses itself.
+pub const WAKE: u64 = u64::MAX;
+
+/// Which direction a parked connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes, the end of the peer's stream, or an error.
+    Read,
+    /// Room in the send queue, or an error.
+    Write,
+}
+
+/// A socket that is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The token given to [`Poller::watch`].
+    pub token: u64,
+    /// Bytes, the end of the stream or an error can be read.
+    pub readable: bool,
+}
+
+#[cfg(all(target_os = "linux", not(haul_portable)))]
+mod epoll {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::errno::Errno;
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    use super::{AsFd, Duration, Interest, Readiness, WAKE, io};
+
+    /// epoll(7), edge-triggered: one registration serves a connection for as long as it stays.
+    #[derive(Debug)]
+    pub struct Poller {
+        epoll: Epoll,
+        wake: EventFd,
+        /// A wake-up is under way, so that the next ones need no system call.
+        woken: AtomicBool,
+    }
+
+    impl Poller {
+        /// Makes a poller that watches nothing yet.
+        ///
+        /// # Errors
+        /// No descriptor or memory left (epoll_create1(2), eventfd(2)).
+        pub fn new() -> io::Result<Self> {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+            let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+            let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            epoll.add(&wake, EpollEvent::new(edges, WAKE))?;
+            Ok(Self { epoll, wake, woken: AtomicBool::new(false) })
+        }
+
+        /// Watches a socket in both directions; what is ready already is reported too.
+        ///
+        /// # Errors
+        /// No memory, or the user's limit of watches is reached (epoll_ctl(2)).
+        pub fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+            let edges = EpollFlags::EPOLLIN
+                | EpollFlags::EPOLLOUT
+                | EpollFlags::EPOLLRDHUP
+                | EpollFlags::EPOLLET;
+            Ok(self.epoll.add(socket, EpollEvent::new(edges, token))?)
+        }
+
+        /// Stops watching. Reports that were fetched before are stale.
+        ///
+        /// # Errors
+        /// The socket was not watched.
+        pub fn forget(&self, socket: impl AsFd) -> io::Result<()> {
+            Ok(self.epoll.delete(socket)?)
+        }
+
+        /// Asks for another report once the socket is ready. Edges need no asking.
+        ///
+        /// # Errors
+        /// None here.
+        #[inline]
+        pub fn rearm(&self, _socket: impl AsFd, _token: u64, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        /// Waits for readiness, a wake-up or the time-out (rounded up to milliseconds), and puts
+        /// what is ready in `ready`.
+        ///
+        /// # Errors
+        /// As epoll_wait(2), `EINTR` excepted.
+        pub fn wait(
+            &self,
+            ready: &mut Vec<Readiness>,
+            timeout: Option<Duration>,
+        ) -> io::Result<()> {
+            ready.clear();
+            let mut events = [EpollEvent::empty(); 128];
+            let timeout = match timeout {
+                None => EpollTimeout::NONE,
+                Some(timeout) => {
+                    let millis = timeout.as_micros().div_ceil(1000).min(86_400_000);
+                    EpollTimeout::try_from(millis as i32).unwrap_or(EpollTimeout::ZERO)
+                }
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
+                Ok(count) => count,
+                Err(Errno::EINTR) => 0,
+                Err(errno) => return Err(errno.into()),
+            };
+            for event in &events[..count] {
+                if event.data() == WAKE {
+                    // Cleared before the caller looks for work: a later wake-up writes again.
+                    self.woken.store(false, Ordering::SeqCst);
+                } else {
+                    let readable = EpollFlags::EPOLLIN
+                        | EpollFlags::EPOLLRDHUP
+                        | EpollFlags::EPOLLHUP
+                        | EpollFlags::EPOLLERR;
+                    let readable = event.events().intersects(readable);
+                    ready.push(Readiness { token: event.data(), readable });
+                }
+            }
+            Ok(())
+        }
+
+        /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
+        pub fn wake(&self) {
+            if !self.woken.swap(true, Ordering::SeqCst) {
+                // It fails only when the counter is full, and then a wake-up is due anyway. The
+                // counter is never read: each write is an edge of its own.
+                let _ = self.wake.write(1);
+            }
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+mod portable {
+    use std::os::fd::AsRawFd;
+
+    use polling::{Event, Events, PollMode};
+
+    use super::{AsFd, Duration, Interest, Readiness, WAKE, io};
+
+    /// Whatever the `polling` crate finds (kqueue, event ports, poll), armed for one report.
+    #[derive(Debug)]
+    pub struct Poller {
+        poller: polling::Poller,
+    }
+
+    impl Poller {
+        /// Makes a poller that watches nothing yet.
+        ///
+        /// # Errors
+        /// No descriptor or memory left.
+        pub fn new() -> io::Result<Self> {
+            Ok(Self { poller: polling::Poller::new()? })
+        }
+
+        /// Watches a socket in both directions; what is ready already is reported too.
+        ///
+        /// # Errors
+        /// No memory, or a limit is reached.
+        pub fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+            let socket = socket.as_fd().as_raw_fd();
+            let interest = Event::readable(token as usize);
+            // SAFETY: whoever watches a socket calls `forget` before it lets go of the
+            // connection that owns it (`worker::Table`, `acceptor`), as `polling` demands.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.poller.add_with_mode(socket, interest, PollMode::Oneshot)
+            }
+        }
+
+        /// Stops watching. Reports that were fetched before are stale.
+        ///
+        /// # Errors
+        /// The socket was not watched.
+        pub fn forget(&self, socket: impl AsFd) -> io::Result<()> {
+            self.poller.delete(socket.as_fd())
+        }
+
+        /// Asks for one more report once the socket is ready in that direction.
+        ///
+        /// # Errors
+        /// The socket is not watched.
+        pub fn rearm(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+            let interest = match interest {
+                Interest::Read => Event::readable(token as usize),
+                Interest::Write => Event::writable(token as usize),
+            };
+            self.poller.modify_with_mode(socket.as_fd(), interest, PollMode::Oneshot)
+        }
+
+        /// Waits for readiness, a wake-up or the time-out, and puts what is ready in `ready`.
+        ///
+        /// # Errors
+        /// As the system's call.
+        pub fn wait(
+            &self,
+            ready: &mut Vec<Readiness>,
+            timeout: Option<Duration>,
+        ) -> io::Result<()> {
+            ready.clear();
+            let mut events = Events::new();
+            self.poller.wait(&mut events, timeout)?;
+            ready.extend(events.iter().filter(|event| event.key as u64 != WAKE).map(|event| {
+                Readiness { token: event.key as u64, readable: event.readable }
+            }));
+            Ok(())
+        }
+
+        /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
+        pub fn wake(&self) {
+            // It can fail only for a descriptor that the poller itself owns.
+            let _ = self.poller.notify();
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! TCP sockets: listening, accepting, options.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Opens a non-blocking listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and
+/// `[::]` can be listened on side by side.
+///
+/// # Errors
+/// The address is taken, is not this host's, or needs a privilege.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // What is set here is handed down to every accepted connection (Linux), at no further cost.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Takes the next connection, non-blocking and closed on exec.
+///
+/// # Errors
+/// As accept(2): `WouldBlock` when none waits, errors of the one connection, or exhaustion.
+pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::net::{SocketFlags, acceptfrom_with};
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, peer) = acceptfrom_with(listener, flags)?;
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        let peer = peer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        Ok((socket.into(), peer))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let (stream, peer) = listener.accept()?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+}
+
+/// Whether an error of [`accept`] means that the system, not the one connection, is out of
+/// something (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
+}
+
+/// Sends bytes; `more` follows at once, so an incomplete segment may wait for it (`MSG_MORE`).
+///
+/// # Errors
+/// As send(2). `SIGPIPE` is never raised.
+pub fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    let mut flags = SendFlags::NOSIGNAL;
+    #[cfg(target_os = "linux")]
+    if more {
+        flags |= SendFlags::MORE;
+    }
+    let _ = (more, &mut flags);
+    Ok(rustix::io::retry_on_intr(|| rustix::net::send(stream, bytes, flags))?)
+}
+
+/// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails
+/// (`SO_LINGER` of zero, socket(7)).
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+}
+
+/// Takes [`reset_on_close`] back: an orderly close again.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
+}
+
+/// Ends our direction of the stream (`FIN`), after what is queued.
+///
+/// # Errors
+/// The peer has reset the connection.
+pub fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)
+}
+
+/// Holds back incomplete segments, or lets them go (`TCP_CORK`, tcp(7)). Does nothing where the
+/// system has no such option.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return SockRef::from(stream).set_tcp_cork(held);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (stream, held);
+        Ok(())
+    }
+}
+
+/// Sends what waits for a full segment. Setting `TCP_NODELAY` does that even when it is set
+/// already (tcp(7)).
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn push(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}
+
+/// Limits the bytes that wait in the send queue without having been sent
+/// (`TCP_NOTSENT_LOWAT`, tcp(7)). Does nothing where the system has no such option.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return SockRef::from(socket).set_tcp_notsent_lowat(bytes);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, bytes);
+        Ok(())
+    }
+}
+
+/// Lets the kernel spread what is sent so that it never exceeds this rate
+/// (`SO_MAX_PACING_RATE`, socket(7)). `None` takes the limit away.
+///
+/// # Errors
+/// As setsockopt(2); `Unsupported` where the system has no pacing.
+pub fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let rate = bytes_per_second.unwrap_or(u64::MAX);
+        pacing::set(stream, rate)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = stream;
+        bytes_per_second.map_or(Ok(()), |_| Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod pacing {
+    use std::io;
+    use std::net::TcpStream;
+    use std::os::fd::AsRawFd;
+
+    use nix::errno::Errno;
+    use nix::libc::{SOL_SOCKET, c_int, setsockopt, socklen_t};
+
+    // Not named by `libc` on every architecture.
+    const SO_MAX_PACING_RATE: c_int = 47;
+
+    pub(super) fn set(stream: &TcpStream, rate: u64) -> io::Result<()> {
+        let size = size_of::<u64>() as socklen_t;
+        let value = (&raw const rate).cast();
+        // SAFETY: the descriptor is open while `stream` is borrowed, and `value` points to the
+        // u64 of that size which the kernel reads (Linux 4.20, `sk_setsockopt`).
+        #[allow(unsafe_code)]
+        let result =
+            unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_MAX_PACING_RATE, value, size) };
+        Errno::result(result)?;
+        Ok(())
+    }
+}
+
+/// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
+/// the system cannot say.
+#[must_use]
+pub fn unacknowledged(stream: &TcpStream) -> Option<u64> {
+    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    {
+        outq::bytes(stream)
+    }
+    #[cfg(not(all(target_os = "linux", not(haul_portable))))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
+#[cfg(all(target_os = "linux", not(haul_portable)))]
+mod outq {
+    use std::net::TcpStream;
+    use std::os::fd::AsRawFd;
+
+    use nix::errno::Errno;
+    use nix::libc::{TIOCOUTQ, c_int, ioctl};
+
+    pub(super) fn bytes(stream: &TcpStream) -> Option<u64> {
+        let mut queued: c_int = 0;
+        // SAFETY: the descriptor is open while `stream` is borrowed, and SIOCOUTQ (the same
+        // number as TIOCOUTQ) writes one int.
+        #[allow(unsafe_code)]
+        let result = unsafe { ioctl(stream.as_raw_fd(), TIOCOUTQ, &raw mut queued) };
+        Errno::result(result).ok()?;
+        u64::try_from(queued).ok()
+    }
+}

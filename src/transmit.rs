@@ -1,0 +1,390 @@
+//! Runs a plan into a sink under a budget: the loop that haul is about.
+//!
+//! It sends what is in memory, holds the last byte of a file's response back until the file was
+//! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
+//! for a disk, or for others to have their turn. It knows nothing of HTTP.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::config::SendChoice;
+use crate::exchange::{Plan, Segment};
+use crate::resolve::OpenFile;
+use crate::sys::file::{self, Residency};
+use crate::transport::{FilePart, Follow, SendError, Sink, read_at};
+
+/// A plan on its way, and the file it draws from.
+#[derive(Debug)]
+pub struct Transfer {
+    plan: Plan,
+    file: Option<Arc<OpenFile>>,
+    choice: SendChoice,
+    /// Bytes of the plan not yet sent.
+    remaining: u64,
+    truth: Truth,
+    /// The file's bytes up to here were found in the page cache a moment ago.
+    resident_until: u64,
+    /// The file's bytes up to here were asked to be read ahead.
+    ahead_until: u64,
+}
+
+/// Whether the file was found unchanged after all but the last byte was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Truth {
+    /// Not looked yet: one byte is held back.
+    Held,
+    /// Looked: the rest may go.
+    Established,
+}
+
+/// Which lane the caller is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Nothing may wait for a disk.
+    Hot,
+    /// Waiting is what it is for.
+    Disk,
+}
+
+/// Where a run left off.
+#[derive(Debug)]
+pub enum Progress {
+    /// All was sent.
+    Done,
+    /// The send queue is full.
+    Blocked,
+    /// The budget is spent.
+    Spent,
+    /// The next bytes of the file are not in memory.
+    Cold(Extent),
+    /// All but the last byte is sent, and looking at the file may wait: the disk lane must call
+    /// [`Transfer::establish_truth`].
+    Unproven,
+    /// It cannot go on.
+    Failed(TransmitError),
+}
+
+/// Bytes of the file to be read into the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// Why a transfer cannot go on.
+#[derive(Debug)]
+pub enum TransmitError {
+    /// The peer or the network.
+    Network(io::Error),
+    /// The file cannot be read.
+    File(io::Error),
+    /// The file is not what it was when its response began.
+    Changed,
+}
+
+/// What a run may use.
+#[derive(Debug)]
+pub struct Means<'a> {
+    /// Bytes to send at the most.
+    pub budget: u64,
+    /// Where the caller runs.
+    pub lane: Lane,
+    /// Memory for copying.
+    pub scratch: &'a mut [u8],
+    /// Quanta sent although nothing is known of their residency.
+    pub unprobed: &'a mut u64,
+}
+
+impl Transfer {
+    /// Prepares a plan; `file` is what its file segments draw from.
+    #[must_use]
+    pub fn new(plan: Plan, file: Option<Arc<OpenFile>>, choice: SendChoice) -> Self {
+        let remaining = plan.segments.iter().map(Segment::len).sum();
+        let draws = plan.segments.iter().any(|segment| matches!(segment, Segment::File { .. }));
+        let truth = if draws { Truth::Held } else { Truth::Established };
+        let (resident_until, ahead_until) = (0, 0);
+        let file = file.filter(|_| draws);
+        Self { plan, file, choice, remaining, truth, resident_until, ahead_until }
+    }
+
+    /// Bytes not yet sent.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// How the file's bytes go out.
+    #[must_use]
+    pub fn choice(&self) -> SendChoice {
+        self.choice
+    }
+
+    /// The file drawn from, if any.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<OpenFile>> {
+        self.file.as_ref()
+    }
+
+    /// Sends until something stops it. Returns the bytes sent, and why it stopped.
+    pub fn run(&mut self, sink: &impl Sink, means: &mut Means<'_>) -> (u64, Progress) {
+        let before = self.remaining;
+        let progress = match self.run_inner(sink, means, before) {
+            Ok(progress) => progress,
+            Err(SendError::Blocked) => {
+                // Part of a segment may wait for a successor that is not to come soon.
+                let _ = sink.push();
+                Progress::Blocked
+            }
+            Err(SendError::Network(error)) => Progress::Failed(TransmitError::Network(error)),
+            Err(SendError::File(error)) => Progress::Failed(TransmitError::File(error)),
+        };
+        (before - self.remaining, progress)
+    }
+
+    /// Looks whether the file is what it was; the rest may go if it is.
+    ///
+    /// # Errors
+    /// [`TransmitError::Changed`], or the file cannot be looked at.
+    pub fn establish_truth(&mut self) -> Result<(), TransmitError> {
+        let unchanged = self.file.as_ref().map_or(Ok(true), |file| file.is_unchanged());
+        match unchanged {
+            Ok(true) => {
+                self.truth = Truth::Established;
+                Ok(())
+            }
+            Ok(false) => Err(TransmitError::Changed),
+            Err(error) => Err(TransmitError::File(error)),
+        }
+    }
+
+    /// Adds to the end of the plan.
+    pub fn append(&mut self, segment: Segment) {
+        self.remaining += segment.len();
+        self.plan.segments.push_back(segment);
+    }
+
+    /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
+    /// each is named once.
+    pub fn next_read_ahead(&mut self, extents: u64) -> Option<Extent> {
+        let Some(&Segment::File { offset, len }) = self.plan.segments.front() else { return None };
+        let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
+        let from = self.ahead_until.max(next);
+        let until = (offset + len).min(next + extents * EXTENT_BYTES);
+        if from >= until {
+            return None;
+        }
+        let len = EXTENT_BYTES.min(offset + len - from);
+        self.ahead_until = from + len;
+        Some(Extent { offset: from, len })
+    }
+
+    /// Notes that the disk lane has read the file in up to this byte.
+    pub fn note_resident(&mut self, until: u64) {
+        self.resident_until = self.resident_until.max(until);
+    }
+
+    /// Forgets what was known of residency: a long wait lies behind.
+    pub fn forget_residency(&mut self) {
+        self.resident_until = 0;
+    }
+
+    fn run_inner(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut Means<'_>,
+        before: u64,
+    ) -> Result<Progress, SendError> {
+        if let Some(progress) = self.send_small(sink, means)? {
+            return Ok(progress);
+        }
+        loop {
+            let Some(segment) = self.plan.segments.front() else { return Ok(Progress::Done) };
+            let spent = before - self.remaining;
+            if spent >= means.budget {
+                return Ok(Progress::Spent);
+            }
+            if self.truth == Truth::Held && self.remaining == 1 {
+                match self.prove(means.lane) {
+                    None => {}
+                    Some(progress) => return Ok(progress),
+                }
+            }
+            let held = u64::from(self.truth == Truth::Held);
+            let allowed = (self.remaining - held).min(means.budget - spent);
+            let follow = if self.remaining > allowed { Follow::More } else { Follow::Nothing };
+            let sent = match segment {
+                Segment::Memory(bytes) => {
+                    let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(bytes.len());
+                    let follow =
+                        if self.remaining > len as u64 { Follow::More } else { follow };
+                    sink.send(&bytes[..len], follow).map_err(blocked_or_network)? as u64
+                }
+                &Segment::File { offset, len } => {
+                    let len = len.min(allowed);
+                    let len = match self.residency(offset, len, means) {
+                        Ok(len) => len,
+                        Err(extent) => return Ok(Progress::Cold(extent)),
+                    };
+                    match self.send_extent(sink, means.scratch, offset, len, follow)? {
+                        0 => return Ok(Progress::Failed(TransmitError::Changed)),
+                        sent => sent,
+                    }
+                }
+            };
+            self.consume(sent);
+        }
+    }
+
+    /// Sends a response that fits one small buffer in one call: its truth can be established
+    /// before the first byte leaves, and nothing is held back.
+    fn send_small(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut Means<'_>,
+    ) -> Result<Option<Progress>, SendError> {
+        let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        let at_hand = matches!(self.plan.segments.make_contiguous(), [] | [Segment::Memory(_)]);
+        if at_hand || total > SMALL_BYTES.min(means.scratch.len()) {
+            return Ok(None);
+        }
+        let mut filled = 0;
+        for segment in &self.plan.segments {
+            match segment {
+                Segment::Memory(bytes) => {
+                    means.scratch[filled..filled + bytes.len()].copy_from_slice(bytes);
+                    filled += bytes.len();
+                }
+                &Segment::File { offset, len } => {
+                    let Some(file) = &self.file else { return Ok(None) };
+                    let end = filled + usize::try_from(len).unwrap_or(usize::MAX);
+                    let Some(read) = read_small(
+                        file,
+                        &mut means.scratch[filled..end],
+                        offset,
+                        means.lane,
+                    )?
+                    else {
+                        return Ok(None);
+                    };
+                    if read < end - filled {
+                        return Ok(Some(Progress::Failed(TransmitError::Changed)));
+                    }
+                    filled = end;
+                }
+            }
+        }
+        if self.truth == Truth::Held
+            && let Some(progress) = self.prove(means.lane)
+        {
+            return Ok(Some(progress));
+        }
+        let sent =
+            sink.send(&means.scratch[..filled], Follow::Nothing).map_err(blocked_or_network)?;
+        self.consume(sent as u64);
+        Ok((self.remaining == 0).then_some(Progress::Done))
+    }
+
+    /// Looks at the file, or says why it cannot be done here. `None` is success.
+    fn prove(&mut self, lane: Lane) -> Option<Progress> {
+        let may_wait = self.file.as_ref().is_some_and(|file| file.device.may_wait());
+        if may_wait && lane == Lane::Hot {
+            return Some(Progress::Unproven);
+        }
+        self.establish_truth().err().map(Progress::Failed)
+    }
+
+    /// How many bytes from `offset` on may be sent without waiting for a disk, or what has to be
+    /// read in first.
+    fn residency(&mut self, offset: u64, len: u64, means: &mut Means<'_>) -> Result<u64, Extent> {
+        let Some(file) = &self.file else { return Ok(len) };
+        if means.lane == Lane::Disk {
+            return Ok(len);
+        }
+        if self.resident_until > offset {
+            return Ok(len.min(self.resident_until - offset));
+        }
+        // To the end of the extent, so that all readers of a file ask for the same ones.
+        let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
+        let resident = match file::residency(file.file(), offset, len) {
+            Residency::Resident => true,
+            Residency::Absent => false,
+            Residency::Unknown => {
+                let quick = file.device.answers_from_memory();
+                *means.unprobed += u64::from(quick);
+                quick
+            }
+        };
+        if !resident {
+            return Err(Extent { offset, len });
+        }
+        self.resident_until = offset + len;
+        Ok(len)
+    }
+
+    fn send_extent(
+        &mut self,
+        sink: &impl Sink,
+        scratch: &mut [u8],
+        offset: u64,
+        len: u64,
+        follow: Follow,
+    ) -> Result<u64, SendError> {
+        let Some(file) = &self.file else { return Ok(0) };
+        let choice = &mut self.choice;
+        let part = FilePart { file: file.file(), offset, len, follow, choice };
+        Ok(sink.send_file(part, scratch)? as u64)
+    }
+
+    /// Takes sent bytes off the front of the plan.
+    fn consume(&mut self, mut sent: u64) {
+        self.remaining -= sent;
+        while sent > 0 {
+            let Some(segment) = self.plan.segments.front_mut() else { return };
+            let len = segment.len();
+            if sent >= len {
+                self.plan.segments.pop_front();
+                sent -= len;
+                continue;
+            }
+            match segment {
+                Segment::Memory(bytes) => {
+                    bytes.drain(..usize::try_from(sent).unwrap_or(usize::MAX));
+                }
+                Segment::File { offset, len } => {
+                    *offset += sent;
+                    *len -= sent;
+                }
+            }
+            return;
+        }
+    }
+}
+
+/// Reads all of a small piece, or says `None` if that might wait for a disk.
+fn read_small(
+    file: &OpenFile,
+    bytes: &mut [u8],
+    offset: u64,
+    lane: Lane,
+) -> Result<Option<usize>, SendError> {
+    if lane == Lane::Hot && !file.device.answers_from_memory() {
+        return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
+    }
+    read_at(file.file(), bytes, offset).map(Some)
+}
+
+fn blocked_or_network(error: io::Error) -> SendError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => SendError::Blocked,
+        _ => SendError::Network(error),
+    }
+}
+
+/// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
+/// copying costs more than the calls it saves.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// The unit in which residency is looked at and the disk lane reads.
+pub const EXTENT_BYTES: u64 = 2 << 20;

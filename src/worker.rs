@@ -1,0 +1,380 @@
+//! The two worker loops.
+//!
+//! A hot worker owns a poller and a table of connections; what it holds, nobody else touches. It
+//! takes connections from the dispatch channel, advances those that are ready, and gives away
+//! what it has too much of when another worker is idle. A disk worker runs errands and sends
+//! connections back to dispatch.
+
+mod table;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::connection::{Connection, Errand, Step, Turn};
+use crate::connection::sending::warm;
+use crate::disk::{DiskLane, ExtentKey, Job, Line};
+use crate::dispatch::Dispatch;
+use crate::fair::FairQueue;
+use crate::resolve::names::{self, Names};
+use crate::service::Service;
+use crate::sys::file::{Residency, residency};
+use crate::sys::poller::{Poller, Readiness};
+use crate::telemetry::{CloseReason, Counters};
+use crate::worker::table::Table;
+
+/// What the workers of one server share.
+#[derive(Debug)]
+pub struct Ring {
+    /// What the connections share.
+    pub service: Arc<Service>,
+    /// The way to the hot workers.
+    pub dispatch: Dispatch,
+    /// The way to the disk workers.
+    pub disk: DiskLane,
+}
+
+/// A hot worker.
+#[derive(Debug)]
+pub struct HotWorker {
+    ring: Arc<Ring>,
+    number: usize,
+    poller: Arc<Poller>,
+    table: Table,
+    /// Connections that could go on sending, by client.
+    queue: FairQueue<u64>,
+    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    names: Names,
+    names_swept: Instant,
+    scratch: Box<[u8]>,
+    drained: bool,
+}
+
+impl HotWorker {
+    /// A worker behind the poller that dispatch knows by this number.
+    #[must_use]
+    pub fn new(ring: Arc<Ring>, number: usize, poller: Arc<Poller>) -> Self {
+        Self {
+            ring,
+            number,
+            poller,
+            table: Table::default(),
+            queue: FairQueue::default(),
+            deadlines: BinaryHeap::new(),
+            names: Names::default(),
+            names_swept: Instant::now(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            drained: false,
+        }
+    }
+
+    /// Works until the server aborts and no connection is left.
+    pub fn run(mut self) {
+        let mut ready = Vec::new();
+        loop {
+            self.adopt();
+            if self.ring.service.is_draining() {
+                self.close_for_shutdown();
+                if self.ring.service.is_aborting() && self.table.is_empty() {
+                    return;
+                }
+            }
+            self.wait(&mut ready);
+            let now = Instant::now();
+            for readiness in ready.drain(..) {
+                self.take_readiness(readiness, now);
+            }
+            if let Some(token) = self.queue.pop() {
+                self.share_work();
+                if let Some(entry) = self.table.get_mut(token) {
+                    entry.queued = false;
+                    self.advance(token, now);
+                }
+            }
+            self.expire(now);
+        }
+    }
+
+    /// Takes connections from the channel: all there are if there is nothing else to do, one
+    /// otherwise, so that whoever is less busy gets the rest.
+    fn adopt(&mut self) {
+        let now = Instant::now();
+        while let Some(connection) = self.ring.dispatch.receive() {
+            let token = self.table.insert(connection);
+            let Some(entry) = self.table.get_mut(token) else { return };
+            if self.poller.watch(entry.connection.stream(), token).is_err() {
+                self.close(token, CloseReason::Exhausted);
+                continue;
+            }
+            self.ring.dispatch.note_held(self.number, self.table.len());
+            self.advance(token, now);
+            if !self.queue.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for readiness; not at all if there is work in the queue.
+    fn wait(&mut self, ready: &mut Vec<Readiness>) {
+        let timeout = if self.queue.is_empty() {
+            let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
+            let sweep = (!self.names.is_empty()).then(|| self.names_swept + names::TRUST);
+            let next = [next, sweep].into_iter().flatten().min();
+            next.map(|at| at.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps {
+            self.ring.dispatch.going_idle(self.number);
+            // Whoever sent before we said that has not woken us.
+            if let Some(connection) = self.ring.dispatch.receive() {
+                self.ring.dispatch.back_at_work(self.number);
+                self.ring.dispatch.send(connection);
+                ready.clear();
+                return;
+            }
+        }
+        if let Err(error) = self.poller.wait(ready, timeout) {
+            // It cannot fail for a reason that is not a defect of ours; do not spin on it.
+            eprintln!("haul: worker {}: waiting for readiness failed: {error}", self.number);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if sleeps {
+            self.ring.dispatch.back_at_work(self.number);
+        }
+    }
+
+    /// Advances a connection that became ready; long responses get in line instead.
+    fn take_readiness(&mut self, readiness: Readiness, now: Instant) {
+        let Some(entry) = self.table.get_mut(readiness.token) else { return };
+        if readiness.readable {
+            entry.connection.note_readable();
+        }
+        if entry.queued {
+            return;
+        }
+        if entry.connection.waits_to_send() {
+            entry.queued = true;
+            let client = Arc::clone(entry.connection.client());
+            self.queue.push(&client, readiness.token);
+        } else if readiness.readable {
+            self.advance(readiness.token, now);
+        }
+    }
+
+    /// Advances a connection by a quantum and puts it where it has to go next.
+    fn advance(&mut self, token: u64, now: Instant) {
+        self.contain(token, now, |connection, turn| connection.advance(turn));
+    }
+
+    /// Runs a step of a connection; a panic in it costs that connection alone.
+    fn contain(
+        &mut self,
+        token: u64,
+        now: Instant,
+        step: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Step,
+    ) {
+        let Some(entry) = self.table.get_mut(token) else { return };
+        let ring = Arc::clone(&self.ring);
+        let mut turn = Turn {
+            service: &ring.service,
+            now,
+            names: &mut self.names,
+            scratch: &mut self.scratch,
+        };
+        let step = catch_unwind(AssertUnwindSafe(|| step(&mut entry.connection, &mut turn)));
+        match step {
+            Ok(step) => self.follow(token, step),
+            Err(_) => {
+                Counters::add_one(&ring.service.counters.panics);
+                self.close(token, CloseReason::Panicked);
+            }
+        }
+    }
+
+    fn follow(&mut self, token: u64, step: Step) {
+        match step {
+            Step::Park(interest) => {
+                Counters::add_one(&self.ring.service.counters.parks);
+                let Some(entry) = self.table.get_mut(token) else { return };
+                if self.poller.rearm(entry.connection.stream(), token, interest).is_err() {
+                    return self.close(token, CloseReason::Exhausted);
+                }
+                self.read_ahead(token);
+                self.schedule(token);
+            }
+            Step::Yield => {
+                Counters::add_one(&self.ring.service.counters.yields);
+                self.read_ahead(token);
+                let Some(entry) = self.table.get_mut(token) else { return };
+                entry.queued = true;
+                let client = Arc::clone(entry.connection.client());
+                self.queue.push(&client, token);
+            }
+            Step::Warm(errand) => {
+                let Some(connection) = self.release(token) else { return };
+                Counters::add_one(&self.ring.service.counters.disk_visits);
+                let (line, extent) = errand_line(&connection, errand);
+                self.ring.disk.visit(connection, errand, line, extent);
+            }
+            Step::Close(reason) => self.close(token, reason),
+        }
+    }
+
+    /// Sees to it that the connection is looked at when its deadline passes. A deadline that
+    /// moved back needs no new entry: the old one finds that out.
+    fn schedule(&mut self, token: u64) {
+        let Some(entry) = self.table.get_mut(token) else { return };
+        let deadline = entry.connection.deadline();
+        if entry.scheduled.is_none_or(|at| deadline < at) {
+            entry.scheduled = Some(deadline);
+            self.deadlines.push(Reverse((deadline, token)));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(Reverse((at, token))) = self.deadlines.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.deadlines.pop();
+            let Some(entry) = self.table.get_mut(token) else { continue };
+            if entry.scheduled != Some(at) {
+                continue;
+            }
+            entry.scheduled = None;
+            if entry.queued {
+                continue;
+            }
+            if entry.connection.deadline() > now {
+                self.schedule(token);
+                continue;
+            }
+            self.contain(token, now, |connection, turn| connection.expire(turn));
+        }
+        if !self.names.is_empty() && now >= self.names_swept + names::TRUST {
+            self.names_swept = now;
+            self.names.forget_old(now);
+        }
+    }
+
+    /// Asks the disk lane to read ahead of a connection whose file comes from a disk.
+    fn read_ahead(&mut self, token: u64) {
+        let Some(entry) = self.table.get_mut(token) else { return };
+        while let Some((file, extent)) = entry.connection.next_read_ahead() {
+            self.ring.disk.prefetch(entry.connection.client(), &file, extent);
+        }
+    }
+
+    /// Gives a connection that could go on to a worker that has nothing to do.
+    fn share_work(&mut self) {
+        if self.queue.is_empty() || self.ring.dispatch.idle_with().is_none() {
+            return;
+        }
+        if let Some(token) = self.queue.pop()
+            && let Some(connection) = self.release(token)
+        {
+            Counters::add_one(&self.ring.service.counters.handovers);
+            self.ring.dispatch.send(connection);
+        }
+    }
+
+    /// Closes what owes nothing, or everything.
+    fn close_for_shutdown(&mut self) {
+        if self.drained && !self.ring.service.is_aborting() {
+            return;
+        }
+        self.drained = true;
+        for token in self.table.tokens() {
+            let reason = self.table.get_mut(token).and_then(|entry| {
+                entry.connection.on_shutdown(&self.ring.service)
+            });
+            if let Some(reason) = reason {
+                self.close(token, reason);
+            }
+        }
+    }
+
+    /// Takes a connection out of the table, to go elsewhere.
+    fn release(&mut self, token: u64) -> Option<Box<Connection>> {
+        let connection = self.table.remove(token)?;
+        // It was watched; if the kernel thinks otherwise, no stale report can harm.
+        let _ = self.poller.forget(connection.stream());
+        self.ring.dispatch.note_held(self.number, self.table.len());
+        Some(connection)
+    }
+
+    fn close(&mut self, token: u64, reason: CloseReason) {
+        if let Some(connection) = self.release(token) {
+            connection.close(reason, &self.ring.service);
+        }
+    }
+}
+
+/// Works in the disk lane until it is closed.
+pub fn run_disk_worker(ring: &Ring) {
+    let mut scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
+    while let Some((job, ticket)) = ring.disk.take() {
+        let back = match job {
+            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut scratch),
+            Job::Prefetch(file, extent) => {
+                if residency(file.file(), extent.offset, extent.len) != Residency::Resident {
+                    // Whoever sends these bytes will come upon the error, and has a peer to tell.
+                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut scratch));
+                    if matches!(catch_unwind(read), Ok(Ok(()))) {
+                        Counters::add_one(&ring.service.counters.extents_warmed);
+                    }
+                }
+                None
+            }
+        };
+        for connection in ring.disk.finish(&ticket).into_iter().chain(back) {
+            ring.dispatch.send(connection);
+        }
+    }
+}
+
+/// Runs an errand; a panic in it costs that connection alone.
+fn visit(
+    mut connection: Box<Connection>,
+    errand: Errand,
+    ring: &Ring,
+    scratch: &mut [u8],
+) -> Option<Box<Connection>> {
+    let run = AssertUnwindSafe(|| {
+        connection.run_errand(errand, &ring.service, scratch);
+        if let Errand::Read(_) = errand {
+            while let Some((file, extent)) = connection.next_read_ahead() {
+                ring.disk.prefetch(connection.client(), &file, extent);
+            }
+        }
+    });
+    if catch_unwind(run).is_ok() {
+        return Some(connection);
+    }
+    Counters::add_one(&ring.service.counters.panics);
+    connection.close(CloseReason::Panicked, &ring.service);
+    None
+}
+
+/// Which line of the disk lane an errand belongs in, and which extent it reads.
+fn errand_line(connection: &Connection, errand: Errand) -> (Line, Option<ExtentKey>) {
+    match (connection.file(), errand) {
+        (Some(file), Errand::Read(extent)) => {
+            (Line::Device(file.device.id()), Some(ExtentKey::new(file, extent)))
+        }
+        (Some(file), _) => (Line::Device(file.device.id()), None),
+        (None, _) => {
+            let mut hasher = DefaultHasher::new();
+            connection.directory().hash(&mut hasher);
+            (Line::Names(hasher.finish()), None)
+        }
+    }
+}
+
+/// A worker's memory for receiving and copying.
+const SCRATCH_BYTES: usize = 256 << 10;
