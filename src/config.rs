@@ -1,0 +1,3 @@
+//! Validated settings as plain values: no clap, no files, no environment.
+
+pub mod http;
