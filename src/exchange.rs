@@ -6,6 +6,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+mod request;
+
+pub use request::{
+    Accept, AcceptEncoding, BodyLength, Coding, Conditions, Disposition, EntityTag, EntityTags,
+    Expectation, Explanation, IfRange, ListingFormat, Method, Query, RangeSpec, Request, SortKey,
+    SortOrder, Strength, Version,
+};
+
 /// The wire format a connection turned out to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -29,6 +39,60 @@ pub struct Target {
     pub trailing_slash: bool,
 }
 
+impl Target {
+    /// Makes a target of a decoded path. Empty components and `.` are dropped; a slash in front
+    /// is the caller's to judge.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] for a NUL and for a `..` component.
+    pub fn from_path(path: &[u8]) -> Result<Self, Refusal> {
+        if path.contains(&0) {
+            return Err(Refusal::BadRequest("the name holds a NUL byte"));
+        }
+        let mut target = Self {
+            path: Vec::with_capacity(path.len()),
+            trailing_slash: true,
+        };
+        for component in path.split(|byte| *byte == b'/') {
+            target.trailing_slash = matches!(component, b"" | b".");
+            match component {
+                b"" | b"." => {}
+                b".." => return Err(Refusal::BadRequest("the name holds a `..` component")),
+                _ => {
+                    if !target.path.is_empty() {
+                        target.path.push(b'/');
+                    }
+                    target.path.extend_from_slice(component);
+                }
+            }
+        }
+        Ok(target)
+    }
+
+    /// The path as it stands in a URL, from the root: percent-encoded, one slash in front and,
+    /// where [`Target::trailing_slash`] is set, one behind.
+    pub fn url_path(&self) -> String {
+        let mut url = String::with_capacity(self.path.len() + 2);
+        url.push('/');
+        for (index, component) in self.path.split(|byte| *byte == b'/').enumerate() {
+            if index > 0 {
+                url.push('/');
+            }
+            url.extend(percent_encode_component(component));
+        }
+        if self.trailing_slash && !self.path.is_empty() {
+            url.push('/');
+        }
+        url
+    }
+}
+
+/// Percent-encodes one path component, so that it stands for itself in a URL, in HTML and
+/// between a shell's single quotes.
+pub fn percent_encode_component(component: &[u8]) -> impl Iterator<Item = &str> {
+    percent_encode(component, ENCODED)
+}
+
 /// A point in time as a file system gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
@@ -47,7 +111,8 @@ impl From<Timestamp> for SystemTime {
         } else {
             UNIX_EPOCH.checked_add(whole)
         };
-        at.and_then(|at| at.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+        at.and_then(|at| at.checked_add(nanoseconds))
+            .unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -165,3 +230,10 @@ pub struct Response {
     /// Whether another request may follow.
     pub persistence: Persistence,
 }
+
+/// All but the unreserved characters of RFC 3986 section 2.3.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');

@@ -15,8 +15,14 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// The user this process runs as is root.
+
+/// The host's name, if it has one.
 #[must_use]
-pub fn is_root() -> bool {
-    nix::unistd::Uid::effective().is_root()
+pub fn host_name() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
+}
+
+/// Ends the process at once, whatever its threads wait for.
+pub fn exit_now(code: i32) -> ! {
+    std::process::exit(code)
 }

@@ -1,0 +1,28 @@
+//! The command line: what was typed, and its translation into what is meant.
+
+use clap::{Parser, Subcommand};
+
+pub(crate) mod serve;
+pub(crate) mod values;
+
+/// Hand out large files over TCP, and fetch them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "haul",
+    version,
+    about = "Hand out large files over TCP, and fetch them.",
+    after_help = "Run `haul COMMAND --help` for a command's options and examples.",
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What haul can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a directory's files to HTTP clients and to clients of the name protocol
+    #[command(visible_alias = "s")]
+    Serve(Box<serve::ServeArgs>),
+}

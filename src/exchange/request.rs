@@ -1,0 +1,281 @@
+//! What an HTTP request asks for, after its syntax has been dealt with.
+//!
+//! The name protocol needs none of this: its request is a [`Target`] alone.
+
+use std::time::SystemTime;
+
+use super::{Persistence, Refusal, Target};
+
+/// A request whose framing is sound: it is known where it ends, so that the next one can follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What is to be done with the target.
+    pub method: Method,
+    /// The version that the client speaks.
+    pub version: Version,
+    /// What is asked for; the root when `refusal` is set or the target is `*`.
+    pub target: Target,
+    /// The query component.
+    pub query: Query,
+    /// The authority from `Host` or from an absolute target, where there is one that is made of
+    /// letters, digits and `-._:[]` only. It is a claim of the peer's.
+    pub host: Option<Box<str>>,
+    /// Whether the client and the limits allow another request afterwards.
+    pub persistence: Persistence,
+    /// The length of the body that follows the head.
+    pub body: BodyLength,
+    /// Whether the client waits for `100 Continue` before it sends that body.
+    pub expectation: Expectation,
+    /// Set when the request cannot be granted whatever the file system says. The connection can
+    /// go on after the answer as far as `persistence` says.
+    pub refusal: Option<Refusal>,
+    /// The preconditions, if there are any (RFC 9110 section 13.1).
+    pub conditions: Option<Box<Conditions>>,
+    /// The byte ranges asked for, in the request's order; `None` when there is no `Range` field
+    /// or it has to be ignored (RFC 9110 section 14.2). Never empty.
+    pub ranges: Option<Box<[RangeSpec]>>,
+    /// Which forms of an answer made by haul itself the client likes.
+    pub accept: Accept,
+    /// Content codings that the client accepts (RFC 9110 section 12.5.3).
+    pub accept_encoding: AcceptEncoding,
+    /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
+    pub line: Box<[u8]>,
+}
+
+/// The method, as far as haul tells them apart (RFC 9110 section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Transfer the representation.
+    Get,
+    /// As `Get`, without the content.
+    Head,
+    /// Describe what can be done.
+    Options,
+    /// Anything else; the request's `refusal` says whether the method is known.
+    Other,
+}
+
+/// The version of a request. A minor version above 1 counts as 1.1 (RFC 9110 section 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, no `100 Continue`, and a close unless asked otherwise.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// How the end of a request's body is known (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// No body.
+    Empty,
+    /// So many bytes, at least one.
+    Known(u64),
+    /// In chunks.
+    Chunked,
+}
+
+/// What the client waits for before it sends its body (RFC 9110 section 10.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// Nothing.
+    None,
+    /// `100 Continue`.
+    Continue,
+}
+
+/// What the query component of the target asks for. Unknown keys are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// `download`: whether the file is for looking at or for keeping.
+    pub disposition: Disposition,
+    /// `format=html|json|ndjson`: overrides `Accept` for a listing.
+    pub format: Option<ListingFormat>,
+    /// `sort=name|size|time|kind`.
+    pub sort: SortKey,
+    /// `order=asc|desc`.
+    pub order: SortOrder,
+    /// `after=…`: the place in the listing after which the page begins.
+    pub after: Option<Box<[u8]>>,
+    /// `q=…`: only names that hold this, without regard to the case of ASCII letters.
+    pub filter: Option<Box<[u8]>>,
+}
+
+/// What the client should do with the content (RFC 6266).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disposition {
+    /// Show it if it can be shown.
+    #[default]
+    Inline,
+    /// Keep it under the file's name.
+    Attachment,
+}
+
+/// The forms of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListingFormat {
+    /// A page for a person, in pages.
+    #[default]
+    Html,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// What a listing is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortKey {
+    /// By name.
+    #[default]
+    Name,
+    /// By length in bytes.
+    Size,
+    /// By the time of the last change.
+    Time,
+    /// By media type.
+    Kind,
+}
+
+/// The direction of a sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortOrder {
+    /// Smallest first.
+    #[default]
+    Ascending,
+    /// Largest first.
+    Descending,
+}
+
+/// One element of a `Range` field's set (RFC 9110 section 14.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RangeSpec {
+    /// `first-last`, both inclusive, `first <= last`.
+    Between {
+        /// Position of the first byte.
+        first: u64,
+        /// Position of the last byte.
+        last: u64,
+    },
+    /// `first-`: all from there.
+    From(u64),
+    /// `-count`: the last bytes.
+    Last(u64),
+}
+
+/// The preconditions of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// `If-Match`.
+    pub if_match: Option<EntityTags>,
+    /// `If-Unmodified-Since`, where it is a date.
+    pub if_unmodified_since: Option<SystemTime>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<EntityTags>,
+    /// `If-Modified-Since`, where it is a date.
+    pub if_modified_since: Option<SystemTime>,
+    /// `If-Range`.
+    pub if_range: Option<IfRange>,
+}
+
+/// The value of `If-Match` or `If-None-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntityTags {
+    /// `*`: whatever there is.
+    Any,
+    /// One of these. Empty when none of the list was an entity tag.
+    List(Vec<EntityTag>),
+}
+
+/// The value of `If-Range`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfRange {
+    /// An entity tag.
+    Tag(EntityTag),
+    /// A date.
+    Date(SystemTime),
+    /// Neither: never true.
+    Invalid,
+}
+
+/// An entity tag (RFC 9110 section 8.8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityTag {
+    /// Whether it may be shared by contents that are equivalent only.
+    pub strength: Strength,
+    /// What stands between the quotes.
+    pub opaque: Box<[u8]>,
+}
+
+/// How much a validator promises (RFC 9110 section 8.8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Equal means the same bytes.
+    Strong,
+    /// Equal means equivalent.
+    Weak,
+}
+
+/// What `Accept` says about the answers that haul makes itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// The form of an error's explanation.
+    pub explanation: Explanation,
+    /// The best form of a listing.
+    pub listing: ListingFormat,
+}
+
+/// The form of an error's explanation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Explanation {
+    /// One line of text.
+    #[default]
+    Line,
+    /// A small page, for a client that names `text/html`.
+    Page,
+}
+
+/// A content coding for which a sibling file may be at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Zstandard (RFC 8878), `.zst`.
+    Zstd,
+    /// Brotli (RFC 7932), `.br`.
+    Brotli,
+    /// gzip (RFC 1952), `.gz`.
+    Gzip,
+}
+
+impl Coding {
+    /// The coding's name in `Accept-Encoding` and `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// What a precompressed sibling's name has more than the file's.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Brotli => ".br",
+            Self::Gzip => ".gz",
+        }
+    }
+}
+
+/// The codings that the client likes better than none, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptEncoding {
+    /// Filled from the front.
+    pub ranked: [Option<Coding>; 3],
+}
+
+impl AcceptEncoding {
+    /// The codings in the order in which they should be tried.
+    pub fn iter(self) -> impl Iterator<Item = Coding> {
+        self.ranked.into_iter().flatten()
+    }
+}
