@@ -30,6 +30,26 @@ pub enum CacheChoice {
     DropBehind,
 }
 
+/// Whether a directory's `index.html` stands for the directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexChoice {
+    /// It does.
+    #[default]
+    Serve,
+    /// It is a file like any other.
+    Ignore,
+}
+
+/// Whether directories are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListingChoice {
+    /// They are.
+    #[default]
+    Show,
+    /// They are not there for clients.
+    Refuse,
+}
+
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -47,6 +67,10 @@ pub struct ServeConfig {
     pub quantum_bytes: u64,
     /// Names that begin with a dot are served, too.
     pub hidden: bool,
+    /// Whether a directory's `index.html` stands for the directory.
+    pub index: IndexChoice,
+    /// Whether directories are listed.
+    pub listing: ListingChoice,
     /// What becomes of pages that were sent once.
     pub cache: CacheChoice,
     /// Limits on connections.
@@ -76,6 +100,8 @@ impl Default for ServeConfig {
             transmit: SendChoice::default(),
             quantum_bytes: 2 << 20,
             hidden: false,
+            index: IndexChoice::default(),
+            listing: ListingChoice::default(),
             cache: CacheChoice::default(),
             limits: ConnectionLimits::default(),
             deadlines: Deadlines::default(),

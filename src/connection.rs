@@ -7,9 +7,10 @@
 //! worker runs by [`Connection::run_errand`].
 
 mod answer;
+mod http;
 mod intake;
 pub(crate) mod pulse;
-pub(crate) mod sending;
+mod sending;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

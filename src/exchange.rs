@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+mod media;
 mod request;
 
+pub use media::MediaType;
 pub use request::{
     Accept, AcceptEncoding, BodyLength, Coding, Conditions, Disposition, EntityTag, EntityTags,
     Expectation, Explanation, IfRange, ListingFormat, Method, Query, RangeSpec, Request, SortKey,
@@ -166,6 +168,27 @@ pub enum Refusal {
     },
     /// A precondition of the request is false (412, RFC 9110 section 13.1).
     PreconditionFailed,
+}
+
+impl Refusal {
+    /// The reason in a few words, for the access log.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(why) | Self::Forbidden(why) | Self::Internal(why) => why,
+            Self::RequestTimeout => "the request was not whole in time",
+            Self::BodyTooLarge => "the body is too large",
+            Self::TargetTooLong => "the request line is too long",
+            Self::HeadTooLarge => "the head is too large",
+            Self::ExpectationFailed => "an unknown expectation",
+            Self::MethodNotAllowed => "a method that is not for files",
+            Self::NotImplemented => "an unknown method",
+            Self::VersionNotSupported => "an HTTP version that is not spoken here",
+            Self::NotFound => "no such file",
+            Self::Overloaded { .. } => "too many connections or transfers",
+            Self::PreconditionFailed => "a precondition is false",
+        }
+    }
 }
 
 /// A piece of a response, sent in order.

@@ -85,6 +85,7 @@ pub mod fair;
 pub mod permits;
 pub mod protocol;
 pub mod resolve;
+pub mod respond;
 pub mod server;
 pub mod service;
 pub mod sys;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use crate::exchange::{Meta, Refusal, Target};
+use crate::exchange::{Coding, Meta, Refusal, Target};
 use crate::resolve::device::{Device, Devices};
 use crate::sys::file::{self, Handle, Kind, Patience};
 
@@ -25,10 +25,32 @@ pub struct OpenFile {
     /// What it was when it was opened. Responses are made from it, and it is what a transfer
     /// that ends well must find again.
     pub meta: Meta,
+    /// In which codings there is a precompressed sibling.
+    pub siblings: Siblings,
     /// The file system it is on.
     pub device: Arc<Device>,
     /// Where the file is closed if its file system may make close(2) wait.
     closer: Option<Sender<File>>,
+}
+
+/// Codings, each in or out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Siblings {
+    codings: [bool; Coding::ALL.len()],
+}
+
+impl Siblings {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.codings == [false; Coding::ALL.len()]
+    }
+
+    /// Whether there is one in this coding.
+    #[must_use]
+    pub fn contains(self, coding: Coding) -> bool {
+        self.codings[coding as usize]
+    }
 }
 
 /// What a target leads to.
@@ -117,11 +139,36 @@ impl Root {
             // Whoever asks for a directory wants it listed, which is the disk lane's work.
             Kind::Directory if patience == Patience::CachedOnly => Ok(None),
             Kind::Directory => Ok(Some(Found::Directory(handle.open()?))),
-            Kind::Regular => self.open_file(&handle, patience),
+            Kind::Regular => {
+                let Some(siblings) = self.find_siblings(path, patience) else { return Ok(None) };
+                self.open_file(&handle, siblings, patience)
+            }
         }
     }
 
-    fn open_file(&self, handle: &Handle, patience: Patience) -> io::Result<Option<Found>> {
+    /// Which precompressed siblings there are; `None` if it takes a disk to tell.
+    fn find_siblings(&self, path: &[u8], patience: Patience) -> Option<Siblings> {
+        let mut siblings = Siblings::default();
+        if Coding::ALL.iter().any(|coding| path.ends_with(coding.suffix().as_bytes())) {
+            return Some(siblings);
+        }
+        for coding in Coding::ALL {
+            let path = [path, coding.suffix().as_bytes()].concat();
+            match self.root.find(&path, patience) {
+                Ok(handle) => siblings.codings[coding as usize] = handle.kind == Kind::Regular,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(_) => {}
+            }
+        }
+        Some(siblings)
+    }
+
+    fn open_file(
+        &self,
+        handle: &Handle,
+        siblings: Siblings,
+        patience: Patience,
+    ) -> io::Result<Option<Found>> {
         let device = match (self.devices.known(handle.meta.device), patience) {
             (Some(device), Patience::CachedOnly) if device.may_wait() => return Ok(None),
             (None, Patience::CachedOnly) => return Ok(None),
@@ -134,7 +181,7 @@ impl Root {
         // A network file system may know better once the file is open.
         let meta = if device.may_wait() { file::stat(&file)?.1 } else { handle.meta };
         let closer = device.may_wait().then(|| self.closer.clone());
-        let open = OpenFile { file: Some(file), meta, device, closer };
+        let open = OpenFile { file: Some(file), meta, siblings, device, closer };
         Ok(Some(Found::File(Arc::new(open))))
     }
 }
@@ -182,7 +229,7 @@ fn refusal_of(error: &io::Error) -> Refusal {
             Refusal::Forbidden("the server's user may not read it")
         }
         io::ErrorKind::InvalidInput => Refusal::Forbidden("it is not a regular file"),
-        io::ErrorKind::CrossesDevices | io::ErrorKind::FilesystemLoop => {
+        _ if file::is_escape(error) => {
             Refusal::Forbidden("it leads out of the served directory")
         }
         _ => Refusal::Internal("the file system failed to look it up"),

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::SendChoice;
 use crate::exchange::{Plan, Segment};
@@ -200,7 +201,9 @@ impl Transfer {
             return Ok(progress);
         }
         loop {
-            let Some(segment) = self.plan.segments.front() else { return Ok(Progress::Done) };
+            if self.plan.segments.is_empty() {
+                return Ok(Progress::Done);
+            }
             let spent = before - self.remaining;
             if spent >= means.budget {
                 return Ok(Progress::Spent);
@@ -214,14 +217,15 @@ impl Transfer {
             let held = u64::from(self.truth == Truth::Held);
             let allowed = (self.remaining - held).min(means.budget - spent);
             let follow = if self.remaining > allowed { Follow::More } else { Follow::Nothing };
-            let sent = match segment {
-                Segment::Memory(bytes) => {
+            let sent = match self.plan.segments.front() {
+                None => return Ok(Progress::Done),
+                Some(Segment::Memory(bytes)) => {
                     let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(bytes.len());
                     let follow =
                         if self.remaining > len as u64 { Follow::More } else { follow };
                     sink.send(&bytes[..len], follow).map_err(blocked_or_network)? as u64
                 }
-                &Segment::File { offset, len } => {
+                Some(&Segment::File { offset, len }) => {
                     let len = len.min(allowed);
                     let len = match self.residency(offset, len, means) {
                         Ok(len) => len,
@@ -360,6 +364,32 @@ impl Transfer {
             return;
         }
     }
+}
+
+/// Reads an extent into the page cache and learns from the time it takes.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> io::Result<()> {
+    let unknown = file::residency(file.file(), extent.offset, extent.len) == Residency::Unknown;
+    file::will_need(file.file(), extent.offset, extent.len);
+    let begun = Instant::now();
+    let end = extent.offset + extent.len;
+    let mut at = extent.offset;
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(scratch.len());
+        match read_at(file.file(), &mut scratch[..len], at) {
+            // The file has shrunk: whoever sends it will find that out.
+            Ok(0) => break,
+            Ok(count) => at += count as u64,
+            Err(SendError::File(error) | SendError::Network(error)) => return Err(error),
+            Err(SendError::Blocked) => break,
+        }
+    }
+    if unknown {
+        file.device.learn(at - extent.offset, begun.elapsed());
+    }
+    Ok(())
 }
 
 /// Reads all of a small piece, or says `None` if that might wait for a disk.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::{Connection, Errand, Step, Turn};
-use crate::connection::sending::warm;
 use crate::disk::{DiskLane, ExtentKey, Job, Line};
 use crate::dispatch::Dispatch;
 use crate::fair::FairQueue;
@@ -24,6 +23,7 @@ use crate::service::Service;
 use crate::sys::file::{Residency, residency};
 use crate::sys::poller::{Poller, Readiness};
 use crate::telemetry::{CloseReason, Counters};
+use crate::transmit::warm;
 use crate::worker::table::Table;
 
 /// What the workers of one server share.

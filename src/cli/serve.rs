@@ -12,7 +12,8 @@ use signal_hook::iterator::Signals;
 
 use haul::config::http::{CacheRule, Cors, EtagChoice, Field, HttpLimits, HttpPolicy};
 use haul::config::{
-    CacheChoice, ConnectionLimits, Deadlines, MinRate, Rates, SendChoice, ServeConfig,
+    CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates, SendChoice,
+    ServeConfig,
 };
 use haul::server::{Handle, Server};
 use haul::sys::process;
@@ -311,6 +312,8 @@ impl ServeArgs {
             },
             quantum_bytes: self.tuning.quantum,
             hidden: self.hidden,
+            index: if self.http.no_index { IndexChoice::Ignore } else { IndexChoice::Serve },
+            listing: if self.http.no_listing { ListingChoice::Refuse } else { ListingChoice::Show },
             cache: match self.tuning.cache_drop_behind {
                 true => CacheChoice::DropBehind,
                 false => CacheChoice::Keep,

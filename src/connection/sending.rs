@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::client::Client;
-use crate::config::{CacheChoice, SendChoice, ServeConfig};
-use crate::connection::answer::{Answer, Asked, Rest};
+use crate::config::{CacheChoice, ServeConfig};
+use crate::connection::answer::{Answer, Asked};
+use crate::connection::http::Rest;
 use crate::connection::pulse::Pulse;
 use crate::connection::{Errand, Turn, wall_clock};
 use crate::exchange::{Persistence, Plan, Protocol, Segment};
@@ -15,8 +16,7 @@ use crate::resolve::OpenFile;
 use crate::service::Service;
 use crate::sys::file::{self, Residency};
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
-use crate::transmit::{Extent, Lane, Means, Progress, Transfer, TransmitError};
-use crate::transport::{SendError, read_at};
+use crate::transmit::{EXTENT_BYTES, Extent, Lane, Means, Progress, Transfer, TransmitError, warm};
 
 /// A response on its way.
 #[derive(Debug)]
@@ -261,7 +261,7 @@ impl Sending {
         let Some(file) = self.transfer.file().cloned() else { return Ok(()) };
         if service.config.cache == CacheChoice::DropBehind && Arc::strong_count(&file) <= ALONE {
             // What this reader has been sent, up to where it may have to be sent again.
-            let behind = extent.offset.saturating_sub(crate::transmit::EXTENT_BYTES);
+            let behind = extent.offset.saturating_sub(EXTENT_BYTES);
             file::drop_behind(file.file(), 0, behind);
         }
         warm(&file, extent, scratch).map_err(TransmitError::File)?;
@@ -295,32 +295,6 @@ impl Sending {
         }
         Ok(())
     }
-}
-
-/// Reads an extent into the page cache and learns from the time it takes.
-///
-/// # Errors
-/// The file cannot be read.
-pub(super) fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> std::io::Result<()> {
-    let unknown = file::residency(file.file(), extent.offset, extent.len) == Residency::Unknown;
-    file::will_need(file.file(), extent.offset, extent.len);
-    let begun = Instant::now();
-    let end = extent.offset + extent.len;
-    let mut at = extent.offset;
-    while at < end {
-        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(scratch.len());
-        match read_at(file.file(), &mut scratch[..len], at) {
-            // The file has shrunk: whoever sends it will find that out.
-            Ok(0) => break,
-            Ok(count) => at += count as u64,
-            Err(SendError::File(error) | SendError::Network(error)) => return Err(error),
-            Err(SendError::Blocked) => break,
-        }
-    }
-    if unknown {
-        file.device.learn(at - extent.offset, begun.elapsed());
-    }
-    Ok(())
 }
 
 fn reason_of(error: &TransmitError) -> CloseReason {

@@ -247,6 +247,9 @@ pub enum Coding {
 }
 
 impl Coding {
+    /// All codings, in haul's own order of preference.
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
     /// The coding's name in `Accept-Encoding` and `Content-Encoding`.
     pub fn name(self) -> &'static str {
         match self {

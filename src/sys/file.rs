@@ -39,6 +39,14 @@ pub enum Residency {
     Unknown,
 }
 
+/// Whether a look-up failed because it would have left the root, or followed links in a circle
+/// (`EXDEV`, `ELOOP`, openat2(2)).
+#[must_use]
+pub fn is_escape(error: &io::Error) -> bool {
+    use nix::libc::{ELOOP, EXDEV};
+    matches!(error.raw_os_error(), Some(ELOOP | EXDEV))
+}
+
 /// What `fstat` says of an open file.
 ///
 /// # Errors

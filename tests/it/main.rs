@@ -1,1 +1,4 @@
-//! The integration tests.
+//! The integration tests: real sockets, real files, one binary.
+
+mod layers;
+mod support;

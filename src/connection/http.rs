@@ -1,0 +1,170 @@
+//! Resolve → respond for HTTP: files, their precompressed siblings, directories.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{IndexChoice, ListingChoice};
+use crate::connection::answer::{Answer, BULK_BYTES, look_up};
+use crate::exchange::{Method, Refusal, Request, Response, Target};
+use crate::resolve::names::Names;
+use crate::resolve::{Found, LookUp, OpenFile};
+use crate::respond::{self, Negotiation, Now, Subject};
+use crate::service::Service;
+use crate::sys::file::Patience;
+use crate::telemetry::CloseReason;
+
+/// The worker's names, and the time of the turn; the disk lane has none.
+type Cache<'a> = Option<(&'a mut Names, Instant)>;
+
+/// Answers a request, or says `None` if that takes the disk lane's patience.
+pub(super) fn prepare(
+    request: &Request,
+    service: &Service,
+    patience: Patience,
+    mut cache: Cache<'_>,
+) -> Option<Answer> {
+    if let Some(refusal) = &request.refusal {
+        return Some(refuse(Some(request), refusal, service));
+    }
+    if request.method == Method::Options {
+        let response = respond::to_options(request, &service.config.http, &Now::current());
+        return Some(whole(response));
+    }
+    match look_up(&request.target, service, patience, reborrow(&mut cache))? {
+        LookUp::NotCached => None,
+        LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
+        LookUp::Found(Found::File(file)) => {
+            answer_with_file(request, &request.target.path, file, service, patience, cache)
+        }
+        LookUp::Found(Found::Directory(directory)) => {
+            Some(answer_for_directory(request, directory, service))
+        }
+    }
+}
+
+/// The answer that refuses; without a request, because none could be parsed, it ends the
+/// connection.
+pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Service) -> Answer {
+    let response = respond::to_refusal(request, refusal, &service.config.http, &Now::current());
+    let outcome = match refusal {
+        Refusal::Overloaded { .. } => CloseReason::Overloaded,
+        _ if request.is_none() => CloseReason::Malformed,
+        _ => CloseReason::Refused,
+    };
+    Answer { outcome, detail: refusal.reason(), ..whole(response) }
+}
+
+/// Content that the disk lane produces while the response is on its way.
+#[derive(Debug)]
+pub(super) struct Rest {}
+
+/// Some of it.
+#[derive(Debug)]
+pub(super) struct Filled {
+    pub(super) bytes: Vec<u8>,
+    pub(super) is_last: bool,
+}
+
+impl Rest {
+    pub(super) fn fill(&mut self, _: &Service) -> std::io::Result<Filled> {
+        Ok(Filled { bytes: Vec::new(), is_last: true })
+    }
+}
+
+fn answer_with_file(
+    request: &Request,
+    path: &[u8],
+    file: Arc<OpenFile>,
+    service: &Service,
+    patience: Patience,
+    cache: Cache<'_>,
+) -> Option<Answer> {
+    let selection =
+        if file.siblings.is_empty() { Negotiation::None } else { Negotiation::ByCoding };
+    let (file, coding) = match select_sibling(request, path, &file, service, patience, cache)? {
+        Some((sibling, coding)) => (sibling, Some(coding)),
+        None => (file, None),
+    };
+    let subject = Subject { meta: &file.meta, path, coding, selection };
+    let response = respond::to_file(request, &subject, &service.config.http, &Now::current());
+    let mut bulk = None;
+    if response.content_length >= BULK_BYTES {
+        bulk = service.bulk.take();
+        if bulk.is_none() {
+            let refusal = Refusal::Overloaded { retry_after: super::RETRY_AFTER };
+            return Some(refuse(Some(request), &refusal, service));
+        }
+    }
+    Some(Answer { file: Some(file), bulk, ..whole(response) })
+}
+
+/// The precompressed sibling that the client likes best.
+fn select_sibling(
+    request: &Request,
+    path: &[u8],
+    file: &OpenFile,
+    service: &Service,
+    patience: Patience,
+    mut cache: Cache<'_>,
+) -> Option<Option<(Arc<OpenFile>, crate::exchange::Coding)>> {
+    for coding in request.accept_encoding.iter() {
+        if !file.siblings.contains(coding) {
+            continue;
+        }
+        let path = [path, coding.suffix().as_bytes()].concat();
+        let target = Target { path, trailing_slash: false };
+        match look_up(&target, service, patience, reborrow(&mut cache))? {
+            LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
+            LookUp::NotCached => return None,
+            // It has gone since, or may not be read: the file itself will do.
+            LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => {}
+        }
+    }
+    Some(None)
+}
+
+/// The answer for a directory; always in the disk lane.
+fn answer_for_directory(request: &Request, directory: File, service: &Service) -> Answer {
+    let policy = &service.config.http;
+    if !request.target.trailing_slash {
+        return whole(respond::to_redirect(request, policy, &Now::current()));
+    }
+    if service.config.index == IndexChoice::Serve
+        && let Some(answer) = answer_with_index(request, service)
+    {
+        return answer;
+    }
+    if service.config.listing == ListingChoice::Refuse {
+        return refuse(Some(request), &Refusal::NotFound, service);
+    }
+    drop(directory);
+    refuse(Some(request), &Refusal::NotFound, service)
+}
+
+fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {
+    let mut path = request.target.path.clone();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(INDEX);
+    let target = Target { path, trailing_slash: false };
+    match service.root.look_up(&target, Patience::Wait) {
+        LookUp::Found(Found::File(file)) => {
+            answer_with_file(request, &target.path, file, service, Patience::Wait, None)
+        }
+        _ => None,
+    }
+}
+
+/// An answer that its response holds whole.
+fn whole(response: Response) -> Answer {
+    let outcome = CloseReason::Complete;
+    Answer { response, file: None, rest: None, outcome, detail: "", bulk: None }
+}
+
+fn reborrow<'a>(cache: &'a mut Cache<'_>) -> Cache<'a> {
+    cache.as_mut().map(|(names, now)| (&mut **names, *now))
+}
+
+const INDEX: &[u8] = b"index.html";

@@ -1,0 +1,248 @@
+//! What the tests share: a root of their own, a server of their own on a free port, and a client
+//! that speaks bytes.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use haul::config::{SendChoice, ServeConfig};
+use haul::server::{Handle, Server, StartupError};
+use haul::telemetry::Snapshot;
+use haul::telemetry::journal::Destination;
+
+/// Nothing in a test waits longer than this for a peer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server over a directory of its own. Dropping it shuts it down.
+pub struct TestServer {
+    root: Option<tempfile::TempDir>,
+    handle: Handle,
+    address: SocketAddr,
+    thread: Option<JoinHandle<Result<Snapshot, StartupError>>>,
+}
+
+impl TestServer {
+    /// A server with two workers over an empty directory.
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A server whose settings `adjust` has changed.
+    pub fn with(adjust: impl FnOnce(&mut ServeConfig)) -> Self {
+        let root = tempfile::tempdir().expect("a directory for the test");
+        let mut config = ServeConfig {
+            root: root.path().to_owned(),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            workers: NonZeroUsize::new(2).expect("2 is not 0"),
+            access_log: Destination::Nowhere,
+            transmit: transmit_choice(),
+            ..ServeConfig::default()
+        };
+        adjust(&mut config);
+        let server = Server::bind(config).expect("the server binds");
+        let address = server.local_addrs()[0];
+        let handle = server.handle();
+        let thread = Some(std::thread::spawn(move || server.run()));
+        Self { root: Some(root), handle, address, thread }
+    }
+
+    /// The directory that is served.
+    pub fn root(&self) -> &Path {
+        self.root.as_ref().expect("kept until the end").path()
+    }
+
+    /// Puts a file into the directory, with directories as needed.
+    pub fn put(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().expect("beneath the root")).expect("directories");
+        fs::write(&path, content).expect("the file is written");
+        path
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The way to it.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// The counters now.
+    pub fn counters(&self) -> Snapshot {
+        self.handle.counters()
+    }
+
+    /// The counters, once `reached` says so; fails if it never does.
+    #[track_caller]
+    pub fn counters_when(&self, reached: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let begun = Instant::now();
+        loop {
+            let counters = self.counters();
+            if reached(&counters) {
+                return counters;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the counters never got there: {counters:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Connects.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends `request` on a connection of its own and returns all that comes until the end.
+    pub fn exchange(&self, request: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut client = self.connect();
+        client.send(request);
+        client.rest()
+    }
+
+    /// Fetches a file by its bare name.
+    pub fn by_name(&self, name: &str) -> Vec<u8> {
+        self.exchange(format!("{name}\n"))
+    }
+
+    /// Fetches by HTTP on a connection of its own; `fields` are whole lines.
+    pub fn get(&self, target: &str, fields: &str) -> Answer {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+        Answer::parse(&self.exchange(request))
+    }
+
+    /// Shuts the server down, waits for its end and returns the final counters.
+    pub fn shut_down(mut self) -> Snapshot {
+        self.handle.shut_down();
+        let thread = self.thread.take().expect("running until now");
+        thread.join().expect("the server does not panic").expect("the server ends well")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.handle.shut_down();
+        if let Some(thread) = self.thread.take()
+            && !std::thread::panicking()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The suite runs once more with `HAUL_TRANSMIT=copy`.
+pub fn transmit_choice() -> SendChoice {
+    match std::env::var("HAUL_TRANSMIT").as_deref() {
+        Ok("copy") => SendChoice::Copy,
+        _ => SendChoice::Auto,
+    }
+}
+
+/// A client that speaks bytes.
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+impl Client {
+    /// Connects, with patience set.
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connects");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream }
+    }
+
+    /// Sends bytes.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the server takes it");
+    }
+
+    /// Closes our side.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("still connected");
+    }
+
+    /// All that comes until an orderly end; panics at a reset.
+    pub fn rest(&mut self) -> Vec<u8> {
+        self.try_rest().1.expect("an orderly end")
+    }
+
+    /// All that comes, and how it ends.
+    pub fn try_rest(&mut self) -> (Vec<u8>, io::Result<Vec<u8>>) {
+        let mut bytes = Vec::new();
+        let end = self.stream.read_to_end(&mut bytes).map(|_| bytes.clone());
+        (bytes, end)
+    }
+
+    /// Exactly so many bytes.
+    pub fn take(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.stream.read_exact(&mut bytes).expect("that many bytes");
+        bytes
+    }
+
+    /// One HTTP response with its content, on a connection that goes on.
+    pub fn answer(&mut self) -> Answer {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.take(1));
+        }
+        let mut answer = Answer::parse(&head);
+        if let Some(length) = answer.field("content-length") {
+            answer.body = self.take(length.parse().expect("a number"));
+        }
+        answer
+    }
+
+    /// Whether the connection has ended by a reset rather than in order.
+    pub fn ends_in_reset(&mut self) -> bool {
+        matches!(self.try_rest().1, Err(error) if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
+/// An HTTP response, taken apart naively.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Takes a response apart.
+    #[track_caller]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| {
+            panic!("no head in {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)]))
+        });
+        let head = String::from_utf8(bytes[..end].to_vec()).expect("a head in ASCII");
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status in {head:?}"));
+        Self { status, head, body: bytes[end + 4..].to_vec() }
+    }
+
+    /// The value of a field, by its name in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Bytes that are different everywhere, the same every time.
+pub fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    random.fill(&mut bytes);
+    bytes
+}
+
