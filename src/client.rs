@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct Client {
     id: u64,
-    /// Virtual time: bytes of service, see [`crate::fair`].
+    /// Virtual time: bytes of service; the fair queue goes by it.
     served: AtomicU64,
     connections: AtomicUsize,
     /// Transfers under way that share the client's rate.

@@ -44,8 +44,9 @@
 //! | 4 | `connection` | states, steps, errands: the only module that knows the whole order |
 //! | 3 | `service`, `respond`, `listing`, `transmit` | what connections share · responses from requests · directories as pages and JSON · the loop that sends |
 //! | 2 | `protocol`, `resolve`, `transport`, `fair` | wire formats, pure · targets to open files · where bytes enter a socket · a queue by client |
-//! | 1 | `exchange`, `client`, `permits` | the waist: requests, plans, responses as plain data · who is who · limits |
-//! | 0 | `sys`, `config`, `telemetry` | system calls, without policy · validated settings · close reasons, counters, access records |
+//! | 1 | `client`, `permits` | who is who, and what each has had · limits |
+//! | 1 | `sys`, `config`, `telemetry` | system calls, without policy · validated settings · close reasons, counters, access records |
+//! | 0 | `exchange` | the waist: requests, plans, responses as plain data |
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
