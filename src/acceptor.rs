@@ -46,7 +46,15 @@ impl Acceptor {
         (welcome, overflow): (Arc<Permits>, Arc<Permits>),
     ) -> Self {
         let (clients, pace) = (Clients::default(), Pace::Full);
-        Self { ring, poller, listeners, clients, welcome, overflow, pace }
+        Self {
+            ring,
+            poller,
+            listeners,
+            clients,
+            welcome,
+            overflow,
+            pace,
+        }
     }
 
     /// Accepts until the server drains; then closes the listeners.
@@ -60,9 +68,7 @@ impl Acceptor {
         while !self.ring.service.is_draining() {
             let timeout = match self.pace {
                 Pace::Full => None,
-                Pace::HoldUntil(until, _) => {
-                    Some(until.saturating_duration_since(Instant::now()))
-                }
+                Pace::HoldUntil(until, _) => Some(until.saturating_duration_since(Instant::now())),
             };
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 eprintln!("haul: waiting for connections failed: {error}");
@@ -114,8 +120,15 @@ impl Acceptor {
     }
 
     fn permit(&self) -> Option<(Permit, Admission)> {
-        let welcome = self.welcome.take().map(|permit| (permit, Admission::Welcome));
-        welcome.or_else(|| self.overflow.take().map(|permit| (permit, Admission::Overloaded)))
+        let welcome = self
+            .welcome
+            .take()
+            .map(|permit| (permit, Admission::Welcome));
+        welcome.or_else(|| {
+            self.overflow
+                .take()
+                .map(|permit| (permit, Admission::Overloaded))
+        })
     }
 
     fn dispatch(

@@ -87,20 +87,27 @@ impl Clients {
         let known = &mut *known;
         if known.by_network.len() >= known.sweep_at {
             // Whoever has left is forgotten, at a cost that is spread over the newcomers.
-            known.by_network.retain(|_, client| Arc::strong_count(client) > 1);
+            known
+                .by_network
+                .retain(|_, client| Arc::strong_count(client) > 1);
             known.sweep_at = (known.by_network.len() * 2).max(MIN_SWEEP);
         }
-        let client = known.by_network.entry(network_of(address)).or_insert_with(|| {
-            known.next_id += 1;
-            Arc::new(Client {
-                id: known.next_id,
-                served: AtomicU64::new(0),
-                connections: AtomicUsize::new(0),
-                transfers: AtomicUsize::new(0),
-            })
-        });
+        let client = known
+            .by_network
+            .entry(network_of(address))
+            .or_insert_with(|| {
+                known.next_id += 1;
+                Arc::new(Client {
+                    id: known.next_id,
+                    served: AtomicU64::new(0),
+                    connections: AtomicUsize::new(0),
+                    transfers: AtomicUsize::new(0),
+                })
+            });
         client.connections.fetch_add(1, Ordering::Relaxed);
-        Membership { client: Arc::clone(client) }
+        Membership {
+            client: Arc::clone(client),
+        }
     }
 }
 
@@ -128,9 +135,9 @@ impl Drop for Membership {
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
-        }
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
     }
 }
 
@@ -181,7 +188,11 @@ mod tests {
         for _ in 0..100 {
             let item = queue.pop().expect("all come back");
             *served.entry(item).or_insert(0) += 1;
-            let client = if item == "one" { one.client() } else { many.client() };
+            let client = if item == "one" {
+                one.client()
+            } else {
+                many.client()
+            };
             client.charge(2 << 20);
             queue.push(client, item);
         }
@@ -205,7 +216,11 @@ mod tests {
         for _ in 0..6 {
             let item = queue.pop().expect("both come back");
             order.push(item);
-            let client = if item == 'h' { here.client() } else { away.client() };
+            let client = if item == 'h' {
+                here.client()
+            } else {
+                away.client()
+            };
             client.charge(100);
             queue.push(client, item);
         }

@@ -96,7 +96,9 @@ impl Default for ServeConfig {
             root: PathBuf::from("."),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))],
             workers: cores,
-            disk_workers: cores.saturating_mul(NonZeroUsize::MIN.saturating_add(3)).max(MIN_DISK),
+            disk_workers: cores
+                .saturating_mul(NonZeroUsize::MIN.saturating_add(3))
+                .max(MIN_DISK),
             transmit: SendChoice::default(),
             quantum_bytes: 2 << 20,
             hidden: false,

@@ -18,7 +18,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::client::{Client, Membership};
 use crate::connection::answer::Asked;
-use crate::connection::intake::{Intake, Recognized, Receiving};
+use crate::connection::intake::{Intake, Receiving, Recognized};
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
 use crate::permits::Permit;
@@ -241,14 +241,20 @@ impl Connection {
     /// What the target names the directory of, for telling apart look-ups that may hang together.
     #[must_use]
     pub fn directory(&self) -> &[u8] {
-        let State::Answering(asked) = &self.state else { return b"" };
+        let State::Answering(asked) = &self.state else {
+            return b"";
+        };
         let path = asked.path();
-        path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])
+        path.iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(b"", |slash| &path[..slash])
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.
     pub fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
-        let State::Sending(sending) = &mut self.state else { return None };
+        let State::Sending(sending) = &mut self.state else {
+            return None;
+        };
         sending.next_read_ahead()
     }
 
@@ -296,7 +302,12 @@ impl Connection {
 
     /// Ends the connection: what was promised and not sent makes the close a reset.
     pub fn close(self: Box<Self>, reason: CloseReason, service: &Service) {
-        let Self { stream, peer, state, .. } = *self;
+        let Self {
+            stream,
+            peer,
+            state,
+            ..
+        } = *self;
         if let State::Sending(sending) = state {
             sending.abandon(reason, peer, service);
             let _ = socket::reset_on_close(&stream);
@@ -306,8 +317,13 @@ impl Connection {
     }
 
     fn receive(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Receiving(receiving) = &mut self.state else { return Flow::Again };
-        match self.intake.recognize(receiving, &self.stream, turn, self.requests > 0) {
+        let State::Receiving(receiving) = &mut self.state else {
+            return Flow::Again;
+        };
+        match self
+            .intake
+            .recognize(receiving, &self.stream, turn, self.requests > 0)
+        {
             Recognized::NotYet(wait_until) => {
                 self.deadline = wait_until;
                 Flow::Stop(Step::Park(Interest::Read))
@@ -344,7 +360,9 @@ impl Connection {
         }
         if self.admission == Admission::Overloaded {
             request.persistence = Persistence::Close;
-            request.refusal = Some(Refusal::Overloaded { retry_after: RETRY_AFTER });
+            request.refusal = Some(Refusal::Overloaded {
+                retry_after: RETRY_AFTER,
+            });
         }
         self.state = if request.body == BodyLength::Empty {
             State::Answering(Box::new(Asked::http(request)))
@@ -352,13 +370,19 @@ impl Connection {
             let discard = Discard::new(request.body, limits.discarded_body_bytes);
             intake::invite_body(&self.stream, &request, &self.intake);
             self.deadline = turn.now + turn.service.config.deadlines.head;
-            State::Discarding(Box::new(Discarding { request: *request, discard, since: turn.now }))
+            State::Discarding(Box::new(Discarding {
+                request: *request,
+                discard,
+                since: turn.now,
+            }))
         };
         Flow::Again
     }
 
     fn discard(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Discarding(discarding) = &mut self.state else { return Flow::Again };
+        let State::Discarding(discarding) = &mut self.state else {
+            return Flow::Again;
+        };
         match discarding.discard.take(self.intake.bytes()) {
             Ok(Discarded::Done(taken)) => {
                 self.intake.consume(taken);
@@ -389,7 +413,9 @@ impl Connection {
     }
 
     fn answer(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Answering(asked) = &mut self.state else { return Flow::Again };
+        let State::Answering(asked) = &mut self.state else {
+            return Flow::Again;
+        };
         let names = Some((&mut *turn.names, turn.now));
         match answer::prepare(asked, turn.service, Patience::CachedOnly, names) {
             Some(answer) => {
@@ -401,7 +427,9 @@ impl Connection {
     }
 
     fn answer_with_patience(&mut self, service: &Service) {
-        let State::Answering(asked) = &mut self.state else { return };
+        let State::Answering(asked) = &mut self.state else {
+            return;
+        };
         if let Some(answer) = answer::prepare(asked, service, Patience::Wait, None) {
             if let Some(file) = &answer.file {
                 self.looked_up = Some((asked.path().to_vec(), Arc::clone(file)));
@@ -424,7 +452,9 @@ impl Connection {
 
     /// Begins to send an answer to what was asked.
     fn start(&mut self, answer: answer::Answer, service: &Service) {
-        let State::Answering(asked) = &mut self.state else { return };
+        let State::Answering(asked) = &mut self.state else {
+            return;
+        };
         service.begin_transfer(self.membership.client());
         let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
         let sending = Sending::new(asked, answer, service);
@@ -436,7 +466,9 @@ impl Connection {
     }
 
     fn send(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Sending(sending) = &mut self.state else { return Flow::Again };
+        let State::Sending(sending) = &mut self.state else {
+            return Flow::Again;
+        };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
         if rate != self.pace && socket::pace(&self.stream, rate).is_ok() {
@@ -476,12 +508,18 @@ impl Connection {
             return Flow::Stop(Step::Close(outcome));
         }
         self.intake.clear();
-        self.state = State::Lingering(Lingering { since: turn.now, reason: outcome, discarded: 0 });
+        self.state = State::Lingering(Lingering {
+            since: turn.now,
+            reason: outcome,
+            discarded: 0,
+        });
         Flow::Again
     }
 
     fn linger(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Lingering(lingering) = &mut self.state else { return Flow::Again };
+        let State::Lingering(lingering) = &mut self.state else {
+            return Flow::Again;
+        };
         match self.intake.receive(&self.stream, turn.scratch) {
             Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
                 lingering.discarded += self.intake.bytes().len() as u64;
@@ -501,7 +539,9 @@ impl Connection {
 
     /// Silence has made a name of what came.
     fn take_silence(&mut self, turn: &mut Turn<'_>) -> Step {
-        let State::Receiving(receiving) = &mut self.state else { return Step::Yield };
+        let State::Receiving(receiving) = &mut self.state else {
+            return Step::Yield;
+        };
         receiving.note_silence();
         self.advance(turn)
     }

@@ -47,7 +47,11 @@ impl ExtentKey {
     #[must_use]
     pub fn new(file: &OpenFile, extent: Extent) -> Self {
         let number = extent.offset / EXTENT_BYTES;
-        Self { device: file.meta.device, inode: file.meta.inode, number }
+        Self {
+            device: file.meta.device,
+            inode: file.meta.inode,
+            number,
+        }
     }
 }
 
@@ -94,7 +98,11 @@ impl DiskLane {
             free_workers: workers,
             closed: false,
         };
-        Self { lines: Mutex::new(lines), work: Condvar::new(), counters }
+        Self {
+            lines: Mutex::new(lines),
+            work: Condvar::new(),
+            counters,
+        }
     }
 
     /// Puts a connection in line; if the extent it wants is on its way already, it waits for that
@@ -120,7 +128,12 @@ impl DiskLane {
             }
         }
         let client = Arc::clone(connection.client());
-        self.push(lines, &client, line, (Job::Visit(connection, errand), extent));
+        self.push(
+            lines,
+            &client,
+            line,
+            (Job::Visit(connection, errand), extent),
+        );
     }
 
     /// Puts the reading of an extent in line, unless it is there already or the line is long:
@@ -129,12 +142,20 @@ impl DiskLane {
         let line = Line::Device(file.device.id());
         let key = ExtentKey::new(file, extent);
         let mut lines = self.lock();
-        let busy = lines.waiting.get(&line).is_some_and(|queue| queue.jobs.len() > LONG_LINE);
+        let busy = lines
+            .waiting
+            .get(&line)
+            .is_some_and(|queue| queue.jobs.len() > LONG_LINE);
         if busy || lines.extents.contains_key(&key) {
             return;
         }
         lines.extents.insert(key, Vec::new());
-        self.push(lines, client, line, (Job::Prefetch(Arc::clone(file), extent), Some(key)));
+        self.push(
+            lines,
+            client,
+            line,
+            (Job::Prefetch(Arc::clone(file), extent), Some(key)),
+        );
     }
 
     /// Takes the next job, waiting for one if need be. `None` once the lane is closed and empty.
@@ -148,7 +169,10 @@ impl DiskLane {
             if lines.closed {
                 return None;
             }
-            lines = self.work.wait(lines).unwrap_or_else(PoisonError::into_inner);
+            lines = self
+                .work
+                .wait(lines)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -203,12 +227,16 @@ impl Lines {
     fn next(&mut self) -> Option<(Job, Ticket)> {
         for _ in 0..self.turns.len() {
             let line = self.turns.pop_front()?;
-            let Some(queue) = self.waiting.get_mut(&line) else { continue };
+            let Some(queue) = self.waiting.get_mut(&line) else {
+                continue;
+            };
             if queue.running >= self.free_workers {
                 self.turns.push_back(line);
                 continue;
             }
-            let Some((job, extent)) = queue.jobs.pop() else { continue };
+            let Some((job, extent)) = queue.jobs.pop() else {
+                continue;
+            };
             if !queue.jobs.is_empty() {
                 self.turns.push_back(line);
             }

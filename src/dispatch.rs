@@ -38,9 +38,17 @@ impl Dispatch {
         let (sender, receiver) = bounded(capacity);
         let desk = |poller| {
             let idle = AtomicBool::new(false);
-            CachePadded::new(Desk { poller, idle, held: AtomicUsize::new(0) })
+            CachePadded::new(Desk {
+                poller,
+                idle,
+                held: AtomicUsize::new(0),
+            })
         };
-        Self { sender, receiver, desks: pollers.into_iter().map(desk).collect() }
+        Self {
+            sender,
+            receiver,
+            desks: pollers.into_iter().map(desk).collect(),
+        }
     }
 
     /// Puts a connection in line, and wakes an idle worker if there is one. A busy worker looks
@@ -77,7 +85,10 @@ impl Dispatch {
     /// The fewest connections that an idle worker holds; `None` if none is idle.
     #[must_use]
     pub fn idle_with(&self) -> Option<usize> {
-        let idle = self.desks.iter().filter(|desk| desk.idle.load(Ordering::Relaxed));
+        let idle = self
+            .desks
+            .iter()
+            .filter(|desk| desk.idle.load(Ordering::Relaxed));
         idle.map(|desk| desk.held.load(Ordering::Relaxed)).min()
     }
 
@@ -89,7 +100,10 @@ impl Dispatch {
     }
 
     fn wake_one(&self) {
-        let idle = self.desks.iter().filter(|desk| desk.idle.load(Ordering::SeqCst));
+        let idle = self
+            .desks
+            .iter()
+            .filter(|desk| desk.idle.load(Ordering::SeqCst));
         let idle = idle.min_by_key(|desk| desk.held.load(Ordering::Relaxed));
         if let Some(desk) = idle
             && desk.idle.swap(false, Ordering::SeqCst)

@@ -30,7 +30,12 @@ struct Waiting<T> {
 
 impl<T> Default for FairQueue<T> {
     fn default() -> Self {
-        Self { line: BTreeMap::new(), places: std::collections::HashMap::new(), now: 0, len: 0 }
+        Self {
+            line: BTreeMap::new(),
+            places: std::collections::HashMap::new(),
+            now: 0,
+            len: 0,
+        }
     }
 }
 
@@ -47,7 +52,13 @@ impl<T> FairQueue<T> {
         let place = (client.catch_up(self.now), client.id());
         self.places.insert(client.id(), place);
         let items = VecDeque::from([item]);
-        self.line.insert(place, Waiting { client: Arc::clone(client), items });
+        self.line.insert(
+            place,
+            Waiting {
+                client: Arc::clone(client),
+                items,
+            },
+        );
     }
 
     /// Takes the next item of the client that had the least service.
@@ -58,7 +69,10 @@ impl<T> FairQueue<T> {
             let (place, waiting) = self.line.pop_first()?;
             let served = waiting.client.served();
             if served > place.0
-                && self.line.first_key_value().is_some_and(|(next, _)| next.0 < served)
+                && self
+                    .line
+                    .first_key_value()
+                    .is_some_and(|(next, _)| next.0 < served)
             {
                 let place = (served, place.1);
                 self.places.insert(place.1, place);
@@ -72,7 +86,10 @@ impl<T> FairQueue<T> {
     fn take_from(&mut self, served: u64, id: u64, mut waiting: Waiting<T>) -> T {
         self.now = self.now.max(served);
         self.len -= 1;
-        let item = waiting.items.pop_front().expect("a client in line has an item");
+        let item = waiting
+            .items
+            .pop_front()
+            .expect("a client in line has an item");
         if waiting.items.is_empty() {
             self.places.remove(&id);
         } else {
@@ -101,6 +118,8 @@ impl<T> FairQueue<T> {
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.places.clear();
         self.len = 0;
-        std::mem::take(&mut self.line).into_values().flat_map(|waiting| waiting.items)
+        std::mem::take(&mut self.line)
+            .into_values()
+            .flat_map(|waiting| waiting.items)
     }
 }

@@ -20,7 +20,10 @@ impl Permits {
     /// A limit of `most`.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicUsize::new(0) })
+        Arc::new(Self {
+            most,
+            taken: AtomicUsize::new(0),
+        })
     }
 
     /// Takes a permit, if one is left.
@@ -31,7 +34,9 @@ impl Permits {
             self.taken.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
-        Some(Permit { permits: Arc::clone(self) })
+        Some(Permit {
+            permits: Arc::clone(self),
+        })
     }
 
     /// How many are taken.

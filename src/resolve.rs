@@ -97,7 +97,12 @@ impl Root {
     /// # Errors
     /// As open(2).
     pub fn open(path: &Path, shown: Shown, closer: Sender<File>) -> io::Result<Self> {
-        Ok(Self { root: file::Root::open(path)?, devices: Devices::default(), shown, closer })
+        Ok(Self {
+            root: file::Root::open(path)?,
+            devices: Devices::default(),
+            shown,
+            closer,
+        })
     }
 
     /// Looks a target up and opens it.
@@ -107,9 +112,7 @@ impl Root {
             return LookUp::Refused(Refusal::NotFound);
         }
         match self.try_look_up(&target.path, patience) {
-            Ok(Some(Found::File(_))) if target.trailing_slash => {
-                LookUp::Refused(Refusal::NotFound)
-            }
+            Ok(Some(Found::File(_))) if target.trailing_slash => LookUp::Refused(Refusal::NotFound),
             Ok(Some(found)) => LookUp::Found(found),
             Ok(None) => LookUp::NotCached,
             Err(error) => LookUp::Refused(refusal_of(&error)),
@@ -140,7 +143,9 @@ impl Root {
             Kind::Directory if patience == Patience::CachedOnly => Ok(None),
             Kind::Directory => Ok(Some(Found::Directory(handle.open()?))),
             Kind::Regular => {
-                let Some(siblings) = self.find_siblings(path, patience) else { return Ok(None) };
+                let Some(siblings) = self.find_siblings(path, patience) else {
+                    return Ok(None);
+                };
                 self.open_file(&handle, siblings, patience)
             }
         }
@@ -149,7 +154,10 @@ impl Root {
     /// Which precompressed siblings there are; `None` if it takes a disk to tell.
     fn find_siblings(&self, path: &[u8], patience: Patience) -> Option<Siblings> {
         let mut siblings = Siblings::default();
-        if Coding::ALL.iter().any(|coding| path.ends_with(coding.suffix().as_bytes())) {
+        if Coding::ALL
+            .iter()
+            .any(|coding| path.ends_with(coding.suffix().as_bytes()))
+        {
             return Some(siblings);
         }
         for coding in Coding::ALL {
@@ -173,15 +181,25 @@ impl Root {
             (Some(device), Patience::CachedOnly) if device.may_wait() => return Ok(None),
             (None, Patience::CachedOnly) => return Ok(None),
             (Some(device), _) => device,
-            (None, Patience::Wait) => {
-                self.devices.learn(handle.meta.device, handle.file_system()?)
-            }
+            (None, Patience::Wait) => self
+                .devices
+                .learn(handle.meta.device, handle.file_system()?),
         };
         let file = handle.open()?;
         // A network file system may know better once the file is open.
-        let meta = if device.may_wait() { file::stat(&file)?.1 } else { handle.meta };
+        let meta = if device.may_wait() {
+            file::stat(&file)?.1
+        } else {
+            handle.meta
+        };
         let closer = device.may_wait().then(|| self.closer.clone());
-        let open = OpenFile { file: Some(file), meta, siblings, device, closer };
+        let open = OpenFile {
+            file: Some(file),
+            meta,
+            siblings,
+            device,
+            closer,
+        };
         Ok(Some(Found::File(Arc::new(open))))
     }
 }
@@ -222,16 +240,12 @@ fn has_hidden_component(path: &[u8]) -> bool {
 
 fn refusal_of(error: &io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::NotFound
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::InvalidFilename => Refusal::NotFound,
-        io::ErrorKind::PermissionDenied => {
-            Refusal::Forbidden("the server's user may not read it")
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
+            Refusal::NotFound
         }
+        io::ErrorKind::PermissionDenied => Refusal::Forbidden("the server's user may not read it"),
         io::ErrorKind::InvalidInput => Refusal::Forbidden("it is not a regular file"),
-        _ if file::is_escape(error) => {
-            Refusal::Forbidden("it leads out of the served directory")
-        }
+        _ if file::is_escape(error) => Refusal::Forbidden("it leads out of the served directory"),
         _ => Refusal::Internal("the file system failed to look it up"),
     }
 }

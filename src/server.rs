@@ -48,20 +48,22 @@ impl std::fmt::Display for StartupError {
             Self::Listen(address, error) => {
                 write!(formatter, "cannot listen on {address}: {error}")?;
                 match error.kind() {
-                    io::ErrorKind::AddrInUse => formatter.write_str(
-                        "; another program has that port, choose one with --listen",
-                    ),
+                    io::ErrorKind::AddrInUse => formatter
+                        .write_str("; another program has that port, choose one with --listen"),
                     io::ErrorKind::PermissionDenied => formatter.write_str(
                         "; ports below 1024 need a privilege, choose a higher one with --listen",
                     ),
-                    io::ErrorKind::AddrNotAvailable => formatter.write_str(
-                        "; this host has no such address, see `ip address`",
-                    ),
+                    io::ErrorKind::AddrNotAvailable => {
+                        formatter.write_str("; this host has no such address, see `ip address`")
+                    }
                     _ => Ok(()),
                 }
             }
             Self::AccessLog(error) => {
-                write!(formatter, "cannot write the access log: {error}; see --access-log")
+                write!(
+                    formatter,
+                    "cannot write the access log: {error}; see --access-log"
+                )
             }
             Self::Resources(error) => write!(formatter, "cannot start: {error}"),
         }
@@ -137,15 +139,21 @@ impl Server {
             let _ = socket::limit_unsent(&listener, UNSENT_BYTES);
             listeners.push(listener);
         }
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<_, _>>();
         let addresses = addresses.map_err(StartupError::Resources)?;
         let poller = || Poller::new().map(Arc::new).map_err(StartupError::Resources);
-        let pollers =
-            (0..config.workers.get()).map(|_| poller()).collect::<Result<Vec<_>, _>>()?;
+        let pollers = (0..config.workers.get())
+            .map(|_| poller())
+            .collect::<Result<Vec<_>, _>>()?;
         let acceptor_poller = poller()?;
         let limits = config.limits;
-        let permits =
-            (Permits::new(limits.connections), Permits::new(overflow_of(limits.connections)));
+        let permits = (
+            Permits::new(limits.connections),
+            Permits::new(overflow_of(limits.connections)),
+        );
         let capacity = limits.connections + overflow_of(limits.connections);
         let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
         let disk = DiskLane::new(config.disk_workers.get(), Arc::clone(&counters));
@@ -153,8 +161,21 @@ impl Server {
         let (closer, closing) = crossbeam_channel::unbounded();
         let service = Service::new(config, counters, journal, closer)
             .map_err(|error| StartupError::Root(root, error))?;
-        let ring = Arc::new(Ring { service: Arc::new(service), dispatch, disk });
-        Ok(Self { ring, listeners, addresses, pollers, acceptor_poller, permits, writer, closing })
+        let ring = Arc::new(Ring {
+            service: Arc::new(service),
+            dispatch,
+            disk,
+        });
+        Ok(Self {
+            ring,
+            listeners,
+            addresses,
+            pollers,
+            acceptor_poller,
+            permits,
+            writer,
+            closing,
+        })
     }
 
     /// The addresses listened on, with the ports that were chosen.
@@ -181,7 +202,11 @@ impl Server {
     pub fn run(self) -> Result<Snapshot, StartupError> {
         let handle = self.handle();
         let config = &self.ring.service.config;
-        let (grace, hot, cold) = (config.grace, config.workers.get(), config.disk_workers.get());
+        let (grace, hot, cold) = (
+            config.grace,
+            config.workers.get(),
+            config.disk_workers.get(),
+        );
         let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
         let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
         let closer = spawn("haul-close", {
@@ -196,8 +221,12 @@ impl Server {
             let ring = Arc::clone(&self.ring);
             disk_pool.execute(move || run_disk_worker(&ring));
         }
-        let acceptor =
-            Acceptor::new(Arc::clone(&self.ring), self.acceptor_poller, self.listeners, self.permits);
+        let acceptor = Acceptor::new(
+            Arc::clone(&self.ring),
+            self.acceptor_poller,
+            self.listeners,
+            self.permits,
+        );
         acceptor.run();
         wait_for(&handle, Instant::now() + grace);
         self.ring.service.abort();

@@ -50,11 +50,23 @@ impl Service {
         journal: Journal,
         closer: Sender<File>,
     ) -> io::Result<Self> {
-        let shown = if config.hidden { Shown::All } else { Shown::Visible };
+        let shown = if config.hidden {
+            Shown::All
+        } else {
+            Shown::Visible
+        };
         let root = Root::open(&config.root, shown, closer)?;
         let bulk = Permits::new(config.limits.bulk_transfers);
         let (active_clients, phase) = (AtomicUsize::new(0), Phase::default());
-        Ok(Self { config, root, counters, journal, bulk, active_clients, phase })
+        Ok(Self {
+            config,
+            root,
+            counters,
+            journal,
+            bulk,
+            active_clients,
+            phase,
+        })
     }
 
     /// Has connections close once nothing is owed on them.
@@ -105,6 +117,10 @@ impl Service {
         let clients = self.active_clients.load(Ordering::Relaxed).max(1) as u64;
         let of_client = rates.client.map(|rate| rate / transfers);
         let of_total = rates.total.map(|rate| rate / clients / transfers);
-        [rates.connection, of_client, of_total].into_iter().flatten().min().map(|rate| rate.max(1))
+        [rates.connection, of_client, of_total]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|rate| rate.max(1))
     }
 }

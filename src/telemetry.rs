@@ -230,7 +230,12 @@ impl fmt::Display for AccessRecord {
             Some(Protocol::Name) => "name",
             None => "-",
         };
-        write!(formatter, "{at:.3} {} {protocol} \"{}\" ", self.peer, Escaped(&self.request))?;
+        write!(
+            formatter,
+            "{at:.3} {} {protocol} \"{}\" ",
+            self.peer,
+            Escaped(&self.request)
+        )?;
         match self.status {
             0 => formatter.write_str("-")?,
             status => write!(formatter, "{status}")?,
@@ -240,7 +245,12 @@ impl fmt::Display for AccessRecord {
             Some(intended) => write!(formatter, "{intended}")?,
             None => formatter.write_str("-")?,
         }
-        write!(formatter, " {:.3}s {}", self.duration.as_secs_f64(), self.outcome)?;
+        write!(
+            formatter,
+            " {:.3}s {}",
+            self.duration.as_secs_f64(),
+            self.outcome
+        )?;
         if self.detail.is_empty() {
             return Ok(());
         }
@@ -313,7 +323,11 @@ mod tests {
             assert!(words.insert(reason.word()));
         }
         let snapshot = counters.snapshot();
-        assert!(CloseReason::ALL.iter().all(|reason| snapshot.closed(*reason) == 1));
+        assert!(
+            CloseReason::ALL
+                .iter()
+                .all(|reason| snapshot.closed(*reason) == 1)
+        );
         assert_eq!(snapshot.closed_in_all(), CloseReason::ALL.len() as u64);
     }
 }

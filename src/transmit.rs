@@ -103,11 +103,26 @@ impl Transfer {
     #[must_use]
     pub fn new(plan: Plan, file: Option<Arc<OpenFile>>, choice: SendChoice) -> Self {
         let remaining = plan.segments.iter().map(Segment::len).sum();
-        let draws = plan.segments.iter().any(|segment| matches!(segment, Segment::File { .. }));
-        let truth = if draws { Truth::Held } else { Truth::Established };
+        let draws = plan
+            .segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::File { .. }));
+        let truth = if draws {
+            Truth::Held
+        } else {
+            Truth::Established
+        };
         let (resident_until, ahead_until) = (0, 0);
         let file = file.filter(|_| draws);
-        Self { plan, file, choice, remaining, truth, resident_until, ahead_until }
+        Self {
+            plan,
+            file,
+            choice,
+            remaining,
+            truth,
+            resident_until,
+            ahead_until,
+        }
     }
 
     /// Bytes not yet sent.
@@ -149,7 +164,10 @@ impl Transfer {
     /// # Errors
     /// [`TransmitError::Changed`], or the file cannot be looked at.
     pub fn establish_truth(&mut self) -> Result<(), TransmitError> {
-        let unchanged = self.file.as_ref().map_or(Ok(true), |file| file.is_unchanged());
+        let unchanged = self
+            .file
+            .as_ref()
+            .map_or(Ok(true), |file| file.is_unchanged());
         match unchanged {
             Ok(true) => {
                 self.truth = Truth::Established;
@@ -169,7 +187,9 @@ impl Transfer {
     /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
     /// each is named once.
     pub fn next_read_ahead(&mut self, extents: u64) -> Option<Extent> {
-        let Some(&Segment::File { offset, len }) = self.plan.segments.front() else { return None };
+        let Some(&Segment::File { offset, len }) = self.plan.segments.front() else {
+            return None;
+        };
         let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
         let from = self.ahead_until.max(next);
         let until = (offset + len).min(next + extents * EXTENT_BYTES);
@@ -216,14 +236,24 @@ impl Transfer {
             }
             let held = u64::from(self.truth == Truth::Held);
             let allowed = (self.remaining - held).min(means.budget - spent);
-            let follow = if self.remaining > allowed { Follow::More } else { Follow::Nothing };
+            let follow = if self.remaining > allowed {
+                Follow::More
+            } else {
+                Follow::Nothing
+            };
             let sent = match self.plan.segments.front() {
                 None => return Ok(Progress::Done),
                 Some(Segment::Memory(bytes)) => {
-                    let len = usize::try_from(allowed).unwrap_or(usize::MAX).min(bytes.len());
-                    let follow =
-                        if self.remaining > len as u64 { Follow::More } else { follow };
-                    sink.send(&bytes[..len], follow).map_err(blocked_or_network)? as u64
+                    let len = usize::try_from(allowed)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len());
+                    let follow = if self.remaining > len as u64 {
+                        Follow::More
+                    } else {
+                        follow
+                    };
+                    sink.send(&bytes[..len], follow)
+                        .map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
                     let len = len.min(allowed);
@@ -249,7 +279,10 @@ impl Transfer {
         means: &mut Means<'_>,
     ) -> Result<Option<Progress>, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
-        let at_hand = matches!(self.plan.segments.make_contiguous(), [] | [Segment::Memory(_)]);
+        let at_hand = matches!(
+            self.plan.segments.make_contiguous(),
+            [] | [Segment::Memory(_)]
+        );
         if at_hand || total > SMALL_BYTES.min(means.scratch.len()) {
             return Ok(None);
         }
@@ -261,14 +294,12 @@ impl Transfer {
                     filled += bytes.len();
                 }
                 &Segment::File { offset, len } => {
-                    let Some(file) = &self.file else { return Ok(None) };
+                    let Some(file) = &self.file else {
+                        return Ok(None);
+                    };
                     let end = filled + usize::try_from(len).unwrap_or(usize::MAX);
-                    let Some(read) = read_small(
-                        file,
-                        &mut means.scratch[filled..end],
-                        offset,
-                        means.lane,
-                    )?
+                    let Some(read) =
+                        read_small(file, &mut means.scratch[filled..end], offset, means.lane)?
                     else {
                         return Ok(None);
                     };
@@ -284,15 +315,19 @@ impl Transfer {
         {
             return Ok(Some(progress));
         }
-        let sent =
-            sink.send(&means.scratch[..filled], Follow::Nothing).map_err(blocked_or_network)?;
+        let sent = sink
+            .send(&means.scratch[..filled], Follow::Nothing)
+            .map_err(blocked_or_network)?;
         self.consume(sent as u64);
         Ok((self.remaining == 0).then_some(Progress::Done))
     }
 
     /// Looks at the file, or says why it cannot be done here. `None` is success.
     fn prove(&mut self, lane: Lane) -> Option<Progress> {
-        let may_wait = self.file.as_ref().is_some_and(|file| file.device.may_wait());
+        let may_wait = self
+            .file
+            .as_ref()
+            .is_some_and(|file| file.device.may_wait());
         if may_wait && lane == Lane::Hot {
             return Some(Progress::Unproven);
         }
@@ -302,7 +337,9 @@ impl Transfer {
     /// How many bytes from `offset` on may be sent without waiting for a disk, or what has to be
     /// read in first.
     fn residency(&mut self, offset: u64, len: u64, means: &mut Means<'_>) -> Result<u64, Extent> {
-        let Some(file) = &self.file else { return Ok(len) };
+        let Some(file) = &self.file else {
+            return Ok(len);
+        };
         if means.lane == Lane::Disk {
             return Ok(len);
         }
@@ -337,7 +374,13 @@ impl Transfer {
     ) -> Result<u64, SendError> {
         let Some(file) = &self.file else { return Ok(0) };
         let choice = &mut self.choice;
-        let part = FilePart { file: file.file(), offset, len, follow, choice };
+        let part = FilePart {
+            file: file.file(),
+            offset,
+            len,
+            follow,
+            choice,
+        };
         Ok(sink.send_file(part, scratch)? as u64)
     }
 
@@ -345,7 +388,9 @@ impl Transfer {
     fn consume(&mut self, mut sent: u64) {
         self.remaining -= sent;
         while sent > 0 {
-            let Some(segment) = self.plan.segments.front_mut() else { return };
+            let Some(segment) = self.plan.segments.front_mut() else {
+                return;
+            };
             let len = segment.len();
             if sent >= len {
                 self.plan.segments.pop_front();
@@ -377,7 +422,9 @@ pub fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> io::Result<(
     let end = extent.offset + extent.len;
     let mut at = extent.offset;
     while at < end {
-        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(scratch.len());
+        let len = usize::try_from(end - at)
+            .unwrap_or(usize::MAX)
+            .min(scratch.len());
         match read_at(file.file(), &mut scratch[..len], at) {
             // The file has shrunk: whoever sends it will find that out.
             Ok(0) => break,

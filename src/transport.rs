@@ -80,17 +80,24 @@ impl Sink for TcpStream {
                 Err(error) => return Err(blame(error)),
             }
         }
-        let len = usize::try_from(part.len).unwrap_or(usize::MAX).min(scratch.len());
+        let len = usize::try_from(part.len)
+            .unwrap_or(usize::MAX)
+            .min(scratch.len());
         let count = read_at(part.file, &mut scratch[..len], part.offset)?;
         if count == 0 {
             return Ok(0);
         }
         // What the socket does not take is read again: the page cache has it.
-        let follow = if (count as u64) < part.len { Follow::More } else { part.follow };
-        self.send(&scratch[..count], follow).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => SendError::Blocked,
-            _ => SendError::Network(error),
-        })
+        let follow = if (count as u64) < part.len {
+            Follow::More
+        } else {
+            part.follow
+        };
+        self.send(&scratch[..count], follow)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => SendError::Blocked,
+                _ => SendError::Network(error),
+            })
     }
 
     fn push(&self) -> io::Result<()> {

@@ -104,7 +104,9 @@ impl HotWorker {
         let now = Instant::now();
         while let Some(connection) = self.ring.dispatch.receive() {
             let token = self.table.insert(connection);
-            let Some(entry) = self.table.get_mut(token) else { return };
+            let Some(entry) = self.table.get_mut(token) else {
+                return;
+            };
             if self.poller.watch(entry.connection.stream(), token).is_err() {
                 self.close(token, CloseReason::Exhausted);
                 continue;
@@ -140,7 +142,10 @@ impl HotWorker {
         }
         if let Err(error) = self.poller.wait(ready, timeout) {
             // It cannot fail for a reason that is not a defect of ours; do not spin on it.
-            eprintln!("haul: worker {}: waiting for readiness failed: {error}", self.number);
+            eprintln!(
+                "haul: worker {}: waiting for readiness failed: {error}",
+                self.number
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         if sleeps {
@@ -150,7 +155,9 @@ impl HotWorker {
 
     /// Advances a connection that became ready; long responses get in line instead.
     fn take_readiness(&mut self, readiness: Readiness, now: Instant) {
-        let Some(entry) = self.table.get_mut(readiness.token) else { return };
+        let Some(entry) = self.table.get_mut(readiness.token) else {
+            return;
+        };
         if readiness.readable {
             entry.connection.note_readable();
         }
@@ -178,7 +185,9 @@ impl HotWorker {
         now: Instant,
         step: impl FnOnce(&mut Connection, &mut Turn<'_>) -> Step,
     ) {
-        let Some(entry) = self.table.get_mut(token) else { return };
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
         let ring = Arc::clone(&self.ring);
         let mut turn = Turn {
             service: &ring.service,
@@ -200,8 +209,14 @@ impl HotWorker {
         match step {
             Step::Park(interest) => {
                 Counters::add_one(&self.ring.service.counters.parks);
-                let Some(entry) = self.table.get_mut(token) else { return };
-                if self.poller.rearm(entry.connection.stream(), token, interest).is_err() {
+                let Some(entry) = self.table.get_mut(token) else {
+                    return;
+                };
+                if self
+                    .poller
+                    .rearm(entry.connection.stream(), token, interest)
+                    .is_err()
+                {
                     return self.close(token, CloseReason::Exhausted);
                 }
                 self.read_ahead(token);
@@ -210,13 +225,17 @@ impl HotWorker {
             Step::Yield => {
                 Counters::add_one(&self.ring.service.counters.yields);
                 self.read_ahead(token);
-                let Some(entry) = self.table.get_mut(token) else { return };
+                let Some(entry) = self.table.get_mut(token) else {
+                    return;
+                };
                 entry.queued = true;
                 let client = Arc::clone(entry.connection.client());
                 self.queue.push(&client, token);
             }
             Step::Warm(errand) => {
-                let Some(connection) = self.release(token) else { return };
+                let Some(connection) = self.release(token) else {
+                    return;
+                };
                 Counters::add_one(&self.ring.service.counters.disk_visits);
                 let (line, extent) = errand_line(&connection, errand);
                 self.ring.disk.visit(connection, errand, line, extent);
@@ -228,7 +247,9 @@ impl HotWorker {
     /// Sees to it that the connection is looked at when its deadline passes. A deadline that
     /// moved back needs no new entry: the old one finds that out.
     fn schedule(&mut self, token: u64) {
-        let Some(entry) = self.table.get_mut(token) else { return };
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
         let deadline = entry.connection.deadline();
         if entry.scheduled.is_none_or(|at| deadline < at) {
             entry.scheduled = Some(deadline);
@@ -242,7 +263,9 @@ impl HotWorker {
                 break;
             }
             self.deadlines.pop();
-            let Some(entry) = self.table.get_mut(token) else { continue };
+            let Some(entry) = self.table.get_mut(token) else {
+                continue;
+            };
             if entry.scheduled != Some(at) {
                 continue;
             }
@@ -264,9 +287,13 @@ impl HotWorker {
 
     /// Asks the disk lane to read ahead of a connection whose file comes from a disk.
     fn read_ahead(&mut self, token: u64) {
-        let Some(entry) = self.table.get_mut(token) else { return };
+        let Some(entry) = self.table.get_mut(token) else {
+            return;
+        };
         while let Some((file, extent)) = entry.connection.next_read_ahead() {
-            self.ring.disk.prefetch(entry.connection.client(), &file, extent);
+            self.ring
+                .disk
+                .prefetch(entry.connection.client(), &file, extent);
         }
     }
 
@@ -290,9 +317,10 @@ impl HotWorker {
         }
         self.drained = true;
         for token in self.table.tokens() {
-            let reason = self.table.get_mut(token).and_then(|entry| {
-                entry.connection.on_shutdown(&self.ring.service)
-            });
+            let reason = self
+                .table
+                .get_mut(token)
+                .and_then(|entry| entry.connection.on_shutdown(&self.ring.service));
             if let Some(reason) = reason {
                 self.close(token, reason);
             }
@@ -364,9 +392,10 @@ fn visit(
 /// Which line of the disk lane an errand belongs in, and which extent it reads.
 fn errand_line(connection: &Connection, errand: Errand) -> (Line, Option<ExtentKey>) {
     match (connection.file(), errand) {
-        (Some(file), Errand::Read(extent)) => {
-            (Line::Device(file.device.id()), Some(ExtentKey::new(file, extent)))
-        }
+        (Some(file), Errand::Read(extent)) => (
+            Line::Device(file.device.id()),
+            Some(ExtentKey::new(file, extent)),
+        ),
         (Some(file), _) => (Line::Device(file.device.id()), None),
         (None, _) => {
             let mut hasher = DefaultHasher::new();

@@ -12,16 +12,14 @@ use signal_hook::iterator::Signals;
 
 use haul::config::http::{CacheRule, Cors, EtagChoice, Field, HttpLimits, HttpPolicy};
 use haul::config::{
-    CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates, SendChoice,
-    ServeConfig,
+    CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates,
+    SendChoice, ServeConfig,
 };
 use haul::server::{Handle, Server};
 use haul::sys::process;
 use haul::telemetry::journal::Destination;
 
-use crate::cli::values::{
-    duration, listen_address, positive_duration, positive_size, size,
-};
+use crate::cli::values::{duration, listen_address, positive_duration, positive_size, size};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +38,13 @@ the access log.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
     /// Directory whose files are served, and nothing outside of it
-    #[arg(long, short, env = "HAUL_ROOT", value_name = "DIR", default_value = ".")]
+    #[arg(
+        long,
+        short,
+        env = "HAUL_ROOT",
+        value_name = "DIR",
+        default_value = "."
+    )]
     root: PathBuf,
 
     /// Address to listen on; may be repeated. Port 0 takes a free port
@@ -173,7 +177,12 @@ struct DeadlineArgs {
 #[command(next_help_heading = "HTTP")]
 struct HttpArgs {
     /// What entity tags are made of
-    #[arg(long, env = "HAUL_ETAG", value_name = "CHOICE", default_value = "inode")]
+    #[arg(
+        long,
+        env = "HAUL_ETAG",
+        value_name = "CHOICE",
+        default_value = "inode"
+    )]
     etag: EtagArg,
 
     /// A header field for every response; may be repeated
@@ -240,7 +249,12 @@ enum EtagArg {
 #[command(next_help_heading = "Tuning")]
 struct TuningArgs {
     /// How file bytes get into a socket
-    #[arg(long, env = "HAUL_TRANSMIT", value_name = "CHOICE", default_value = "auto")]
+    #[arg(
+        long,
+        env = "HAUL_TRANSMIT",
+        value_name = "CHOICE",
+        default_value = "auto"
+    )]
     transmit: TransmitArg,
 
     /// Bytes a connection may send before others get their turn
@@ -312,8 +326,16 @@ impl ServeArgs {
             },
             quantum_bytes: self.tuning.quantum,
             hidden: self.hidden,
-            index: if self.http.no_index { IndexChoice::Ignore } else { IndexChoice::Serve },
-            listing: if self.http.no_listing { ListingChoice::Refuse } else { ListingChoice::Show },
+            index: if self.http.no_index {
+                IndexChoice::Ignore
+            } else {
+                IndexChoice::Serve
+            },
+            listing: if self.http.no_listing {
+                ListingChoice::Refuse
+            } else {
+                ListingChoice::Show
+            },
             cache: match self.tuning.cache_drop_behind {
                 true => CacheChoice::DropBehind,
                 false => CacheChoice::Keep,
@@ -340,20 +362,27 @@ impl ServeArgs {
 impl LimitArgs {
     fn connection_limits(&self, open_files: u64) -> ConnectionLimits {
         // Each connection may need a second descriptor for its file, and haul has some itself.
-        let allowed = usize::try_from(open_files).unwrap_or(usize::MAX).min(MOST_OPEN_FILES);
+        let allowed = usize::try_from(open_files)
+            .unwrap_or(usize::MAX)
+            .min(MOST_OPEN_FILES);
         let allowed = (allowed.saturating_sub(OWN_OPEN_FILES) / 2).max(1);
         let connections = self.max_connections.map_or(allowed, NonZeroUsize::get);
         let limits = ConnectionLimits::for_connections(connections);
         ConnectionLimits {
             connections,
             connections_per_client: self.max_per_client.map_or(usize::MAX, NonZeroUsize::get),
-            bulk_transfers: self.max_bulk.map_or(limits.bulk_transfers, NonZeroUsize::get),
+            bulk_transfers: self
+                .max_bulk
+                .map_or(limits.bulk_transfers, NonZeroUsize::get),
         }
     }
 
     fn rates(&self) -> Rates {
         let grace = self.min_rate_grace;
-        let least = |bytes_per_second| MinRate { bytes_per_second, grace };
+        let least = |bytes_per_second| MinRate {
+            bytes_per_second,
+            grace,
+        };
         Rates {
             connection: self.rate,
             client: self.client_rate,
@@ -382,7 +411,11 @@ impl HttpArgs {
                 EtagArg::Inode => EtagChoice::Inode,
                 EtagArg::MtimeSize => EtagChoice::MtimeSize,
             },
-            cors: if self.cors { Cors::AnyOrigin } else { Cors::SameOrigin },
+            cors: if self.cors {
+                Cors::AnyOrigin
+            } else {
+                Cors::SameOrigin
+            },
             cache_control: self.cache_control,
             fields: self.header,
         }
@@ -391,11 +424,20 @@ impl HttpArgs {
 
 /// Says what is served, where, and how to reach it.
 fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
-    let root = config.root.canonicalize().unwrap_or_else(|_| config.root.clone());
+    let root = config
+        .root
+        .canonicalize()
+        .unwrap_or_else(|_| config.root.clone());
     let (hot, cold) = (config.workers, config.disk_workers);
-    eprintln!("haul {} serves {}", env!("CARGO_PKG_VERSION"), root.display());
-    eprintln!("with {hot} workers and {cold} disk workers, for up to {} connections",
-        config.limits.connections);
+    eprintln!(
+        "haul {} serves {}",
+        env!("CARGO_PKG_VERSION"),
+        root.display()
+    );
+    eprintln!(
+        "with {hot} workers and {cold} disk workers, for up to {} connections",
+        config.limits.connections
+    );
     for address in addresses {
         let host = match address.ip() {
             ip if ip.is_unspecified() => host_name(),
@@ -439,7 +481,9 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("haul-signals".into()).spawn(follow)?;
+    std::thread::Builder::new()
+        .name("haul-signals".into())
+        .spawn(follow)?;
     Ok(())
 }
 

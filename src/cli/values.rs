@@ -7,7 +7,8 @@ use std::time::Duration;
 /// A size in bytes: `65536`, `64KiB`, `1.5G`. K, M and G without an `i` count in thousands.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let parsed = bytesize::ByteSize::from_str(text);
-    let bytes = parsed.map_err(|_| format!("`{text}` is not a size; write 65536, 64KiB or 10MB"))?;
+    let bytes =
+        parsed.map_err(|_| format!("`{text}` is not a size; write 65536, 64KiB or 10MB"))?;
     Ok(bytes.as_u64())
 }
 
@@ -25,7 +26,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         return Duration::try_from_secs_f64(seconds)
             .map_err(|_| format!("`{text}` seconds is not a duration"));
     }
-    let parsed = jiff::SignedDuration::from_str(text).ok().and_then(|it| it.try_into().ok());
+    let parsed = jiff::SignedDuration::from_str(text)
+        .ok()
+        .and_then(|it| it.try_into().ok());
     parsed.ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
 }
 
@@ -47,16 +50,25 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
     let usage = || format!("`{text}` is not an address; write PORT, HOST:PORT or [IPV6]:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(usage)?;
-    let port = port.strip_prefix(':').unwrap_or(port).parse::<u16>().map_err(|_| usage())?;
+    let port = port
+        .strip_prefix(':')
+        .unwrap_or(port)
+        .parse::<u16>()
+        .map_err(|_| usage())?;
     if host.is_empty() || host == "*" {
         return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
     }
     if host.contains(':') && !host.starts_with('[') {
-        return Err(format!("{}: an IPv6 address goes in brackets, [{host}]:{port}", usage()));
+        return Err(format!(
+            "{}: an IPv6 address goes in brackets, [{host}]:{port}",
+            usage()
+        ));
     }
     let mut found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))
         .map_err(|error| format!("cannot find the host `{host}`: {error}"))?;
-    found.next().ok_or_else(|| format!("the host `{host}` has no address"))
+    found
+        .next()
+        .ok_or_else(|| format!("the host `{host}` has no address"))
 }
 
 #[cfg(test)]
@@ -65,8 +77,13 @@ mod tests {
 
     #[test]
     fn sizes_as_people_write_them() {
-        let cases =
-            [("0", 0), ("65536", 65_536), ("64KiB", 65_536), ("1.5 MB", 1_500_000), ("2M", 2_000_000)];
+        let cases = [
+            ("0", 0),
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("1.5 MB", 1_500_000),
+            ("2M", 2_000_000),
+        ];
         for (text, bytes) in cases {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -78,7 +95,12 @@ mod tests {
 
     #[test]
     fn durations_as_people_write_them() {
-        let cases = [("30", 30_000), ("0.5", 500), ("250ms", 250), ("1m 30s", 90_000)];
+        let cases = [
+            ("30", 30_000),
+            ("0.5", 500),
+            ("250ms", 250),
+            ("1m 30s", 90_000),
+        ];
         for (text, millis) in cases {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
@@ -97,7 +119,11 @@ mod tests {
             ("[::1]:80", "[::1]:80"),
         ];
         for (text, address) in cases {
-            assert_eq!(listen_address(text).map(|it| it.to_string()), Ok(address.into()), "{text}");
+            assert_eq!(
+                listen_address(text).map(|it| it.to_string()),
+                Ok(address.into()),
+                "{text}"
+            );
         }
         for text in ["", "x", "1.2.3.4", "99999", "::1:80x", "[::1]"] {
             assert!(listen_address(text).is_err(), "{text}");

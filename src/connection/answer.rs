@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use crate::connection::http::{self, Rest};
 use crate::connection::intake::Intake;
 use crate::connection::wall_clock;
-use crate::exchange::{
-    Persistence, Plan, Protocol, Refusal, Request, Response, Segment, Target,
-};
+use crate::exchange::{Persistence, Plan, Protocol, Refusal, Request, Response, Segment, Target};
 use crate::permits::Permit;
 use crate::protocol::name;
 use crate::resolve::names::Names;
@@ -24,7 +22,10 @@ pub(super) enum Asked {
     /// By HTTP.
     Http(Box<Request>),
     /// By its bare name; the bytes are kept for the log.
-    Name { target: Result<Target, Refusal>, raw: Box<[u8]> },
+    Name {
+        target: Result<Target, Refusal>,
+        raw: Box<[u8]>,
+    },
     /// In HTTP that breaks a rule or a limit, or too late.
     Malformed { refusal: Refusal, line: Box<[u8]> },
 }
@@ -51,7 +52,10 @@ impl Asked {
     }
 
     pub(super) fn name(raw: Box<[u8]>) -> Self {
-        Self::Name { target: name::parse(&raw), raw }
+        Self::Name {
+            target: name::parse(&raw),
+            raw,
+        }
     }
 
     pub(super) fn malformed(refusal: Refusal, line: Box<[u8]>) -> Self {
@@ -69,7 +73,9 @@ impl Asked {
     pub(super) fn path(&self) -> &[u8] {
         match self {
             Self::Http(request) => &request.target.path,
-            Self::Name { target: Ok(target), .. } => &target.path,
+            Self::Name {
+                target: Ok(target), ..
+            } => &target.path,
             Self::Name { .. } | Self::Malformed { .. } => b"",
         }
     }
@@ -94,7 +100,9 @@ pub(super) fn prepare(
     match asked {
         Asked::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
         Asked::Http(request) => http::prepare(request, service, patience, names),
-        Asked::Name { target: Ok(target), .. } => {
+        Asked::Name {
+            target: Ok(target), ..
+        } => {
             let found = look_up(target, service, patience, names)?;
             Some(match found {
                 LookUp::Found(Found::File(file)) => by_name(&file, service),
@@ -103,7 +111,10 @@ pub(super) fn prepare(
                 LookUp::NotCached => return None,
             })
         }
-        Asked::Name { target: Err(refusal), .. } => Some(nothing(refusal.reason())),
+        Asked::Name {
+            target: Err(refusal),
+            ..
+        } => Some(nothing(refusal.reason())),
     }
 }
 
@@ -135,9 +146,16 @@ pub(super) fn look_up(
 /// The answer in the name protocol: the bytes, and nothing around them.
 fn by_name(file: &Arc<OpenFile>, service: &Service) -> Answer {
     let len = file.meta.len;
-    let bulk = if len >= BULK_BYTES { service.bulk.take() } else { None };
+    let bulk = if len >= BULK_BYTES {
+        service.bulk.take()
+    } else {
+        None
+    };
     if len >= BULK_BYTES && bulk.is_none() {
-        return Answer { outcome: CloseReason::Overloaded, ..nothing("too many large transfers") };
+        return Answer {
+            outcome: CloseReason::Overloaded,
+            ..nothing("too many large transfers")
+        };
     }
     let mut body = Plan::default();
     if len > 0 {
@@ -151,7 +169,14 @@ fn by_name(file: &Arc<OpenFile>, service: &Service) -> Answer {
         persistence: Persistence::Close,
     };
     let file = Some(Arc::clone(file));
-    Answer { response, file, rest: None, outcome: CloseReason::Complete, detail: "", bulk }
+    Answer {
+        response,
+        file,
+        rest: None,
+        outcome: CloseReason::Complete,
+        detail: "",
+        bulk,
+    }
 }
 
 /// The answer in the name protocol to a name that cannot be served: a close.
@@ -164,7 +189,14 @@ fn nothing(why: &'static str) -> Answer {
         persistence: Persistence::Close,
     };
     let outcome = CloseReason::Refused;
-    Answer { response, file: None, rest: None, outcome, detail: why, bulk: None }
+    Answer {
+        response,
+        file: None,
+        rest: None,
+        outcome,
+        detail: why,
+        bulk: None,
+    }
 }
 
 /// Writes the access record of bytes that were not even a request.

@@ -34,9 +34,14 @@ pub(super) fn prepare(
     match look_up(&request.target, service, patience, reborrow(&mut cache))? {
         LookUp::NotCached => None,
         LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
-        LookUp::Found(Found::File(file)) => {
-            answer_with_file(request, &request.target.path, file, service, patience, cache)
-        }
+        LookUp::Found(Found::File(file)) => answer_with_file(
+            request,
+            &request.target.path,
+            file,
+            service,
+            patience,
+            cache,
+        ),
         LookUp::Found(Found::Directory(directory)) => {
             Some(answer_for_directory(request, directory, service))
         }
@@ -52,7 +57,11 @@ pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Ser
         _ if request.is_none() => CloseReason::Malformed,
         _ => CloseReason::Refused,
     };
-    Answer { outcome, detail: refusal.reason(), ..whole(response) }
+    Answer {
+        outcome,
+        detail: refusal.reason(),
+        ..whole(response)
+    }
 }
 
 /// Content that the disk lane produces while the response is on its way.
@@ -68,7 +77,10 @@ pub(super) struct Filled {
 
 impl Rest {
     pub(super) fn fill(&mut self, _: &Service) -> std::io::Result<Filled> {
-        Ok(Filled { bytes: Vec::new(), is_last: true })
+        Ok(Filled {
+            bytes: Vec::new(),
+            is_last: true,
+        })
     }
 }
 
@@ -80,23 +92,37 @@ fn answer_with_file(
     patience: Patience,
     cache: Cache<'_>,
 ) -> Option<Answer> {
-    let selection =
-        if file.siblings.is_empty() { Negotiation::None } else { Negotiation::ByCoding };
+    let selection = if file.siblings.is_empty() {
+        Negotiation::None
+    } else {
+        Negotiation::ByCoding
+    };
     let (file, coding) = match select_sibling(request, path, &file, service, patience, cache)? {
         Some((sibling, coding)) => (sibling, Some(coding)),
         None => (file, None),
     };
-    let subject = Subject { meta: &file.meta, path, coding, selection };
+    let subject = Subject {
+        meta: &file.meta,
+        path,
+        coding,
+        selection,
+    };
     let response = respond::to_file(request, &subject, &service.config.http, &Now::current());
     let mut bulk = None;
     if response.content_length >= BULK_BYTES {
         bulk = service.bulk.take();
         if bulk.is_none() {
-            let refusal = Refusal::Overloaded { retry_after: super::RETRY_AFTER };
+            let refusal = Refusal::Overloaded {
+                retry_after: super::RETRY_AFTER,
+            };
             return Some(refuse(Some(request), &refusal, service));
         }
     }
-    Some(Answer { file: Some(file), bulk, ..whole(response) })
+    Some(Answer {
+        file: Some(file),
+        bulk,
+        ..whole(response)
+    })
 }
 
 /// The precompressed sibling that the client likes best.
@@ -113,7 +139,10 @@ fn select_sibling(
             continue;
         }
         let path = [path, coding.suffix().as_bytes()].concat();
-        let target = Target { path, trailing_slash: false };
+        let target = Target {
+            path,
+            trailing_slash: false,
+        };
         match look_up(&target, service, patience, reborrow(&mut cache))? {
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
@@ -148,7 +177,10 @@ fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {
         path.push(b'/');
     }
     path.extend_from_slice(INDEX);
-    let target = Target { path, trailing_slash: false };
+    let target = Target {
+        path,
+        trailing_slash: false,
+    };
     match service.root.look_up(&target, Patience::Wait) {
         LookUp::Found(Found::File(file)) => {
             answer_with_file(request, &target.path, file, service, Patience::Wait, None)
@@ -160,7 +192,14 @@ fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {
 /// An answer that its response holds whole.
 fn whole(response: Response) -> Answer {
     let outcome = CloseReason::Complete;
-    Answer { response, file: None, rest: None, outcome, detail: "", bulk: None }
+    Answer {
+        response,
+        file: None,
+        rest: None,
+        outcome,
+        detail: "",
+        bulk: None,
+    }
 }
 
 fn reborrow<'a>(cache: &'a mut Cache<'_>) -> Cache<'a> {

@@ -23,7 +23,11 @@ pub(super) struct Intake {
 
 impl Default for Intake {
     fn default() -> Self {
-        Self { bytes: Vec::new(), readable: true, ended: false }
+        Self {
+            bytes: Vec::new(),
+            readable: true,
+            ended: false,
+        }
     }
 }
 
@@ -66,12 +70,18 @@ pub(super) enum Recognized {
 impl Receiving {
     /// At the start of a connection.
     pub(super) fn first(now: Instant) -> Self {
-        Self { since: now, progress: Progress::Empty }
+        Self {
+            since: now,
+            progress: Progress::Empty,
+        }
     }
 
     /// After a response.
     pub(super) fn next(now: Instant) -> Self {
-        Self { since: now, progress: Progress::Empty }
+        Self {
+            since: now,
+            progress: Progress::Empty,
+        }
     }
 
     /// Whether the deadline that was set is that of a name's grace.
@@ -118,17 +128,17 @@ impl Intake {
 
     /// What came up to the first line end, for the log.
     pub(super) fn first_line(&self) -> Box<[u8]> {
-        let end = self.bytes.iter().position(|byte| *byte == b'\n').unwrap_or(self.bytes.len());
+        let end = self
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(self.bytes.len());
         let line = &self.bytes[..end.min(MAX_LOGGED)];
         line.strip_suffix(b"\r").unwrap_or(line).into()
     }
 
     /// Reads once. `true` if anything came of it: bytes, or the end of the stream.
-    pub(super) fn receive(
-        &mut self,
-        stream: &TcpStream,
-        scratch: &mut [u8],
-    ) -> io::Result<bool> {
+    pub(super) fn receive(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> io::Result<bool> {
         if !self.readable || self.ended {
             return Ok(false);
         }
@@ -215,9 +225,7 @@ impl Intake {
                 Some(Recognized::Name(name))
             }
             Classified::Rubbish(why) => Some(Recognized::Rubbish(why)),
-            Classified::Undecided(_) if self.ended => {
-                Some(Recognized::End(CloseReason::Aborted))
-            }
+            Classified::Undecided(_) if self.ended => Some(Recognized::End(CloseReason::Aborted)),
             Classified::Undecided(rule) => {
                 receiving.progress = Progress::Undecided(rule);
                 None
@@ -237,9 +245,7 @@ impl Intake {
                 Some(Recognized::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Recognized::Malformed(refusal)),
-            Parsed::Partial { .. } if self.ended => {
-                Some(Recognized::End(CloseReason::Aborted))
-            }
+            Parsed::Partial { .. } if self.ended => Some(Recognized::End(CloseReason::Aborted)),
             Parsed::Partial { scanned } => {
                 receiving.progress = Progress::Head { scanned };
                 None

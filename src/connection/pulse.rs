@@ -47,14 +47,22 @@ impl Pulse {
             moved: now,
             blocked: None,
             unacknowledged: None,
-            window: Window { since: now, arrived: 0 },
-            unsent: Unsent { limit: UNSENT_BYTES, runs: 0, bytes: 0 },
+            window: Window {
+                since: now,
+                arrived: 0,
+            },
+            unsent: Unsent {
+                limit: UNSENT_BYTES,
+                runs: 0,
+                bytes: 0,
+            },
         }
     }
 
     /// How long the response has been blocked.
     pub(super) fn waited_since(&self, now: Instant) -> Duration {
-        self.blocked.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        self.blocked
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Notes that bytes went out.
@@ -117,10 +125,21 @@ impl Pulse {
 
     fn next_look(&self, config: &ServeConfig) -> Instant {
         let stall = config.deadlines.send_stall;
-        let stall = self.moved + if self.unacknowledged.is_some() { stall } else { stall / 2 };
-        let window = config.rates.least.map(|least| self.window.since + least.grace);
+        let stall = self.moved
+            + if self.unacknowledged.is_some() {
+                stall
+            } else {
+                stall / 2
+            };
+        let window = config
+            .rates
+            .least
+            .map(|least| self.window.since + least.grace);
         let length = config.deadlines.response.map(|most| self.begun + most);
-        [window, length].into_iter().flatten().fold(stall, Instant::min)
+        [window, length]
+            .into_iter()
+            .flatten()
+            .fold(stall, Instant::min)
     }
 
     fn check_length(&self, config: &ServeConfig, now: Instant) -> Result<(), CloseReason> {
@@ -137,13 +156,22 @@ impl Pulse {
         config: &ServeConfig,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        let Some(least) = config.rates.least else { return Ok(()) };
+        let Some(least) = config.rates.least else {
+            return Ok(());
+        };
         let elapsed = now.saturating_duration_since(self.window.since);
         if elapsed < least.grace && self.window.arrived != u64::MAX {
             return Ok(());
         }
         let arrived = sent - socket::unacknowledged(stream).unwrap_or(0).min(sent);
-        let before = std::mem::replace(&mut self.window, Window { since: now, arrived }).arrived;
+        let before = std::mem::replace(
+            &mut self.window,
+            Window {
+                since: now,
+                arrived,
+            },
+        )
+        .arrived;
         let wanted = least.bytes_per_second as f64 * elapsed.as_secs_f64();
         // A window that begins after a wait for the disk has nothing to compare with yet.
         if before != u64::MAX && ((arrived.saturating_sub(before)) as f64) < wanted {

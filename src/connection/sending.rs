@@ -63,7 +63,14 @@ pub(super) enum Flowing {
 
 impl Sending {
     pub(super) fn new(asked: Asked, answer: Answer, service: &Service) -> Self {
-        let Answer { response, file, rest, outcome, detail, bulk } = answer;
+        let Answer {
+            response,
+            file,
+            rest,
+            outcome,
+            detail,
+            bulk,
+        } = answer;
         let head_bytes = response.head.len() as u64;
         let content_length = rest.is_none().then_some(response.content_length);
         let mut segments = response.body.segments;
@@ -142,7 +149,10 @@ impl Sending {
                 Flowing::Warm(self.errand_for(extent))
             }
             Progress::Blocked => {
-                match self.pulse.block(stream, self.sent, &turn.service.config, turn.now) {
+                match self
+                    .pulse
+                    .block(stream, self.sent, &turn.service.config, turn.now)
+                {
                     Ok(deadline) => Flowing::Blocked(deadline),
                     Err(reason) => Flowing::Broken(reason),
                 }
@@ -196,7 +206,12 @@ impl Sending {
     }
 
     /// Writes the access record of a response that was sent.
-    pub(super) fn record(self: Box<Self>, outcome: CloseReason, peer: SocketAddr, service: &Service) {
+    pub(super) fn record(
+        self: Box<Self>,
+        outcome: CloseReason,
+        peer: SocketAddr,
+        service: &Service,
+    ) {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
@@ -218,7 +233,12 @@ impl Sending {
     }
 
     /// Writes the access record of a response that did not end well.
-    pub(super) fn abandon(self: Box<Self>, reason: CloseReason, peer: SocketAddr, service: &Service) {
+    pub(super) fn abandon(
+        self: Box<Self>,
+        reason: CloseReason,
+        peer: SocketAddr,
+        service: &Service,
+    ) {
         self.record(reason, peer, service);
     }
 
@@ -231,13 +251,22 @@ impl Sending {
         scratch: &mut [u8],
     ) -> (u64, Progress) {
         let mut unprobed = 0;
-        let mut means = Means { budget, lane, scratch, unprobed: &mut unprobed };
+        let mut means = Means {
+            budget,
+            lane,
+            scratch,
+            unprobed: &mut unprobed,
+        };
         let (sent, progress) = self.transfer.run(stream, &mut means);
         self.sent += sent;
         let counters = &service.counters;
-        counters.bytes_sent.fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
+        counters
+            .bytes_sent
+            .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
         if unprobed > 0 {
-            counters.quanta_unprobed.fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
+            counters
+                .quanta_unprobed
+                .fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
         }
         (sent, progress)
     }
@@ -248,8 +277,15 @@ impl Sending {
             Cold::At { offset, times } if offset == extent.offset => times.saturating_add(1),
             _ => 1,
         };
-        self.cold = Cold::At { offset: extent.offset, times };
-        if times > MAX_READS { Errand::SendCold } else { Errand::Read(extent) }
+        self.cold = Cold::At {
+            offset: extent.offset,
+            times,
+        };
+        if times > MAX_READS {
+            Errand::SendCold
+        } else {
+            Errand::Read(extent)
+        }
     }
 
     fn read_in(
@@ -258,7 +294,9 @@ impl Sending {
         service: &Service,
         scratch: &mut [u8],
     ) -> Result<(), TransmitError> {
-        let Some(file) = self.transfer.file().cloned() else { return Ok(()) };
+        let Some(file) = self.transfer.file().cloned() else {
+            return Ok(());
+        };
         if service.config.cache == CacheChoice::DropBehind && Arc::strong_count(&file) <= ALONE {
             // What this reader has been sent, up to where it may have to be sent again.
             let behind = extent.offset.saturating_sub(EXTENT_BYTES);
@@ -276,7 +314,10 @@ impl Sending {
         Counters::add_one(&service.counters.extents_sent_cold);
         let budget = service.config.quantum_bytes;
         let (sent, progress) = self.run(stream, Lane::Disk, budget, service, scratch);
-        self.cold = Cold::At { offset: 0, times: 0 };
+        self.cold = Cold::At {
+            offset: 0,
+            times: 0,
+        };
         // Anything else shows again when the hot lane goes on.
         if let Progress::Failed(error) = progress {
             self.failure = Some(error);
@@ -285,7 +326,9 @@ impl Sending {
     }
 
     fn fill(&mut self, service: &Service) -> Result<(), TransmitError> {
-        let Some(rest) = &mut self.rest else { return Ok(()) };
+        let Some(rest) = &mut self.rest else {
+            return Ok(());
+        };
         let filled = rest.fill(service).map_err(TransmitError::File)?;
         if filled.is_last {
             self.rest = None;

@@ -173,7 +173,9 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         version: line.version,
         target,
         query,
-        host: authority.or_else(|| fields.host()).and_then(plain_authority),
+        host: authority
+            .or_else(|| fields.host())
+            .and_then(plain_authority),
         body: framing,
         expectation,
         refusal,

@@ -74,7 +74,11 @@ impl Devices {
     /// The file system, if it was met before.
     #[must_use]
     pub fn known(&self, id: u64) -> Option<Arc<Device>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     /// Notes a file system by its type (`f_type`, statfs(2)).
@@ -85,7 +89,13 @@ impl Devices {
             _ => DeviceKind::Local,
         };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = || Arc::new(Device { id, kind, quick_extents: AtomicU32::new(0) });
+        let device = || {
+            Arc::new(Device {
+                id,
+                kind,
+                quick_extents: AtomicU32::new(0),
+            })
+        };
         Arc::clone(known.entry(id).or_insert_with(device))
     }
 }

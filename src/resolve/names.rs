@@ -49,12 +49,19 @@ impl Names {
                 self.files.clear();
             }
         }
-        self.files.insert(path.to_vec(), Entry { file: Arc::clone(file), looked_up: now });
+        self.files.insert(
+            path.to_vec(),
+            Entry {
+                file: Arc::clone(file),
+                looked_up: now,
+            },
+        );
     }
 
     /// Closes what was not looked up lately.
     pub fn forget_old(&mut self, now: Instant) {
-        self.files.retain(|_, entry| now.saturating_duration_since(entry.looked_up) < TRUST);
+        self.files
+            .retain(|_, entry| now.saturating_duration_since(entry.looked_up) < TRUST);
     }
 
     /// Whether there is anything to forget.

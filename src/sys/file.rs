@@ -80,7 +80,11 @@ pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
 #[cfg(not(all(target_os = "linux", not(haul_portable))))]
 #[must_use]
 pub fn residency(_: &File, _: u64, len: u64) -> Residency {
-    if len == 0 { Residency::Resident } else { Residency::Unknown }
+    if len == 0 {
+        Residency::Resident
+    } else {
+        Residency::Unknown
+    }
 }
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
@@ -162,7 +166,10 @@ fn meta_of(stat: &rustix::fs::Stat) -> Meta {
             seconds: stat.st_mtime as i64,
             nanoseconds: stat.st_mtime_nsec as u32,
         },
-        changed: Timestamp { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
+        changed: Timestamp {
+            seconds: stat.st_ctime as i64,
+            nanoseconds: stat.st_ctime_nsec as u32,
+        },
     }
 }
 
@@ -173,7 +180,9 @@ mod beneath {
     use std::os::fd::{AsFd, AsRawFd};
     use std::path::Path;
 
-    use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
+    use rustix::fs::{
+        AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
+    };
 
     use super::{Kind, Meta, OwnedFd, Patience, Timestamp};
 
@@ -200,7 +209,9 @@ mod beneath {
         /// As open(2); `NotADirectory` for anything else.
         pub fn open(path: &Path) -> io::Result<Self> {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            Ok(Self { directory: openat(CWD, path, flags, Mode::empty())? })
+            Ok(Self {
+                directory: openat(CWD, path, flags, Mode::empty())?,
+            })
         }
 
         /// Looks a relative name up, confined by the kernel: links that lead out of the root and
@@ -270,7 +281,10 @@ mod beneath {
     }
 
     fn timestamp(stamp: rustix::fs::StatxTimestamp) -> Timestamp {
-        Timestamp { seconds: stamp.tv_sec, nanoseconds: stamp.tv_nsec }
+        Timestamp {
+            seconds: stamp.tv_sec,
+            nanoseconds: stamp.tv_nsec,
+        }
     }
 
     const MAX_RACES: u32 = 64;
@@ -310,7 +324,9 @@ mod beneath {
         /// # Errors
         /// As open(2); `NotADirectory` for anything else.
         pub fn open(path: &Path) -> io::Result<Self> {
-            Ok(Self { directory: Dir::open_ambient_dir(path, ambient_authority())? })
+            Ok(Self {
+                directory: Dir::open_ambient_dir(path, ambient_authority())?,
+            })
         }
 
         /// Looks a relative name up; links that lead out of the root fail. Only a `patience`
@@ -331,7 +347,11 @@ mod beneath {
             let kind = self.directory.metadata(&path)?.file_type();
             if !kind.is_file() && !kind.is_dir() {
                 let file = self.directory.open_with(".", &options)?.into_std();
-                return Ok(Handle { file, kind: Kind::Special, meta: Meta::default() });
+                return Ok(Handle {
+                    file,
+                    kind: Kind::Special,
+                    meta: Meta::default(),
+                });
             }
             let file = self.directory.open_with(&path, &options)?.into_std();
             let (kind, meta) = super::stat(&file)?;

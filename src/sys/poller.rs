@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
-pub use self::portable::Poller;
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 pub use self::epoll::Poller;
+#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+pub use self::portable::Poller;
 
 /// The token that [`Poller::wake`] uses itself.
 pub const WAKE: u64 = u64::MAX;
@@ -64,7 +64,11 @@ mod epoll {
             let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
             let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
             epoll.add(&wake, EpollEvent::new(edges, WAKE))?;
-            Ok(Self { epoll, wake, woken: AtomicBool::new(false) })
+            Ok(Self {
+                epoll,
+                wake,
+                woken: AtomicBool::new(false),
+            })
         }
 
         /// Watches a socket in both directions; what is ready already is reported too.
@@ -130,7 +134,10 @@ mod epoll {
                         | EpollFlags::EPOLLHUP
                         | EpollFlags::EPOLLERR;
                     let readable = event.events().intersects(readable);
-                    ready.push(Readiness { token: event.data(), readable });
+                    ready.push(Readiness {
+                        token: event.data(),
+                        readable,
+                    });
                 }
             }
             Ok(())
@@ -167,7 +174,9 @@ mod portable {
         /// # Errors
         /// No descriptor or memory left.
         pub fn new() -> io::Result<Self> {
-            Ok(Self { poller: polling::Poller::new()? })
+            Ok(Self {
+                poller: polling::Poller::new()?,
+            })
         }
 
         /// Watches a socket in both directions; what is ready already is reported too.
@@ -181,7 +190,8 @@ mod portable {
             // connection that owns it (`worker::Table`, `acceptor`), as `polling` demands.
             #[allow(unsafe_code)]
             unsafe {
-                self.poller.add_with_mode(socket, interest, PollMode::Oneshot)
+                self.poller
+                    .add_with_mode(socket, interest, PollMode::Oneshot)
             }
         }
 
@@ -202,7 +212,8 @@ mod portable {
                 Interest::Read => Event::readable(token as usize),
                 Interest::Write => Event::writable(token as usize),
             };
-            self.poller.modify_with_mode(socket.as_fd(), interest, PollMode::Oneshot)
+            self.poller
+                .modify_with_mode(socket.as_fd(), interest, PollMode::Oneshot)
         }
 
         /// Waits for readiness, a wake-up or the time-out, and puts what is ready in `ready`.
@@ -217,9 +228,15 @@ mod portable {
             ready.clear();
             let mut events = Events::new();
             self.poller.wait(&mut events, timeout)?;
-            ready.extend(events.iter().filter(|event| event.key as u64 != WAKE).map(|event| {
-                Readiness { token: event.key as u64, readable: event.readable }
-            }));
+            ready.extend(
+                events
+                    .iter()
+                    .filter(|event| event.key as u64 != WAKE)
+                    .map(|event| Readiness {
+                        token: event.key as u64,
+                        readable: event.readable,
+                    }),
+            );
             Ok(())
         }
 

@@ -15,11 +15,14 @@ pub fn raise_open_file_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-
 /// The host's name, if it has one.
 #[must_use]
 pub fn host_name() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok().filter(|name| !name.is_empty())
+    nix::unistd::gethostname()
+        .ok()?
+        .into_string()
+        .ok()
+        .filter(|name| !name.is_empty())
 }
 
 /// Ends the process at once, whatever its threads wait for.

@@ -13,7 +13,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// # Errors
 /// The address is taken, is not this host's, or needs a privilege.
 pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -54,7 +58,10 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 #[must_use]
 pub fn is_exhaustion(error: &io::Error) -> bool {
     use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM | ENOBUFS))
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)
+    )
 }
 
 /// Sends bytes; `more` follows at once, so an incomplete segment may wait for it (`MSG_MORE`).
@@ -69,7 +76,9 @@ pub fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
         flags |= SendFlags::MORE;
     }
     let _ = (more, &mut flags);
-    Ok(rustix::io::retry_on_intr(|| rustix::net::send(stream, bytes, flags))?)
+    Ok(rustix::io::retry_on_intr(|| {
+        rustix::net::send(stream, bytes, flags)
+    })?)
 }
 
 /// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails
@@ -172,8 +181,15 @@ mod pacing {
         // SAFETY: the descriptor is open while `stream` is borrowed, and `value` points to the
         // u64 of that size which the kernel reads (Linux 4.20, `sk_setsockopt`).
         #[allow(unsafe_code)]
-        let result =
-            unsafe { setsockopt(stream.as_raw_fd(), SOL_SOCKET, SO_MAX_PACING_RATE, value, size) };
+        let result = unsafe {
+            setsockopt(
+                stream.as_raw_fd(),
+                SOL_SOCKET,
+                SO_MAX_PACING_RATE,
+                value,
+                size,
+            )
+        };
         Errno::result(result)?;
         Ok(())
     }

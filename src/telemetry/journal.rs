@@ -51,7 +51,13 @@ impl Journal {
     pub fn start(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, Writer)> {
         let path = match to {
             Destination::Nowhere => {
-                return Ok((Self { entries: None, counters }, Writer { thread: None }));
+                return Ok((
+                    Self {
+                        entries: None,
+                        counters,
+                    },
+                    Writer { thread: None },
+                ));
             }
             Destination::StandardError => None,
             Destination::File(path) => Some(path),
@@ -62,7 +68,15 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("haul-journal".into())
             .spawn(move || write_all(output, &receiver, &counted))?;
-        Ok((Self { entries: Some(sender), counters }, Writer { thread: Some(thread) }))
+        Ok((
+            Self {
+                entries: Some(sender),
+                counters,
+            },
+            Writer {
+                thread: Some(thread),
+            },
+        ))
     }
 
     /// Whether records are wanted at all, so that nobody makes one for nothing.
@@ -94,7 +108,9 @@ impl Writer {
     /// Waits, but not for ever, until all that was recorded is written. Call it once every
     /// [`Journal`] is dropped.
     pub fn finish(mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         // A destination that takes nothing must not keep the process alive.
         for _ in 0..FINISH_POLLS {
             if thread.is_finished() {
@@ -108,14 +124,22 @@ impl Writer {
 
 enum Output {
     StandardError,
-    File { path: PathBuf, writer: BufWriter<File> },
+    File {
+        path: PathBuf,
+        writer: BufWriter<File>,
+    },
 }
 
 impl Output {
     fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let Some(path) = path else { return Ok(Self::StandardError) };
+        let Some(path) = path else {
+            return Ok(Self::StandardError);
+        };
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        Ok(Self::File { path, writer: BufWriter::with_capacity(BUFFER_BYTES, file) })
+        Ok(Self::File {
+            path,
+            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
+        })
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) -> io::Result<()> {
@@ -166,7 +190,10 @@ fn write_all(mut output: Output, entries: &Receiver<Entry>, counters: &Counters)
         let lost = counters.snapshot().log_lines_lost;
         if lost > lost_and_told && written.is_ok() {
             let lines = lost - lost_and_told;
-            if output.line(format_args!("haul: {lines} access log lines were lost")).is_ok() {
+            if output
+                .line(format_args!("haul: {lines} access log lines were lost"))
+                .is_ok()
+            {
                 lost_and_told = lost;
             }
         }

@@ -30,9 +30,16 @@ pub(super) struct Entry {
 impl Table {
     /// Takes a connection in.
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> u64 {
-        let entry = Entry { connection, queued: false, scheduled: None };
+        let entry = Entry {
+            connection,
+            queued: false,
+            scheduled: None,
+        };
         let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, held: None });
+            self.slots.push(Slot {
+                generation: 0,
+                held: None,
+            });
             // Far fewer descriptors can be open.
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 connections")
         });
@@ -67,8 +74,13 @@ impl Table {
 
     /// The tokens of all connections.
     pub(super) fn tokens(&self) -> Vec<u64> {
-        let held = self.slots.iter().enumerate().filter(|(_, slot)| slot.held.is_some());
-        held.map(|(number, slot)| token(number as u32, slot.generation)).collect()
+        let held = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.held.is_some());
+        held.map(|(number, slot)| token(number as u32, slot.generation))
+            .collect()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -23,9 +23,14 @@ fn modules_use_only_what_stands_below_them() {
             place(&module).unwrap_or_else(|| panic!("`{module}` is not in the layer table"));
         let text = fs::read_to_string(&file).expect("a source file");
         // Unit tests may look up.
-        let text = text.split("#[cfg(test)]").next().expect("at least the start");
+        let text = text
+            .split("#[cfg(test)]")
+            .next()
+            .expect("at least the start");
         for used in text.split("crate::").skip(1).filter_map(first_word) {
-            let Some((used_layer, used_row)) = place(used) else { continue };
+            let Some((used_layer, used_row)) = place(used) else {
+                continue;
+            };
             seen += 1;
             if used != module && used_layer >= layer && used_row != row {
                 wrong.push(format!("{} uses {used}", relative.display()));
@@ -43,9 +48,13 @@ fn modules_use_only_what_stands_below_them() {
 fn rows_of(lib: &str) -> HashMap<String, (u32, usize)> {
     let mut rows = HashMap::new();
     for (row, line) in lib.lines().enumerate() {
-        let Some(line) = line.strip_prefix("//! | ") else { continue };
+        let Some(line) = line.strip_prefix("//! | ") else {
+            continue;
+        };
         let mut cells = line.split(" | ");
-        let Some(layer) = cells.next().and_then(|cell| cell.parse().ok()) else { continue };
+        let Some(layer) = cells.next().and_then(|cell| cell.parse().ok()) else {
+            continue;
+        };
         for module in cells.next().unwrap_or_default().split(", ") {
             rows.insert(module.trim_matches('`').to_owned(), (layer, row));
         }

@@ -48,7 +48,12 @@ impl TestServer {
         let address = server.local_addrs()[0];
         let handle = server.handle();
         let thread = Some(std::thread::spawn(move || server.run()));
-        Self { root: Some(root), handle, address, thread }
+        Self {
+            root: Some(root),
+            handle,
+            address,
+            thread,
+        }
     }
 
     /// The directory that is served.
@@ -88,7 +93,10 @@ impl TestServer {
             if reached(&counters) {
                 return counters;
             }
-            assert!(begun.elapsed() < PATIENCE, "the counters never got there: {counters:#?}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the counters never got there: {counters:#?}"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -121,7 +129,10 @@ impl TestServer {
     pub fn shut_down(mut self) -> Snapshot {
         self.handle.shut_down();
         let thread = self.thread.take().expect("running until now");
-        thread.join().expect("the server does not panic").expect("the server ends well")
+        thread
+            .join()
+            .expect("the server does not panic")
+            .expect("the server ends well")
     }
 }
 
@@ -154,19 +165,25 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connects");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
         Self { stream }
     }
 
     /// Sends bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).expect("the server takes it");
+        self.stream
+            .write_all(bytes.as_ref())
+            .expect("the server takes it");
     }
 
     /// Closes our side.
     pub fn half_close(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("still connected");
+        self.stream
+            .shutdown(Shutdown::Write)
+            .expect("still connected");
     }
 
     /// All that comes until an orderly end; panics at a reset.
@@ -221,12 +238,19 @@ impl Answer {
     pub fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let end = end.unwrap_or_else(|| {
-            panic!("no head in {:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(200)]))
+            panic!(
+                "no head in {:?}",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(200)])
+            )
         });
         let head = String::from_utf8(bytes[..end].to_vec()).expect("a head in ASCII");
         let status = head.get(9..12).and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("no status in {head:?}"));
-        Self { status, head, body: bytes[end + 4..].to_vec() }
+        Self {
+            status,
+            head,
+            body: bytes[end + 4..].to_vec(),
+        }
     }
 
     /// The value of a field, by its name in lower case.
@@ -245,4 +269,3 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     random.fill(&mut bytes);
     bytes
 }
-
