@@ -2,3 +2,5 @@
 #![cfg_attr(not(test), warn(missing_debug_implementations))]
 
 pub mod exchange;
+pub mod load;
+pub mod sys;

@@ -1,2 +1,13 @@
 //! The command line of haul.
-fn main() {}
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Load(arguments) => arguments.run(),
+    }
+}
