@@ -179,8 +179,10 @@ pub fn run(
     let left = thread::scope(|scope| {
         for (generator, gauge) in generators.into_iter().zip(&gauges) {
             let done = done.clone();
-            // The receiver outlives the scope, so a send cannot fail.
-            scope.spawn(move || done.send(generator.run(gauge)));
+            scope.spawn(move || {
+                done.send(generator.run(gauge))
+                    .expect("the receiver outlives the scope");
+            });
         }
         drop(done);
         collect(&run, &gauges, &remains, &mut begin, &mut observe)
