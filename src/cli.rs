@@ -1,6 +1,8 @@
 //! The command line: what was typed, turned into what the library takes.
 
+pub(crate) mod conversation;
 pub(crate) mod load;
+mod values;
 
 use clap::{Parser, Subcommand};
 
@@ -14,6 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Put a server under load and measure it.
+    Answer(conversation::AnswerArguments),
     Load(load::LoadArguments),
+    Say(conversation::SayArguments),
 }

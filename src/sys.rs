@@ -2,4 +2,5 @@
 //! and no logging here: each function is one system call, or a few that belong together.
 
 pub mod client_socket;
+pub mod readable;
 pub mod resources;

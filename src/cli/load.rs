@@ -14,6 +14,8 @@ use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, Wei
 use haul::sys::resources::raise_open_files;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::values::{duration, size};
+
 /// Put a server under load and measure it.
 ///
 /// Content is received with MSG_TRUNC: the kernel throws it away without copying, so what is
@@ -214,20 +216,6 @@ impl LiveLine {
         ));
         self.bar.tick();
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| format!("\"{text}\" is no duration; write 500ms, 10s or 2m"))?;
-    Duration::try_from(signed).map_err(|_| "a duration is not negative".to_owned())
-}
-
-fn size(text: &str) -> Result<NonZeroU64, String> {
-    let size: ByteSize = text
-        .parse()
-        .map_err(|_| format!("\"{text}\" is no size; write 4096, 64KiB or 1MiB"))?;
-    NonZeroU64::new(size.as_u64()).ok_or_else(|| "a size is at least 1".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -1,3 +1,4 @@
 //! The integration tests.
 
+mod conversation;
 mod load;
