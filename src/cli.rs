@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+pub(crate) mod conversation;
+pub(crate) mod load;
 pub(crate) mod serve;
 pub(crate) mod values;
 
@@ -24,5 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve a directory's files to HTTP clients and to clients of the name protocol
     #[command(visible_alias = "s")]
-    Serve(Box<serve::ServeArgs>),
+    Serve(Box<serve::ServeArguments>),
+    Load(load::LoadArguments),
+    Answer(conversation::AnswerArguments),
+    Say(conversation::SayArguments),
 }

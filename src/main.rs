@@ -10,6 +10,9 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(args) => cli::serve::run(*args),
+        Command::Serve(arguments) => arguments.run(),
+        Command::Load(arguments) => arguments.run(),
+        Command::Answer(arguments) => arguments.run(),
+        Command::Say(arguments) => arguments.run(),
     }
 }

@@ -4,8 +4,11 @@
 //! policy. What Linux alone offers has a second form under `cfg(haul_portable)` or on other
 //! systems, which the test suite runs as well.
 
+pub mod client_socket;
 pub mod file;
 pub mod poller;
 pub mod process;
+pub mod readable;
+pub mod resources;
 pub mod send_file;
 pub mod socket;

@@ -16,7 +16,7 @@ use haul::config::{
     SendChoice, ServeConfig,
 };
 use haul::server::{Handle, Server};
-use haul::sys::process;
+use haul::sys::{process, resources};
 use haul::telemetry::journal::Destination;
 
 use crate::cli::values::{duration, listen_address, positive_duration, positive_size, size};
@@ -36,7 +36,7 @@ the access log.";
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct ServeArgs {
+pub(crate) struct ServeArguments {
     /// Directory whose files are served, and nothing outside of it
     #[arg(
         long,
@@ -276,38 +276,38 @@ enum TransmitArg {
     Copy,
 }
 
-/// Serves until a signal ends it.
-pub(crate) fn run(args: ServeArgs) -> ExitCode {
-    let open_files = process::raise_open_file_limit().unwrap_or(FEW_OPEN_FILES);
-    let log = args.log;
-    let config = args.into_config(open_files);
-    let server = match Server::bind(config.clone()) {
-        Ok(server) => server,
-        Err(error) => {
-            eprintln!("haul: {error}");
+impl ServeArguments {
+    /// Serves until a signal ends it.
+    pub(crate) fn run(self) -> ExitCode {
+        let open_files = resources::raise_open_files().unwrap_or(FEW_OPEN_FILES);
+        let log = self.log;
+        let config = self.into_config(open_files);
+        let server = match Server::bind(config.clone()) {
+            Ok(server) => server,
+            Err(error) => {
+                eprintln!("haul: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        if let Err(error) = follow_signals(server.handle(), config.grace) {
+            eprintln!("haul: cannot take signals: {error}");
             return ExitCode::FAILURE;
         }
-    };
-    if let Err(error) = follow_signals(server.handle(), config.grace) {
-        eprintln!("haul: cannot take signals: {error}");
-        return ExitCode::FAILURE;
-    }
-    announce(&config, server.local_addrs());
-    match server.run() {
-        Ok(counters) => {
-            if log == LogArg::Debug {
-                eprintln!("{counters:#?}");
+        announce(&config, server.local_addrs());
+        match server.run() {
+            Ok(counters) => {
+                if log == LogArg::Debug {
+                    eprintln!("{counters:#?}");
+                }
+                ExitCode::SUCCESS
             }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("haul: {error}");
-            ExitCode::FAILURE
+            Err(error) => {
+                eprintln!("haul: {error}");
+                ExitCode::FAILURE
+            }
         }
     }
-}
 
-impl ServeArgs {
     fn into_config(self, open_files: u64) -> ServeConfig {
         let defaults = ServeConfig::default();
         let access_log = match (self.log, self.access_log) {

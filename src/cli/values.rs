@@ -1,6 +1,7 @@
 //! Values as people type them: sizes, durations, addresses.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub(crate) fn positive_size(text: &str) -> Result<u64, String> {
         0 => Err("it must be more than zero".into()),
         bytes => Ok(bytes),
     }
+}
+
+/// A size that is not zero, for those who count on it.
+pub(crate) fn non_zero_size(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(size(text)?).ok_or_else(|| "it must be more than zero".into())
 }
 
 /// A duration: `30s`, `1m 30s`, `250ms`; a bare number is in seconds.

@@ -1,0 +1,203 @@
+//! `haul answer` and `haul say`: the command lines of the conversation.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::values::{duration, listen_address};
+use clap::Args;
+use haul::conversation::{
+    AnswerConfig, Answerer, Charset, Heard, SayConfig, SayError, escape_controls, say,
+};
+
+/// Take connections, print the first message of each, and reply.
+///
+/// Good for checking that two hosts reach each other before moving 200 GB.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  haul answer --listen 0.0.0.0:7788 --reply 'I hear you'")]
+pub(crate) struct AnswerArguments {
+    /// Where to listen; repeats. Port 0 takes a free port.
+    #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:7788", value_parser = listen_address, env = "HAUL_LISTEN", value_delimiter = ',')]
+    listen: Vec<SocketAddr>,
+
+    /// What to reply.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "thank you !",
+        env = "HAUL_REPLY"
+    )]
+    reply: String,
+
+    /// The encoding of messages and replies, such as utf-8 or gbk.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        default_value = "utf-8",
+        env = "HAUL_ENCODING"
+    )]
+    encoding: Charset,
+
+    /// A message is over when its sender is silent for so long, or half-closes.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
+    silence: Duration,
+}
+
+/// Send a message to `haul answer` and print the reply.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  haul say 10.0.0.2:7788 'hello there'
+
+Exit status: 0 with a reply, 1 without one, 2 for wrong usage.")]
+pub(crate) struct SayArguments {
+    /// Whom to say it to.
+    #[arg(value_name = "HOST:PORT", value_parser = host_and_port)]
+    to: HostAndPort,
+
+    /// What to say; without it, standard input is read, with a prompt on a terminal.
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+
+    /// The encoding of message and reply, such as utf-8 or gbk.
+    #[arg(
+        long,
+        value_name = "LABEL",
+        default_value = "utf-8",
+        env = "HAUL_ENCODING"
+    )]
+    encoding: Charset,
+}
+
+#[derive(Clone, Debug)]
+struct HostAndPort {
+    host: String,
+    port: u16,
+}
+
+impl AnswerArguments {
+    /// Converses until a signal comes.
+    pub(crate) fn run(self) -> ExitCode {
+        let config = AnswerConfig {
+            listen: self.listen,
+            reply: self.reply,
+            charset: self.encoding,
+            silence: self.silence,
+        };
+        match answer(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("haul: {reason}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+impl SayArguments {
+    /// Says it and prints the reply.
+    pub(crate) fn run(self) -> ExitCode {
+        let text = match self.text.map_or_else(ask, Ok) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("haul: cannot read what to say from standard input: {error}");
+                return ExitCode::from(USAGE);
+            }
+        };
+        let HostAndPort { host, port } = self.to;
+        match say(&SayConfig {
+            host,
+            port,
+            text,
+            charset: self.encoding,
+        }) {
+            Ok(reply) => {
+                // Whoever closed the pipe does not want the reply.
+                let _ = writeln!(io::stdout(), "{}", printable(&reply));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("haul: {error}");
+                match error {
+                    SayError::Charset(_) | SayError::Empty | SayError::TooLong { .. } => {
+                        ExitCode::from(USAGE)
+                    }
+                    _ => ExitCode::FAILURE,
+                }
+            }
+        }
+    }
+}
+
+fn answer(config: &AnswerConfig) -> Result<(), String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|error| format!("cannot catch signal {signal}: {error}"))?;
+    }
+    let answerer = Answerer::bind(config).map_err(|error| error.to_string())?;
+    for address in answerer.local_addrs() {
+        eprintln!("listening on {address}");
+    }
+    answerer
+        .run(&stop, print)
+        .map_err(|error| format!("cannot wait for connections: {error}"))
+}
+
+fn print(heard: Heard) {
+    match heard {
+        Heard::Message { sender, text } => {
+            // Whoever closed the pipe does not want the messages; replies go on.
+            let _ = writeln!(io::stdout(), "{sender}: {}", printable(&text));
+        }
+        Heard::Silence { sender } => eprintln!("{sender} said nothing"),
+        Heard::Broken { sender, error } => eprintln!("{sender} was lost: {error}"),
+        Heard::Unaccepted { error } => eprintln!("haul: cannot accept a connection: {error}"),
+    }
+}
+
+/// A line of its own: without the line end that many clients send, and escaped.
+fn printable(text: &str) -> String {
+    let line = text
+        .strip_suffix('\n')
+        .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    escape_controls(line)
+}
+
+fn ask() -> io::Result<String> {
+    let mut text = String::new();
+    if io::stdin().is_terminal() {
+        eprint!("message: ");
+        io::stdin().read_line(&mut text)?;
+    } else {
+        io::stdin().take(LONGEST_INPUT).read_to_string(&mut text)?;
+    }
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    Ok(text)
+}
+
+fn host_and_port(text: &str) -> Result<HostAndPort, String> {
+    let wrong = || "write HOST:PORT or [IPV6]:PORT".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    Ok(HostAndPort {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+/// More than can be said, so that the library refuses it by its own rule.
+const LONGEST_INPUT: u64 = 64 * 1_024;
+const USAGE: u8 = 2;

@@ -1,0 +1,241 @@
+//! `haul load`: the command line of the load generator.
+
+use std::io::{IsTerminal, Write};
+use std::num::NonZeroU64;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use haul::exchange::Persistence;
+use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, WeightedUrl};
+use haul::sys::resources::raise_open_files;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::values::{duration, non_zero_size};
+
+/// Put a server under load and measure it.
+///
+/// Content is received with MSG_TRUNC: the kernel throws it away without copying, so what is
+/// measured is the server. --verify reads and hashes it instead.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct LoadArguments {
+    /// What to ask for: http://HOST:PORT/PATH, name://HOST:PORT/PATH or HOST:PORT/PATH, with
+    /// @WEIGHT behind it where some are to be asked for more often than others.
+    #[arg(required = true, value_name = "URL[@WEIGHT]")]
+    urls: Vec<WeightedUrl>,
+
+    /// Connections, each with one request under way.
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+
+    /// How long to measure, such as 10s or 2m; 10s if no number of requests is given.
+    #[arg(short, long, value_parser = duration, conflicts_with = "requests")]
+    duration: Option<Duration>,
+
+    /// How many requests to send.
+    #[arg(short = 'n', long, value_name = "N")]
+    requests: Option<u64>,
+
+    /// Open the connections evenly over this time (5s if no value is given), and measure after it.
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = true, default_missing_value = "5s")]
+    ramp: Option<Duration>,
+
+    /// Ask for ranges of this size, at random multiples of it, instead of whole files.
+    #[arg(long, value_name = "SIZE", value_parser = non_zero_size)]
+    range: Option<NonZeroU64>,
+
+    /// Send so many requests a second, whether or not the server keeps up; latency then counts
+    /// from the moment a request was due.
+    #[arg(long, value_name = "RPS", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// Connect anew for every request.
+    #[arg(long)]
+    no_keep_alive: bool,
+
+    /// Read and hash the content, and compare the answers to the same request.
+    #[arg(long)]
+    verify: bool,
+
+    /// Further connections that ask for the first URL and then read nothing.
+    #[arg(long, value_name = "N", default_value = "0")]
+    stalled: u32,
+
+    /// Generator threads.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+
+    /// The most bytes one receive may take. It moves processor time between the two ends: compare
+    /// only runs with the same value.
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = non_zero_size)]
+    receive: NonZeroU64,
+
+    /// A request has failed when nothing moves for so long.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+
+    /// The process number of a local server: report the processor time and memory it uses, with
+    /// all its child processes.
+    #[arg(long)]
+    pid: Option<u32>,
+
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl LoadArguments {
+    /// Runs the load and prints the figures.
+    pub(crate) fn run(self) -> ExitCode {
+        let format = if self.json {
+            Format::Json
+        } else {
+            Format::Table
+        };
+        let config = self.config();
+        if let Err(error) = raise_open_files() {
+            eprintln!("haul: cannot raise the limit on open files: {error}");
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in signal_hook::consts::TERM_SIGNALS {
+            if let Err(error) = signal_hook::flag::register(*signal, Arc::clone(&stop)) {
+                eprintln!("haul: cannot catch signal {signal}: {error}");
+            }
+        }
+        let live = LiveLine::new(&config);
+        let outcome = load::run(&config, &stop, |glance| live.show(glance));
+        live.bar.finish_and_clear();
+        match outcome {
+            Ok(report) => print(&report, format),
+            Err(error) => {
+                eprintln!("haul: {error}");
+                ExitCode::from(USAGE)
+            }
+        }
+    }
+
+    fn config(self) -> LoadConfig {
+        LoadConfig {
+            urls: self.urls,
+            connections: self.connections as usize,
+            stalled: self.stalled as usize,
+            threads: usize::from(self.threads),
+            extent: match (self.duration, self.requests) {
+                (None, Some(requests)) => Extent::Requests(requests),
+                (duration, _) => Extent::For(duration.unwrap_or(DEFAULT_DURATION)),
+            },
+            ramp: self.ramp.unwrap_or_default(),
+            range: self.range,
+            pace: self
+                .rate
+                .map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
+            persistence: if self.no_keep_alive {
+                Persistence::Close
+            } else {
+                Persistence::KeepAlive
+            },
+            bodies: if self.verify {
+                Bodies::Verify
+            } else {
+                Bodies::Discard
+            },
+            receive_bytes: usize::try_from(self.receive.get()).unwrap_or(usize::MAX),
+            timeout: self.timeout,
+            server: self.pid,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Json,
+    Table,
+}
+
+fn print(report: &LoadReport, format: Format) -> ExitCode {
+    let text = match format {
+        Format::Table => report.to_string(),
+        Format::Json => {
+            serde_json::to_string_pretty(report).expect("keys are text, numbers finite") + "\n"
+        }
+    };
+    // Whoever closed the pipe has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if report.requests > 0 || report.bytes > 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The line that shows how a run goes, on a terminal.
+struct LiveLine {
+    bar: ProgressBar,
+    measured_from: Duration,
+}
+
+impl LiveLine {
+    fn new(config: &LoadConfig) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {msg}").expect("the template is well-formed"),
+        );
+        Self {
+            bar,
+            measured_from: config.ramp,
+        }
+    }
+
+    fn show(&self, glance: Glance) {
+        let seconds = glance
+            .elapsed
+            .saturating_sub(self.measured_from)
+            .as_secs_f64();
+        let per_second = |count: u64| {
+            if seconds > 0.0 {
+                count as f64 / seconds
+            } else {
+                0.0
+            }
+        };
+        self.bar.set_message(format!(
+            "{:.0} s  {}/s  {:.0} requests/s  {} connections  {} errors",
+            glance.elapsed.as_secs_f64(),
+            ByteSize::b(per_second(glance.bytes) as u64),
+            per_second(glance.requests),
+            glance.open,
+            glance.failures
+        ));
+        self.bar.tick();
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (LOWEST_RATE..=HIGHEST_RATE).contains(&rate) => Ok(rate),
+        _ => Err(format!(
+            "a rate is a number from {LOWEST_RATE} to {HIGHEST_RATE}, in requests a second"
+        )),
+    }
+}
+
+const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+const LOWEST_RATE: f64 = 0.001;
+const HIGHEST_RATE: f64 = 10_000_000.0;
+const USAGE: u8 = 2;
+const EXAMPLES: &str = "\
+Examples:
+  haul load -c 64 -d 10s http://127.0.0.1:7788/small
+  haul load -c 16 --range 1MiB --pid 4711 http://127.0.0.1:7788/big
+  haul load -c 100 --rate 5000 http://10.0.0.2/a@3 http://10.0.0.2/b
+  haul load -c 4 --verify -n 100 name://127.0.0.1:7788/film.mkv
+
+Exit status: 0 if something was received, 1 if nothing was, 2 for wrong usage.";

@@ -1,0 +1,15 @@
+//! A conversation of one message and one reply: the smallest proof that two hosts reach each other,
+//! before gigabytes are moved between them.
+//!
+//! A message ends when its sender half-closes, falls silent for a moment, or has sent 1,024 bytes.
+
+mod answer;
+mod say;
+mod text;
+
+pub use answer::{AnswerConfig, AnswerError, Answerer, Heard};
+pub use say::{SayConfig, SayError, say};
+pub use text::{Charset, CharsetError, escape_controls};
+
+/// The longest message, in bytes.
+pub const LONGEST_MESSAGE: usize = 1_024;

@@ -1,0 +1,137 @@
+//! The side that speaks first.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::LONGEST_MESSAGE;
+use super::text::{Charset, CharsetError};
+
+/// What to say, and to whom.
+#[derive(Clone, Debug)]
+pub struct SayConfig {
+    /// The host's name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The message.
+    pub text: String,
+    /// The encoding of message and reply.
+    pub charset: Charset,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum SayError {
+    /// The message cannot be written in the encoding.
+    Charset(CharsetError),
+    /// The message is empty.
+    Empty,
+    /// The message is longer than is heard at the other end.
+    TooLong {
+        /// Its length in bytes, as encoded.
+        length: usize,
+    },
+    /// The host has no address.
+    Unresolvable {
+        /// The host.
+        host: String,
+        /// What the resolver said, if anything.
+        error: Option<io::Error>,
+    },
+    /// Nobody could be reached.
+    Connect(io::Error),
+    /// The connection broke, or nothing came in time.
+    Broken(io::Error),
+    /// The other side closed without a reply.
+    NoReply,
+}
+
+impl fmt::Display for SayError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Charset(error) => write!(out, "cannot say that: {error}"),
+            Self::Empty => out.write_str("nothing to say: give a text"),
+            Self::TooLong { length } => write!(
+                out,
+                "the text is {length} bytes long, and only {LONGEST_MESSAGE} are heard: shorten it"
+            ),
+            Self::Unresolvable {
+                host,
+                error: Some(error),
+            } => {
+                write!(
+                    out,
+                    "no address for \"{host}\": {error}; check its spelling"
+                )
+            }
+            Self::Unresolvable { host, error: None } => {
+                write!(out, "no address for \"{host}\"; check its spelling")
+            }
+            Self::Connect(error) => write!(
+                out,
+                "cannot connect: {error}; check the port, and any firewall between the hosts"
+            ),
+            Self::Broken(error) => write!(out, "connected, but the reply did not come: {error}"),
+            Self::NoReply => out.write_str("connected, but the other side closed without a reply"),
+        }
+    }
+}
+
+impl std::error::Error for SayError {}
+
+/// Sends the message and returns the reply. The reply is not escaped.
+///
+/// # Errors
+/// [`SayError`].
+pub fn say(config: &SayConfig) -> Result<String, SayError> {
+    let message = config
+        .charset
+        .encode(&config.text)
+        .map_err(SayError::Charset)?;
+    match message.len() {
+        0 => return Err(SayError::Empty),
+        length if length > LONGEST_MESSAGE => return Err(SayError::TooLong { length }),
+        _ => {}
+    }
+    let stream = connect(&config.host, config.port)?;
+    let reply = exchange(&stream, &message).map_err(SayError::Broken)?;
+    if reply.is_empty() {
+        return Err(SayError::NoReply);
+    }
+    Ok(config.charset.decode(&reply))
+}
+
+/// Connects to the first of the host's addresses that answers.
+fn connect(host: &str, port: u16) -> Result<TcpStream, SayError> {
+    let unresolvable = |error| SayError::Unresolvable {
+        host: host.to_owned(),
+        error,
+    };
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| unresolvable(Some(error)))?;
+    let mut failure = unresolvable(None);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = SayError::Connect(error),
+        }
+    }
+    Err(failure)
+}
+
+fn exchange(mut stream: &TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(message)?;
+    // The end of the message, so that the other side need not wait for silence.
+    stream.shutdown(Shutdown::Write)?;
+    let mut reply = Vec::new();
+    stream.take(LONGEST_REPLY).read_to_end(&mut reply)?;
+    Ok(reply)
+}
+
+const PATIENCE: Duration = Duration::from_secs(15);
+const LONGEST_REPLY: u64 = 64 * 1_024;

@@ -1,0 +1,339 @@
+//! A load generator that measures the server.
+//!
+//! Content is received with `MSG_TRUNC`, so that the kernel throws it away without copying it: the
+//! generator costs little, and what is measured is the server. [`Bodies::Verify`] reads and hashes
+//! instead. Each thread drives many connections from one `epoll` set.
+
+use std::fmt;
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::exchange::Persistence;
+
+mod answer_head;
+mod connection;
+mod generator;
+mod process;
+mod report;
+mod stall;
+mod tally;
+mod target;
+
+pub use report::{Fairness, LoadReport, ServerUsage, Spread};
+pub use tally::Failure;
+pub use target::{TargetError, WeightedUrl};
+
+use generator::{Gauge, Generator, Menu, Remains, Run};
+use process::Usage;
+use tally::Tally;
+use target::Target;
+
+/// What to ask for, how, and for how long.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    /// What is asked for.
+    pub urls: Vec<WeightedUrl>,
+    /// Connections that ask; each keeps one request under way.
+    pub connections: usize,
+    /// Further connections that ask for the first URL and read nothing.
+    pub stalled: usize,
+    /// Generator threads, among which the connections are shared out.
+    pub threads: usize,
+    /// When it is over.
+    pub extent: Extent,
+    /// The time over which the connections are opened. It is not measured.
+    pub ramp: Duration,
+    /// Ask for ranges of this many bytes at random multiples of it, instead of whole files.
+    pub range: Option<NonZeroU64>,
+    /// When requests are sent.
+    pub pace: Pace,
+    /// Whether connections are used again.
+    pub persistence: Persistence,
+    /// What becomes of the content.
+    pub bodies: Bodies,
+    /// The most bytes one `recv` may take.
+    pub receive_bytes: usize,
+    /// A request on which nothing moves for so long has failed.
+    pub timeout: Duration,
+    /// A local server whose use of processor and memory is measured, by its process number.
+    pub server: Option<u32>,
+}
+
+/// When a run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// After a time.
+    For(Duration),
+    /// After so many requests, failed ones included.
+    Requests(u64),
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// As soon as the answer before has come.
+    Closed,
+    /// At a fixed rate, whether or not the server keeps up. Latency counts from the moment that the
+    /// rate gives a request, so that a server that falls behind cannot hide it (no coordinated
+    /// omission).
+    Open {
+        /// Requests a second, over all connections.
+        per_second: f64,
+    },
+}
+
+/// What becomes of the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bodies {
+    /// The kernel throws it away.
+    Discard,
+    /// It is read and hashed, and the answers to the same request are compared.
+    Verify,
+}
+
+/// The counts of a run so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Glance {
+    /// Since the first connect.
+    pub elapsed: Duration,
+    /// Bytes of content since the ramp ended.
+    pub bytes: u64,
+    /// Whole answers since the ramp ended.
+    pub requests: u64,
+    /// Failed requests since the ramp ended.
+    pub failures: u64,
+    /// Open connections.
+    pub open: u64,
+}
+
+/// Why a run could not take place.
+#[derive(Debug)]
+pub enum LoadError {
+    /// Fewer connections than servers, so that one of them would not be asked.
+    TooFewConnections {
+        /// The number of different servers among the URLs.
+        servers: usize,
+    },
+    /// A host has no address.
+    Target(TargetError),
+    /// There is no such process, or `/proc` does not show it.
+    NoSuchProcess(u32),
+    /// The kernel refused a thread what it needs for waiting.
+    Readiness(io::Error),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewConnections { servers } => write!(
+                out,
+                "the URLs name {servers} servers, and each needs a connection: raise --connections"
+            ),
+            Self::Target(error) => error.fmt(out),
+            Self::NoSuchProcess(pid) => {
+                write!(
+                    out,
+                    "no process {pid}: --pid takes the number of a running local server"
+                )
+            }
+            Self::Readiness(error) => write!(out, "cannot wait for sockets: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// Runs the load, shows a [`Glance`] to `observe` several times a second, and ends early once `stop`
+/// is set.
+///
+/// # Errors
+/// [`LoadError`] if nothing could be sent at all. What fails while running is counted in the report.
+pub fn run(
+    config: &LoadConfig,
+    stop: &AtomicBool,
+    mut observe: impl FnMut(Glance),
+) -> Result<LoadReport, LoadError> {
+    let targets = resolve(config)?;
+    let menus = menus(&targets, config.connections)?;
+    let idle = usage(config)?;
+    let mut tally = Tally::new(0);
+    let stalled = stall::hold(&targets[0], config.stalled, stop, &mut tally);
+    let run = Run {
+        config,
+        targets: &targets,
+        begin: Instant::now(),
+        stop,
+        remaining: AtomicI64::new(match config.extent {
+            Extent::For(_) => 0,
+            Extent::Requests(requests) => i64::try_from(requests).unwrap_or(i64::MAX),
+        }),
+    };
+    let generators = share_out(&run, menus)?;
+    let mut begin = usage(config)?;
+    let gauges: Vec<Gauge> = generators.iter().map(|_| Gauge::default()).collect();
+    let (done, remains) = mpsc::channel();
+    let left = thread::scope(|scope| {
+        for (generator, gauge) in generators.into_iter().zip(&gauges) {
+            let done = done.clone();
+            scope.spawn(move || {
+                done.send(generator.run(gauge))
+                    .expect("the receiver outlives the scope");
+            });
+        }
+        drop(done);
+        collect(&run, &gauges, &remains, &mut begin, &mut observe)
+    })
+    .map_err(LoadError::Readiness)?;
+    let end = usage(config)?;
+    let ended = left
+        .iter()
+        .map(|part| part.ended)
+        .max()
+        .unwrap_or(run.begin);
+    for part in left {
+        tally.merge(part.tally);
+    }
+    let seconds = ended
+        .saturating_duration_since(run.measured_from())
+        .as_secs_f64();
+    let mut report = LoadReport::new(&tally, seconds);
+    report.stalled = stalled.len();
+    report.receive_bytes = config.receive_bytes;
+    report.server = idle.zip(begin).zip(end).map(|((idle, begin), end)| {
+        let tcp = process::tcp_memory_bytes().unwrap_or_default();
+        ServerUsage::between(idle, begin, end, &tally, tcp)
+    });
+    for (&(target, range), digest) in &tally.digests {
+        if range.is_none() {
+            report
+                .digests
+                .insert(config.urls[target].to_string(), digest.to_hex().to_string());
+        }
+    }
+    Ok(report)
+}
+
+fn resolve(config: &LoadConfig) -> Result<Vec<Target>, LoadError> {
+    config
+        .urls
+        .iter()
+        .map(|url| Target::resolve(url, config.persistence).map_err(LoadError::Target))
+        .collect()
+}
+
+/// Gives each connection the targets of one server, servers in proportion to their weight: a
+/// connection that is kept alive cannot change its server.
+fn menus(targets: &[Target], connections: usize) -> Result<Vec<Menu>, LoadError> {
+    let mut servers: Vec<Menu> = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        let known = servers
+            .iter_mut()
+            .find(|menu| targets[menu.targets[0]].address == target.address);
+        match known {
+            Some(menu) => {
+                menu.targets.push(index);
+                menu.weight = menu.weight.saturating_add(target.weight);
+            }
+            None => servers.push(Menu {
+                targets: vec![index],
+                weight: target.weight,
+            }),
+        }
+    }
+    if servers.len() > connections {
+        return Err(LoadError::TooFewConnections {
+            servers: servers.len(),
+        });
+    }
+    let mut given = vec![0_u32; servers.len()];
+    let mut menus = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        // The server that has the fewest connections for its weight, so that each has one.
+        let hungriest = (0..servers.len())
+            .min_by(|&a, &b| {
+                let share =
+                    |server: usize| f64::from(given[server]) / f64::from(servers[server].weight);
+                share(a).total_cmp(&share(b))
+            })
+            .unwrap_or_default();
+        given[hungriest] += 1;
+        menus.push(servers[hungriest].clone());
+    }
+    Ok(menus)
+}
+
+fn share_out<'run>(
+    run: &'run Run<'run>,
+    menus: Vec<Menu>,
+) -> Result<Vec<Generator<'run>>, LoadError> {
+    let threads = run.config.threads.clamp(1, menus.len().max(1));
+    let mut shares = vec![Vec::new(); threads];
+    for (index, menu) in menus.into_iter().enumerate() {
+        shares[index % threads].push(menu);
+    }
+    shares
+        .into_iter()
+        .enumerate()
+        .map(|(index, menus)| Generator::new(run, index, menus).map_err(LoadError::Readiness))
+        .collect()
+}
+
+/// Waits for the threads, observes them meanwhile, and reads the server's usage when the ramp ends.
+fn collect(
+    run: &Run<'_>,
+    gauges: &[Gauge],
+    remains: &mpsc::Receiver<io::Result<Remains>>,
+    begin: &mut Option<Usage>,
+    observe: &mut impl FnMut(Glance),
+) -> io::Result<Vec<Remains>> {
+    let mut left = Vec::with_capacity(gauges.len());
+    let mut ramping = !run.config.ramp.is_zero();
+    loop {
+        let until_measured = run
+            .measured_from()
+            .saturating_duration_since(Instant::now());
+        if ramping && until_measured.is_zero() {
+            ramping = false;
+            *begin = run.config.server.and_then(process::read);
+        }
+        let patience = if ramping {
+            OBSERVE.min(until_measured)
+        } else {
+            OBSERVE
+        };
+        match remains.recv_timeout(patience) {
+            Ok(part) => left.push(part?),
+            Err(RecvTimeoutError::Timeout) => observe(glance(run, gauges)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(left),
+        }
+    }
+}
+
+fn glance(run: &Run<'_>, gauges: &[Gauge]) -> Glance {
+    let mut glance = Glance {
+        elapsed: run.begin.elapsed(),
+        ..Glance::default()
+    };
+    for gauge in gauges {
+        glance.bytes += gauge.bytes.load(Ordering::Relaxed);
+        glance.requests += gauge.requests.load(Ordering::Relaxed);
+        glance.failures += gauge.failures.load(Ordering::Relaxed);
+        glance.open += gauge.open.load(Ordering::Relaxed);
+    }
+    glance
+}
+
+fn usage(config: &LoadConfig) -> Result<Option<Usage>, LoadError> {
+    match config.server {
+        None => Ok(None),
+        Some(pid) => process::read(pid)
+            .map(Some)
+            .ok_or(LoadError::NoSuchProcess(pid)),
+    }
+}
+
+const OBSERVE: Duration = Duration::from_millis(200);

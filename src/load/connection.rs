@@ -1,0 +1,535 @@
+//! One connection of the generator: connect, ask, read the head, have the content thrown away, and
+//! begin again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use crate::exchange::Persistence;
+use crate::sys::client_socket::{self, Interest, Readiness};
+
+use super::answer_head::{self, AnswerHead};
+use super::tally::{Failure, Question, Tally, record};
+use super::target::{Target, Wire};
+use super::{Bodies, LoadConfig};
+
+/// One of the connections that a generator keeps busy. The socket changes, the place remains.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The place in the generator's list, and the token of its events.
+    token: usize,
+    phase: Phase,
+}
+
+/// What a step leaves a connection waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// For its socket.
+    Wait,
+    /// For another request.
+    Ready,
+    /// For a while, since the last attempt failed.
+    BackOff,
+}
+
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub(super) struct Bench<'run> {
+    pub(super) config: &'run LoadConfig,
+    pub(super) targets: &'run [Target],
+    pub(super) readiness: Readiness,
+    pub(super) tally: Tally,
+    /// The targets' whole lengths, learnt from their first range.
+    pub(super) lengths: Vec<Option<u64>>,
+    pub(super) now: Instant,
+    pub(super) census: Census,
+    /// Where heads and verified content are received. Content that is thrown away is not written
+    /// here, so most of it is never touched.
+    pub(super) room: Vec<u8>,
+    pub(super) request: Vec<u8>,
+}
+
+/// How many connections are in which kind of phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Census {
+    pub(super) connecting: usize,
+    /// With a request under way.
+    pub(super) busy: usize,
+    /// With a socket.
+    pub(super) open: usize,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Down,
+    Idle(Link),
+    Connecting(Link, Exchange),
+    /// With the number of bytes sent.
+    Sending(Link, Exchange, usize),
+    /// With what has come of the head.
+    Awaiting(Link, Exchange, Vec<u8>),
+    Receiving(Link, Exchange, Left),
+    /// The answer is whole, and the server is to close first: the side that closes first keeps
+    /// the port occupied, and clients run out of ports.
+    Closing(Link),
+}
+
+/// A socket and what is known of it.
+#[derive(Debug)]
+struct Link {
+    socket: OwnedFd,
+    armed: Option<Interest>,
+    /// Whole answers received.
+    served: u32,
+    opened: Instant,
+    /// When a byte was last sent or received.
+    moved: Instant,
+}
+
+/// One request and what has become of it.
+#[derive(Debug)]
+struct Exchange {
+    question: Question,
+    /// When the request was meant to begin.
+    intended: Instant,
+    received: u64,
+    persistence: Persistence,
+    verdict: Result<(), Failure>,
+    /// Boxed, since it is larger than all the rest and mostly absent.
+    hasher: Option<Box<blake3::Hasher>>,
+}
+
+/// What is left of the content.
+#[derive(Clone, Copy, Debug)]
+enum Left {
+    Bytes(u64),
+    UntilClose,
+}
+
+type Stepped = (Phase, Option<Next>);
+
+impl Connection {
+    pub(super) fn new(token: usize) -> Self {
+        Self {
+            token,
+            phase: Phase::Down,
+        }
+    }
+
+    /// Whether the next request has to connect first.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down)
+    }
+
+    /// Begins a request that was meant to be sent at `intended`.
+    pub(super) fn ask(
+        &mut self,
+        question: Question,
+        intended: Instant,
+        bench: &mut Bench<'_>,
+    ) -> Next {
+        let exchange = Exchange::new(question, intended, bench.config.bodies);
+        let (phase, next) = match self.take(bench) {
+            Phase::Idle(mut link) => {
+                link.moved = bench.now;
+                (Phase::Sending(link, exchange, 0), None)
+            }
+            _ => connect(exchange, bench),
+        };
+        self.put(phase, bench);
+        next.unwrap_or_else(|| self.advance(bench))
+    }
+
+    /// Goes on as far as the socket allows.
+    pub(super) fn advance(&mut self, bench: &mut Bench<'_>) -> Next {
+        loop {
+            let (phase, next) = match self.take(bench) {
+                Phase::Down => (Phase::Down, Some(Next::Wait)),
+                // The server closed an idle connection; the next request connects again.
+                Phase::Idle(_) => (Phase::Down, Some(Next::Wait)),
+                Phase::Connecting(link, exchange) => self.finish_connect(link, exchange, bench),
+                Phase::Sending(link, exchange, sent) => self.send(link, exchange, sent, bench),
+                Phase::Awaiting(link, exchange, head) => {
+                    self.read_head(link, exchange, head, bench)
+                }
+                Phase::Receiving(link, exchange, left) => self.receive(link, exchange, left, bench),
+                Phase::Closing(link) => self.close(link, bench),
+            };
+            self.put(phase, bench);
+            if let Some(next) = next {
+                return next;
+            }
+        }
+    }
+
+    /// Gives a connection up on which nothing has moved for `timeout`.
+    pub(super) fn expire(&mut self, timeout: Duration, bench: &mut Bench<'_>) -> Option<Next> {
+        let moved = match &self.phase {
+            Phase::Down | Phase::Idle(_) => return None,
+            Phase::Connecting(link, _)
+            | Phase::Sending(link, ..)
+            | Phase::Awaiting(link, ..)
+            | Phase::Receiving(link, ..)
+            | Phase::Closing(link) => link.moved,
+        };
+        if bench.now.saturating_duration_since(moved) < timeout {
+            return None;
+        }
+        if let Phase::Closing(_) = self.take(bench) {
+            return Some(Next::Ready);
+        }
+        bench.tally.fail(Failure::TimedOut);
+        Some(Next::BackOff)
+    }
+
+    fn take(&mut self, bench: &mut Bench<'_>) -> Phase {
+        let phase = std::mem::take(&mut self.phase);
+        bench.census.leave(&phase);
+        phase
+    }
+
+    fn put(&mut self, phase: Phase, bench: &mut Bench<'_>) {
+        bench.census.enter(&phase);
+        self.phase = phase;
+    }
+
+    /// Sends right away: on a fast network the connection is there by now, and where it is not,
+    /// `send` says so.
+    fn finish_connect(&self, mut link: Link, exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
+        match send_rest(&link, &exchange, 0, bench) {
+            Ok(sent) => {
+                link.moved = Instant::now();
+                bench.tally.connects += 1;
+                record(&mut bench.tally.connect, link.moved - link.opened);
+                (Phase::Sending(link, exchange, sent), None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match self.arm(&mut link, Interest::Writable, bench) {
+                    Ok(()) => (Phase::Connecting(link, exchange), Some(Next::Wait)),
+                    Err(error) => fail(Failure::of(&error), bench),
+                }
+            }
+            Err(error) => fail(Failure::of(&error), bench),
+        }
+    }
+
+    fn send(
+        &self,
+        mut link: Link,
+        exchange: Exchange,
+        sent: usize,
+        bench: &mut Bench<'_>,
+    ) -> Stepped {
+        match send_rest(&link, &exchange, sent, bench) {
+            Ok(0) => match self.arm(&mut link, Interest::Readable, bench) {
+                Ok(()) => (
+                    Phase::Awaiting(link, exchange, Vec::new()),
+                    Some(Next::Wait),
+                ),
+                Err(error) => fail(Failure::of(&error), bench),
+            },
+            Ok(more) => (Phase::Sending(link, exchange, sent + more), None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                match self.arm(&mut link, Interest::Writable, bench) {
+                    Ok(()) => (Phase::Sending(link, exchange, sent), Some(Next::Wait)),
+                    Err(error) => fail(Failure::of(&error), bench),
+                }
+            }
+            Err(error) => repeat_or_fail(&link, exchange, Failure::of(&error), bench),
+        }
+    }
+
+    /// Receives the first bytes, which hold the head and, of a small file, all of the content.
+    fn read_head(
+        &self,
+        mut link: Link,
+        mut exchange: Exchange,
+        mut head: Vec<u8>,
+        bench: &mut Bench<'_>,
+    ) -> Stepped {
+        let received = match client_socket::receive(&link.socket, &mut bench.room[..HEAD_ROOM]) {
+            Ok(0) if head.is_empty() && exchange.wire(bench) == Wire::Name => {
+                return fail(Failure::Empty, bench);
+            }
+            Ok(0) if head.is_empty() => {
+                return repeat_or_fail(&link, exchange, Failure::Short, bench);
+            }
+            Ok(0) => return fail(Failure::Short, bench),
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (Phase::Awaiting(link, exchange, head), Some(Next::Wait));
+            }
+            Err(error) if head.is_empty() => {
+                return repeat_or_fail(&link, exchange, Failure::of(&error), bench);
+            }
+            Err(error) => return fail(Failure::of(&error), bench),
+        };
+        link.moved = bench.now;
+        if head.is_empty() {
+            record(
+                &mut bench.tally.first_byte,
+                Instant::now() - exchange.intended,
+            );
+        }
+        if exchange.wire(bench) == Wire::Name {
+            self.count(&mut exchange, 0..received, bench);
+            return (Phase::Receiving(link, exchange, Left::UntilClose), None);
+        }
+        let before = head.len();
+        let parsed = if before == 0 {
+            answer_head::parse(&bench.room[..received])
+        } else {
+            head.extend_from_slice(&bench.room[..received]);
+            answer_head::parse(&head)
+        };
+        match parsed {
+            Ok(Some((answer, length))) => {
+                let left = exchange.accept(answer, bench);
+                let content = match left {
+                    Left::Bytes(left) => (before + received - length)
+                        .min(usize::try_from(left).unwrap_or(usize::MAX)),
+                    Left::UntilClose => before + received - length,
+                };
+                // `parse` found the head incomplete before, so its end is among the new bytes.
+                let begin = length - before;
+                self.count(&mut exchange, begin..begin + content, bench);
+                (Phase::Receiving(link, exchange, left.less(content)), None)
+            }
+            Ok(None) if before + received > LONGEST_HEAD => fail(Failure::BadHead, bench),
+            Ok(None) => {
+                if before == 0 {
+                    head.extend_from_slice(&bench.room[..received]);
+                }
+                (Phase::Awaiting(link, exchange, head), Some(Next::Wait))
+            }
+            Err(failure) => fail(failure, bench),
+        }
+    }
+
+    fn receive(
+        &self,
+        mut link: Link,
+        mut exchange: Exchange,
+        left: Left,
+        bench: &mut Bench<'_>,
+    ) -> Stepped {
+        let most = match left {
+            Left::Bytes(0) => return self.finish(link, exchange, bench),
+            Left::Bytes(left) => bench
+                .room
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX)),
+            Left::UntilClose => bench.room.len(),
+        };
+        let received = match exchange.hasher {
+            Some(_) => client_socket::receive(&link.socket, &mut bench.room[..most]),
+            None => client_socket::discard(&link.socket, &mut bench.room[..most]),
+        };
+        match (received, left) {
+            (Ok(0), Left::UntilClose) => self.finish(link, exchange, bench),
+            (Ok(0), Left::Bytes(_)) => fail(Failure::Short, bench),
+            (Ok(received), _) => {
+                link.moved = bench.now;
+                self.count(&mut exchange, 0..received, bench);
+                let left = left.less(received);
+                // What a full receive left behind is reported again; others go first.
+                let next = match left {
+                    Left::Bytes(0) => None,
+                    _ => Some(Next::Wait),
+                };
+                (Phase::Receiving(link, exchange, left), next)
+            }
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+                (Phase::Receiving(link, exchange, left), Some(Next::Wait))
+            }
+            (Err(error), _) => fail(Failure::of(&error), bench),
+        }
+    }
+
+    fn finish(&self, mut link: Link, exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
+        let verdict = match (exchange.verdict, exchange.hasher) {
+            (Ok(()), Some(hasher)) => bench.tally.compare(exchange.question, hasher.finalize()),
+            (verdict, _) => verdict,
+        };
+        match verdict {
+            Ok(()) => {
+                bench.tally.requests += 1;
+                record(&mut bench.tally.latency, Instant::now() - exchange.intended);
+            }
+            Err(failure) => bench.tally.fail(failure),
+        }
+        link.served += 1;
+        match exchange.persistence {
+            Persistence::KeepAlive => (Phase::Idle(link), Some(Next::Ready)),
+            Persistence::Close => (Phase::Closing(link), None),
+        }
+    }
+
+    fn close(&self, link: Link, bench: &mut Bench<'_>) -> Stepped {
+        match client_socket::receive(&link.socket, &mut bench.room[..HEAD_ROOM]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                (Phase::Closing(link), Some(Next::Wait))
+            }
+            // The end, a reset behind a whole answer, or bytes that nobody asked for.
+            Ok(_) | Err(_) => (Phase::Down, Some(Next::Ready)),
+        }
+    }
+
+    /// Counts content that lies in `bench.room`, or was thrown away if there is no hasher.
+    fn count(
+        &self,
+        exchange: &mut Exchange,
+        content: std::ops::Range<usize>,
+        bench: &mut Bench<'_>,
+    ) {
+        let bytes = content.len() as u64;
+        exchange.received += bytes;
+        if exchange.verdict.is_ok() {
+            bench.tally.bytes += bytes;
+            bench.tally.shares[self.token] += bytes;
+        }
+        if let Some(hasher) = &mut exchange.hasher {
+            hasher.update(&bench.room[content]);
+        }
+    }
+
+    fn arm(&self, link: &mut Link, interest: Interest, bench: &Bench<'_>) -> io::Result<()> {
+        match link.armed {
+            Some(armed) if armed == interest => return Ok(()),
+            Some(_) => bench.readiness.modify(&link.socket, self.token, interest)?,
+            None => bench.readiness.add(&link.socket, self.token, interest)?,
+        }
+        link.armed = Some(interest);
+        Ok(())
+    }
+}
+
+impl Exchange {
+    fn new(question: Question, intended: Instant, bodies: Bodies) -> Self {
+        Self {
+            question,
+            intended,
+            received: 0,
+            persistence: Persistence::Close,
+            verdict: Ok(()),
+            hasher: match bodies {
+                Bodies::Discard => None,
+                Bodies::Verify => Some(Box::default()),
+            },
+        }
+    }
+
+    fn wire(&self, bench: &Bench<'_>) -> Wire {
+        bench.targets[self.question.0].wire
+    }
+
+    /// Judges the head, and says what content follows.
+    fn accept(&mut self, head: AnswerHead, bench: &mut Bench<'_>) -> Left {
+        let (target, range) = self.question;
+        self.verdict = match (head.status, range) {
+            (200, None) | (206, Some(_)) => Ok(()),
+            (200, Some(_)) => Err(Failure::RangeIgnored),
+            (status, _) => Err(Failure::BadStatus(status)),
+        };
+        if head.complete_length.is_some() {
+            bench.lengths[target] = head.complete_length;
+        }
+        self.persistence = match bench.config.persistence {
+            Persistence::KeepAlive => head.persistence,
+            Persistence::Close => Persistence::Close,
+        };
+        head.content_length.map_or(Left::UntilClose, Left::Bytes)
+    }
+}
+
+impl Left {
+    fn less(self, received: usize) -> Self {
+        match self {
+            Self::Bytes(left) => Self::Bytes(left - received as u64),
+            Self::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+impl Census {
+    fn enter(&mut self, phase: &Phase) {
+        let (connecting, busy, open) = class(phase);
+        self.connecting += connecting;
+        self.busy += busy;
+        self.open += open;
+    }
+
+    fn leave(&mut self, phase: &Phase) {
+        let (connecting, busy, open) = class(phase);
+        self.connecting -= connecting;
+        self.busy -= busy;
+        self.open -= open;
+    }
+}
+
+/// What a phase adds to each count of the census.
+fn class(phase: &Phase) -> (usize, usize, usize) {
+    match phase {
+        Phase::Down => (0, 0, 0),
+        Phase::Idle(_) | Phase::Closing(_) => (0, 0, 1),
+        Phase::Connecting(..) => (1, 1, 1),
+        Phase::Sending(..) | Phase::Awaiting(..) | Phase::Receiving(..) => (0, 1, 1),
+    }
+}
+
+fn connect(exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
+    let opened = Instant::now();
+    match client_socket::connect(&bench.targets[exchange.question.0].address) {
+        Ok(socket) => {
+            let link = Link {
+                socket,
+                armed: None,
+                served: 0,
+                opened,
+                moved: opened,
+            };
+            (Phase::Connecting(link, exchange), None)
+        }
+        Err(error) => fail(Failure::of(&error), bench),
+    }
+}
+
+fn send_rest(
+    link: &Link,
+    exchange: &Exchange,
+    sent: usize,
+    bench: &mut Bench<'_>,
+) -> io::Result<usize> {
+    let (target, range) = exchange.question;
+    bench.request.clear();
+    bench.targets[target].write_request(range, &mut bench.request);
+    if sent == bench.request.len() {
+        return Ok(0);
+    }
+    client_socket::send(&link.socket, &bench.request[sent..])
+}
+
+/// A kept-alive connection may be closed just as the next request is sent. The request is sent
+/// again then (RFC 9110 section 9.2.2), and that counts as no failure.
+fn repeat_or_fail(
+    link: &Link,
+    exchange: Exchange,
+    failure: Failure,
+    bench: &mut Bench<'_>,
+) -> Stepped {
+    if link.served == 0 {
+        return fail(failure, bench);
+    }
+    bench.tally.repeats += 1;
+    connect(exchange, bench)
+}
+
+fn fail(failure: Failure, bench: &mut Bench<'_>) -> Stepped {
+    bench.tally.fail(failure);
+    (Phase::Down, Some(Next::BackOff))
+}
+
+/// Enough for the head and a kibibyte of content in one call.
+pub(super) const HEAD_ROOM: usize = 4_096;
+const LONGEST_HEAD: usize = 64 * 1_024;

@@ -1,0 +1,330 @@
+//! One thread of the generator: many connections, one wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::connection::{Bench, Census, Connection, HEAD_ROOM, Next};
+use super::tally::{Question, Tally};
+use super::target::Target;
+use super::{Extent, LoadConfig, Pace};
+use crate::sys::client_socket::Readiness;
+
+/// What all threads of a run share.
+#[derive(Debug)]
+pub(super) struct Run<'run> {
+    pub(super) config: &'run LoadConfig,
+    pub(super) targets: &'run [Target],
+    /// When connecting begins.
+    pub(super) begin: Instant,
+    pub(super) stop: &'run AtomicBool,
+    /// Requests that may still begin, where their number is given.
+    pub(super) remaining: AtomicI64,
+}
+
+/// A thread's counts so far, for the live display.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    pub(super) bytes: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) open: AtomicU64,
+}
+
+/// What a thread leaves behind. Its connections are still open, so that the server can be looked at
+/// while it holds them.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) tally: Tally,
+    pub(super) ended: Instant,
+    pub(super) _open: Vec<Connection>,
+}
+
+#[derive(Debug)]
+pub(super) struct Generator<'run> {
+    run: &'run Run<'run>,
+    bench: Bench<'run>,
+    connections: Vec<Connection>,
+    /// By connection, which targets it may ask for: those of one server.
+    menus: Vec<Menu>,
+    /// Connections that wait for a request.
+    ready: VecDeque<usize>,
+    /// Connections that wait after a failure, and until when; in order of time.
+    resting: VecDeque<(Instant, usize)>,
+    /// Connections that the ramp has let go.
+    released: usize,
+    /// When the next request is due, where a rate is given.
+    due: Option<Due>,
+    /// When the last request ended.
+    last_end: Instant,
+    random: fastrand::Rng,
+}
+
+/// The targets of one server.
+#[derive(Clone, Debug)]
+pub(super) struct Menu {
+    pub(super) targets: Vec<usize>,
+    pub(super) weight: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    at: Instant,
+    interval: Duration,
+}
+
+impl Run<'_> {
+    /// From when on is counted.
+    pub(super) fn measured_from(&self) -> Instant {
+        self.begin + self.config.ramp
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        match self.config.extent {
+            Extent::For(duration) => Some(self.measured_from() + duration),
+            Extent::Requests(_) => None,
+        }
+    }
+}
+
+impl<'run> Generator<'run> {
+    /// Prepares thread `index`, which drives one connection for each of `menus`.
+    pub(super) fn new(run: &'run Run<'run>, index: usize, menus: Vec<Menu>) -> io::Result<Self> {
+        let config = run.config;
+        let bench = Bench {
+            config,
+            targets: run.targets,
+            readiness: Readiness::new()?,
+            tally: Tally::new(menus.len()),
+            lengths: vec![None; run.targets.len()],
+            now: run.begin,
+            census: Census::default(),
+            room: vec![0; config.receive_bytes.max(HEAD_ROOM)],
+            request: Vec::new(),
+        };
+        let due = match config.pace {
+            Pace::Closed => None,
+            Pace::Open { per_second } => Some(Due {
+                at: run.begin + Duration::from_secs_f64(index as f64 / per_second),
+                interval: Duration::from_secs_f64(config.threads as f64 / per_second),
+            }),
+        };
+        Ok(Self {
+            run,
+            bench,
+            connections: (0..menus.len()).map(Connection::new).collect(),
+            menus,
+            ready: VecDeque::new(),
+            resting: VecDeque::new(),
+            released: 0,
+            due,
+            last_end: run.begin,
+            random: fastrand::Rng::new(),
+        })
+    }
+
+    /// Drives the connections until the run ends.
+    pub(super) fn run(mut self, gauge: &Gauge) -> io::Result<Remains> {
+        let mut events = Vec::new();
+        let mut sweep = self.run.begin + SWEEP;
+        let mut warming = !self.run.config.ramp.is_zero();
+        loop {
+            self.bench.now = Instant::now();
+            if warming && self.bench.now >= self.run.measured_from() {
+                self.bench.tally = Tally::new(self.connections.len());
+                warming = false;
+            }
+            self.release();
+            self.start_due();
+            self.publish(gauge);
+            if self.is_over() {
+                break;
+            }
+            let timeout = self
+                .wake_at(sweep)
+                .saturating_duration_since(Instant::now());
+            self.bench.readiness.wait(timeout, &mut events)?;
+            self.bench.now = Instant::now();
+            for &token in &events {
+                let next = self.connections[token].advance(&mut self.bench);
+                self.note(token, next);
+                self.start_due();
+            }
+            if self.bench.now >= sweep {
+                self.expire();
+                sweep = self.bench.now + SWEEP;
+            }
+        }
+        Ok(self.remains())
+    }
+
+    fn remains(mut self) -> Remains {
+        let ended = match self.run.config.extent {
+            Extent::For(_) => Instant::now(),
+            // A thread notices only by and by that another has sent the last request.
+            Extent::Requests(_) => self.last_end,
+        };
+        if let Some(due) = self.due {
+            let late = ended.saturating_duration_since(due.at).as_secs_f64();
+            self.bench.tally.unsent = (late / due.interval.as_secs_f64()) as u64;
+        }
+        Remains {
+            tally: self.bench.tally,
+            ended,
+            _open: self.connections,
+        }
+    }
+
+    /// Lets connections go as far as the ramp has come, and those whose rest is over.
+    fn release(&mut self) {
+        let total = self.connections.len();
+        let ramp = self.run.config.ramp.as_secs_f64();
+        let since = self
+            .bench
+            .now
+            .saturating_duration_since(self.run.begin)
+            .as_secs_f64();
+        let due = if since >= ramp {
+            total
+        } else {
+            (total as f64 * since / ramp) as usize
+        };
+        self.ready.extend(self.released..due);
+        self.released = self.released.max(due);
+        while let Some(&(until, token)) = self.resting.front() {
+            if until > self.bench.now {
+                break;
+            }
+            self.resting.pop_front();
+            self.ready.push_back(token);
+        }
+    }
+
+    /// Begins as many requests as are due and find a connection.
+    fn start_due(&mut self) {
+        while let Some(&token) = self.ready.front() {
+            let connects = self.connections[token].is_down();
+            if connects && self.bench.census.connecting >= MOST_CONNECTING {
+                return;
+            }
+            let Some(intended) = self.claim() else { return };
+            self.ready.pop_front();
+            let question = self.choose(token);
+            let next = self.connections[token].ask(question, intended, &mut self.bench);
+            self.note(token, next);
+        }
+    }
+
+    /// Takes the next request, if one is due, and says when it was meant to begin.
+    fn claim(&mut self) -> Option<Instant> {
+        if self.due.is_some_and(|due| due.at > Instant::now()) {
+            return None;
+        }
+        if matches!(self.run.config.extent, Extent::Requests(_))
+            && self.run.remaining.fetch_sub(1, Ordering::Relaxed) <= 0
+        {
+            return None;
+        }
+        match &mut self.due {
+            None => Some(Instant::now()),
+            Some(due) => {
+                let intended = due.at;
+                due.at += due.interval;
+                Some(intended)
+            }
+        }
+    }
+
+    fn choose(&mut self, token: usize) -> Question {
+        let menu = &self.menus[token];
+        let mut point = self.random.u32(0..menu.weight);
+        let mut chosen = menu.targets[0];
+        for &target in &menu.targets {
+            chosen = target;
+            let weight = self.run.targets[target].weight;
+            if point < weight {
+                break;
+            }
+            point -= weight;
+        }
+        let range = self.run.config.range.map(|size| {
+            let size = size.get();
+            // The first range tells the file's length, and is asked for until it is known.
+            let whole = self.bench.lengths[chosen].map_or(1, |length| (length / size).max(1));
+            let first = self.random.u64(0..whole) * size;
+            (first, first + (size - 1))
+        });
+        (chosen, range)
+    }
+
+    fn note(&mut self, token: usize, next: Next) {
+        if next != Next::Wait {
+            self.last_end = Instant::now();
+        }
+        match next {
+            Next::Wait => {}
+            Next::Ready => self.ready.push_back(token),
+            Next::BackOff => self.resting.push_back((self.bench.now + BACK_OFF, token)),
+        }
+    }
+
+    fn expire(&mut self) {
+        let timeout = self.run.config.timeout;
+        for token in 0..self.connections.len() {
+            if let Some(next) = self.connections[token].expire(timeout, &mut self.bench) {
+                self.note(token, next);
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        if self.run.stop.load(Ordering::Relaxed) {
+            return true;
+        }
+        match self.run.ends() {
+            Some(end) => self.bench.now >= end,
+            None => self.run.remaining.load(Ordering::Relaxed) <= 0 && self.bench.census.busy == 0,
+        }
+    }
+
+    fn wake_at(&self, sweep: Instant) -> Instant {
+        let mut at = sweep.min(self.bench.now + TICK);
+        if self.released < self.connections.len() {
+            at = at.min(self.bench.now + RAMP_STEP);
+        }
+        if let Some(&(until, _)) = self.resting.front() {
+            at = at.min(until);
+        }
+        if let Some(due) = self.due
+            && !self.ready.is_empty()
+        {
+            at = at.min(due.at);
+        }
+        self.run.ends().map_or(at, |end| at.min(end))
+    }
+
+    fn publish(&self, gauge: &Gauge) {
+        gauge.bytes.store(self.bench.tally.bytes, Ordering::Relaxed);
+        gauge
+            .requests
+            .store(self.bench.tally.requests, Ordering::Relaxed);
+        gauge
+            .failures
+            .store(self.bench.tally.failed(), Ordering::Relaxed);
+        gauge
+            .open
+            .store(self.bench.census.open as u64, Ordering::Relaxed);
+    }
+}
+
+/// How often time-outs are looked for.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How soon a stop is noticed.
+const TICK: Duration = Duration::from_millis(100);
+const RAMP_STEP: Duration = Duration::from_millis(2);
+/// How long a place rests after a failure, so that a refusing server is not asked in a busy loop.
+const BACK_OFF: Duration = Duration::from_millis(50);
+/// Connects under way at once in a thread: fewer than the smallest usual backlog of a listener, since
+/// a connect that finds it full is repeated by the kernel only after a second.
+const MOST_CONNECTING: usize = 64;

@@ -1,0 +1,47 @@
+//! Clients that ask for a file and then read nothing.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::tally::{Failure, Tally};
+use super::target::Target;
+
+/// Connects `count` clients to `target`, each of which asks and will read nothing, and waits until
+/// the server has filled their buffers. Gives up when many in a row fail.
+pub(super) fn hold(
+    target: &Target,
+    count: usize,
+    stop: &AtomicBool,
+    tally: &mut Tally,
+) -> Vec<TcpStream> {
+    let mut request = Vec::new();
+    target.write_request(None, &mut request);
+    let mut held = Vec::with_capacity(count);
+    let mut failed_in_a_row = 0;
+    while held.len() < count && failed_in_a_row < MOST_FAILURES && !stop.load(Ordering::Relaxed) {
+        let asked = TcpStream::connect_timeout(&target.address, CONNECT_TIMEOUT)
+            .and_then(|mut stream| stream.write_all(&request).map(|()| stream));
+        match asked {
+            Ok(stream) => {
+                held.push(stream);
+                failed_in_a_row = 0;
+            }
+            Err(error) => {
+                tally.fail(Failure::of(&error));
+                failed_in_a_row += 1;
+            }
+        }
+    }
+    if !held.is_empty() {
+        thread::sleep(SETTLE);
+    }
+    held
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MOST_FAILURES: u32 = 8;
+/// Time for the server to run into its full buffers.
+const SETTLE: Duration = Duration::from_secs(2);

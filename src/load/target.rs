@@ -1,0 +1,250 @@
+//! What is asked for: a URL with its weight, turned into the bytes of a request.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use crate::exchange::Persistence;
+
+/// A URL to ask for, and how often beside the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightedUrl {
+    url: Url,
+    wire: Wire,
+    /// How often this URL is asked for, in proportion to the weights of the others.
+    pub weight: u32,
+}
+
+/// The wire format a target is asked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire {
+    Http,
+    Name,
+}
+
+/// Why a URL cannot be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// The text is no URL.
+    Malformed {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host has no address.
+    Unresolvable {
+        /// The host as given.
+        host: String,
+        /// What the resolver said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { text, reason } => write!(
+                out,
+                "cannot ask for \"{text}\": {reason}; write http://HOST:PORT/PATH or \
+                 name://HOST:PORT/PATH, with @WEIGHT behind it if it has one"
+            ),
+            Self::Unresolvable { host, reason } => {
+                write!(
+                    out,
+                    "no address for \"{host}\": {reason}; check its spelling"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+impl FromStr for WeightedUrl {
+    type Err = TargetError;
+
+    /// Reads `http://HOST[:PORT]/PATH`, `name://HOST:PORT/PATH` or `HOST:PORT/PATH`, each with an
+    /// optional `@WEIGHT` behind the path.
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        let malformed = |reason: &str| TargetError::Malformed {
+            text: text.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let (address, weight) = split_weight(text);
+        if weight == 0 {
+            return Err(malformed("a weight is at least 1"));
+        }
+        let with_scheme = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
+        let url = Url::parse(&with_scheme).map_err(|error| malformed(&error.to_string()))?;
+        let wire = match url.scheme() {
+            "http" => Wire::Http,
+            "name" => Wire::Name,
+            _ => return Err(malformed("only http and name are spoken")),
+        };
+        if url.host().is_none() {
+            return Err(malformed("the host is missing"));
+        }
+        if wire == Wire::Name && url.port().is_none() {
+            return Err(malformed("a name:// URL needs a port"));
+        }
+        Ok(Self { url, wire, weight })
+    }
+}
+
+impl fmt::Display for WeightedUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(out)
+    }
+}
+
+/// A target that is ready to be asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) wire: Wire,
+    pub(super) weight: u32,
+    /// The request but for its end, where a range may still be added.
+    request: Vec<u8>,
+}
+
+impl Target {
+    /// Looks the host up and composes the request.
+    pub(super) fn resolve(
+        url: &WeightedUrl,
+        persistence: Persistence,
+    ) -> Result<Self, TargetError> {
+        let request = match url.wire {
+            Wire::Http => http_request(&url.url, persistence),
+            Wire::Name => percent_decode_str(url.url.path().trim_start_matches('/')).collect(),
+        };
+        Ok(Self {
+            address: address(&url.url)?,
+            wire: url.wire,
+            weight: url.weight,
+            request,
+        })
+    }
+
+    /// Appends the request's bytes to `out`; `range` holds the first and the last byte.
+    pub(super) fn write_request(&self, range: Option<(u64, u64)>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.request);
+        match (self.wire, range) {
+            (Wire::Name, _) => out.push(b'\n'),
+            (Wire::Http, None) => out.extend_from_slice(b"\r\n"),
+            (Wire::Http, Some((first, last))) => {
+                out.extend_from_slice(format!("Range: bytes={first}-{last}\r\n\r\n").as_bytes());
+            }
+        }
+    }
+}
+
+/// Splits `@WEIGHT` off, where digits follow the last `@` of the path.
+fn split_weight(text: &str) -> (&str, u32) {
+    if let Some((url, digits)) = text.rsplit_once('@') {
+        let path_begins = url.find("://").map_or(0, |scheme| scheme + 3);
+        if url[path_begins..].contains('/')
+            && let Ok(weight) = digits.parse()
+        {
+            return (url, weight);
+        }
+    }
+    (text, 1)
+}
+
+fn http_request(url: &Url, persistence: Persistence) -> Vec<u8> {
+    let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    let close = match persistence {
+        Persistence::KeepAlive => "",
+        Persistence::Close => "Connection: close\r\n",
+    };
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: haul-load\r\n{close}").into_bytes()
+}
+
+fn address(url: &Url) -> Result<SocketAddr, TargetError> {
+    let port = url.port_or_known_default().unwrap_or(80);
+    let unresolvable = |reason: String| TargetError::Unresolvable {
+        host: url.host_str().unwrap_or_default().to_owned(),
+        reason,
+    };
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok((ip, port).into()),
+        Some(Host::Ipv6(ip)) => Ok((ip, port).into()),
+        // `url` leaves the host of a scheme it does not know as text, IPv4 addresses included.
+        Some(Host::Domain(name)) => (name, port)
+            .to_socket_addrs()
+            .map_err(|error| unresolvable(error.to_string()))?
+            .next()
+            .ok_or_else(|| unresolvable("the resolver knows none".to_owned())),
+        None => Err(unresolvable("the URL has no host".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str, persistence: Persistence, range: Option<(u64, u64)>) -> String {
+        let url: WeightedUrl = text.parse().expect("the test's URL is well-formed");
+        let mut bytes = Vec::new();
+        let target = Target::resolve(&url, persistence).expect("a literal address resolves");
+        target.write_request(range, &mut bytes);
+        String::from_utf8(bytes).expect("the test's URLs are ASCII")
+    }
+
+    #[test]
+    fn a_weight_follows_the_path() {
+        let url: WeightedUrl = "http://127.0.0.1:80/a@3".parse().unwrap();
+        assert_eq!(
+            (url.to_string().as_str(), url.weight),
+            ("http://127.0.0.1/a", 3)
+        );
+        let url: WeightedUrl = "127.0.0.1:8080/a@b".parse().unwrap();
+        assert_eq!(
+            (url.to_string().as_str(), url.weight),
+            ("http://127.0.0.1:8080/a@b", 1)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_asked_for_is_said() {
+        for text in [
+            "https://h/",
+            "name://h/x",
+            "http://h/a@0",
+            "ftp://h/x",
+            "http:///x y:z",
+        ] {
+            let outcome = text.parse::<WeightedUrl>();
+            assert!(
+                matches!(outcome, Err(TargetError::Malformed { .. })),
+                "{text}: {outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn requests_are_composed_to_the_byte() {
+        assert_eq!(
+            request("http://127.0.0.1:81/a%20b?c", Persistence::KeepAlive, None),
+            "GET /a%20b?c HTTP/1.1\r\nHost: 127.0.0.1:81\r\nUser-Agent: haul-load\r\n\r\n"
+        );
+        assert_eq!(
+            request("http://127.0.0.1/a", Persistence::Close, Some((0, 9))),
+            "GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: haul-load\r\nConnection: close\r\n\
+             Range: bytes=0-9\r\n\r\n"
+        );
+        assert_eq!(
+            request("name://127.0.0.1:1/a%20b", Persistence::Close, None),
+            "a b\n"
+        );
+    }
+}
