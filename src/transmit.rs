@@ -235,7 +235,9 @@ impl Transfer {
                 }
             }
             let held = u64::from(self.truth == Truth::Held);
-            let allowed = (self.remaining - held).min(means.budget - spent);
+            // The budget is looked at between calls, not within one: cutting an extent in two to
+            // the byte would leave pages and segments incomplete.
+            let allowed = (self.remaining - held).min(means.budget);
             let follow = if self.remaining > allowed {
                 Follow::More
             } else {

@@ -1,7 +1,7 @@
 //! `haul answer` and `haul say`: the command lines of the conversation.
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
