@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+mod media;
 mod request;
 
+pub use media::MediaType;
 pub use request::{
     Accept, AcceptEncoding, BodyLength, Coding, Conditions, Disposition, EntityTag, EntityTags,
     Expectation, Explanation, IfRange, ListingFormat, Method, Query, RangeSpec, Request, SortKey,

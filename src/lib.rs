@@ -4,3 +4,4 @@
 pub mod config;
 pub mod exchange;
 pub mod protocol;
+pub mod respond;

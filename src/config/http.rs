@@ -1,5 +1,9 @@
 //! What the operator decides about HTTP.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 use globset::GlobMatcher;
 
 /// Bounds on what one peer may send. Exceeding one has its own status.
@@ -50,6 +54,18 @@ pub struct HttpPolicy {
     pub cache_control: Vec<CacheRule>,
     /// Further fields for every response, in order.
     pub fields: Vec<Field>,
+}
+
+impl HttpPolicy {
+    /// The value of `Cache-Control` for a file, if a rule matches its path from the root.
+    pub fn cache_control_of(&self, path: &[u8]) -> Option<&str> {
+        let path = Path::new(OsStr::from_bytes(path));
+        let rule = self
+            .cache_control
+            .iter()
+            .find(|rule| rule.glob.is_match(path))?;
+        Some(&rule.value)
+    }
 }
 
 /// What entity tags are made of.
