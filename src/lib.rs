@@ -3,5 +3,7 @@
 
 pub mod config;
 pub mod exchange;
+pub mod listing;
 pub mod protocol;
 pub mod respond;
+pub mod sys;

@@ -29,10 +29,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The outcome of looking at the bytes received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is moved once, straight to its owner"
-)]
 pub enum Parsed {
     /// The head has not ended yet.
     Partial {
@@ -173,7 +169,9 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         version: line.version,
         target,
         query,
-        host: authority.or(fields.host()).and_then(plain_authority),
+        host: authority
+            .or_else(|| fields.host())
+            .and_then(plain_authority),
         body: framing,
         expectation,
         refusal,

@@ -1,7 +1,6 @@
 //! The time of a response, written once a second and thread.
 
 use std::cell::Cell;
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
@@ -39,7 +38,7 @@ impl Now {
         // The last second of the year 9999, behind which the format ends.
         let seconds = seconds.min(253_402_300_799);
         let mut text = [b' '; DATE_LEN];
-        write_date(&mut text.as_mut_slice(), seconds);
+        write_date(text.as_mut_slice(), seconds);
         Self { seconds, text }
     }
 

@@ -1,7 +1,9 @@
-//! A request body that nobody wants (RFC 9112 sections 6 and 7).
+//! Request bodies that nobody wants, and the chunks of responses (RFC 9112 sections 6 and 7).
 //!
 //! haul has no use for bodies, but has to know where one ends, since the next request begins
 //! there. A body that is too long or malformed ends the connection.
+
+use std::io::Write as _;
 
 use memchr::memchr2;
 
@@ -24,6 +26,17 @@ pub enum Discarded {
     /// The body ends after so many bytes of the input.
     Done(usize),
 }
+
+/// Appends `data`, which is not empty, as one chunk of a response.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    // Writing to memory cannot fail.
+    let _ = write!(out, "{:x}\r\n", data.len());
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What ends a response in chunks.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -203,6 +216,16 @@ mod tests {
         assert_eq!(feed(BodyLength::Known(3), b"abcGET", 1), Ok(Some(3)));
         assert_eq!(feed(BodyLength::Known(3), b"ab", 1), Ok(None));
         assert_eq!(feed(BodyLength::Empty, b"GET", 1), Ok(Some(0)));
+    }
+
+    #[test]
+    fn chunks_come_back_as_they_were() {
+        let mut out = Vec::new();
+        write_chunk(&mut out, &[b'x'; 300]);
+        write_chunk(&mut out, b"y");
+        out.extend_from_slice(LAST_CHUNK);
+        assert!(out.starts_with(b"12c\r\nxx"));
+        assert_eq!(feed(BodyLength::Chunked, &out, 7), Ok(Some(out.len())));
     }
 
     #[test]

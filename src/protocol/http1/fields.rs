@@ -302,7 +302,7 @@ pub(super) fn is_authority(value: &[u8]) -> bool {
         [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    host_is_fine && port_is_fine && !(host.is_empty() && !port.is_empty())
+    host_is_fine && port_is_fine && (port.is_empty() || !host.is_empty())
 }
 
 /// Some programs take an underscore for a hyphen in a field's name.

@@ -1,0 +1,3 @@
+//! System calls. Nothing else names `nix`, `libc` or `rustix`.
+
+pub mod directory;
