@@ -6,6 +6,7 @@
 
 use std::io;
 
+use crate::config::http::ListingPolicy;
 use crate::exchange::{ContentKind, ListingFormat, Request};
 use crate::sys::directory::{Directory, EntryFacts};
 
@@ -23,33 +24,6 @@ use scan::Scan;
 pub struct Listing {
     scan: Scan,
     form: Form,
-}
-
-/// What the operator decides about listings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListingPolicy {
-    /// Whether names that begin with a dot are shown.
-    pub dot_names: DotNames,
-    /// Most entries of a page.
-    pub page_entries: usize,
-}
-
-impl Default for ListingPolicy {
-    fn default() -> Self {
-        Self {
-            dot_names: DotNames::Hidden,
-            page_entries: 1_000,
-        }
-    }
-}
-
-/// Whether names that begin with a dot are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DotNames {
-    /// They are not.
-    Hidden,
-    /// They are.
-    Shown,
 }
 
 /// Whether there is more to come.

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{DotNames, Follow};
+use super::Follow;
+use crate::config::http::DotNames;
 use crate::exchange::Timestamp;
 use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
 

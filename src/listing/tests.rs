@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::*;
+use crate::config::http::DotNames;
 use crate::exchange::{
     Accept, AcceptEncoding, BodyLength, Expectation, Method, Persistence, Query, SortKey,
     SortOrder, Target, Timestamp, Version,
