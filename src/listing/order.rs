@@ -147,18 +147,24 @@ fn primary(item: &Item, sort: SortKey) -> Primary {
 }
 
 impl Ord for Ranked {
-    /// Directories first, whichever way the rest is turned.
+    /// Directories first, whichever way the rest is turned. Where the names are not what was
+    /// asked for, they are in ascending order among equals.
     fn cmp(&self, other: &Self) -> Ordering {
-        let group = |ranked: &Self| ranked.item.facts.kind == ItemKind::Directory;
-        let ascending = || {
-            let names = || natural(&self.item.name, &other.item.name);
-            self.primary.cmp(&other.primary).then_with(names)
+        let directory = |ranked: &Self| ranked.item.facts.kind == ItemKind::Directory;
+        let turn = |ordering: Ordering| match self.order {
+            SortOrder::Ascending => ordering,
+            SortOrder::Descending => ordering.reverse(),
         };
-        group(other)
-            .cmp(&group(self))
-            .then_with(|| match self.order {
-                SortOrder::Ascending => ascending(),
-                SortOrder::Descending => ascending().reverse(),
+        directory(other)
+            .cmp(&directory(self))
+            .then_with(|| turn(self.primary.cmp(&other.primary)))
+            .then_with(|| {
+                let names = natural(&self.item.name, &other.item.name);
+                if self.primary == Primary::Nothing {
+                    turn(names)
+                } else {
+                    names
+                }
             })
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
             href.push('/');
             html! {
                 tr data-size="0" {
-                    td.name { a href=(href) { svg { use href="#d" {} } bdi { (shown) } "/" } }
+                    td.name { a href=(href) { svg { use href="#d" {} } span { bdi { (shown) } "/" } } }
                     td.size { "–" }
                     (when(facts.modified))
                     td.kind { "folder" }

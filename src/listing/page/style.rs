@@ -2,7 +2,7 @@
 
 /// Allows the page its own style and script and nothing else. A test keeps the hashes true.
 pub(in super::super) const SECURITY_POLICY: &str = "default-src 'none'; \
-style-src 'sha256-0uC5BhfNbMxdyFBKVxOSNDcnY8TV9yisk2ctFgKgJ+A='; \
+style-src 'sha256-VtsEegJOTt/phOKLGWEVLbI+Zf28Oxmc1DrFFy6douI='; \
 script-src 'sha256-Szi6AljLfOJevuVVyDihEmQl7kQrb86ZI+gxxhfMkZU='; \
 form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -53,7 +53,8 @@ code.copied{background:var(--mark)}
 footer{color:var(--faint);font-size:.86rem;margin-top:1.25rem;text-align:center}
 @media(max-width:44rem){
 main{padding:.9rem .75rem 2.5rem}
-thead tr{display:flex}
+thead tr{display:flex;border-bottom:1px solid var(--line)}
+th{border:0}
 th.kind,th.get{display:none}
 th.size{text-align:left}
 thead,tbody{display:block}
