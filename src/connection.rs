@@ -238,6 +238,15 @@ impl Connection {
         }
     }
 
+    /// The file system that the response comes from, if any.
+    #[must_use]
+    pub fn device(&self) -> Option<u64> {
+        match &self.state {
+            State::Sending(sending) => sending.device(),
+            _ => None,
+        }
+    }
+
     /// What the target names the directory of, for telling apart look-ups that may hang together.
     #[must_use]
     pub fn directory(&self) -> &[u8] {

@@ -229,6 +229,15 @@ pub struct Plan {
     pub segments: VecDeque<Segment>,
 }
 
+/// The content of a response that haul makes itself, as it is labelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentKind {
+    /// The value of `Content-Type`.
+    pub content_type: &'static str,
+    /// The value of `Content-Security-Policy`, for pages.
+    pub security_policy: Option<&'static str>,
+}
+
 /// Whether the connection goes on after a response (RFC 9112 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {

@@ -5,8 +5,8 @@
 
 use crate::config::http::{Cors, HttpPolicy};
 use crate::exchange::{
-    Coding, Disposition, MediaType, Meta, Method, Persistence, Plan, Refusal, Request, Response,
-    Segment, Target, Version,
+    Coding, ContentKind, Disposition, MediaType, Meta, Method, Persistence, Plan, Refusal, Request,
+    Response, Segment, Target, Version,
 };
 
 mod date;
@@ -44,15 +44,6 @@ pub enum Negotiation {
     None,
     /// It does, which caches have to know.
     ByCoding,
-}
-
-/// The content of a response made in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ContentKind {
-    /// The value of `Content-Type`.
-    pub content_type: &'static str,
-    /// The value of `Content-Security-Policy`, for pages.
-    pub security_policy: Option<&'static str>,
 }
 
 /// The head of a response whose length is not known beforehand.

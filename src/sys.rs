@@ -5,6 +5,7 @@
 //! systems, which the test suite runs as well.
 
 pub mod client_socket;
+pub mod directory;
 pub mod file;
 pub mod poller;
 pub mod process;

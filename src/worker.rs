@@ -391,18 +391,19 @@ fn visit(
 
 /// Which line of the disk lane an errand belongs in, and which extent it reads.
 fn errand_line(connection: &Connection, errand: Errand) -> (Line, Option<ExtentKey>) {
-    match (connection.file(), errand) {
-        (Some(file), Errand::Read(extent)) => (
-            Line::Device(file.device.id()),
-            Some(ExtentKey::new(file, extent)),
-        ),
-        (Some(file), _) => (Line::Device(file.device.id()), None),
-        (None, _) => {
+    let extent = match (connection.file(), errand) {
+        (Some(file), Errand::Read(extent)) => Some(ExtentKey::new(file, extent)),
+        _ => None,
+    };
+    let line = connection.device().map_or_else(
+        || {
             let mut hasher = DefaultHasher::new();
             connection.directory().hash(&mut hasher);
-            (Line::Names(hasher.finish()), None)
-        }
-    }
+            Line::Names(hasher.finish())
+        },
+        Line::Device,
+    );
+    (line, extent)
 }
 
 /// A worker's memory for receiving and copying.

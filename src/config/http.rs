@@ -68,6 +68,33 @@ impl HttpPolicy {
     }
 }
 
+/// What the operator decides about listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListingPolicy {
+    /// Whether names that begin with a dot are shown.
+    pub dot_names: DotNames,
+    /// Most entries of a page.
+    pub page_entries: usize,
+}
+
+impl Default for ListingPolicy {
+    fn default() -> Self {
+        Self {
+            dot_names: DotNames::Hidden,
+            page_entries: 1_000,
+        }
+    }
+}
+
+/// Whether names that begin with a dot are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DotNames {
+    /// They are not.
+    Hidden,
+    /// They are.
+    Shown,
+}
+
 /// What entity tags are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EtagChoice {

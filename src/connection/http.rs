@@ -1,17 +1,22 @@
 //! Resolve → respond for HTTP: files, their precompressed siblings, directories.
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::http::{DotNames, ListingPolicy};
 use crate::config::{IndexChoice, ListingChoice};
 use crate::connection::answer::{Answer, BULK_BYTES, look_up};
 use crate::exchange::{Method, Refusal, Request, Response, Target};
+use crate::listing::{self, Listing, Progress};
+use crate::protocol::http1::body;
 use crate::resolve::names::Names;
 use crate::resolve::{Found, LookUp, OpenFile};
-use crate::respond::{self, Negotiation, Now, Subject};
+use crate::respond::{self, Negotiation, Now, StreamFraming, Subject};
 use crate::service::Service;
-use crate::sys::file::Patience;
+use crate::sys::directory::{Directory, EntryFacts, EntryKind};
+use crate::sys::file::{self, Kind, Patience};
 use crate::telemetry::CloseReason;
 
 /// The worker's names, and the time of the turn; the disk lane has none.
@@ -64,24 +69,80 @@ pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Ser
     }
 }
 
-/// Content that the disk lane produces while the response is on its way.
+/// A listing that the disk lane produces while the response is on its way.
 #[derive(Debug)]
-pub(super) struct Rest {}
+pub(super) struct Rest {
+    listing: Listing,
+    framing: StreamFraming,
+    /// The directory's path from the root, for following its links.
+    path: Vec<u8>,
+    /// The file system the directory is on.
+    device: u64,
+}
 
-/// Some of it.
+/// Some of a listing.
 #[derive(Debug)]
 pub(super) struct Filled {
+    /// As it goes over the wire.
     pub(super) bytes: Vec<u8>,
+    /// Whether the listing ends with it.
     pub(super) is_last: bool,
 }
 
 impl Rest {
-    pub(super) fn fill(&mut self, _: &Service) -> std::io::Result<Filled> {
-        Ok(Filled {
-            bytes: Vec::new(),
-            is_last: true,
-        })
+    /// Whether the close alone tells the client that it has all.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.framing == StreamFraming::UntilClose
     }
+
+    /// The file system that [`Self::fill`] may wait for.
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Produces more. May wait for a disk.
+    pub(super) fn fill(&mut self, service: &Service) -> io::Result<Filled> {
+        let mut content = Vec::new();
+        let follow = |name: &[u8]| follow(&self.path, name, service);
+        let mut progress = Progress::More;
+        while content.is_empty() && progress == Progress::More {
+            progress = self.listing.fill(&mut content, &follow)?;
+        }
+        let is_last = progress == Progress::Done;
+        if self.framing != StreamFraming::Chunked {
+            return Ok(Filled {
+                bytes: content,
+                is_last,
+            });
+        }
+        let mut bytes = Vec::with_capacity(content.len() + 32);
+        if !content.is_empty() {
+            body::write_chunk(&mut bytes, &content);
+        }
+        if is_last {
+            bytes.extend_from_slice(body::LAST_CHUNK);
+        }
+        Ok(Filled { bytes, is_last })
+    }
+}
+
+/// What a link in the directory leads to, if that may be shown.
+fn follow(directory: &[u8], name: &[u8], service: &Service) -> Option<EntryFacts> {
+    let path = match directory {
+        b"" => name.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    };
+    let (kind, meta) = service.root.stat_link(&path)?;
+    let kind = match kind {
+        Kind::Directory => EntryKind::Directory,
+        Kind::Regular => EntryKind::File,
+        Kind::Special => return None,
+    };
+    Some(EntryFacts {
+        kind,
+        len: meta.len,
+        modified: meta.modified,
+    })
 }
 
 fn answer_with_file(
@@ -167,8 +228,37 @@ fn answer_for_directory(request: &Request, directory: File, service: &Service) -
     if service.config.listing == ListingChoice::Refuse {
         return refuse(Some(request), &Refusal::NotFound, service);
     }
-    drop(directory);
-    refuse(Some(request), &Refusal::NotFound, service)
+    list(request, directory, service).unwrap_or_else(|_| {
+        let refusal = Refusal::Internal("the directory cannot be read");
+        refuse(Some(request), &refusal, service)
+    })
+}
+
+/// The head of a listing; its content follows from the disk lane.
+fn list(request: &Request, directory: File, service: &Service) -> io::Result<Answer> {
+    let device = file::stat(&directory)?.1.device;
+    let kind = listing::content_kind(listing::format(request));
+    let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
+    let mut answer = whole(stream.response);
+    if stream.framing != StreamFraming::Bodiless {
+        let policy = ListingPolicy {
+            dot_names: if service.config.hidden {
+                DotNames::Shown
+            } else {
+                DotNames::Hidden
+            },
+            ..ListingPolicy::default()
+        };
+        let listing = Listing::new(Directory::new(directory.into())?, request, policy);
+        let path = request.target.path.clone();
+        answer.rest = Some(Rest {
+            listing,
+            framing: stream.framing,
+            path,
+            device,
+        });
+    }
+    Ok(answer)
 }
 
 fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {

@@ -24,6 +24,7 @@ pub(super) struct Sending {
     transfer: Transfer,
     /// Content that the disk lane has yet to produce.
     rest: Option<Rest>,
+    end_mark: EndMark,
     /// What a run in the disk lane came upon.
     failure: Option<TransmitError>,
     asked: Asked,
@@ -41,6 +42,15 @@ pub(super) struct Sending {
     pulse: Pulse,
     cold: Cold,
     _bulk: Option<Permit>,
+}
+
+/// How the peer knows that it has all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndMark {
+    /// By a length or by chunks.
+    Framing,
+    /// By the end of the stream alone.
+    Close,
 }
 
 /// What is known of the file's presence in memory.
@@ -73,6 +83,11 @@ impl Sending {
         } = answer;
         let head_bytes = response.head.len() as u64;
         let content_length = rest.is_none().then_some(response.content_length);
+        let by_name = asked.protocol() == Some(Protocol::Name) && response.content_length > 0;
+        let end_mark = match by_name || rest.as_ref().is_some_and(Rest::ends_by_close) {
+            true => EndMark::Close,
+            false => EndMark::Framing,
+        };
         let mut segments = response.body.segments;
         if !response.head.is_empty() {
             segments.push_front(Segment::Memory(response.head));
@@ -83,6 +98,7 @@ impl Sending {
         Self {
             transfer,
             rest,
+            end_mark,
             failure: None,
             asked,
             status: response.status,
@@ -102,7 +118,7 @@ impl Sending {
 
     /// Whether the end of the stream alone tells the peer that it has all.
     pub(super) fn ends_like_a_file(&self) -> bool {
-        self.asked.protocol() == Some(Protocol::Name) && self.content_length != Some(0)
+        self.end_mark == EndMark::Close
     }
 
     pub(super) fn persistence(&self) -> Persistence {
@@ -116,6 +132,12 @@ impl Sending {
 
     pub(super) fn file(&self) -> Option<&Arc<OpenFile>> {
         self.transfer.file()
+    }
+
+    /// The file system that the response comes from, if any.
+    pub(super) fn device(&self) -> Option<u64> {
+        let file = self.transfer.file().map(|file| file.device.id());
+        file.or_else(|| self.rest.as_ref().map(Rest::device))
     }
 
     /// Sends for a quantum at the most.

@@ -29,10 +29,6 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The outcome of looking at the bytes received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request is moved once, straight to its owner"
-)]
 pub enum Parsed {
     /// The head has not ended yet.
     Partial {
@@ -133,9 +129,18 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     }
     let line = line::parse(line)?;
 
-    let mut storage = [EMPTY_HEADER; HttpLimits::MOST_FIELDS];
+    let bytes = &head[line_end + 1..];
     let most = limits.fields.min(HttpLimits::MOST_FIELDS);
-    let fields = parse_fields(&head[line_end + 1..], &mut storage[..most])?;
+    let (mut few, mut many);
+    few = [EMPTY_HEADER; FEW_FIELDS];
+    let fields = match parse_fields(bytes, &mut few[..most.min(FEW_FIELDS)]) {
+        // Only now, since clearing the space for many costs more than reading a few.
+        Err(Refusal::HeadTooLarge) if most > FEW_FIELDS => {
+            many = [EMPTY_HEADER; HttpLimits::MOST_FIELDS];
+            parse_fields(bytes, &mut many[..most])?
+        }
+        parsed => parsed?,
+    };
     let fields = Fields::sort(fields)?;
     let framing = fields.framing(line.version)?;
     let origin = target::parse(line.target, line.kind.method());
@@ -262,3 +267,9 @@ fn plain_authority(authority: &[u8]) -> Option<Box<str>> {
 
 /// More empty lines than this in front of a request are no client's mistake.
 const LONGEST_BLANK: usize = 64;
+
+/// More fields than most clients send.
+const FEW_FIELDS: usize = 24;
+
+#[cfg(test)]
+mod tests;

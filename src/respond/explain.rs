@@ -3,9 +3,10 @@
 use maud::{DOCTYPE, PreEscaped, html};
 
 use super::head::Head;
-use super::{ContentKind, respond};
+use super::respond;
 use crate::exchange::{
-    Explanation, Method, Persistence, Plan, Refusal, Request, Response, Segment, Version,
+    ContentKind, Explanation, Method, Persistence, Plan, Refusal, Request, Response, Segment,
+    Version,
 };
 
 /// A refusal in words.
@@ -242,7 +243,7 @@ h1{margin:.25rem 0 1rem;font-size:1.4rem}p{margin:.5rem 0}";
 
 /// The hash is the style's; a test keeps it so.
 const SECURITY_POLICY: &str = "default-src 'none'; \
-style-src 'sha256-TODO'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+style-src 'sha256-5aQg8p0LkhyJk5pPacgB0Kawsgs69x63D9ZrlpKnJlM='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,10 @@
 
 use std::io::Write as _;
 
-use super::ContentKind;
 use super::date::{Now, write_date};
 use super::validator::Validators;
 use crate::config::http::{Cors, HttpPolicy};
-use crate::exchange::{MediaType, Persistence, Version};
+use crate::exchange::{ContentKind, MediaType, Persistence, Version};
 
 /// A head that is being written.
 pub(super) struct Head(Vec<u8>);

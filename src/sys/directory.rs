@@ -1,0 +1,133 @@
+//! The entries of a directory, one after another: `getdents64(2)` and `fstatat(2)`.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, Dir, FileType, statat};
+
+use crate::exchange::Timestamp;
+
+/// An open directory. It holds one buffer of entries, however many there are.
+#[derive(Debug)]
+pub struct Directory(Dir);
+
+/// What a directory says about a name in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name; neither `.` nor `..`, and not necessarily UTF-8.
+    pub name: Vec<u8>,
+    /// What it names, where the file system stores that beside the name.
+    pub kind: EntryKind,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A device, a FIFO, a socket.
+    Other,
+    /// The file system does not say without [`Directory::stat`].
+    Unknown,
+}
+
+/// What the file system says about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryFacts {
+    /// What it is; never [`EntryKind::Unknown`].
+    pub kind: EntryKind,
+    /// Length in bytes.
+    pub len: u64,
+    /// Last change of the content.
+    pub modified: Timestamp,
+}
+
+impl Directory {
+    /// Reads from a descriptor opened for reading (`O_DIRECTORY`, not `O_PATH`), from where it
+    /// stands.
+    ///
+    /// # Errors
+    /// Of `fdopendir(3)`, where the system has it.
+    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Dir::new(descriptor)?))
+    }
+
+    /// The next entry, in the file system's order.
+    ///
+    /// # Errors
+    /// Of `getdents64(2)`; there are no entries after an error.
+    pub fn next_entry(&mut self) -> Option<io::Result<Entry>> {
+        loop {
+            let entry = match self.0.read()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                return Some(Ok(Entry {
+                    name: name.to_vec(),
+                    kind: kind(entry.file_type()),
+                }));
+            }
+        }
+    }
+
+    /// Looks at an entry, without following it if it is a link.
+    ///
+    /// # Errors
+    /// Of `fstatat(2)`; `ENOENT` if it has gone in the meantime.
+    pub fn stat(&self, name: &[u8]) -> io::Result<EntryFacts> {
+        let stat = statat(self.0.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(EntryFacts {
+            kind: kind(FileType::from_raw_mode(stat.st_mode)),
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: Timestamp {
+                seconds: stat.st_mtime as i64,
+                nanoseconds: stat.st_mtime_nsec as u32,
+            },
+        })
+    }
+}
+
+fn kind(file_type: FileType) -> EntryKind {
+    match file_type {
+        FileType::Directory => EntryKind::Directory,
+        FileType::RegularFile => EntryKind::File,
+        FileType::Symlink => EntryKind::Link,
+        FileType::Unknown => EntryKind::Unknown,
+        _ => EntryKind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::{self, File};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_told_apart_and_links_not_followed() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::write(root.path().join("file"), b"12345").expect("a file");
+        fs::create_dir(root.path().join("dir")).expect("a directory");
+        symlink("file", root.path().join("link")).expect("a link");
+        let descriptor = File::open(root.path()).expect("just made").into();
+        let mut directory = Directory::new(descriptor).expect("a directory");
+        let mut facts = BTreeMap::new();
+        while let Some(entry) = directory.next_entry() {
+            let entry = entry.expect("readable");
+            let stat = directory.stat(&entry.name).expect("still there");
+            facts.insert(entry.name, (stat.kind, stat.len));
+        }
+        assert_eq!(facts.len(), 3);
+        assert_eq!(facts[b"file".as_slice()], (EntryKind::File, 5));
+        assert_eq!(facts[b"dir".as_slice()].0, EntryKind::Directory);
+        assert_eq!(facts[b"link".as_slice()].0, EntryKind::Link);
+    }
+}
