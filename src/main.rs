@@ -1,2 +1,47 @@
-//! The command line of haul.
-fn main() {}
+//! The command `haul`.
+
+mod cli;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use haul::get::Blame;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Get(args) => match cli::get::fetch(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(blame) => ExitCode::from(exit_status(blame)),
+        },
+        Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),
+        Command::Man(args) => printed(cli::manual::man::<Cli>(&args)),
+    }
+}
+
+/// The exit status of a failed download, as `haul get --help` lists them.
+fn exit_status(blame: Blame) -> u8 {
+    match blame {
+        Blame::Usage => 2,
+        Blame::NotFound => 3,
+        Blame::Network => 4,
+        Blame::Incomplete => 5,
+        Blame::LocalFile => 6,
+        Blame::Verification => 7,
+        Blame::Interrupted => 130,
+    }
+}
+
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // `haul man | head` has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("haul: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The wire formats, as pure functions: bytes in, data out.
+
+pub mod response;
