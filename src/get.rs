@@ -31,6 +31,7 @@ mod session;
 mod source;
 mod stream;
 mod transfer;
+mod tree;
 mod verify;
 mod watch;
 mod wire;
@@ -65,6 +66,8 @@ pub struct GetConfig {
     pub directory: PathBuf,
     /// Where files get their names from.
     pub naming: Naming,
+    /// What an address that ends in a directory means.
+    pub recursion: Recursion,
     /// What to do with files that are there already.
     pub existing: Existing,
     /// Files at once, at least 1.
@@ -96,6 +99,15 @@ pub enum Naming {
     Url,
     /// `Content-Disposition`, made safe.
     Remote,
+}
+
+/// Whether listings are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recursion {
+    /// Every address is a file.
+    Off,
+    /// A directory is fetched with everything below it.
+    On,
 }
 
 /// What to do with a file that is there already.
@@ -169,12 +181,13 @@ pub fn run(
         cancel: cancel.clone(),
         config,
     };
+    let (jobs, failures) = expand(&shared, jobs, events);
     let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
+    let failures = Mutex::new(failures);
     thread::scope(|scope| {
         for _ in 0..shared.config.parallel.clamp(1, jobs.len().max(1)) {
             scope.spawn(|| {
-                loop {
+                while !shared.cancel.is_cancelled() {
                     let file = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(file) else { break };
                     let reporter = Reporter {
@@ -185,9 +198,6 @@ pub fn run(
                         let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
                         failures.push((file, blame));
                     }
-                    if shared.cancel.is_cancelled() {
-                        break;
-                    }
                 }
             });
         }
@@ -195,21 +205,44 @@ pub fn run(
     let failures = failures
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
+    if shared.cancel.is_cancelled() && next.into_inner() < jobs.len() {
+        return Err(Blame::Interrupted);
+    }
     failures
         .into_iter()
         .min()
         .map_or(Ok(()), |(_, blame)| Err(blame))
 }
 
+/// Puts the files of every directory in its place, where directories are followed.
+fn expand(
+    shared: &Shared,
+    jobs: &[Job],
+    events: &Sender<Event>,
+) -> (Vec<Job>, Vec<(FileId, Blame)>) {
+    let (mut files, mut failures) = (Vec::new(), Vec::new());
+    for job in jobs {
+        match (&job.source, shared.config.recursion) {
+            (Source::Http(url), Recursion::On) => {
+                let reporter = Reporter {
+                    file: files.len(),
+                    events: events.clone(),
+                };
+                let (found, errors) = tree::walk(shared, &reporter, url);
+                files.extend(found);
+                failures.extend(errors.iter().map(|error| reporter.failed(error)));
+            }
+            _ => files.push(job.clone()),
+        }
+    }
+    (files, failures)
+}
+
 fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<(), Blame> {
     match transfer::fetch(shared, reporter, job) {
         Ok(Fetched::Whole(summary)) => reporter.send(|file| Event::Finished { file, summary }),
         Ok(Fetched::Skipped(name)) => reporter.send(|file| Event::Skipped { file, name }),
-        Err(error) => {
-            let (text, blame) = (error.to_string(), error.blame);
-            reporter.send(|file| Event::Failed { file, text, blame });
-            return Err(blame);
-        }
+        Err(error) => return Err(reporter.failed(&error).1),
     }
     Ok(())
 }
@@ -244,6 +277,12 @@ impl Reporter {
     fn send(&self, event: impl FnOnce(FileId) -> Event) {
         // A display that has gone is no reason to stop downloading.
         let _ = self.events.send(event(self.file));
+    }
+
+    fn failed(&self, error: &GetError) -> (FileId, Blame) {
+        let (text, blame) = (error.to_string(), error.blame);
+        self.send(|file| Event::Failed { file, text, blame });
+        (self.file, blame)
     }
 
     fn note(&self, text: String) {

@@ -11,7 +11,8 @@ use clap::{Args, ValueEnum};
 use haul::get::display::{self, DisplayChoice};
 use haul::get::{
     Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, NameUrl, Naming, Proxies,
-    ReceiveChoice, RetryPolicy, Segments, Source, Sum, SumFile, Target, parse_hex, printable, run,
+    ReceiveChoice, Recursion, RetryPolicy, Segments, Source, Sum, SumFile, Target, parse_hex,
+    printable, run,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -187,6 +188,11 @@ fn prepare(args: GetArgs) -> Result<(GetConfig, Vec<Job>, DisplayChoice), Unusab
             Naming::Remote
         } else {
             Naming::Url
+        },
+        recursion: if args.recursive {
+            Recursion::On
+        } else {
+            Recursion::Off
         },
         existing: match (args.force, args.skip_existing) {
             (true, _) => Existing::Overwrite,

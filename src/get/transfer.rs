@@ -46,6 +46,10 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         return Ok(Fetched::Skipped(target));
     }
     let sums = sums_for(shared, &target)?;
+    if let (Target::Below(_), Some(directory)) = (&job.target, target.parent()) {
+        let made = std::fs::create_dir_all(directory);
+        made.map_err(|error| GetError::local("make", directory, &error))?;
+    }
     let fetched = match &job.source {
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
@@ -80,7 +84,14 @@ fn choose_target(shared: &Shared, job: &Job) -> Result<Destination, GetError> {
         Target::Below(relative) => relative.clone(),
         Target::Named => PathBuf::from(server_name(shared, &job.source)?),
     };
-    Ok(Destination::File(shared.config.directory.join(relative)))
+    // "./" before every name helps nobody.
+    let here = shared.config.directory == Path::new(".");
+    let path = if here {
+        relative
+    } else {
+        shared.config.directory.join(relative)
+    };
+    Ok(Destination::File(path))
 }
 
 fn server_name(shared: &Shared, source: &Source) -> Result<String, GetError> {
