@@ -5,7 +5,18 @@ use super::source::HttpUrl;
 
 /// The first address and its mirrors.
 #[derive(Debug)]
-pub(super) struct Leads(Vec<Lead>);
+pub(super) struct Leads {
+    leads: Vec<Lead>,
+    ranges: Ranges,
+}
+
+/// Whether more than one answer can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ranges {
+    Possible,
+    /// The server has none, or has shown that they cannot be trusted.
+    Impossible,
+}
 
 /// One address.
 #[derive(Clone, Debug)]
@@ -40,13 +51,16 @@ impl Leads {
             busy: 0,
             standing: Standing::Good,
         };
-        Self(urls.into_iter().enumerate().map(lead).collect())
+        Self {
+            leads: urls.into_iter().enumerate().map(lead).collect(),
+            ranges: Ranges::Possible,
+        }
     }
 
     /// The least busy address, those that failed last in line. The first one unless told
     /// otherwise.
     pub(super) fn pick(&self) -> Option<&Lead> {
-        let good = self.0.iter().filter(|lead| lead.standing == Standing::Good);
+        let good = self.leads.iter().filter(|lead| lead.standing == Standing::Good);
         good.min_by_key(|lead| (lead.failures, lead.busy, lead.index))
     }
 
@@ -55,18 +69,27 @@ impl Leads {
         self.pick().is_some_and(|lead| lead.failures == 0)
     }
 
+    pub(super) fn ranges(&self) -> Ranges {
+        self.ranges
+    }
+
+    /// From now on, and for new versions of the file too, only whole answers are used.
+    pub(super) fn distrust_ranges(&mut self) {
+        self.ranges = Ranges::Impossible;
+    }
+
     pub(super) fn engage(&mut self, index: usize) {
-        self.0[index].busy += 1;
+        self.leads[index].busy += 1;
     }
 
     /// The connection to the address is through, for better or worse.
     pub(super) fn disengage(&mut self, index: usize) {
-        self.0[index].busy = self.0[index].busy.saturating_sub(1);
+        self.leads[index].busy = self.leads[index].busy.saturating_sub(1);
     }
 
     /// It answered from `current`, and its file is the one under `validator`.
     pub(super) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
-        let lead = &mut self.0[index];
+        let lead = &mut self.leads[index];
         lead.current = current;
         lead.validator = validator;
         lead.failures = 0;
@@ -74,7 +97,7 @@ impl Leads {
 
     /// A request failed: where it led is forgotten. Says whether it is time to drop a mirror.
     pub(super) fn failed(&mut self, index: usize) -> Patience {
-        let lead = &mut self.0[index];
+        let lead = &mut self.leads[index];
         lead.current = lead.url.clone();
         lead.failures += 1;
         if lead.failures >= MIRROR_FAILURES && self.others(index) {
@@ -89,18 +112,18 @@ impl Leads {
         if !self.others(index) {
             return Err(LastLead);
         }
-        self.0[index].standing = Standing::Dropped;
+        self.leads[index].standing = Standing::Dropped;
         Ok(())
     }
 
     /// `url` is one of the addresses, as shown.
     pub(super) fn know(&self, url: &str) -> bool {
-        self.0.iter().any(|lead| lead.url.to_string() == url)
+        self.leads.iter().any(|lead| lead.url.to_string() == url)
     }
 
     /// The file has changed: what was known of it is void.
     pub(super) fn forget(&mut self) {
-        for lead in &mut self.0 {
+        for lead in &mut self.leads {
             lead.validator = None;
             lead.current = lead.url.clone();
         }
@@ -113,17 +136,17 @@ impl Leads {
             .iter()
             .skip(1)
             .any(|lead| lead.standing == Standing::Good);
-        for lead in self.0.iter_mut().skip(1) {
+        for lead in self.leads.iter_mut().skip(1) {
             lead.standing = Standing::Dropped;
         }
-        if let Some(first) = self.0.first_mut() {
+        if let Some(first) = self.leads.first_mut() {
             first.standing = Standing::Good;
         }
         mirrors
     }
 
     fn others(&self, index: usize) -> bool {
-        self.0
+        self.leads
             .iter()
             .any(|lead| lead.index != index && lead.standing == Standing::Good)
     }

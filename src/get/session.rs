@@ -13,7 +13,7 @@ use super::client::Answer;
 use super::error::{Blame, GetError};
 use super::event::Event;
 use super::extents::Extents;
-use super::leads::{LastLead, Leads, Patience};
+use super::leads::{LastLead, Leads, Patience, Ranges};
 use super::part::{Part, State};
 use super::plan::{Plan, SegmentId};
 use super::ramp::Ramp;
@@ -160,19 +160,12 @@ struct Coordinator<'a, 's> {
     ranges: Ranges,
 }
 
-/// Whether more than one answer can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ranges {
-    Possible,
-    Impossible,
-}
-
 impl<'a, 's> Coordinator<'a, 's> {
     fn new(session: &'a Session<'a>, leads: &'s mut Leads, attempts: &'s mut Attempts) -> Self {
         let now = Instant::now();
-        let (segments, ranges) = match session.identity {
-            Some(_) => (session.shared.config.segments, Ranges::Possible),
-            None => (Segments::Fixed(1), Ranges::Impossible),
+        let (segments, ranges) = match (&session.identity, leads.ranges()) {
+            (Some(_), Ranges::Possible) => (session.shared.config.segments, Ranges::Possible),
+            _ => (Segments::Fixed(1), Ranges::Impossible),
         };
         Self {
             session,
@@ -373,6 +366,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     /// Only whole answers are any good here. One that is being received goes on.
     fn no_ranges(&mut self, why: &str, answer: Option<Box<Answer>>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
+        self.leads.distrust_ranges();
         let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
