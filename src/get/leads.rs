@@ -132,7 +132,7 @@ impl Leads {
     /// Only the first address is used from now on; says whether that makes a difference.
     pub(super) fn only_first(&mut self) -> bool {
         let mirrors = self
-            .0
+            .leads
             .iter()
             .skip(1)
             .any(|lead| lead.standing == Standing::Good);
