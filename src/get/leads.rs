@@ -60,7 +60,10 @@ impl Leads {
     /// The least busy address, those that failed last in line. The first one unless told
     /// otherwise.
     pub(super) fn pick(&self) -> Option<&Lead> {
-        let good = self.leads.iter().filter(|lead| lead.standing == Standing::Good);
+        let good = self
+            .leads
+            .iter()
+            .filter(|lead| lead.standing == Standing::Good);
         good.min_by_key(|lead| (lead.failures, lead.busy, lead.index))
     }
 

@@ -115,7 +115,7 @@ impl<'a> Session<'a> {
                 return;
             }
             // A slow disk must not spend its time on this.
-            pause = SAVE_EVERY.max(began.elapsed() * 10);
+            pause = SAVE_EVERY.max(began.elapsed() * 20);
         }
     }
 
@@ -426,4 +426,4 @@ const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 const TICK_EVERY: Duration = Duration::from_millis(200);
 const FOLLOW_EVERY: Duration = Duration::from_millis(20);
-const SAVE_EVERY: Duration = Duration::from_secs(1);
+const SAVE_EVERY: Duration = Duration::from_millis(200);

@@ -13,7 +13,11 @@ fn slow(file: &Served, piece: usize) -> Server {
     let file = file.clone();
     Server::start(move |request| {
         let pause = Duration::from_millis(5);
-        vec![Act::Drip { bytes: file.answer(request), piece, pause }]
+        vec![Act::Drip {
+            bytes: file.answer(request),
+            piece,
+            pause,
+        }]
     })
 }
 
@@ -33,33 +37,43 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn killed_a_hundred_times_it_still_ends_whole() {
-    let (file, client) = (Served::new(1, 8 << 20), Client::new());
+    let (file, client) = (Served::new(1, 2 << 20), Client::new());
     let server = slow(&file, 16 << 10);
-    let sum = blake3::hash(&file.bytes).to_hex().to_string();
     let mut random = fastrand::Rng::with_seed(7);
-    let mut kills = 0;
-    while kills < 100 && !client.path("f").exists() {
+    let (mut kills, mut wholes) = (0, 0);
+    while kills < 100 {
         let segments = ["1", "3", "auto"][kills % 3];
-        let arguments = ["--segments", segments, "--blake3", &sum, &server.url("/f")];
+        let arguments = ["--segments", segments, &server.url("/f")];
         let mut child = client.command(&arguments).spawn().unwrap();
-        // From before its first system call to the middle of the transfer.
-        std::thread::sleep(Duration::from_millis(random.u64(0..150)));
+        // From before its first system call to the moment of the rename.
+        std::thread::sleep(Duration::from_millis(random.u64(0..300)));
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
+        if client.path("f").exists() {
+            // Once more from the start, until all kills have been had.
+            assert_same(&client.path("f"), &file.bytes);
+            std::fs::remove_file(client.path("f")).unwrap();
+            wholes += 1;
+        }
     }
-    let killed_whole = client.path("f").exists();
-    if !killed_whole {
-        client.get(&["--blake3", &sum, &server.url("/f")]).assert_status(0);
-    }
-    assert_same(&client.path("f"), &file.bytes);
-    assert!(!client.path("f.part").exists());
-    println!("whole after {kills} kills");
+    client.get(&[&server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    let resumed = server
+        .requests()
+        .iter()
+        .filter(|request| request.range().is_some())
+        .count();
+    println!("{kills} kills, {wholes} times whole before the last run, {resumed} ranges");
 }
 
 #[test]
 fn killed_after_its_name_is_final_it_leaves_nothing_that_misleads() {
-    let (old, new, client) = (Served::new(1, 100_000), Served::new(2, 100_000), Client::new());
+    let (old, new, client) = (
+        Served::new(1, 100_000),
+        Served::new(2, 100_000),
+        Client::new(),
+    );
     let server = Server::of(old.clone());
     client.get(&[&server.url("/f")]).assert_status(0);
     // As if the kill had come between the rename and the removal of the state.
@@ -85,7 +99,8 @@ fn an_interrupted_download_goes_on() {
     wait_until(|| server.requests().len() >= 2 && client.path("f.part").exists());
     signal(&child, Signal::SIGINT);
     let ran = finish(child);
-    ran.assert_status(130).assert_says("the same command goes on from there");
+    ran.assert_status(130)
+        .assert_says("the same command goes on from there");
     assert_eq!(client.names(), ["f.part", "f.part.state"]);
 
     let asked = server.requests().len();
@@ -103,15 +118,24 @@ fn an_interrupted_download_goes_on() {
 
 #[test]
 fn a_part_of_another_address_is_not_gone_on_with() {
-    let (one, two, client) = (Served::new(1, 1 << 20), Served::new(1, 1 << 20), Client::new());
+    let (one, two, client) = (
+        Served::new(1, 1 << 20),
+        Served::new(1, 1 << 20),
+        Client::new(),
+    );
     let broken = Server::start(move |request| {
         let answer = one.answer(request);
         vec![Act::Send(answer[..answer.len() / 2].to_vec()), Act::Close]
     });
-    client.get(&["--retries", "0", "--segments", "1", &broken.url("/f")]).assert_status(5);
+    client
+        .get(&["--retries", "0", "--segments", "1", &broken.url("/f")])
+        .assert_status(5);
     assert_eq!(client.names(), ["f.part", "f.part.state"]);
     let server = Server::of(two.clone());
-    client.get(&[&server.url("/f")]).assert_status(0).assert_says("starting over");
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(0)
+        .assert_says("starting over");
     assert!(server.requests()[0].range().is_none());
     client.assert_whole("f", &two.bytes);
 }
@@ -127,7 +151,9 @@ fn a_part_is_gone_on_with_by_a_later_run_and_only_the_rest_is_asked_for() {
         }
         _ => vec![Act::Send(served.answer(request))],
     });
-    client.get(&["--retries", "0", "--segments", "1", &server.url("/f")]).assert_status(5);
+    client
+        .get(&["--retries", "0", "--segments", "1", &server.url("/f")])
+        .assert_status(5);
     let ran = client.get(&["--json", "--segments", "1", &server.url("/f")]);
     ran.assert_status(0);
     client.assert_whole("f", &file.bytes);
@@ -136,7 +162,10 @@ fn a_part_is_gone_on_with_by_a_later_run_and_only_the_rest_is_asked_for() {
     let start = requests[1].range().unwrap().0;
     assert!(start > 500_000 && start < 530_000, "{start}");
     assert_eq!(ran.events("started")[0]["resumed"].as_u64(), Some(start));
-    assert_eq!(ran.events("finished")[0]["received"].as_u64(), Some((1 << 20) - start));
+    assert_eq!(
+        ran.events("finished")[0]["received"].as_u64(),
+        Some((1 << 20) - start)
+    );
 }
 
 #[test]
@@ -163,7 +192,10 @@ fn two_at_once_do_not_mix() {
     let arguments = ["--segments", "1", &server.url("/f")];
     let mut first = client.command(&arguments).spawn().unwrap();
     wait_until(|| client.path("f.part.state").exists());
-    client.get(&arguments).assert_status(6).assert_says("another haul get");
+    client
+        .get(&arguments)
+        .assert_status(6)
+        .assert_says("another haul get");
     assert_eq!(wait(&mut first), Some(0));
     client.assert_whole("f", &file.bytes);
 }

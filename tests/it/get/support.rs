@@ -27,13 +27,19 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name));
+        let found = self
+            .fields
+            .iter()
+            .find(|(field, _)| field.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// The range that is asked for, half-open.
     pub(super) fn range(&self) -> Option<(u64, Option<u64>)> {
-        let (start, last) = self.field("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let (start, last) = self
+            .field("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
         let end = last.parse::<u64>().ok().map(|last| last + 1);
         Some((start.parse().ok()?, end))
     }
@@ -44,7 +50,11 @@ impl Request {
 pub(super) enum Act {
     Send(Vec<u8>),
     /// A piece at a time, with a pause after each: a slow line.
-    Drip { bytes: Vec<u8>, piece: usize, pause: Duration },
+    Drip {
+        bytes: Vec<u8>,
+        piece: usize,
+        pause: Duration,
+    },
     /// Until the client or the test is through.
     Stall,
     Reset,
@@ -85,7 +95,9 @@ impl Server {
                     if shared.stopping.load(Ordering::SeqCst) {
                         break;
                     }
-                    let (Ok(stream), shared) = (stream, Arc::clone(&shared)) else { continue };
+                    let (Ok(stream), shared) = (stream, Arc::clone(&shared)) else {
+                        continue;
+                    };
                     busy.push(thread::spawn(move || shared.converse(stream)));
                 }
                 for thread in busy {
@@ -93,7 +105,11 @@ impl Server {
                 }
             })
         };
-        Self { address, shared, accepting: Some(accepting) }
+        Self {
+            address,
+            shared,
+            accepting: Some(accepting),
+        }
     }
 
     /// Serves `file` properly, whatever the path.
@@ -124,8 +140,12 @@ impl Drop for Server {
 impl Shared {
     fn converse(&self, mut stream: TcpStream) {
         self.open.fetch_add(1, Ordering::SeqCst);
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
         let mut input = Vec::new();
         while let Some(request) = self.read_request(&mut stream, &mut input) {
             self.requests.lock().unwrap().push(request.clone());
@@ -169,7 +189,11 @@ impl Shared {
     fn act(&self, stream: &mut TcpStream, act: Act) -> bool {
         match act {
             Act::Send(bytes) => self.send(stream, &bytes),
-            Act::Drip { bytes, piece, pause } => bytes.chunks(piece).all(|bytes| {
+            Act::Drip {
+                bytes,
+                piece,
+                pause,
+            } => bytes.chunks(piece).all(|bytes| {
                 thread::sleep(pause);
                 self.send(stream, bytes)
             }),
@@ -224,7 +248,10 @@ impl Shared {
 }
 
 fn is_tick(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+    )
 }
 
 /// A file with the metadata that a server shows of it.
@@ -262,9 +289,11 @@ impl Served {
             None => true,
         };
         match request.range().filter(|_| current) {
-            Some((start, _)) if start >= self.len() => {
-                self.head("416 Range Not Satisfiable", 0, &format!("Content-Range: bytes */{}\r\n", self.len()))
-            }
+            Some((start, _)) if start >= self.len() => self.head(
+                "416 Range Not Satisfiable",
+                0,
+                &format!("Content-Range: bytes */{}\r\n", self.len()),
+            ),
             Some((start, end)) => {
                 let end = end.unwrap_or(self.len()).min(self.len());
                 self.part(start, end)
@@ -280,7 +309,11 @@ impl Served {
     }
 
     pub(super) fn part(&self, start: u64, end: u64) -> Vec<u8> {
-        let range = format!("Content-Range: bytes {start}-{}/{}\r\n", end - 1, self.len());
+        let range = format!(
+            "Content-Range: bytes {start}-{}/{}\r\n",
+            end - 1,
+            self.len()
+        );
         let mut answer = self.head("206 Partial Content", end - start, &range);
         answer.extend_from_slice(&self.bytes[start as usize..end as usize]);
         answer
@@ -328,7 +361,9 @@ pub(super) struct Ran {
 
 impl Client {
     pub(super) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -338,17 +373,28 @@ impl Client {
     /// The names in the directory, in order.
     pub(super) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
-        command.current_dir(self.directory.path()).arg("get").args(["--retry-wait", "10ms"]);
-        command.args(arguments).env_remove("http_proxy").env_remove("no_proxy").env_remove("NO_PROXY");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .current_dir(self.directory.path())
+            .arg("get")
+            .args(["--retry-wait", "10ms"]);
+        command
+            .args(arguments)
+            .env_remove("http_proxy")
+            .env_remove("no_proxy")
+            .env_remove("NO_PROXY");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -417,7 +463,11 @@ impl Ran {
 
     #[track_caller]
     pub(super) fn assert_says(&self, words: &str) -> &Self {
-        assert!(self.stderr.contains(words), "no {words:?} in:\n{}", self.stderr);
+        assert!(
+            self.stderr.contains(words),
+            "no {words:?} in:\n{}",
+            self.stderr
+        );
         self
     }
 }
@@ -427,6 +477,8 @@ impl Ran {
     pub(super) fn events(&self, kind: &str) -> Vec<serde_json::Value> {
         let text = String::from_utf8(self.stdout.clone()).unwrap();
         let events = text.lines().map(|line| serde_json::from_str(line).unwrap());
-        events.filter(|event: &serde_json::Value| event["event"] == kind).collect()
+        events
+            .filter(|event: &serde_json::Value| event["event"] == kind)
+            .collect()
     }
 }
