@@ -18,7 +18,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Fetch files: resumed, in segments, verified
-    Get(get::GetArgs),
+    Get(Box<get::GetArgs>),
     /// Print a shell's completions for all commands
     Completions(manual::CompletionsArgs),
     /// Print haul's manual pages, or write them into a directory

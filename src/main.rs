@@ -12,7 +12,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Get(args) => match cli::get::fetch(args) {
+        Command::Get(args) => match cli::get::fetch(*args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(blame) => ExitCode::from(exit_status(blame)),
         },

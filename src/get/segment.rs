@@ -89,7 +89,7 @@ impl Segment<'_> {
             work,
         } = self;
         let (answer, start, validator) = match work {
-            Work::Take(answer) => (*answer, 0, lead.validator),
+            Work::Take(answer) => (answer, 0, lead.validator),
             Work::Ask(extent) => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
@@ -110,7 +110,7 @@ impl Segment<'_> {
                 }
             }
         };
-        let Answer { mut body, url, .. } = answer;
+        let Answer { mut body, url, .. } = *answer;
         receive(session, id, &mut body, start, received, &watch)?;
         if session.plan().room(id) == 0 {
             // A server that says more than it promised may have promised too little.
@@ -147,7 +147,7 @@ fn ask(
 
 enum Judged {
     Part {
-        answer: Answer,
+        answer: Box<Answer>,
         end: u64,
         validator: Validator,
     },
@@ -177,7 +177,7 @@ fn judge(
         };
         return Ok(match identity.judge_mirror(head, extent, trust) {
             Ok((end, validator)) => Judged::Part {
-                answer,
+                answer: Box::new(answer),
                 end,
                 validator,
             },
@@ -186,7 +186,7 @@ fn judge(
     };
     Ok(match identity.judge(head, extent, &validator) {
         Verdict::Part { end } => Judged::Part {
-            answer,
+            answer: Box::new(answer),
             end,
             validator,
         },

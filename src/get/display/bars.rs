@@ -65,7 +65,7 @@ impl Bars {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&self) {
         let _ = self.multi.clear();
     }
 

@@ -38,7 +38,7 @@ fn a_connection_that_closes_is_resumed() {
             vec![Act::Send(cut(&answer, 50)), Act::Close]
         });
         client
-            .get(&["--receive", receive, &server.url("/f")])
+            .get(&["--segments", "1", "--receive", receive, &server.url("/f")])
             .assert_status(0);
         client.assert_whole("f", &file.bytes);
         assert_resumed(&server);
@@ -94,7 +94,7 @@ fn a_line_that_breaks_all_the_time_still_gets_there() {
 fn corrupt_bytes_are_found_by_the_sum() {
     let (file, client) = (Served::new(1, LENGTH), Client::new());
     let sum = blake3::hash(&file.bytes).to_hex().to_string();
-    let served = file.clone();
+    let served = file;
     let server = Server::start(move |request| {
         let mut answer = served.answer(request);
         let middle = answer.len() - LENGTH / 2;

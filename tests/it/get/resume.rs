@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::{Act, Client, LONGEST, Served, Server, assert_same, finish, wait};
+use super::support::{Act, Client, Gate, LONGEST, Served, Server, assert_same, finish, wait};
 
 /// Serves `file` at `piece` bytes every few milliseconds on every connection.
 fn slow(file: &Served, piece: usize) -> Server {
@@ -18,6 +18,20 @@ fn slow(file: &Served, piece: usize) -> Server {
             piece,
             pause,
         }]
+    })
+}
+
+/// Holds the second half of every answer back until `gate` opens.
+fn held(file: &Served, gate: &Gate) -> Server {
+    let (file, gate) = (file.clone(), gate.clone());
+    Server::start(move |request| {
+        let answer = file.answer(request);
+        let (first, second) = answer.split_at(answer.len() / 2);
+        vec![
+            Act::Send(first.to_vec()),
+            Act::Hold(gate.clone()),
+            Act::Send(second.to_vec()),
+        ]
     })
 }
 
@@ -74,7 +88,7 @@ fn killed_after_its_name_is_final_it_leaves_nothing_that_misleads() {
         Served::new(2, 100_000),
         Client::new(),
     );
-    let server = Server::of(old.clone());
+    let server = Server::of(old);
     client.get(&[&server.url("/f")]).assert_status(0);
     // As if the kill had come between the rename and the removal of the state.
     let state = serde_json::json!({
@@ -91,25 +105,19 @@ fn killed_after_its_name_is_final_it_leaves_nothing_that_misleads() {
 
 #[test]
 fn an_interrupted_download_goes_on() {
-    let (file, client) = (Served::new(1, 8 << 20), Client::new());
-    let server = slow(&file, 16 << 10);
+    let (file, client, gate) = (Served::new(1, 8 << 20), Client::new(), Gate::default());
+    let server = held(&file, &gate);
     let arguments = ["--segments", "2", &server.url("/f")];
     let child = client.command(&arguments).spawn().unwrap();
-    // Both connections have brought something once the third request could have been made.
-    wait_until(|| server.requests().len() >= 2 && client.path("f.part").exists());
+    wait_until(|| server.requests().len() >= 2 && client.path("f.part.state").exists());
     signal(&child, Signal::SIGINT);
-    let ran = finish(child);
-    ran.assert_status(130)
+    finish(child)
+        .assert_status(130)
         .assert_says("the same command goes on from there");
     assert_eq!(client.names(), ["f.part", "f.part.state"]);
-
     let asked = server.requests().len();
-    let fast = Server::of(file.clone());
-    // Another server at another address: nothing of the part may be used.
-    let elsewhere = Client::new();
-    elsewhere.get(&[&fast.url("/f")]).assert_status(0);
-    let ran = client.get(&["--json", &server.url("/f")]);
-    ran.assert_status(0);
+    gate.open();
+    client.get(&arguments).assert_status(0);
     client.assert_whole("f", &file.bytes);
     for request in &server.requests()[asked..] {
         assert_eq!(request.field("if-range"), Some("\"1\""));
@@ -187,8 +195,8 @@ fn what_a_killed_run_had_whole_is_only_given_its_name() {
 
 #[test]
 fn two_at_once_do_not_mix() {
-    let (file, client) = (Served::new(1, 4 << 20), Client::new());
-    let server = slow(&file, 16 << 10);
+    let (file, client, gate) = (Served::new(1, 4 << 20), Client::new(), Gate::default());
+    let server = held(&file, &gate);
     let arguments = ["--segments", "1", &server.url("/f")];
     let mut first = client.command(&arguments).spawn().unwrap();
     wait_until(|| client.path("f.part.state").exists());
@@ -196,6 +204,7 @@ fn two_at_once_do_not_mix() {
         .get(&arguments)
         .assert_status(6)
         .assert_says("another haul get");
+    gate.open();
     assert_eq!(wait(&mut first), Some(0));
     client.assert_whole("f", &file.bytes);
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -57,8 +57,24 @@ pub(super) enum Act {
     },
     /// Until the client or the test is through.
     Stall,
+    /// Until the gate is open.
+    Hold(Gate),
     Reset,
     Close,
+}
+
+/// Holds answers back until a test opens it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    pub(super) fn open(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 type Handler = dyn Fn(&Request) -> Vec<Act> + Send + Sync;
@@ -74,7 +90,6 @@ struct Shared {
     handler: Box<Handler>,
     requests: Mutex<Vec<Request>>,
     stopping: AtomicBool,
-    open: AtomicUsize,
 }
 
 impl Server {
@@ -85,7 +100,6 @@ impl Server {
             handler: Box::new(handler),
             requests: Mutex::default(),
             stopping: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
         });
         let accepting = {
             let shared = Arc::clone(&shared);
@@ -139,7 +153,6 @@ impl Drop for Server {
 
 impl Shared {
     fn converse(&self, mut stream: TcpStream) {
-        self.open.fetch_add(1, Ordering::SeqCst);
         stream
             .set_read_timeout(Some(Duration::from_millis(50)))
             .unwrap();
@@ -151,12 +164,10 @@ impl Shared {
             self.requests.lock().unwrap().push(request.clone());
             for act in (self.handler)(&request) {
                 if !self.act(&mut stream, act) {
-                    self.open.fetch_sub(1, Ordering::SeqCst);
                     return;
                 }
             }
         }
-        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn read_request(&self, stream: &mut TcpStream, input: &mut Vec<u8>) -> Option<Request> {
@@ -207,6 +218,13 @@ impl Shared {
                     }
                 }
                 false
+            }
+            Act::Hold(gate) => {
+                let deadline = Instant::now() + LONGEST;
+                while !gate.is_open() && !self.is_over(deadline) {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                gate.is_open()
             }
             Act::Reset => {
                 let socket = socket2::SockRef::from(&*stream);

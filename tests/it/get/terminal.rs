@@ -12,7 +12,7 @@ use super::support::{Act, Client, Served, Server, finish, wait};
 #[test]
 fn scripts_get_events() {
     let (file, client) = (Served::new(1, 1 << 20), Client::new());
-    let server = Server::of(file.clone());
+    let server = Server::of(file);
     let ran = client.get(&["--json", &server.url("/f")]);
     ran.assert_status(0);
     assert_eq!(ran.stderr, "");
