@@ -102,6 +102,9 @@ fn converse(mut stream: &TcpStream, root: &Path, send: Send) -> io::Result<()> {
         stream.write_all(head.as_bytes())?;
         send(stream, &file, first, length)?;
         set_tcp_cork(stream, false)?;
+        if text.contains("Connection: close") {
+            return Ok(());
+        }
     }
 }
 
