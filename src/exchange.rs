@@ -113,7 +113,8 @@ impl From<Timestamp> for SystemTime {
         } else {
             UNIX_EPOCH.checked_add(whole)
         };
-        at.and_then(|at| at.checked_add(nanoseconds)).unwrap_or(UNIX_EPOCH)
+        at.and_then(|at| at.checked_add(nanoseconds))
+            .unwrap_or(UNIX_EPOCH)
     }
 }
 
