@@ -1,6 +1,8 @@
 //! The integration tests: real sockets, real files, one binary.
 
+mod cold;
 mod conversation;
 mod layers;
 mod load;
+mod slowfs;
 mod support;
