@@ -1,6 +1,11 @@
 //! The integration tests: real sockets, real files, one binary.
 
+// Whatever one file offers to the others is of no use to anybody else.
+#![allow(unreachable_pub)]
+
 mod conversation;
 mod layers;
 mod load;
+mod name_protocol;
 mod support;
+mod truth;
