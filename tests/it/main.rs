@@ -4,6 +4,9 @@
 #![allow(unreachable_pub)]
 
 mod conversation;
+mod files;
+mod hostile_names;
+mod http_basics;
 mod layers;
 mod load;
 mod name_protocol;

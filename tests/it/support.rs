@@ -185,7 +185,7 @@ impl Client {
     pub fn with_small_window(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
         let socket = socket.expect("a socket");
-        socket.set_recv_buffer_size(64 << 10).expect("a size");
+        socket.set_recv_buffer_size(128 << 10).expect("a size");
         socket
             .connect_timeout(&address.into(), PATIENCE)
             .expect("connects");
@@ -216,6 +216,14 @@ impl Client {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("still connected");
+    }
+
+    /// Sends a request, closes our side, and returns what comes, whatever the end.
+    pub fn ask(mut self, request: impl AsRef<[u8]>) -> Vec<u8> {
+        // The server may have refused and closed before it took all.
+        let _ = self.stream.write_all(request.as_ref());
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.try_rest().0
     }
 
     /// All that comes until an orderly end; panics at a reset.

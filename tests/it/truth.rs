@@ -84,6 +84,8 @@ impl Transfer {
         let (bytes, orderly) = self.end();
         assert!(orderly, "{:?}: broken after {} bytes", self.by, bytes.len());
         assert!(bytes == self.content, "{:?}: other bytes", self.by);
+        // The server lingers until the client has finished, too.
+        self.client.half_close();
         let counters = self
             .server
             .counters_when(|counters| counters.closed_in_all() == 1);
