@@ -241,14 +241,29 @@ impl OpenFile {
         self.file.as_ref().expect("taken out by drop alone")
     }
 
-    /// Whether the file is still what it was when it was opened: same length, same times, and
-    /// still linked somewhere or removed since in a way that left its content alone.
+    /// Whether nothing about the file has changed since it was opened, its names included, so
+    /// that its name most likely leads to it still.
     ///
     /// # Errors
     /// As fstat(2).
     pub fn is_unchanged(&self) -> io::Result<bool> {
         let (_, now) = file::stat(self.file())?;
         Ok(now == self.meta)
+    }
+
+    /// Whether the content that was promised is still the content, as far as fstat(2) can tell.
+    ///
+    /// A file that was removed or renamed over is what it was (its ctime and its link count say
+    /// only that), and one that has grown is taken to begin as it did, so that logs can be
+    /// fetched while they are written. Whatever else moves the times is a change.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn keeps_content(&self) -> io::Result<bool> {
+        let (_, now) = file::stat(self.file())?;
+        let same_times = now.modified == self.meta.modified
+            && (now.changed == self.meta.changed || now.links < self.meta.links);
+        Ok(now.len > self.meta.len || (now.len == self.meta.len && same_times))
     }
 }
 

@@ -170,7 +170,7 @@ impl Transfer {
         let unchanged = self
             .file
             .as_ref()
-            .map_or(Ok(true), |file| file.is_unchanged());
+            .map_or(Ok(true), |file| file.keeps_content());
         match unchanged {
             Ok(true) => {
                 self.truth = Truth::Established;

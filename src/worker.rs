@@ -208,9 +208,16 @@ impl HotWorker {
         match step {
             Step::Park(interest) => {
                 Counters::add_one(&self.ring.service.counters.parks);
+                let service = Arc::clone(&self.ring.service);
                 let Some(entry) = self.table.get_mut(token) else {
                     return;
                 };
+                // It came, or became idle, after the idle ones were closed.
+                if service.is_draining()
+                    && let Some(reason) = entry.connection.on_shutdown(&service)
+                {
+                    return self.close(token, reason);
+                }
                 if self
                     .poller
                     .rearm(entry.connection.stream(), token, interest)
