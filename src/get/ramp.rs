@@ -209,8 +209,8 @@ impl Gauge {
     fn new(now: Duration, pause: Duration) -> Self {
         Self {
             settled: now
-                + (pause / 2).clamp(Duration::from_millis(200), Duration::from_millis(1200)),
-            window: (pause / 2).clamp(Duration::from_millis(200), Duration::from_millis(1000)),
+                + (pause / 3).clamp(Duration::from_millis(100), Duration::from_millis(1200)),
+            window: (pause / 2).clamp(Duration::from_millis(150), Duration::from_millis(1000)),
             samples: Vec::new(),
         }
     }
