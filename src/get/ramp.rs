@@ -99,7 +99,7 @@ impl Ramp {
                 }
             }
             Phase::Baseline(gauge) => {
-                let Some(rate) = gauge.read(now, received) else {
+                let Some(Reading { low: rate, .. }) = gauge.read(now, received) else {
                     return;
                 };
                 let before = self.want;
@@ -132,7 +132,7 @@ impl Ramp {
                 rate: baseline,
             } => {
                 let (before, baseline) = (*before, *baseline);
-                let Some(rate) = gauge.read(now, received) else {
+                let Some(Reading { low: rate, .. }) = gauge.read(now, received) else {
                     return;
                 };
                 if rate >= baseline * AS_GOOD {
@@ -152,7 +152,7 @@ impl Ramp {
                 rate: baseline,
             } => {
                 let (before, baseline) = (*before, *baseline);
-                let Some(rate) = gauge.read(now, received) else {
+                let Some(Reading { high: rate, .. }) = gauge.read(now, received) else {
                     return;
                 };
                 if rate < baseline * WORTH_IT {
@@ -189,7 +189,18 @@ impl Ramp {
 struct Gauge {
     settled: Duration,
     window: Duration,
-    start: Option<(Duration, u64)>,
+    samples: Vec<(Duration, u64)>,
+}
+
+/// What a gauge read, in bytes a second. Servers that pace with a token bucket send in bursts, and
+/// then the two ends of the range are far apart.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    /// Without the bursts, as far as can be seen.
+    low: f64,
+    /// With all bursts, those of new connections too. A burst never exceeds what the line carries,
+    /// so it cannot make more connections look better on a line that was full before.
+    high: f64,
 }
 
 impl Gauge {
@@ -198,19 +209,30 @@ impl Gauge {
     fn new(now: Duration, pause: Duration) -> Self {
         Self {
             settled: now
-                + (pause / 2).clamp(Duration::from_millis(200), Duration::from_millis(1200)),
-            window: (pause / 2).clamp(Duration::from_millis(200), Duration::from_millis(1000)),
-            start: None,
+                + (pause / 3).clamp(Duration::from_millis(100), Duration::from_millis(1200)),
+            window: (pause / 2).clamp(Duration::from_millis(150), Duration::from_millis(1000)),
+            samples: Vec::new(),
         }
     }
 
-    fn read(&mut self, now: Duration, received: u64) -> Option<f64> {
-        if now < self.settled {
+    fn read(&mut self, now: Duration, received: u64) -> Option<Reading> {
+        self.samples.push((now, received));
+        let begins = self.samples.partition_point(|&(at, _)| at < self.settled);
+        let (first, since) = (self.samples[0], *self.samples.get(begins)?);
+        if now - since.0 < self.window {
             return None;
         }
-        let (since, at) = *self.start.get_or_insert((now, received));
-        let elapsed = now - since;
-        (elapsed >= self.window).then(|| (received - at) as f64 / elapsed.as_secs_f64())
+        let middle = self.samples[begins + (self.samples.len() - begins) / 2];
+        let rate = |from: (Duration, u64), to: (Duration, u64)| {
+            to.1.saturating_sub(from.1) as f64 / (to.0 - from.0).as_secs_f64().max(1e-3)
+        };
+        let last = (now, received);
+        let (earlier, later, mean) = (rate(since, middle), rate(middle, last), rate(since, last));
+        let bursts = earlier.max(later) > 2.0 * earlier.min(later);
+        Some(Reading {
+            low: if bursts { earlier.min(later) } else { mean },
+            high: mean.max(rate(first, last)),
+        })
     }
 }
 
@@ -229,17 +251,17 @@ const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 mod tests {
     use super::*;
 
-    /// Runs `seconds` against a world that gives `rate(connections, seconds)` bytes a second;
-    /// returns what was wanted most of the last third, trials aside, and the share of `best` that
-    /// was received.
-    fn run(seconds: u64, best: f64, rate: impl Fn(usize, f64) -> f64) -> (usize, f64) {
+    /// Runs up to `seconds` against a world that gives so many bytes to so many connections in a
+    /// step that begins at a time; returns what was wanted most of the last third, trials aside,
+    /// and the share of `best` that was received.
+    fn run(seconds: u64, best: f64, mut world: impl FnMut(usize, f64, f64) -> f64) -> (usize, f64) {
         let mut ramp = Ramp::new(Segments::Auto);
-        let (mut received, step) = (0.0, Duration::from_millis(50));
+        let (mut received, step) = (0.0, Duration::from_millis(25));
         let total = best * seconds as f64;
         let mut now = Duration::ZERO;
         let mut wants = [0; 33];
         while now < Duration::from_secs(seconds) {
-            received += rate(ramp.want(), now.as_secs_f64()) * step.as_secs_f64();
+            received += world(ramp.want(), now.as_secs_f64(), step.as_secs_f64());
             now += step;
             ramp.observe(now, received as u64, (total - received).max(0.0) as u64);
             if now * 3 >= Duration::from_secs(seconds * 2) {
@@ -250,51 +272,77 @@ mod tests {
         (usual.unwrap_or_default(), received / total)
     }
 
+    /// A world without bursts.
+    fn steady(rate: impl Fn(usize, f64) -> f64) -> impl FnMut(usize, f64, f64) -> f64 {
+        move |connections, now, step| rate(connections, now) * step
+    }
+
+    /// A line whose server lets every connection send a second's worth of its rate at once, every
+    /// second, as nginx does.
+    fn bursts(line: f64, each: f64) -> impl FnMut(usize, f64, f64) -> f64 {
+        let mut connections: Vec<(f64, f64)> = Vec::new();
+        move |wanted, now, step| {
+            connections.truncate(wanted);
+            connections.resize(wanted, (now, 0.0));
+            let mut room = line * step;
+            for (opened, sent) in &mut connections {
+                let allowed = each * ((now - *opened).floor() + 1.0) - *sent;
+                let taken = allowed.min(room).max(0.0);
+                *sent += taken;
+                room -= taken;
+            }
+            line * step - room
+        }
+    }
+
     #[test]
     fn finds_the_four_connections_that_fill_a_line() {
-        let (want, share) = run(10, 100e6, |n, _| 25e6 * n.min(4) as f64);
+        let (want, share) = run(10, 100e6, steady(|n, _| 25e6 * n.min(4) as f64));
         assert_eq!(want, 4);
         assert!(share > 0.9, "{share}");
     }
 
     #[test]
+    fn bursts_do_not_hide_what_more_connections_bring() {
+        let (want, share) = run(10, 100e6, bursts(100e6, 25e6));
+        assert!(want >= 4, "{want}");
+        assert!(share > 0.9, "{share}");
+    }
+
+    #[test]
     fn leaves_a_lan_with_one() {
-        let (want, share) = run(20, 1e9, |n, _| if n == 1 { 1e9 } else { 0.9e9 });
+        let (want, share) = run(20, 1e9, steady(|n, _| if n == 1 { 1e9 } else { 0.9e9 }));
         assert_eq!(want, 1);
         assert!(share > 0.95, "{share}");
     }
 
     #[test]
     fn an_unpaced_first_burst_does_not_fool_it() {
-        let (want, share) = run(20, 100e6, |n, t| {
+        let world = |n: usize, t: f64| {
             if t < 0.8 {
                 200e6
             } else {
                 25e6 * n.min(4) as f64
             }
-        });
+        };
+        let (want, share) = run(20, 100e6, steady(world));
         assert_eq!(want, 4);
         assert!(share > 0.85, "{share}");
     }
 
     #[test]
     fn a_line_that_changes_is_judged_anew() {
+        let fills = |n: usize| 25e6 * n.min(4) as f64;
         let world = |n: usize, t: f64| {
             if t < 5.0 {
-                25e6 * n.min(4) as f64
+                fills(n)
             } else {
                 100e6 - 2e6 * n as f64
             }
         };
-        assert_eq!(run(60, 100e6, world).0, 1);
-        let world = |n: usize, t: f64| {
-            if t < 5.0 {
-                100e6
-            } else {
-                25e6 * n.min(4) as f64
-            }
-        };
-        assert_eq!(run(60, 100e6, world).0, 4);
+        assert_eq!(run(60, 100e6, steady(world)).0, 1);
+        let world = |n: usize, t: f64| if t < 5.0 { 100e6 } else { fills(n) };
+        assert_eq!(run(60, 100e6, steady(world)).0, 4);
     }
 
     #[test]
