@@ -27,7 +27,7 @@ use crate::resolve::OpenFile;
 use crate::resolve::names::Names;
 use crate::service::Service;
 use crate::sys::file::Patience;
-use crate::sys::poller::Interest;
+use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 use crate::telemetry::{CloseReason, Counters};
 use crate::transmit::Extent;
@@ -187,8 +187,8 @@ impl Connection {
     }
 
     /// Notes that the poller saw something to read.
-    pub fn note_readable(&mut self) {
-        self.intake.readable = true;
+    pub fn note_readable(&mut self, readiness: Readiness) {
+        self.intake.note(readiness);
     }
 
     /// Whether readiness in the send direction alone is of use.

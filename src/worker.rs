@@ -158,7 +158,7 @@ impl HotWorker {
             return;
         };
         if readiness.readable {
-            entry.connection.note_readable();
+            entry.connection.note_readable(readiness);
         }
         if entry.queued {
             return;
