@@ -19,6 +19,8 @@ use std::time::{Instant, SystemTime};
 use crate::client::{Client, Membership};
 use crate::connection::answer::Asked;
 use crate::connection::intake::{Intake, Receiving, Recognized};
+use crate::connection::pulse::SendQueue;
+pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
 use crate::permits::Permit;
@@ -98,8 +100,7 @@ pub struct Connection {
     deadline: Instant,
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
-    /// The rate set on the socket.
-    pace: Option<u64>,
+    queue: SendQueue,
 }
 
 #[derive(Debug)]
@@ -158,7 +159,7 @@ impl Connection {
             requests: 0,
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
-            pace: None,
+            queue: SendQueue::default(),
         })
     }
 
@@ -469,12 +470,13 @@ impl Connection {
         };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
-        if rate != self.pace && socket::pace(&self.stream, rate).is_ok() {
-            self.pace = rate;
-        }
+        self.queue.pace(&self.stream, rate);
+        let sent = sending.sent();
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
+                let bite = sending.sent() - sent;
+                self.queue.note_full(&self.stream, bite, turn.now);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }

@@ -2,7 +2,11 @@
 
 mod cold;
 mod conversation;
+mod fairness;
 mod layers;
+mod limits;
 mod load;
+mod rates;
 mod slowfs;
+mod stalls;
 mod support;
