@@ -262,7 +262,7 @@ impl Connection {
         let deadlines = &turn.service.config.deadlines;
         match &mut self.state {
             State::Receiving(receiving) => {
-                if receiving.silence_ends_name() {
+                if receiving.silence_ends_name(turn.now, deadlines.head) {
                     return self.take_silence(turn);
                 }
                 self.give_up_receiving(turn)
@@ -342,7 +342,8 @@ impl Connection {
                 Flow::Again
             }
             Recognized::Rubbish(why) => {
-                answer::record_rubbish(&self.intake, why, self.peer, turn.service);
+                let why = (CloseReason::Malformed, why);
+                answer::record_no_request(&self.intake, why, self.peer, turn.service);
                 Flow::Stop(Step::Close(CloseReason::Malformed))
             }
             Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
@@ -547,6 +548,15 @@ impl Connection {
     }
 
     fn give_up_receiving(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Receiving(receiving) = &self.state else {
+            return Step::Yield;
+        };
+        if receiving.may_be_name() {
+            // Whatever was said now would be taken for the bytes of a file.
+            let why = (CloseReason::HeadTimeout, "the name was not whole in time");
+            answer::record_no_request(&self.intake, why, self.peer, turn.service);
+            return Step::Close(CloseReason::HeadTimeout);
+        }
         if !self.intake.bytes().is_empty() {
             self.refuse(Refusal::RequestTimeout, turn);
             return self.advance(turn);

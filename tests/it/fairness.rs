@@ -21,7 +21,11 @@ fn sixteen_connections_of_a_client_share_what_another_has_for_one() {
         let mut buffer = vec![0; 64 << 10];
         // What comes before the kernel begins to pace (ten segments of 64 KiB) does not count.
         let mut before = 2 << 20;
-        while one.load(Ordering::Relaxed).max(many.load(Ordering::Relaxed)) < ENOUGH {
+        while one
+            .load(Ordering::Relaxed)
+            .max(many.load(Ordering::Relaxed))
+            < ENOUGH
+        {
             let count = client.stream.read(&mut buffer).expect("more comes");
             let counts = count.saturating_sub(before);
             before -= before.min(count);

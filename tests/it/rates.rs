@@ -44,7 +44,13 @@ fn a_transfer_is_no_faster_than_its_rate() {
 #[test]
 #[ignore = "a measurement, for a quiet machine"]
 fn measured_against_asked() {
-    for rate in [1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 2_000_000_000] {
+    for rate in [
+        1_000_000,
+        10_000_000,
+        100_000_000,
+        1_000_000_000,
+        2_000_000_000,
+    ] {
         let server = TestServer::with(|config| config.rates.connection = Some(rate));
         let path = server.put("huge", b"");
         let huge = std::fs::File::options().write(true).open(path);
@@ -63,6 +69,9 @@ fn measured_against_asked() {
         };
         take_for(Duration::from_secs(1));
         let measured = take_for(Duration::from_secs(4));
-        println!("{rate} asked, {measured:.0} measured, {:.3}", measured / rate as f64);
+        println!(
+            "{rate} asked, {measured:.0} measured, {:.3}",
+            measured / rate as f64
+        );
     }
 }

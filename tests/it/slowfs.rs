@@ -308,11 +308,10 @@ impl Files {
 impl Filesystem for Files {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let attributes = inode_of(u64::from(parent), name).map(attributes_of);
-        self.gates
-            .pass(Call::LookUp, move || match attributes {
-                Some(attributes) => reply.entry(&CACHED, &attributes, Generation(0)),
-                None => reply.error(Errno::ENOENT),
-            });
+        self.gates.pass(Call::LookUp, move || match attributes {
+            Some(attributes) => reply.entry(&CACHED, &attributes, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        });
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -347,14 +346,7 @@ impl Filesystem for Files {
         });
     }
 
-    fn flush(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: LockOwner,
-        reply: ReplyEmpty,
-    ) {
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         self.gates.pass(Call::Close, move || reply.ok());
     }
 }
