@@ -19,6 +19,8 @@ use std::time::{Instant, SystemTime};
 use crate::client::{Client, Membership};
 use crate::connection::answer::Asked;
 use crate::connection::intake::{Intake, Receiving, Recognized};
+use crate::connection::pulse::SendQueue;
+pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
 use crate::permits::Permit;
@@ -98,8 +100,7 @@ pub struct Connection {
     deadline: Instant,
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
-    /// The rate set on the socket.
-    pace: Option<u64>,
+    queue: SendQueue,
 }
 
 #[derive(Debug)]
@@ -158,7 +159,7 @@ impl Connection {
             requests: 0,
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
-            pace: None,
+            queue: SendQueue::default(),
         })
     }
 
@@ -270,7 +271,7 @@ impl Connection {
         let deadlines = &turn.service.config.deadlines;
         match &mut self.state {
             State::Receiving(receiving) => {
-                if receiving.silence_ends_name() {
+                if receiving.silence_ends_name(turn.now, deadlines.head) {
                     return self.take_silence(turn);
                 }
                 self.give_up_receiving(turn)
@@ -350,7 +351,8 @@ impl Connection {
                 Flow::Again
             }
             Recognized::Rubbish(why) => {
-                answer::record_rubbish(&self.intake, why, self.peer, turn.service);
+                let why = (CloseReason::Malformed, why);
+                answer::record_no_request(&self.intake, why, self.peer, turn.service);
                 Flow::Stop(Step::Close(CloseReason::Malformed))
             }
             Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
@@ -478,12 +480,13 @@ impl Connection {
         };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
-        if rate != self.pace && socket::pace(&self.stream, rate).is_ok() {
-            self.pace = rate;
-        }
+        self.queue.pace(&self.stream, rate);
+        let sent = sending.sent();
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
+                let bite = sending.sent() - sent;
+                self.queue.note_full(&self.stream, bite, turn.now);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }
@@ -554,6 +557,15 @@ impl Connection {
     }
 
     fn give_up_receiving(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Receiving(receiving) = &self.state else {
+            return Step::Yield;
+        };
+        if receiving.may_be_name() {
+            // Whatever was said now would be taken for the bytes of a file.
+            let why = (CloseReason::HeadTimeout, "the name was not whole in time");
+            answer::record_no_request(&self.intake, why, self.peer, turn.service);
+            return Step::Close(CloseReason::HeadTimeout);
+        }
         if !self.intake.bytes().is_empty() {
             self.refuse(Refusal::RequestTimeout, turn);
             return self.advance(turn);

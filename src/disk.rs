@@ -17,6 +17,15 @@ use crate::resolve::OpenFile;
 use crate::telemetry::Counters;
 use crate::transmit::{EXTENT_BYTES, Extent};
 
+/// What may hang together, and waits in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    /// Look-ups and reads of a file system (`st_dev`).
+    Jobs(u64),
+    /// Closes of its files, one at a time: if they hang, reads may still be well.
+    Closes(u64),
+}
+
 /// Work for a disk worker.
 #[derive(Debug)]
 pub enum Job {
@@ -52,7 +61,7 @@ impl ExtentKey {
 /// A job taken from the line; hand it back to [`DiskLane::finish`].
 #[derive(Debug)]
 pub struct Ticket {
-    device: u64,
+    line: Line,
     extent: Option<ExtentKey>,
 }
 
@@ -66,10 +75,9 @@ pub struct DiskLane {
 
 #[derive(Debug)]
 struct Lines {
-    /// A line for each file system (`st_dev`): what may hang together.
-    waiting: HashMap<u64, Queue>,
+    waiting: HashMap<Line, Queue>,
     /// Lines with something in them, in the order of their turns.
-    turns: VecDeque<u64>,
+    turns: VecDeque<Line>,
     /// Extents being read or in line to be, and who waits for them besides the first.
     extents: HashMap<ExtentKey, Vec<Box<Connection>>>,
     free_workers: usize,
@@ -79,7 +87,6 @@ struct Lines {
 #[derive(Debug, Default)]
 struct Queue {
     jobs: FairQueue<(Job, Option<ExtentKey>)>,
-    /// Files to be closed: nobody waits for that, but their descriptors are missed.
     closing: VecDeque<File>,
     running: usize,
 }
@@ -139,25 +146,27 @@ impl DiskLane {
         }
         let client = Arc::clone(connection.client());
         let job = (Job::Visit(connection, errand), extent);
-        self.push(lines, device, |queue| queue.jobs.push(&client, job));
+        self.push(lines, Line::Jobs(device), |queue| {
+            queue.jobs.push(&client, job);
+        });
     }
 
     /// Puts the reading of an extent in line, unless it is there already or the line is long:
     /// then whoever waits for bytes goes first.
     pub fn prefetch(&self, client: &Arc<Client>, file: &Arc<OpenFile>, extent: Extent) {
-        let device = file.device.id();
+        let line = Line::Jobs(file.device.id());
         let key = ExtentKey::new(file, extent);
         let mut lines = self.lock();
         let busy = lines
             .waiting
-            .get(&device)
+            .get(&line)
             .is_some_and(|queue| queue.jobs.len() > LONG_LINE);
         if busy || lines.extents.contains_key(&key) {
             return;
         }
         lines.extents.insert(key, Vec::new());
         let job = (Job::Prefetch(Arc::clone(file), extent), Some(key));
-        self.push(lines, device, |queue| queue.jobs.push(client, job));
+        self.push(lines, line, |queue| queue.jobs.push(client, job));
     }
 
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
@@ -167,7 +176,9 @@ impl DiskLane {
             drop(lines);
             return drop(file);
         }
-        self.push(lines, device, |queue| queue.closing.push_back(file));
+        self.push(lines, Line::Closes(device), |queue| {
+            queue.closing.push_back(file);
+        });
     }
 
     /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
@@ -193,10 +204,10 @@ impl DiskLane {
     pub fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {
         let mut lines = self.lock();
         lines.free_workers += 1;
-        if let Some(queue) = lines.waiting.get_mut(&ticket.device) {
+        if let Some(queue) = lines.waiting.get_mut(&ticket.line) {
             queue.running -= 1;
             if queue.running == 0 && queue.is_empty() {
-                lines.waiting.remove(&ticket.device);
+                lines.waiting.remove(&ticket.line);
             }
         }
         let joined = ticket.extent.and_then(|key| lines.extents.remove(&key));
@@ -212,12 +223,12 @@ impl DiskLane {
         self.work.notify_all();
     }
 
-    fn push(&self, mut lines: MutexGuard<'_, Lines>, device: u64, put: impl FnOnce(&mut Queue)) {
-        let queue = lines.waiting.entry(device).or_default();
+    fn push(&self, mut lines: MutexGuard<'_, Lines>, line: Line, put: impl FnOnce(&mut Queue)) {
+        let queue = lines.waiting.entry(line).or_default();
         let was_empty = queue.is_empty();
         put(queue);
         if was_empty {
-            lines.turns.push_back(device);
+            lines.turns.push_back(line);
         }
         drop(lines);
         self.work.notify_one();
@@ -232,23 +243,27 @@ impl Lines {
     /// The next job of the first line whose turn it may be.
     fn next(&mut self) -> Option<(Job, Ticket)> {
         for _ in 0..self.turns.len() {
-            let device = self.turns.pop_front()?;
-            let Some(queue) = self.waiting.get_mut(&device) else {
+            let line = self.turns.pop_front()?;
+            let Some(queue) = self.waiting.get_mut(&line) else {
                 continue;
             };
-            if queue.running >= self.free_workers {
-                self.turns.push_back(device);
+            let most = match line {
+                Line::Jobs(_) => self.free_workers,
+                Line::Closes(_) => self.free_workers.min(1),
+            };
+            if queue.running >= most {
+                self.turns.push_back(line);
                 continue;
             }
             let Some((job, extent)) = queue.pop() else {
                 continue;
             };
             if !queue.is_empty() {
-                self.turns.push_back(device);
+                self.turns.push_back(line);
             }
             queue.running += 1;
             self.free_workers -= 1;
-            return Some((job, Ticket { device, extent }));
+            return Some((job, Ticket { line, extent }));
         }
         None
     }

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 
@@ -29,6 +30,8 @@ pub struct OpenFile {
     pub siblings: Siblings,
     /// The file system it is on.
     pub device: Arc<Device>,
+    /// Transfers under way that draw from it.
+    readers: AtomicUsize,
     /// Where the file is closed if close(2) may wait.
     closer: Option<Sender<Closing>>,
 }
@@ -225,6 +228,7 @@ impl Root {
             meta,
             siblings,
             device,
+            readers: AtomicUsize::new(0),
             closer,
         };
         Ok(Some(Found::File(Arc::new(open))))
@@ -239,6 +243,22 @@ impl OpenFile {
     #[must_use]
     pub fn file(&self) -> &File {
         self.file.as_ref().expect("taken out by drop alone")
+    }
+
+    /// A transfer begins to draw from it.
+    pub fn begin_reading(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A transfer is through with it.
+    pub fn end_reading(&self) {
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Transfers that draw from it.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
     }
 
     /// Whether nothing about the file has changed since it was opened, its names included, so

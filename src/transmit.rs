@@ -117,6 +117,9 @@ impl Transfer {
         };
         let (resident_until, ahead_until) = (0, 0);
         let file = file.filter(|_| draws);
+        if let Some(file) = &file {
+            file.begin_reading();
+        }
         Self {
             plan,
             file,
@@ -416,6 +419,22 @@ impl Transfer {
             }
             return;
         }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.end_reading();
+        }
+    }
+}
+
+/// Takes what the only reader of a file was sent out of the page cache, all before `end`; with
+/// other readers it stays.
+pub fn drop_behind(file: &OpenFile, end: u64) {
+    if file.readers() <= 1 {
+        file::drop_behind(file.file(), 0, end);
     }
 }
 

@@ -13,7 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Connection, Errand, Step, Turn};
+use crate::config::CacheChoice;
+use crate::connection::{Connection, Errand, READ_AHEAD_EXTENTS, Step, Turn};
 use crate::disk::{DiskLane, ExtentKey, Job};
 use crate::dispatch::Dispatch;
 use crate::fair::FairQueue;
@@ -22,7 +23,7 @@ use crate::service::Service;
 use crate::sys::file::Residency;
 use crate::sys::poller::{Poller, Readiness};
 use crate::telemetry::{CloseReason, Counters};
-use crate::transmit::{residency_of, warm};
+use crate::transmit::{EXTENT_BYTES, drop_behind, residency_of, warm};
 use crate::worker::table::Table;
 
 /// What the workers of one server share.
@@ -356,6 +357,10 @@ pub fn run_disk_worker(ring: &Ring) {
         let back = match job {
             Job::Visit(connection, errand) => visit(connection, errand, ring, &mut scratch),
             Job::Prefetch(file, extent) => {
+                if ring.service.config.cache == CacheChoice::DropBehind {
+                    let reader = extent.offset.saturating_sub(AHEAD_BYTES);
+                    drop_behind(&file, reader);
+                }
                 if residency_of(&file, extent) != Residency::Resident {
                     // Whoever sends these bytes will come upon the error, and has a peer to tell.
                     let read = AssertUnwindSafe(|| warm(&file, extent, &mut scratch));
@@ -415,6 +420,9 @@ fn errand_line(
         extent,
     )
 }
+
+/// What is read ahead lies no further than this before its reader.
+const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
 
 /// A worker's memory for receiving and copying.
 const SCRATCH_BYTES: usize = 256 << 10;

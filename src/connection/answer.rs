@@ -199,10 +199,10 @@ fn nothing(why: &'static str) -> Answer {
     }
 }
 
-/// Writes the access record of bytes that were not even a request.
-pub(super) fn record_rubbish(
+/// Writes the access record of bytes that never made a request.
+pub(super) fn record_no_request(
     intake: &Intake,
-    why: &'static str,
+    (outcome, why): (CloseReason, &'static str),
     peer: SocketAddr,
     service: &Service,
 ) {
@@ -218,7 +218,7 @@ pub(super) fn record_rubbish(
         sent: 0,
         intended: Some(0),
         duration: Duration::ZERO,
-        outcome: CloseReason::Malformed,
+        outcome,
         detail: why,
     });
 }

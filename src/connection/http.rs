@@ -59,6 +59,7 @@ pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Ser
     let response = respond::to_refusal(request, refusal, &service.config.http, &Now::current());
     let outcome = match refusal {
         Refusal::Overloaded { .. } => CloseReason::Overloaded,
+        Refusal::RequestTimeout => CloseReason::HeadTimeout,
         _ if request.is_none() => CloseReason::Malformed,
         _ => CloseReason::Refused,
     };

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::connection::Turn;
 use crate::exchange::{Expectation, Refusal, Request, Version};
@@ -88,8 +88,13 @@ impl Receiving {
         }
     }
 
-    /// Whether the deadline that was set is that of a name's grace.
-    pub(super) fn silence_ends_name(&self) -> bool {
+    /// Whether the deadline that has passed was that of a name's grace.
+    pub(super) fn silence_ends_name(&self, now: Instant, head: Duration) -> bool {
+        self.may_be_name() && now < self.since + head
+    }
+
+    /// Whether what came so far may be a bare name.
+    pub(super) fn may_be_name(&self) -> bool {
         self.progress == Progress::Undecided(SilenceRule::Applies)
     }
 

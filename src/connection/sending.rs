@@ -14,10 +14,10 @@ use crate::exchange::{Persistence, Plan, Protocol, Segment};
 use crate::permits::Permit;
 use crate::resolve::OpenFile;
 use crate::service::Service;
-use crate::sys::file::{self, Residency};
+use crate::sys::file::Residency;
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::transmit::{
-    EXTENT_BYTES, Extent, Lane, Means, Progress, Transfer, TransmitError, residency_of, warm,
+    Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
 };
 
 /// A response on its way.
@@ -121,6 +121,11 @@ impl Sending {
     /// Whether the end of the stream alone tells the peer that it has all.
     pub(super) fn ends_like_a_file(&self) -> bool {
         self.end_mark == EndMark::Close
+    }
+
+    /// Bytes given to the kernel so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
     pub(super) fn persistence(&self) -> Persistence {
@@ -285,6 +290,7 @@ impl Sending {
             scratch,
             unprobed: &mut unprobed,
         };
+        let begun = Instant::now();
         let (sent, progress) = self.transfer.run(stream, &mut means);
         self.sent += sent;
         let counters = &service.counters;
@@ -292,6 +298,10 @@ impl Sending {
             .bytes_sent
             .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
         if unprobed > 0 {
+            // A file system that was trusted to answer from memory did, or it loses the trust.
+            if let Some(file) = self.transfer.file() {
+                file.device.learn(sent, begun.elapsed());
+            }
             counters
                 .quanta_unprobed
                 .fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
@@ -325,10 +335,8 @@ impl Sending {
         let Some(file) = self.transfer.file().cloned() else {
             return Ok(());
         };
-        if service.config.cache == CacheChoice::DropBehind && Arc::strong_count(&file) <= ALONE {
-            // What this reader has been sent, up to where it may have to be sent again.
-            let behind = extent.offset.saturating_sub(EXTENT_BYTES);
-            file::drop_behind(file.file(), 0, behind);
+        if service.config.cache == CacheChoice::DropBehind {
+            drop_behind(&file, extent.offset);
         }
         warm(&file, extent, scratch).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
@@ -383,10 +391,7 @@ const STALE_AFTER: Duration = Duration::from_millis(200);
 const MAX_READS: u8 = 2;
 
 /// Extents that are read ahead of a reader whose file comes from a disk.
-const READ_AHEAD_EXTENTS: u64 = 3;
-
-/// References to a file that has one reader: the transfer's, the names', and ours.
-const ALONE: usize = 3;
+pub const READ_AHEAD_EXTENTS: u64 = 3;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 const LEAST_CHARGE: u64 = 4 << 10;

@@ -132,8 +132,7 @@ mod epoll {
                     // Cleared before the caller looks for work: a later wake-up writes again.
                     self.woken.store(false, Ordering::SeqCst);
                 } else {
-                    let ends =
-                        EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+                    let ends = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
                     ready.push(Readiness {
                         token: event.data(),
                         readable: event.events().intersects(ends | EpollFlags::EPOLLIN),

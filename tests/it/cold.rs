@@ -137,7 +137,7 @@ fn look_ups_that_hang_keep_nobody_else_out() {
 }
 
 #[test]
-fn opens_and_closes_that_hang_keep_nobody_else_out() {
+fn opens_that_hang_keep_nobody_else_out() {
     let Some(mut stage) = Stage::set() else {
         return;
     };
@@ -145,23 +145,38 @@ fn opens_and_closes_that_hang_keep_nobody_else_out() {
     let opening = stage.ask(20, |number| format!("slow/f{number}"));
     stage.slow.wait_for(Call::Open, 1);
     stage.serves_the_cached_file();
-    stage.slow.hold(Call::Close);
     stage.slow.release(Call::Open);
-    // Nobody waits for the close of what was sent.
-    let Some(mut other) = SlowFs::mount(&stage.server.root().join("other")) else {
+    all_whole(opening, |number| number);
+    stage.ends_well();
+}
+
+/// In a process of its own: whatever this one started meanwhile would inherit the files, and wait
+/// for their close on its way to another program.
+#[test]
+fn closes_that_hang_keep_nobody_else_out() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("hot"), b"at hand").expect("a file");
+    let server = Program::serve(directory.path());
+    let (Some(mut slow), Some(mut other)) = (
+        SlowFs::mount(&directory.path().join("slow")),
+        SlowFs::mount(&directory.path().join("other")),
+    ) else {
         return;
     };
-    stage.slow.wait_for(Call::Close, 1);
-    stage.serves_the_cached_file();
+    slow.hold(Call::Close);
+    for number in 0..40 {
+        // Nobody waits for the close of what was sent.
+        assert!(server.fetch(&format!("slow/f{number}")) == content(number));
+        assert_eq!(server.fetch("hot"), b"at hand");
+    }
+    slow.wait_for(Call::Close, 1);
     // The files of another such file system are closed as ever.
     for number in 0..8 {
-        assert!(stage.server.by_name(&format!("other/f{number}")) == content(number));
+        assert!(server.fetch(&format!("other/f{number}")) == content(number));
     }
     other.wait_for(Call::Close, 8);
-    stage.slow.release(Call::Close);
-    all_whole(opening, |number| number);
-    drop(other);
-    stage.ends_well();
+    slow.release(Call::Close);
+    slow.wait_for(Call::Close, 40);
 }
 
 #[test]
@@ -272,16 +287,11 @@ fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
 fn threads_stay_the_same_whatever_hangs() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("hot"), b"at hand").expect("a file");
+    let server = Program::serve(directory.path());
     let Some(mut slow) = SlowFs::mount(&directory.path().join("slow")) else {
         return;
     };
-    let server = Program::serve(directory.path());
-    let fetch = |name: &str| {
-        let mut client = Client::connect(server.address);
-        client.send(format!("{name}\n"));
-        client.rest()
-    };
-    assert_eq!(fetch("hot"), b"at hand");
+    assert_eq!(server.fetch("hot"), b"at hand");
     let threads = server.threads();
     slow.hold(Call::Read);
     let mut waiting = Vec::new();
@@ -292,16 +302,16 @@ fn threads_stay_the_same_whatever_hangs() {
     }
     slow.wait_for(Call::Read, 2);
     for _ in 0..20 {
-        assert_eq!(fetch("hot"), b"at hand");
+        assert_eq!(server.fetch("hot"), b"at hand");
         assert_eq!(server.threads(), threads);
     }
     slow.release(Call::Read);
     all_whole(waiting, |number| number);
     assert_eq!(server.threads(), threads);
-    drop(server);
 }
 
-/// `haul serve` in a process of its own.
+/// `haul serve` in a process of its own. Its file systems must end before it does: a process that
+/// waits for one cannot be killed.
 struct Program {
     process: Child,
     address: SocketAddr,
@@ -332,6 +342,12 @@ impl Program {
         // The pipe is not read any more, but stays open.
         process.stderr = Some(errors);
         Self { process, address }
+    }
+
+    fn fetch(&self, name: &str) -> Vec<u8> {
+        let mut client = Client::connect(self.address);
+        client.send(format!("{name}\n"));
+        client.rest()
     }
 
     fn threads(&self) -> usize {

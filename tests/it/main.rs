@@ -5,13 +5,17 @@
 
 mod cold;
 mod conversation;
+mod fairness;
 mod files;
 mod get;
 mod hostile_names;
 mod http_basics;
 mod layers;
+mod limits;
 mod load;
 mod name_protocol;
+mod rates;
 mod slowfs;
+mod stalls;
 mod support;
 mod truth;
