@@ -9,7 +9,9 @@
 mod answer;
 mod http;
 mod intake;
+mod name;
 pub(crate) mod pulse;
+mod rest;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::client::{Client, Membership};
-use crate::connection::answer::Asked;
+use crate::connection::answer::{Answer, Asked, Cache};
 use crate::connection::intake::{Intake, Receiving, Recognized};
 use crate::connection::pulse::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
@@ -192,12 +194,6 @@ impl Connection {
         self.intake.note(readiness);
     }
 
-    /// Whether readiness in the send direction alone is of use.
-    #[must_use]
-    pub fn waits_to_send(&self) -> bool {
-        self.is_sending()
-    }
-
     /// Takes the connection as far as it can go without waiting, for a quantum at the most.
     pub fn advance(&mut self, turn: &mut Turn<'_>) -> Step {
         if let Some((path, file)) = self.looked_up.take() {
@@ -268,10 +264,9 @@ impl Connection {
 
     /// What has to happen now that the deadline has passed.
     pub fn expire(&mut self, turn: &mut Turn<'_>) -> Step {
-        let deadlines = &turn.service.config.deadlines;
         match &mut self.state {
             State::Receiving(receiving) => {
-                if receiving.silence_ends_name(turn.now, deadlines.head) {
+                if receiving.silence_ends_name(turn.now, turn.service.config.deadlines.head) {
                     return self.take_silence(turn);
                 }
                 self.give_up_receiving(turn)
@@ -290,10 +285,7 @@ impl Connection {
                     Err(reason) => Step::Close(reason),
                 }
             }
-            State::Lingering(lingering) => {
-                let _ = deadlines;
-                Step::Close(lingering.reason)
-            }
+            State::Lingering(lingering) => Step::Close(lingering.reason),
         }
     }
 
@@ -426,7 +418,7 @@ impl Connection {
             return Flow::Again;
         };
         let names = Some((&mut *turn.names, turn.now));
-        match answer::prepare(asked, turn.service, Patience::CachedOnly, names) {
+        match prepare(asked, turn.service, Patience::CachedOnly, names) {
             Some(answer) => {
                 self.start(answer, turn.service);
                 Flow::Again
@@ -439,7 +431,7 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
-        if let Some(answer) = answer::prepare(asked, service, Patience::Wait, None) {
+        if let Some(answer) = prepare(asked, service, Patience::Wait, None) {
             if let Some(file) = &answer.file {
                 self.looked_up = Some((asked.path().to_vec(), Arc::clone(file)));
             }
@@ -450,17 +442,16 @@ impl Connection {
     /// Answers what cannot be understood, and what came too late; the connection ends with it.
     fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
         let line = self.intake.first_line();
-        let mut asked = Asked::malformed(refusal, line);
+        let asked = Asked::malformed(refusal, line);
         self.intake.clear();
-        if let Some(answer) = answer::prepare(&mut asked, turn.service, Patience::CachedOnly, None)
-        {
+        if let Some(answer) = prepare(&asked, turn.service, Patience::CachedOnly, None) {
             self.state = State::Answering(Box::new(asked));
             self.start(answer, turn.service);
         }
     }
 
     /// Begins to send an answer to what was asked.
-    fn start(&mut self, answer: answer::Answer, service: &Service) {
+    fn start(&mut self, answer: Answer, service: &Service) {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
@@ -574,6 +565,20 @@ impl Connection {
             0 => CloseReason::FirstByteTimeout,
             _ => CloseReason::Idle,
         })
+    }
+}
+
+/// Makes the answer, or says `None` if that takes the disk lane's patience.
+fn prepare(
+    asked: &Asked,
+    service: &Service,
+    patience: Patience,
+    cache: Cache<'_>,
+) -> Option<Answer> {
+    match asked {
+        Asked::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
+        Asked::Http(request) => http::prepare(request, service, patience, cache),
+        Asked::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
 }
 

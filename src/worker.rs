@@ -164,7 +164,7 @@ impl HotWorker {
         if entry.queued {
             return;
         }
-        if entry.connection.waits_to_send() {
+        if entry.connection.is_sending() {
             entry.queued = true;
             let client = Arc::clone(entry.connection.client());
             self.queue.push(&client, readiness.token);
