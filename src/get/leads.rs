@@ -119,9 +119,20 @@ impl Leads {
         Ok(())
     }
 
-    /// `url` is one of the addresses, as shown.
-    pub(super) fn know(&self, url: &str) -> bool {
-        self.leads.iter().any(|lead| lead.url.to_string() == url)
+    /// The index of the address that is shown as `url`.
+    pub(super) fn find(&self, url: &str) -> Option<usize> {
+        self.leads
+            .iter()
+            .position(|lead| lead.url.to_string() == url)
+    }
+
+    pub(super) fn lead(&self, index: usize) -> &Lead {
+        &self.leads[index]
+    }
+
+    /// The address at `index`.
+    pub(super) fn url(&self, index: usize) -> &HttpUrl {
+        &self.leads[index].url
     }
 
     /// The file has changed: what was known of it is void.

@@ -13,7 +13,7 @@ use super::client::Answer;
 use super::error::{Blame, GetError};
 use super::event::Event;
 use super::extents::Extents;
-use super::leads::{LastLead, Leads, Patience, Ranges};
+use super::leads::{LastLead, Lead, Leads, Patience, Ranges};
 use super::part::{Part, State};
 use super::plan::{Plan, SegmentId};
 use super::ramp::Ramp;
@@ -41,10 +41,10 @@ pub(super) struct Session<'a> {
 pub(super) enum SessionEnd {
     /// Every byte is there, and the sums are right.
     Whole,
-    /// What is there is worth nothing; perhaps with the first answer of a new session.
+    /// What is there is worth nothing; perhaps with a lead's first answer of a new session.
     StartOver {
         why: String,
-        answer: Option<Box<Answer>>,
+        answer: Option<(usize, Box<Answer>)>,
     },
 }
 
@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
     pub(super) fn run(
         &'a self,
         leads: &mut Leads,
-        first: Option<Box<Answer>>,
+        first: Option<(usize, Box<Answer>)>,
         attempts: &mut Attempts,
     ) -> Result<SessionEnd, GetError> {
         thread::scope(|scope| {
@@ -186,15 +186,15 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn run<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
-        first: Option<Box<Answer>>,
+        first: Option<(usize, Box<Answer>)>,
     ) -> Result<SessionEnd, GetError>
     where
         'a: 'scope,
     {
-        if let Some(answer) = first {
+        if let Some((lead, answer)) = first {
             let id = self.session.plan().whole();
             self.taker = Some(id);
-            self.hire(scope, id, Work::Take(answer));
+            self.hire(scope, self.leads.lead(lead).clone(), id, Work::Take(answer));
         }
         let end = self.coordinate(scope);
         for cancel in self.busy.values() {
@@ -241,10 +241,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             && self.busy.len() < self.ramp.want()
             && Instant::now() >= self.not_before
         {
+            let Some(lead) = self.leads.pick().cloned() else {
+                break;
+            };
             let Some((id, extent)) = self.session.plan().next() else {
                 break;
             };
-            self.hire(scope, id, Work::Ask(extent));
+            self.hire(scope, lead, id, Work::Ask(extent));
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.ramp.want() {
@@ -256,13 +259,15 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
     }
 
-    fn hire<'scope>(&mut self, scope: &'scope Scope<'scope, '_>, id: SegmentId, work: Work)
-    where
+    fn hire<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        lead: Lead,
+        id: SegmentId,
+        work: Work,
+    ) where
         'a: 'scope,
     {
-        let Some(lead) = self.leads.pick().cloned() else {
-            return;
-        };
         self.leads.engage(lead.index);
         let (watch, cancel) = self.watch.fork();
         self.busy.insert(id, cancel);
@@ -303,13 +308,20 @@ impl<'a, 's> Coordinator<'a, 's> {
             Outcome::Failed(error) => self.failed(lead, received, error),
             Outcome::Changed(answer) => {
                 let why = "the file has changed on the server".to_owned();
+                let answer = answer.map(|answer| (lead, answer));
                 Ok(Some(SessionEnd::StartOver { why, answer }))
             }
-            Outcome::Whole(answer) => {
-                Ok(self.no_ranges("the server cannot send parts of files", Some(answer)))
-            }
+            Outcome::Whole(answer) => Ok(self.no_ranges(
+                "the server cannot send parts of files",
+                Some((lead, answer)),
+            )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
-            Outcome::Unfit(why) => self.drop_lead(lead, GetError::new(Blame::Network, why)),
+            Outcome::Unfit(why) => {
+                let error = GetError::new(Blame::Network, why.clone());
+                // The last address has another file than the one that is here in part.
+                let start_over = SessionEnd::StartOver { why, answer: None };
+                Ok(self.drop_lead(lead, error).unwrap_or(Some(start_over)))
+            }
         }
     }
 
@@ -364,7 +376,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 
     /// Only whole answers are any good here. One that is being received goes on.
-    fn no_ranges(&mut self, why: &str, answer: Option<Box<Answer>>) -> Option<SessionEnd> {
+    fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.leads.distrust_ranges();
         let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) else {

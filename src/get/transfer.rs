@@ -227,10 +227,10 @@ struct Transfer<'a> {
 enum Opening {
     /// A request for the whole file.
     Ask,
-    /// Its answer, which is here already.
-    Answer(Box<Answer>),
-    /// What an earlier run left.
-    Resume(Identity, Extents),
+    /// Its answer, from the lead of this index, which is here already.
+    Answer(usize, Box<Answer>),
+    /// What an earlier run left, of the file that the lead of this index has.
+    Resume(usize, Identity, Extents),
 }
 
 impl<'a> Transfer<'a> {
@@ -262,20 +262,25 @@ impl<'a> Transfer<'a> {
         let mut versions = 0;
         loop {
             let ended = match opening {
-                Opening::Resume(identity, done) => {
-                    let lead = self.leads.pick().map_or(0, |lead| lead.index);
+                Opening::Resume(lead, identity, done) => {
                     let validator = Some(identity.validator.clone());
-                    self.leads.learn(lead, self.url.clone(), validator);
+                    let url = self.leads.url(lead).clone();
+                    self.leads.learn(lead, url.clone(), validator);
                     let modified = identity.last_modified.clone();
-                    let part = part.as_ref().expect("what is resumed is there");
                     let length = Some(identity.length);
-                    let end = self.session(part, Some(identity), length, done, None);
+                    let part = part.as_ref().expect("what is resumed is there");
+                    let version = Version {
+                        url: &url,
+                        identity: Some(identity),
+                        length,
+                    };
+                    let end = self.session(part, version, done, None);
                     end.map(|end| (end, length, modified))
                 }
                 opening => {
                     let answer = match opening {
-                        Opening::Answer(answer) => answer,
-                        _ => Box::new(self.first_answer()?),
+                        Opening::Answer(lead, answer) => (lead, answer),
+                        _ => self.first_answer()?,
                     };
                     self.first_session(&mut part, answer)
                 }
@@ -307,7 +312,10 @@ impl<'a> Transfer<'a> {
                     }
                     self.reporter.note(format!("{why}: starting over"));
                     self.leads.forget();
-                    opening = answer.map_or(Opening::Ask, Opening::Answer);
+                    opening = match answer {
+                        Some((lead, answer)) => Opening::Answer(lead, answer),
+                        None => Opening::Ask,
+                    };
                 }
             }
         }
@@ -317,14 +325,17 @@ impl<'a> Transfer<'a> {
         let Some((part, state)) = Part::left_over(self.target)? else {
             return Ok((None, Opening::Ask));
         };
-        let opening = match state {
-            Some(State {
-                url,
-                identity: Some(identity),
-                done,
-                ..
-            }) if self.leads.know(&url) => Opening::Resume(identity, done),
-            _ => {
+        let known = state.and_then(
+            |State {
+                 url,
+                 identity,
+                 done,
+                 ..
+             }| { Some(Opening::Resume(self.leads.find(&url)?, identity?, done)) },
+        );
+        let opening = match known {
+            Some(resume) => resume,
+            None => {
                 self.reporter
                     .note("what an earlier run left cannot be resumed: starting over".to_owned());
                 Opening::Ask
@@ -333,7 +344,7 @@ impl<'a> Transfer<'a> {
         Ok((Some(part), opening))
     }
 
-    fn first_answer(&mut self) -> Result<Answer, GetError> {
+    fn first_answer(&mut self) -> Result<(usize, Box<Answer>), GetError> {
         let watch = self.shared.watch();
         loop {
             let lead = self
@@ -349,9 +360,7 @@ impl<'a> Transfer<'a> {
             };
             let error = match self.shared.client.ask(&ask, &watch) {
                 Ok(answer) if answer.head.status == 200 => {
-                    let validator = Validator::of(&answer.head);
-                    self.leads.learn(lead.index, answer.url.clone(), validator);
-                    return Ok(answer);
+                    return Ok((lead.index, Box::new(answer)));
                 }
                 Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
                 Err(error) => error,
@@ -376,7 +385,7 @@ impl<'a> Transfer<'a> {
     fn first_session(
         &mut self,
         part: &mut Option<Part>,
-        answer: Box<Answer>,
+        (lead, answer): (usize, Box<Answer>),
     ) -> Result<(SessionEnd, Option<u64>, Option<String>), GetError> {
         let part = match part {
             Some(part) => part,
@@ -387,24 +396,34 @@ impl<'a> Transfer<'a> {
             Framing::Length(length) => Some(length),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let lead = self.leads.pick().map_or(0, |lead| lead.index);
+        // Not where a redirect led: that may be another host next time.
+        let url = self.leads.url(lead).clone();
         self.leads
             .learn(lead, answer.url.clone(), Validator::of(&answer.head));
-        let state = State::new(self.url.to_string(), identity.clone(), Extents::default());
+        let state = State::new(url.to_string(), identity.clone(), Extents::default());
         part.begin(&state, length)?;
         let modified = answer.head.last_modified.clone();
-        let end = self.session(part, identity, length, Extents::default(), Some(answer))?;
+        let version = Version {
+            url: &url,
+            identity,
+            length,
+        };
+        let end = self.session(part, version, Extents::default(), Some((lead, answer)))?;
         Ok((end, length, modified))
     }
 
     fn session(
         &mut self,
         part: &Part,
-        identity: Option<Identity>,
-        length: Option<u64>,
+        version: Version<'_>,
         done: Extents,
-        first: Option<Box<Answer>>,
+        first: Option<(usize, Box<Answer>)>,
     ) -> Result<SessionEnd, GetError> {
+        let Version {
+            url,
+            identity,
+            length,
+        } = version;
         let resumed = done.total();
         self.reporter.send(|file| Event::Started {
             file,
@@ -417,7 +436,7 @@ impl<'a> Transfer<'a> {
             shared: self.shared,
             reporter: self.reporter,
             part,
-            url: self.url.to_string(),
+            url: url.to_string(),
             identity,
             sums: self.sums,
             plan: Mutex::new(Plan::new(length, done)),
@@ -454,6 +473,14 @@ impl<'a> Transfer<'a> {
             verified: !self.sums.is_empty(),
         })
     }
+}
+
+/// One version of the file.
+struct Version<'a> {
+    /// The address whose version it is.
+    url: &'a HttpUrl,
+    identity: Option<Identity>,
+    length: Option<u64>,
 }
 
 /// A file that has become another one this often is not going to hold still.
