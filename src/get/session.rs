@@ -58,10 +58,12 @@ impl<'a> Session<'a> {
         first: Option<(usize, Box<Answer>)>,
         attempts: &mut Attempts,
     ) -> Result<SessionEnd, GetError> {
+        // Before any thread starts: the keeper may come late.
+        let saved = self.plan().done().total();
         thread::scope(|scope| {
             let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
             let keeper_stopped = stopped.clone();
-            let keeper = scope.spawn(move || self.keep_state(&keeper_stopped));
+            let keeper = scope.spawn(move || self.keep_state(saved, &keeper_stopped));
             let follower =
                 (!self.sums.is_empty()).then(|| scope.spawn(move || self.hash_behind(&stopped)));
             let end = Coordinator::new(self, leads, attempts).run(scope, first);
@@ -76,12 +78,12 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Writes the state after its data, now and then, and once more when the session is stopped.
-    fn keep_state(&self, stopped: &Receiver<()>) {
+    /// Writes the state after its data, now and then, and once more when the session is stopped;
+    /// the state that is there claims `saved` bytes.
+    fn keep_state(&self, mut saved: u64, stopped: &Receiver<()>) {
         let Some(identity) = &self.identity else {
             return;
         };
-        let mut saved = self.plan().done().total();
         let mut pause = SAVE_EVERY;
         loop {
             let last = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
