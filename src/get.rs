@@ -3,7 +3,8 @@
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
 //!             └→ transfer (one file) → session (one version of it) → segment (one connection)
-//!                  part, state, lock      plan, ramp, verify            client, body, answer
+//!                  destination, part       coordinator: plan, ramp       client, wire, body
+//!                  retry, leads            verify                        answer
 //! ```
 //!
 //! Events flow one way: transfer → [`Event`] → display. What makes a file wrong is shut out in
@@ -13,6 +14,8 @@
 mod answer;
 mod body;
 mod client;
+mod coordinator;
+mod destination;
 pub mod display;
 mod error;
 mod event;

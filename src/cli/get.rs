@@ -246,7 +246,7 @@ fn ask_for_source() -> Result<Source, Unusable> {
     let mut lines = io::stdin().lock().lines();
     let mut ask = |question: &str| -> Result<String, Unusable> {
         let mut terminal = io::stderr();
-        write!(terminal, "{question}: ")?;
+        terminal.write_all(format!("{question}: ").as_bytes())?;
         terminal.flush()?;
         let line = lines.next().ok_or("no answer")??;
         Ok(line.trim().to_owned())

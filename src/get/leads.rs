@@ -103,7 +103,9 @@ impl Leads {
         let lead = &mut self.leads[index];
         lead.current = lead.url.clone();
         lead.failures += 1;
-        if lead.failures >= MIRROR_FAILURES && self.others(index) {
+        // One that has not brought a byte yet gets no second chance.
+        let spent = lead.failures >= MIRROR_FAILURES || lead.validator.is_none();
+        if spent && self.has_others(index) {
             Patience::Spent
         } else {
             Patience::Left
@@ -112,16 +114,27 @@ impl Leads {
 
     /// Uses an address no more. Refused for the last one.
     pub(super) fn drop_lead(&mut self, index: usize) -> Result<(), LastLead> {
-        if !self.others(index) {
+        if !self.has_others(index) {
             return Err(LastLead);
         }
         self.leads[index].standing = Standing::Dropped;
         Ok(())
     }
 
-    /// `url` is one of the addresses, as shown.
-    pub(super) fn know(&self, url: &str) -> bool {
-        self.leads.iter().any(|lead| lead.url.to_string() == url)
+    /// The index of the address that is shown as `url`.
+    pub(super) fn find(&self, url: &str) -> Option<usize> {
+        self.leads
+            .iter()
+            .position(|lead| lead.url.to_string() == url)
+    }
+
+    pub(super) fn lead(&self, index: usize) -> &Lead {
+        &self.leads[index]
+    }
+
+    /// The address at `index`.
+    pub(super) fn url(&self, index: usize) -> &HttpUrl {
+        &self.leads[index].url
     }
 
     /// The file has changed: what was known of it is void.
@@ -148,7 +161,8 @@ impl Leads {
         mirrors
     }
 
-    fn others(&self, index: usize) -> bool {
+    /// The file can be had from another address than this one.
+    pub(super) fn has_others(&self, index: usize) -> bool {
         self.leads
             .iter()
             .any(|lead| lead.index != index && lead.standing == Standing::Good)

@@ -157,7 +157,7 @@ impl Ramp {
                 };
                 if rate < baseline * WORTH_IT {
                     self.want = before;
-                    if rate < baseline * AS_GOOD {
+                    if rate < baseline * AS_GOOD && *pause >= SURE_FROM {
                         *pause = (*pause * 2).min(LONGEST_PAUSE);
                     }
                     Self::rest(phase, pause, now);
@@ -209,8 +209,8 @@ impl Gauge {
     fn new(now: Duration, pause: Duration) -> Self {
         Self {
             settled: now
-                + (pause / 3).clamp(Duration::from_millis(100), Duration::from_millis(1200)),
-            window: (pause / 2).clamp(Duration::from_millis(150), Duration::from_millis(1000)),
+                + (pause / 3).clamp(Duration::from_millis(200), Duration::from_millis(1200)),
+            window: (pause / 2).clamp(Duration::from_millis(200), Duration::from_millis(1000)),
             samples: Vec::new(),
         }
     }
@@ -244,6 +244,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// With pauses this long, half the connections get their chance too.
 const LOOK_DOWN_FROM: Duration = Duration::from_secs(4);
+/// With pauses this long, a loss is believed to be one.
+const SURE_FROM: Duration = Duration::from_secs(1);
 /// A file that will be there sooner than this is left alone.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
@@ -297,7 +299,7 @@ mod tests {
 
     #[test]
     fn finds_the_four_connections_that_fill_a_line() {
-        let (want, share) = run(10, 100e6, steady(|n, _| 25e6 * n.min(4) as f64));
+        let (want, share) = run(30, 100e6, steady(|n, _| 25e6 * n.min(4) as f64));
         assert_eq!(want, 4);
         assert!(share > 0.9, "{share}");
     }
@@ -306,6 +308,14 @@ mod tests {
     fn bursts_do_not_hide_what_more_connections_bring() {
         let (want, share) = run(10, 100e6, bursts(100e6, 25e6));
         assert!(want >= 4, "{want}");
+        assert!(share > 0.9, "{share}");
+    }
+
+    #[test]
+    fn is_quick_enough_for_files_of_some_seconds() {
+        let (_, share) = run(8, 100e6, steady(|n, _| 25e6 * n.min(4) as f64));
+        assert!(share > 0.9, "{share}");
+        let (_, share) = run(8, 100e6, bursts(100e6, 25e6));
         assert!(share > 0.9, "{share}");
     }
 

@@ -1,106 +1,19 @@
 //! The receiving side's system calls: socket → pipe → file, room for a file, and renaming that
 //! never overwrites.
 
+#[cfg_attr(
+    not(all(target_os = "linux", not(haul_portable))),
+    path = "receive/no_splice.rs"
+)]
+mod splice;
+
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-/// A pipe of a thread's own, through which bytes go from a socket to a file without passing
-/// through this process (`splice(2)`).
-#[derive(Debug)]
-pub struct SplicePipe {
-    reader: OwnedFd,
-    writer: OwnedFd,
-    capacity_bytes: usize,
-}
-
-impl SplicePipe {
-    /// A pipe of [`SPLICE_PIPE_BYTES`], or what the system allows.
-    ///
-    /// # Errors
-    /// Whatever `pipe2(2)` says, and `Unsupported` where there is no `splice`.
-    #[cfg(all(target_os = "linux", not(haul_portable)))]
-    pub fn new() -> io::Result<Self> {
-        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Beyond the user's soft limit of pipe pages the pipe stays small, and works.
-        let capacity_bytes = fcntl_setpipe_size(&writer, SPLICE_PIPE_BYTES)
-            .or_else(|_| fcntl_getpipe_size(&writer))?;
-        Ok(Self {
-            reader,
-            writer,
-            capacity_bytes,
-        })
-    }
-
-    /// A pipe of [`SPLICE_PIPE_BYTES`], or what the system allows.
-    ///
-    /// # Errors
-    /// `Unsupported`: there is no `splice` here.
-    #[cfg(not(all(target_os = "linux", not(haul_portable))))]
-    pub fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Moves up to `limit_bytes` from `socket` into `file` at `offset`; 0 is the end of the stream.
-    ///
-    /// What has been taken from the socket is in the file when this returns without an error.
-    ///
-    /// # Errors
-    /// [`SpliceError`] tells the socket's errors (a time-out among them) from the file's.
-    #[cfg(all(target_os = "linux", not(haul_portable)))]
-    pub fn receive(
-        &self,
-        socket: &std::net::TcpStream,
-        file: &File,
-        offset: u64,
-        limit_bytes: usize,
-    ) -> Result<usize, SpliceError> {
-        use rustix::pipe::{SpliceFlags, splice};
-        let limit_bytes = limit_bytes.min(self.capacity_bytes);
-        let flags = SpliceFlags::MOVE;
-        let taken = retry(|| splice(socket, None, &self.writer, None, limit_bytes, flags))
-            .map_err(SpliceError::Socket)?;
-        let (mut left, mut at) = (taken, offset);
-        while left > 0 {
-            // The kernel moves `at` on by what it has written.
-            match splice(&self.reader, None, file, Some(&mut at), left, flags) {
-                Ok(0) => return Err(SpliceError::File(io::ErrorKind::WriteZero.into())),
-                Ok(moved) => left -= moved,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(SpliceError::File(error.into())),
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Moves up to `limit_bytes` from `socket` into `file` at `offset`.
-    ///
-    /// # Errors
-    /// Always: there is no `splice` here, and [`Self::new`] gives no pipe.
-    #[cfg(not(all(target_os = "linux", not(haul_portable))))]
-    pub fn receive(
-        &self,
-        _socket: &std::net::TcpStream,
-        _file: &File,
-        _offset: u64,
-        _limit_bytes: usize,
-    ) -> Result<usize, SpliceError> {
-        Err(SpliceError::File(io::ErrorKind::Unsupported.into()))
-    }
-}
-
-/// Which end of [`SplicePipe::receive`] failed.
-#[derive(Debug)]
-pub enum SpliceError {
-    /// Reading from the socket; the file is untouched.
-    Socket(io::Error),
-    /// Writing to the file; the bytes in the pipe are lost, and the connection with them.
-    File(io::Error),
-}
+pub use splice::{SpliceError, SplicePipe};
 
 /// Whether a file that is missing is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,10 +56,12 @@ pub fn allocate(file: &File, length: u64) -> io::Result<()> {
         return file.set_len(0);
     }
     #[cfg(all(target_os = "linux", not(haul_portable)))]
-    match retry(|| rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length)) {
-        Ok(()) => return file.set_len(length),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(error) => return Err(error),
+    loop {
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     file.set_len(length)
 }
@@ -188,15 +103,3 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
         result => result,
     }
 }
-
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(rustix::io::Errno::INTR) => {}
-            result => return result.map_err(io::Error::from),
-        }
-    }
-}
-
-/// The pipe's size in bytes that is asked for: the most an unprivileged process gets by default.
-pub const SPLICE_PIPE_BYTES: usize = 1024 * 1024;

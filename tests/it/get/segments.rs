@@ -182,26 +182,25 @@ fn a_mirror_with_another_file_is_dropped() {
 
 #[test]
 fn a_mirror_that_fails_is_dropped() {
-    let (file, client) = (Served::new(1, LENGTH), Client::new());
-    let served = file.clone();
-    let first = Server::start(move |request| paced(&served, request));
-    let mirror = Server::start(|_| {
+    let broken = Server::start(|_| {
         vec![Act::Send(
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
         )]
     });
-    let arguments = [
-        "--segments",
-        "2",
-        "--mirror",
-        &mirror.url("/f"),
-        &first.url("/f"),
-    ];
-    client
-        .get(&arguments)
-        .assert_status(0)
-        .assert_says("a mirror is dropped");
-    client.assert_whole("f", &file.bytes);
+    let gone = Server::of(Served::new(1, 1)).url("/f");
+    for mirror in [broken.url("/f"), gone] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let served = file.clone();
+        let first = Server::start(move |request| paced(&served, request));
+        let arguments = ["--segments", "2", "--mirror", &mirror, &first.url("/f")];
+        client
+            .get(&arguments)
+            .assert_status(0)
+            .assert_says("a mirror is dropped");
+        client.assert_whole("f", &file.bytes);
+        // The first address takes the mirror's share over.
+        assert!(first.requests().len() > 1);
+    }
 }
 
 #[test]

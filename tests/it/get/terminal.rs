@@ -6,8 +6,9 @@ use std::process::Command;
 use std::thread;
 
 use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
-use super::support::{Act, Client, Served, Server, finish, wait};
+use super::support::{Act, Client, Gate, Served, Server, finish, wait};
 
 #[test]
 fn scripts_get_events() {
@@ -75,12 +76,14 @@ fn mistakes_are_usage() {
     assert!(client.names().is_empty());
 }
 
-/// Runs `haul get` on a terminal of `columns`; types `typed`; returns the status and the screen.
+/// Runs `haul get` on a terminal of `columns`; types `typed`; opens `gate` once there is a percentage
+/// on the screen; returns the status and the screen.
 fn on_terminal(
     client: &Client,
     arguments: &[&str],
     columns: u16,
     typed: &str,
+    gate: &Gate,
 ) -> (Option<i32>, String) {
     let size = Winsize {
         ws_row: 24,
@@ -89,6 +92,10 @@ fn on_terminal(
         ws_ypixel: 0,
     };
     let OpenptyResult { master, slave } = openpty(&size, None).unwrap();
+    // Without the echo, which would come in the middle of anything.
+    let mut settings = tcgetattr(&slave).unwrap();
+    settings.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&slave, SetArg::TCSANOW, &settings).unwrap();
     let mut command = client.command(arguments);
     command
         .env("TERM", "xterm")
@@ -99,11 +106,15 @@ fn on_terminal(
     drop(command);
     let mut master = File::from(master);
     master.write_all(typed.as_bytes()).unwrap();
+    let gate = gate.clone();
     let reader = thread::spawn(move || {
         let (mut screen, mut more) = (Vec::new(), [0; 4096]);
         // A terminal without its last program gives EIO.
         while let Ok(count @ 1..) = master.read(&mut more) {
             screen.extend_from_slice(&more[..count]);
+            if screen.contains(&b'%') {
+                gate.open();
+            }
         }
         String::from_utf8_lossy(&screen).into_owned()
     });
@@ -126,7 +137,13 @@ fn without_a_url_it_asks_as_the_tutorial_does() {
         stream.write_all(b"hello").unwrap();
         name
     });
-    let (status, screen) = on_terminal(&client, &[], 80, &format!("\n{port}\nnotes.txt\n"));
+    let (status, screen) = on_terminal(
+        &client,
+        &[],
+        80,
+        &format!("\n{port}\nnotes.txt\n"),
+        &Gate::default(),
+    );
     assert_eq!(status, Some(0), "{screen}");
     assert_eq!(server.join().unwrap(), b"notes.txt");
     for question in ["server [127.0.0.1]: ", "port [7788]: ", "file name: "] {
@@ -138,17 +155,16 @@ fn without_a_url_it_asks_as_the_tutorial_does() {
 #[test]
 fn bars_fit_narrow_terminals() {
     for columns in [20, 60, 120] {
-        let (file, client) = (Served::new(1, 4 << 20), Client::new());
+        let (file, client, gate) = (Served::new(1, 4 << 20), Client::new(), Gate::default());
+        let held = gate.clone();
         let server = Server::start(move |request| {
-            let pause = std::time::Duration::from_millis(10);
-            vec![Act::Drip {
-                bytes: file.answer(request),
-                piece: 64 << 10,
-                pause,
-            }]
+            let answer = file.answer(request);
+            let (first, second) = answer.split_at(answer.len() / 2);
+            let hold = Act::Hold(held.clone());
+            vec![Act::Send(first.to_vec()), hold, Act::Send(second.to_vec())]
         });
         let url = server.url("/a-rather-long-name-for-a-file.bin");
-        let (status, screen) = on_terminal(&client, &["--segments", "2", &url], columns, "");
+        let (status, screen) = on_terminal(&client, &["--segments", "2", &url], columns, "", &gate);
         assert_eq!(status, Some(0), "{screen}");
         assert!(screen.contains('%'), "{screen:?}");
         for line in screen.split(['\r', '\n']).filter(|line| line.contains('%')) {
