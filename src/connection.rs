@@ -9,7 +9,9 @@
 mod answer;
 mod http;
 mod intake;
+mod name;
 pub(crate) mod pulse;
+mod rest;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
@@ -17,8 +19,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::client::{Client, Membership};
-use crate::connection::answer::Asked;
+use crate::connection::answer::{Answer, Asked, Cache};
 use crate::connection::intake::{Intake, Receiving, Recognized};
+use crate::connection::pulse::SendQueue;
+pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
 use crate::permits::Permit;
@@ -27,7 +31,7 @@ use crate::resolve::OpenFile;
 use crate::resolve::names::Names;
 use crate::service::Service;
 use crate::sys::file::Patience;
-use crate::sys::poller::Interest;
+use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 use crate::telemetry::{CloseReason, Counters};
 use crate::transmit::Extent;
@@ -52,7 +56,8 @@ pub enum Errand {
     LookUp,
     /// Read an extent into the page cache.
     Read(Extent),
-    /// Send from the disk lane: what is read in does not stay there.
+    /// Send from the disk lane: what is read in does not stay in memory, or even what is in
+    /// memory may not be touched without waiting for a network.
     SendCold,
     /// Look whether the file is unchanged.
     Prove,
@@ -97,8 +102,7 @@ pub struct Connection {
     deadline: Instant,
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
-    /// The rate set on the socket.
-    pace: Option<u64>,
+    queue: SendQueue,
 }
 
 #[derive(Debug)]
@@ -157,7 +161,7 @@ impl Connection {
             requests: 0,
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
-            pace: None,
+            queue: SendQueue::default(),
         })
     }
 
@@ -186,14 +190,8 @@ impl Connection {
     }
 
     /// Notes that the poller saw something to read.
-    pub fn note_readable(&mut self) {
-        self.intake.readable = true;
-    }
-
-    /// Whether readiness in the send direction alone is of use.
-    #[must_use]
-    pub fn waits_to_send(&self) -> bool {
-        self.is_sending()
+    pub fn note_readable(&mut self, readiness: Readiness) {
+        self.intake.note(readiness);
     }
 
     /// Takes the connection as far as it can go without waiting, for a quantum at the most.
@@ -247,16 +245,13 @@ impl Connection {
         }
     }
 
-    /// What the target names the directory of, for telling apart look-ups that may hang together.
+    /// The path that is being looked up, if any.
     #[must_use]
-    pub fn directory(&self) -> &[u8] {
-        let State::Answering(asked) = &self.state else {
-            return b"";
-        };
-        let path = asked.path();
-        path.iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(b"", |slash| &path[..slash])
+    pub fn path(&self) -> &[u8] {
+        match &self.state {
+            State::Answering(asked) => asked.path(),
+            _ => b"",
+        }
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.
@@ -269,10 +264,9 @@ impl Connection {
 
     /// What has to happen now that the deadline has passed.
     pub fn expire(&mut self, turn: &mut Turn<'_>) -> Step {
-        let deadlines = &turn.service.config.deadlines;
         match &mut self.state {
             State::Receiving(receiving) => {
-                if receiving.silence_ends_name() {
+                if receiving.silence_ends_name(turn.now, turn.service.config.deadlines.head) {
                     return self.take_silence(turn);
                 }
                 self.give_up_receiving(turn)
@@ -291,10 +285,7 @@ impl Connection {
                     Err(reason) => Step::Close(reason),
                 }
             }
-            State::Lingering(lingering) => {
-                let _ = deadlines;
-                Step::Close(lingering.reason)
-            }
+            State::Lingering(lingering) => Step::Close(lingering.reason),
         }
     }
 
@@ -352,7 +343,8 @@ impl Connection {
                 Flow::Again
             }
             Recognized::Rubbish(why) => {
-                answer::record_rubbish(&self.intake, why, self.peer, turn.service);
+                let why = (CloseReason::Malformed, why);
+                answer::record_no_request(&self.intake, why, self.peer, turn.service);
                 Flow::Stop(Step::Close(CloseReason::Malformed))
             }
             Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
@@ -426,7 +418,7 @@ impl Connection {
             return Flow::Again;
         };
         let names = Some((&mut *turn.names, turn.now));
-        match answer::prepare(asked, turn.service, Patience::CachedOnly, names) {
+        match prepare(asked, turn.service, Patience::CachedOnly, names) {
             Some(answer) => {
                 self.start(answer, turn.service);
                 Flow::Again
@@ -439,7 +431,7 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
-        if let Some(answer) = answer::prepare(asked, service, Patience::Wait, None) {
+        if let Some(answer) = prepare(asked, service, Patience::Wait, None) {
             if let Some(file) = &answer.file {
                 self.looked_up = Some((asked.path().to_vec(), Arc::clone(file)));
             }
@@ -450,17 +442,16 @@ impl Connection {
     /// Answers what cannot be understood, and what came too late; the connection ends with it.
     fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
         let line = self.intake.first_line();
-        let mut asked = Asked::malformed(refusal, line);
+        let asked = Asked::malformed(refusal, line);
         self.intake.clear();
-        if let Some(answer) = answer::prepare(&mut asked, turn.service, Patience::CachedOnly, None)
-        {
+        if let Some(answer) = prepare(&asked, turn.service, Patience::CachedOnly, None) {
             self.state = State::Answering(Box::new(asked));
             self.start(answer, turn.service);
         }
     }
 
     /// Begins to send an answer to what was asked.
-    fn start(&mut self, answer: answer::Answer, service: &Service) {
+    fn start(&mut self, answer: Answer, service: &Service) {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
@@ -480,12 +471,13 @@ impl Connection {
         };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
-        if rate != self.pace && socket::pace(&self.stream, rate).is_ok() {
-            self.pace = rate;
-        }
+        self.queue.pace(&self.stream, rate);
+        let sent = sending.sent();
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
+                let bite = sending.sent() - sent;
+                self.queue.note_full(&self.stream, bite, turn.now);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }
@@ -556,6 +548,15 @@ impl Connection {
     }
 
     fn give_up_receiving(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Receiving(receiving) = &self.state else {
+            return Step::Yield;
+        };
+        if receiving.may_be_name() {
+            // Whatever was said now would be taken for the bytes of a file.
+            let why = (CloseReason::HeadTimeout, "the name was not whole in time");
+            answer::record_no_request(&self.intake, why, self.peer, turn.service);
+            return Step::Close(CloseReason::HeadTimeout);
+        }
         if !self.intake.bytes().is_empty() {
             self.refuse(Refusal::RequestTimeout, turn);
             return self.advance(turn);
@@ -564,6 +565,20 @@ impl Connection {
             0 => CloseReason::FirstByteTimeout,
             _ => CloseReason::Idle,
         })
+    }
+}
+
+/// Makes the answer, or says `None` if that takes the disk lane's patience.
+fn prepare(
+    asked: &Asked,
+    service: &Service,
+    patience: Patience,
+    cache: Cache<'_>,
+) -> Option<Answer> {
+    match asked {
+        Asked::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
+        Asked::Http(request) => http::prepare(request, service, patience, cache),
+        Asked::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
 }
 

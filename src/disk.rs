@@ -5,8 +5,9 @@
 //! threshold): one that hangs takes half of the workers, the next one half of the rest, and there
 //! is always one left for a file system that answers. Readers of one extent wait for one read.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::client::Client;
@@ -16,6 +17,15 @@ use crate::resolve::OpenFile;
 use crate::telemetry::Counters;
 use crate::transmit::{EXTENT_BYTES, Extent};
 
+/// What may hang together, and waits in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    /// Look-ups and reads of a file system (`st_dev`).
+    Jobs(u64),
+    /// Closes of its files, one at a time: if they hang, reads may still be well.
+    Closes(u64),
+}
+
 /// Work for a disk worker.
 #[derive(Debug)]
 pub enum Job {
@@ -23,15 +33,8 @@ pub enum Job {
     Visit(Box<Connection>, Errand),
     /// An extent that a sequential reader will want soon.
     Prefetch(Arc<OpenFile>, Extent),
-}
-
-/// Which line a job waits in: what may hang together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Line {
-    /// A file system, by `st_dev`.
-    Device(u64),
-    /// A directory whose file system is not known yet, by a hash of its name.
-    Names(u64),
+    /// A file whose close may wait.
+    Close(File),
 }
 
 /// An extent of a file, as the disk lane tells them apart.
@@ -74,17 +77,31 @@ pub struct DiskLane {
 struct Lines {
     waiting: HashMap<Line, Queue>,
     /// Lines with something in them, in the order of their turns.
-    turns: std::collections::VecDeque<Line>,
+    turns: VecDeque<Line>,
     /// Extents being read or in line to be, and who waits for them besides the first.
     extents: HashMap<ExtentKey, Vec<Box<Connection>>>,
     free_workers: usize,
-    closed: bool,
+    shut: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: FairQueue<(Job, Option<ExtentKey>)>,
+    closing: VecDeque<File>,
     running: usize,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.closing.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<(Job, Option<ExtentKey>)> {
+        let closing = self.closing.pop_front();
+        closing
+            .map(|file| (Job::Close(file), None))
+            .or_else(|| self.jobs.pop())
+    }
 }
 
 impl DiskLane {
@@ -93,10 +110,10 @@ impl DiskLane {
     pub fn new(workers: usize, counters: Arc<Counters>) -> Self {
         let lines = Lines {
             waiting: HashMap::new(),
-            turns: std::collections::VecDeque::new(),
+            turns: VecDeque::new(),
             extents: HashMap::new(),
             free_workers: workers,
-            closed: false,
+            shut: false,
         };
         Self {
             lines: Mutex::new(lines),
@@ -111,7 +128,7 @@ impl DiskLane {
         &self,
         connection: Box<Connection>,
         errand: Errand,
-        line: Line,
+        device: u64,
         extent: Option<ExtentKey>,
     ) {
         let mut lines = self.lock();
@@ -128,18 +145,16 @@ impl DiskLane {
             }
         }
         let client = Arc::clone(connection.client());
-        self.push(
-            lines,
-            &client,
-            line,
-            (Job::Visit(connection, errand), extent),
-        );
+        let job = (Job::Visit(connection, errand), extent);
+        self.push(lines, Line::Jobs(device), |queue| {
+            queue.jobs.push(&client, job);
+        });
     }
 
     /// Puts the reading of an extent in line, unless it is there already or the line is long:
     /// then whoever waits for bytes goes first.
     pub fn prefetch(&self, client: &Arc<Client>, file: &Arc<OpenFile>, extent: Extent) {
-        let line = Line::Device(file.device.id());
+        let line = Line::Jobs(file.device.id());
         let key = ExtentKey::new(file, extent);
         let mut lines = self.lock();
         let busy = lines
@@ -150,15 +165,23 @@ impl DiskLane {
             return;
         }
         lines.extents.insert(key, Vec::new());
-        self.push(
-            lines,
-            client,
-            line,
-            (Job::Prefetch(Arc::clone(file), extent), Some(key)),
-        );
+        let job = (Job::Prefetch(Arc::clone(file), extent), Some(key));
+        self.push(lines, line, |queue| queue.jobs.push(client, job));
     }
 
-    /// Takes the next job, waiting for one if need be. `None` once the lane is closed and empty.
+    /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
+    pub fn close_file(&self, device: u64, file: File) {
+        let lines = self.lock();
+        if lines.shut {
+            drop(lines);
+            return drop(file);
+        }
+        self.push(lines, Line::Closes(device), |queue| {
+            queue.closing.push_back(file);
+        });
+    }
+
+    /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
     #[must_use]
     pub fn take(&self) -> Option<(Job, Ticket)> {
         let mut lines = self.lock();
@@ -166,7 +189,7 @@ impl DiskLane {
             if let Some((job, ticket)) = lines.next() {
                 return Some((job, ticket));
             }
-            if lines.closed {
+            if lines.shut {
                 return None;
             }
             lines = self
@@ -183,7 +206,7 @@ impl DiskLane {
         lines.free_workers += 1;
         if let Some(queue) = lines.waiting.get_mut(&ticket.line) {
             queue.running -= 1;
-            if queue.running == 0 && queue.jobs.is_empty() {
+            if queue.running == 0 && queue.is_empty() {
                 lines.waiting.remove(&ticket.line);
             }
         }
@@ -195,21 +218,15 @@ impl DiskLane {
     }
 
     /// Lets the workers go once the line is empty.
-    pub fn close(&self) {
-        self.lock().closed = true;
+    pub fn shut(&self) {
+        self.lock().shut = true;
         self.work.notify_all();
     }
 
-    fn push(
-        &self,
-        mut lines: MutexGuard<'_, Lines>,
-        client: &Arc<Client>,
-        line: Line,
-        job: (Job, Option<ExtentKey>),
-    ) {
+    fn push(&self, mut lines: MutexGuard<'_, Lines>, line: Line, put: impl FnOnce(&mut Queue)) {
         let queue = lines.waiting.entry(line).or_default();
-        let was_empty = queue.jobs.is_empty();
-        queue.jobs.push(client, job);
+        let was_empty = queue.is_empty();
+        put(queue);
         if was_empty {
             lines.turns.push_back(line);
         }
@@ -230,14 +247,18 @@ impl Lines {
             let Some(queue) = self.waiting.get_mut(&line) else {
                 continue;
             };
-            if queue.running >= self.free_workers {
+            let most = match line {
+                Line::Jobs(_) => self.free_workers,
+                Line::Closes(_) => self.free_workers.min(1),
+            };
+            if queue.running >= most {
                 self.turns.push_back(line);
                 continue;
             }
-            let Some((job, extent)) = queue.jobs.pop() else {
+            let Some((job, extent)) = queue.pop() else {
                 continue;
             };
-            if !queue.jobs.is_empty() {
+            if !queue.is_empty() {
                 self.turns.push_back(line);
             }
             queue.running += 1;

@@ -125,6 +125,8 @@ pub struct Meta {
     pub device: u64,
     /// The file's inode number (`st_ino`).
     pub inode: u64,
+    /// Names that lead to the file (`st_nlink`).
+    pub links: u64,
     /// Length in bytes (`st_size`).
     pub len: u64,
     /// Last change of the content (`st_mtim`).

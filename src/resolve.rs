@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::Sender;
 
@@ -29,8 +30,19 @@ pub struct OpenFile {
     pub siblings: Siblings,
     /// The file system it is on.
     pub device: Arc<Device>,
-    /// Where the file is closed if its file system may make close(2) wait.
-    closer: Option<Sender<File>>,
+    /// Transfers under way that draw from it.
+    readers: AtomicUsize,
+    /// Where the file is closed if close(2) may wait.
+    closer: Option<Sender<Closing>>,
+}
+
+/// A file whose close(2) may wait, on its way to the disk lane.
+#[derive(Debug)]
+pub struct Closing {
+    /// The file.
+    pub file: File,
+    /// The file system it is on (`st_dev`).
+    pub device: u64,
 }
 
 /// Codings, each in or out.
@@ -79,7 +91,9 @@ pub struct Root {
     root: file::Root,
     devices: Devices,
     shown: Shown,
-    closer: Sender<File>,
+    closer: Sender<Closing>,
+    /// The file system of the directory itself.
+    device: u64,
 }
 
 /// Which names are served.
@@ -96,13 +110,27 @@ impl Root {
     ///
     /// # Errors
     /// As open(2).
-    pub fn open(path: &Path, shown: Shown, closer: Sender<File>) -> io::Result<Self> {
+    pub fn open(path: &Path, shown: Shown, closer: Sender<Closing>) -> io::Result<Self> {
+        let root = file::Root::open(path)?;
+        let device = root.find(b"", Patience::Wait)?.meta.device;
         Ok(Self {
-            root: file::Root::open(path)?,
+            root,
             devices: Devices::default(),
             shown,
             closer,
+            device,
         })
+    }
+
+    /// The file system that a look-up of this path may wait for, as far as the kernel's name
+    /// cache tells: that of the deepest directory on the way which is known. Mount points are
+    /// always known, so names on a file system that hangs never pass for another's.
+    #[must_use]
+    pub fn device_towards(&self, path: &[u8]) -> u64 {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = slashes.map(|(at, _)| at).chain([path.len()]);
+        let found = ends.map_while(|end| self.root.find(&path[..end], Patience::CachedOnly).ok());
+        found.last().map_or(self.device, |found| found.meta.device)
     }
 
     /// Looks a target up and opens it.
@@ -192,12 +220,15 @@ impl Root {
         } else {
             handle.meta
         };
-        let closer = device.may_wait().then(|| self.closer.clone());
+        // To close the last descriptor of a large file that was removed is to free its blocks.
+        let close_may_wait = device.may_wait() || meta.len >= LARGE_BYTES;
+        let closer = close_may_wait.then(|| self.closer.clone());
         let open = OpenFile {
             file: Some(file),
             meta,
             siblings,
             device,
+            readers: AtomicUsize::new(0),
             closer,
         };
         Ok(Some(Found::File(Arc::new(open))))
@@ -214,8 +245,24 @@ impl OpenFile {
         self.file.as_ref().expect("taken out by drop alone")
     }
 
-    /// Whether the file is still what it was when it was opened: same length, same times, and
-    /// still linked somewhere or removed since in a way that left its content alone.
+    /// A transfer begins to draw from it.
+    pub fn begin_reading(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A transfer is through with it.
+    pub fn end_reading(&self) {
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Transfers that draw from it.
+    #[must_use]
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing about the file has changed since it was opened, its names included, so
+    /// that its name most likely leads to it still.
     ///
     /// # Errors
     /// As fstat(2).
@@ -223,13 +270,29 @@ impl OpenFile {
         let (_, now) = file::stat(self.file())?;
         Ok(now == self.meta)
     }
+
+    /// Whether the content that was promised is still the content, as far as fstat(2) can tell.
+    ///
+    /// A file that was removed or renamed over is what it was (its ctime and its link count say
+    /// only that), and one that has grown is taken to begin as it did, so that logs can be
+    /// fetched while they are written. Whatever else moves the times is a change.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn keeps_content(&self) -> io::Result<bool> {
+        let (_, now) = file::stat(self.file())?;
+        let same_times = now.modified == self.meta.modified
+            && (now.changed == self.meta.changed || now.links < self.meta.links);
+        Ok(now.len > self.meta.len || (now.len == self.meta.len && same_times))
+    }
 }
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
+            let device = self.meta.device;
             // Without a disk lane (at the very end) the file is closed here and now.
-            let _ = closer.send(file);
+            let _ = closer.send(Closing { file, device });
         }
     }
 }
@@ -249,3 +312,6 @@ fn refusal_of(error: &io::Error) -> Refusal {
         _ => Refusal::Internal("the file system failed to look it up"),
     }
 }
+
+/// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
+const LARGE_BYTES: u64 = 16 << 20;

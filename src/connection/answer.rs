@@ -1,13 +1,13 @@
-//! Parse → resolve → respond: from what was asked to what is to be sent.
+//! What was asked, and what is to be sent: what the two protocols have in common.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::http::{self, Rest};
 use crate::connection::intake::Intake;
+use crate::connection::rest::Rest;
 use crate::connection::wall_clock;
-use crate::exchange::{Persistence, Plan, Protocol, Refusal, Request, Response, Segment, Target};
+use crate::exchange::{Protocol, Refusal, Request, Response, Target};
 use crate::permits::Permit;
 use crate::protocol::name;
 use crate::resolve::names::Names;
@@ -90,32 +90,12 @@ impl Asked {
     }
 }
 
-/// Makes the answer, or says `None` if that takes the disk lane's patience.
-pub(super) fn prepare(
-    asked: &mut Asked,
-    service: &Service,
-    patience: Patience,
-    names: Option<(&mut Names, Instant)>,
-) -> Option<Answer> {
-    match asked {
-        Asked::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
-        Asked::Http(request) => http::prepare(request, service, patience, names),
-        Asked::Name {
-            target: Ok(target), ..
-        } => {
-            let found = look_up(target, service, patience, names)?;
-            Some(match found {
-                LookUp::Found(Found::File(file)) => by_name(&file, service),
-                LookUp::Found(Found::Directory(_)) => nothing("it is a directory"),
-                LookUp::Refused(refusal) => nothing(refusal.reason()),
-                LookUp::NotCached => return None,
-            })
-        }
-        Asked::Name {
-            target: Err(refusal),
-            ..
-        } => Some(nothing(refusal.reason())),
-    }
+/// The worker's names, and the time of the turn; the disk lane has none.
+pub(super) type Cache<'a> = Option<(&'a mut Names, Instant)>;
+
+/// Lends the cache for one look-up of several.
+pub(super) fn reborrow<'a>(cache: &'a mut Cache<'_>) -> Cache<'a> {
+    cache.as_mut().map(|(names, now)| (&mut **names, *now))
 }
 
 /// Looks a target up, in the worker's names first. `None` means that it takes a disk.
@@ -123,9 +103,9 @@ pub(super) fn look_up(
     target: &Target,
     service: &Service,
     patience: Patience,
-    names: Option<(&mut Names, Instant)>,
+    cache: Cache<'_>,
 ) -> Option<LookUp> {
-    let Some((names, now)) = names else {
+    let Some((names, now)) = cache else {
         return Some(service.root.look_up(target, patience));
     };
     if !target.trailing_slash
@@ -143,66 +123,10 @@ pub(super) fn look_up(
     }
 }
 
-/// The answer in the name protocol: the bytes, and nothing around them.
-fn by_name(file: &Arc<OpenFile>, service: &Service) -> Answer {
-    let len = file.meta.len;
-    let bulk = if len >= BULK_BYTES {
-        service.bulk.take()
-    } else {
-        None
-    };
-    if len >= BULK_BYTES && bulk.is_none() {
-        return Answer {
-            outcome: CloseReason::Overloaded,
-            ..nothing("too many large transfers")
-        };
-    }
-    let mut body = Plan::default();
-    if len > 0 {
-        body.segments.push_back(Segment::File { offset: 0, len });
-    }
-    let response = Response {
-        status: 0,
-        head: Vec::new(),
-        body,
-        content_length: len,
-        persistence: Persistence::Close,
-    };
-    let file = Some(Arc::clone(file));
-    Answer {
-        response,
-        file,
-        rest: None,
-        outcome: CloseReason::Complete,
-        detail: "",
-        bulk,
-    }
-}
-
-/// The answer in the name protocol to a name that cannot be served: a close.
-fn nothing(why: &'static str) -> Answer {
-    let response = Response {
-        status: 0,
-        head: Vec::new(),
-        body: Plan::default(),
-        content_length: 0,
-        persistence: Persistence::Close,
-    };
-    let outcome = CloseReason::Refused;
-    Answer {
-        response,
-        file: None,
-        rest: None,
-        outcome,
-        detail: why,
-        bulk: None,
-    }
-}
-
-/// Writes the access record of bytes that were not even a request.
-pub(super) fn record_rubbish(
+/// Writes the access record of bytes that never made a request.
+pub(super) fn record_no_request(
     intake: &Intake,
-    why: &'static str,
+    (outcome, why): (CloseReason, &'static str),
     peer: SocketAddr,
     service: &Service,
 ) {
@@ -218,7 +142,7 @@ pub(super) fn record_rubbish(
         sent: 0,
         intended: Some(0),
         duration: Duration::ZERO,
-        outcome: CloseReason::Malformed,
+        outcome,
         detail: why,
     });
 }

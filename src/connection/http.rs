@@ -3,24 +3,19 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::config::http::{DotNames, ListingPolicy};
 use crate::config::{IndexChoice, ListingChoice};
-use crate::connection::answer::{Answer, BULK_BYTES, look_up};
+use crate::connection::answer::{Answer, BULK_BYTES, Cache, look_up, reborrow};
+use crate::connection::rest::Rest;
 use crate::exchange::{Method, Refusal, Request, Response, Target};
-use crate::listing::{self, Listing, Progress};
-use crate::protocol::http1::body;
-use crate::resolve::names::Names;
+use crate::listing::{self, Listing};
 use crate::resolve::{Found, LookUp, OpenFile};
 use crate::respond::{self, Negotiation, Now, StreamFraming, Subject};
 use crate::service::Service;
-use crate::sys::directory::{Directory, EntryFacts, EntryKind};
-use crate::sys::file::{self, Kind, Patience};
+use crate::sys::directory::Directory;
+use crate::sys::file::{self, Patience};
 use crate::telemetry::CloseReason;
-
-/// The worker's names, and the time of the turn; the disk lane has none.
-type Cache<'a> = Option<(&'a mut Names, Instant)>;
 
 /// Answers a request, or says `None` if that takes the disk lane's patience.
 pub(super) fn prepare(
@@ -59,6 +54,7 @@ pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Ser
     let response = respond::to_refusal(request, refusal, &service.config.http, &Now::current());
     let outcome = match refusal {
         Refusal::Overloaded { .. } => CloseReason::Overloaded,
+        Refusal::RequestTimeout => CloseReason::HeadTimeout,
         _ if request.is_none() => CloseReason::Malformed,
         _ => CloseReason::Refused,
     };
@@ -67,82 +63,6 @@ pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Ser
         detail: refusal.reason(),
         ..whole(response)
     }
-}
-
-/// A listing that the disk lane produces while the response is on its way.
-#[derive(Debug)]
-pub(super) struct Rest {
-    listing: Listing,
-    framing: StreamFraming,
-    /// The directory's path from the root, for following its links.
-    path: Vec<u8>,
-    /// The file system the directory is on.
-    device: u64,
-}
-
-/// Some of a listing.
-#[derive(Debug)]
-pub(super) struct Filled {
-    /// As it goes over the wire.
-    pub(super) bytes: Vec<u8>,
-    /// Whether the listing ends with it.
-    pub(super) is_last: bool,
-}
-
-impl Rest {
-    /// Whether the close alone tells the client that it has all.
-    pub(super) fn ends_by_close(&self) -> bool {
-        self.framing == StreamFraming::UntilClose
-    }
-
-    /// The file system that [`Self::fill`] may wait for.
-    pub(super) fn device(&self) -> u64 {
-        self.device
-    }
-
-    /// Produces more. May wait for a disk.
-    pub(super) fn fill(&mut self, service: &Service) -> io::Result<Filled> {
-        let mut content = Vec::new();
-        let follow = |name: &[u8]| follow(&self.path, name, service);
-        let mut progress = Progress::More;
-        while content.is_empty() && progress == Progress::More {
-            progress = self.listing.fill(&mut content, &follow)?;
-        }
-        let is_last = progress == Progress::Done;
-        if self.framing != StreamFraming::Chunked {
-            return Ok(Filled {
-                bytes: content,
-                is_last,
-            });
-        }
-        let mut bytes = Vec::with_capacity(content.len() + 32);
-        if !content.is_empty() {
-            body::write_chunk(&mut bytes, &content);
-        }
-        if is_last {
-            bytes.extend_from_slice(body::LAST_CHUNK);
-        }
-        Ok(Filled { bytes, is_last })
-    }
-}
-
-/// What a link in the directory leads to, if that may be shown.
-fn follow(directory: &[u8], name: &[u8], service: &Service) -> Option<EntryFacts> {
-    let path = match directory {
-        b"" => name.to_vec(),
-        _ => [directory, b"/", name].concat(),
-    };
-    let (kind, meta) = service.root.stat_link(&path)?;
-    let kind = match kind {
-        Kind::Directory => EntryKind::Directory,
-        Kind::Regular => EntryKind::File,
-        Kind::Special => return None,
-    };
-    Some(EntryFacts {
-        kind,
-        len: meta.len,
-        modified: meta.modified,
-    })
 }
 
 fn answer_with_file(
@@ -251,12 +171,7 @@ fn list(request: &Request, directory: File, service: &Service) -> io::Result<Ans
         };
         let listing = Listing::new(Directory::new(directory.into())?, request, policy);
         let path = request.target.path.clone();
-        answer.rest = Some(Rest {
-            listing,
-            framing: stream.framing,
-            path,
-            device,
-        });
+        answer.rest = Some(Rest::new(listing, stream.framing, path, device));
     }
     Ok(answer)
 }
@@ -290,10 +205,6 @@ fn whole(response: Response) -> Answer {
         detail: "",
         bulk: None,
     }
-}
-
-fn reborrow<'a>(cache: &'a mut Cache<'_>) -> Cache<'a> {
-    cache.as_mut().map(|(names, now)| (&mut **names, *now))
 }
 
 const INDEX: &[u8] = b"index.html";

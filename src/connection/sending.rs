@@ -7,16 +7,18 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::client::Client;
 use crate::config::{CacheChoice, ServeConfig};
 use crate::connection::answer::{Answer, Asked};
-use crate::connection::http::Rest;
 use crate::connection::pulse::Pulse;
+use crate::connection::rest::Rest;
 use crate::connection::{Errand, Turn, wall_clock};
 use crate::exchange::{Persistence, Plan, Protocol, Segment};
 use crate::permits::Permit;
 use crate::resolve::OpenFile;
 use crate::service::Service;
-use crate::sys::file::{self, Residency};
+use crate::sys::file::Residency;
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
-use crate::transmit::{EXTENT_BYTES, Extent, Lane, Means, Progress, Transfer, TransmitError, warm};
+use crate::transmit::{
+    Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
+};
 
 /// A response on its way.
 #[derive(Debug)]
@@ -121,6 +123,11 @@ impl Sending {
         self.end_mark == EndMark::Close
     }
 
+    /// Bytes given to the kernel so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     pub(super) fn persistence(&self) -> Persistence {
         self.persistence
     }
@@ -166,6 +173,10 @@ impl Sending {
             Progress::Done => Flowing::Done,
             Progress::Spent => Flowing::Spent,
             Progress::Unproven => Flowing::Warm(Errand::Prove),
+            Progress::Remote => {
+                self.pulse.pause();
+                Flowing::Warm(Errand::SendCold)
+            }
             Progress::Cold(extent) => {
                 self.pulse.pause();
                 Flowing::Warm(self.errand_for(extent))
@@ -279,6 +290,7 @@ impl Sending {
             scratch,
             unprobed: &mut unprobed,
         };
+        let begun = Instant::now();
         let (sent, progress) = self.transfer.run(stream, &mut means);
         self.sent += sent;
         let counters = &service.counters;
@@ -286,6 +298,10 @@ impl Sending {
             .bytes_sent
             .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
         if unprobed > 0 {
+            // A file system that was trusted to answer from memory did, or it loses the trust.
+            if let Some(file) = self.transfer.file() {
+                file.device.learn(sent, begun.elapsed());
+            }
             counters
                 .quanta_unprobed
                 .fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
@@ -319,14 +335,12 @@ impl Sending {
         let Some(file) = self.transfer.file().cloned() else {
             return Ok(());
         };
-        if service.config.cache == CacheChoice::DropBehind && Arc::strong_count(&file) <= ALONE {
-            // What this reader has been sent, up to where it may have to be sent again.
-            let behind = extent.offset.saturating_sub(EXTENT_BYTES);
-            file::drop_behind(file.file(), 0, behind);
+        if service.config.cache == CacheChoice::DropBehind {
+            drop_behind(&file, extent.offset);
         }
         warm(&file, extent, scratch).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        if file::residency(file.file(), extent.offset, extent.len) != Residency::Absent {
+        if residency_of(&file, extent) != Residency::Absent {
             self.transfer.note_resident(extent.offset + extent.len);
         }
         Ok(())
@@ -377,10 +391,7 @@ const STALE_AFTER: Duration = Duration::from_millis(200);
 const MAX_READS: u8 = 2;
 
 /// Extents that are read ahead of a reader whose file comes from a disk.
-const READ_AHEAD_EXTENTS: u64 = 3;
-
-/// References to a file that has one reader: the transfer's, the names', and ours.
-const ALONE: usize = 3;
+pub const READ_AHEAD_EXTENTS: u64 = 3;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 const LEAST_CHARGE: u64 = 4 << 10;

@@ -123,3 +123,37 @@ const QUICK_ENOUGH: u32 = 8;
 const QUICK_CALL: Duration = Duration::from_micros(500);
 /// ... at 2 bytes a nanosecond.
 const QUICK_BYTES_PER_NANOSECOND: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXTENT: u64 = 2 << 20;
+    const QUICK: Duration = Duration::from_micros(400);
+    const SLOW: Duration = Duration::from_millis(8);
+    const EXT4: i64 = 0xef53;
+
+    #[test]
+    fn a_file_system_that_cannot_say_earns_trust_and_loses_it() {
+        let device = Devices::default().learn(1, EXT4);
+        for _ in 0..QUICK_ENOUGH {
+            assert!(!device.answers_from_memory());
+            device.learn(EXTENT, QUICK);
+        }
+        assert!(device.answers_from_memory());
+        device.learn(EXTENT, SLOW);
+        assert!(!device.answers_from_memory());
+    }
+
+    #[test]
+    fn memory_is_trusted_and_a_network_never_is() {
+        let devices = Devices::default();
+        assert!(devices.learn(1, TMPFS).answers_from_memory());
+        let remote = devices.learn(2, REMOTE[0]);
+        for _ in 0..2 * QUICK_ENOUGH {
+            remote.learn(EXTENT, QUICK);
+        }
+        assert!(remote.may_wait() && !remote.answers_from_memory());
+        assert!(devices.known(3).is_none());
+    }
+}

@@ -30,6 +30,7 @@ fn get() -> Request {
 const META: Meta = Meta {
     device: 1,
     inode: 2,
+    links: 1,
     len: 1_000,
     modified: Timestamp {
         seconds: 784_111_777,

@@ -88,6 +88,7 @@ mod tests {
         Meta {
             device: 1,
             inode: 2,
+            links: 1,
             len: 3,
             modified: time,
             changed: time,

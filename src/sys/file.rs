@@ -161,6 +161,7 @@ fn meta_of(stat: &rustix::fs::Stat) -> Meta {
     Meta {
         device: stat.st_dev as u64,
         inode: stat.st_ino as u64,
+        links: stat.st_nlink as u64,
         len: u64::try_from(stat.st_size).unwrap_or(0),
         modified: Timestamp {
             seconds: stat.st_mtime as i64,
@@ -249,6 +250,7 @@ mod beneath {
             let meta = Meta {
                 device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
                 inode: stat.stx_ino,
+                links: u64::from(stat.stx_nlink),
                 len: stat.stx_size,
                 modified: timestamp(stat.stx_mtime),
                 changed: timestamp(stat.stx_ctime),

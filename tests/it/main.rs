@@ -1,7 +1,22 @@
 //! The integration tests: real sockets, real files, one binary.
 
+// Whatever one file offers to the others is of no use to anybody else.
+#![allow(unreachable_pub)]
+
+mod cold;
 mod conversation;
+mod fairness;
+mod files;
+mod get;
+mod hostile_names;
 mod http1;
+mod http_basics;
 mod layers;
+mod limits;
 mod load;
+mod name_protocol;
+mod rates;
+mod slowfs;
+mod stalls;
 mod support;
+mod truth;

@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use haul::config::{SendChoice, ServeConfig};
 use haul::server::{Handle, Server, StartupError};
 use haul::telemetry::Snapshot;
 use haul::telemetry::journal::Destination;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// Nothing in a test waits longer than this for a peer.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -101,6 +102,13 @@ impl TestServer {
         }
     }
 
+    /// Waits until a response is under way; one of a large file to a client that does not read is
+    /// then stuck in the middle.
+    #[track_caller]
+    pub fn wait_until_under_way(&self) {
+        self.counters_when(|counters| counters.bytes_sent > 0);
+    }
+
     /// Connects.
     pub fn connect(&self) -> Client {
         Client::connect(self.address)
@@ -172,6 +180,29 @@ impl Client {
         Self { stream }
     }
 
+    /// Connects with a receive buffer so small that a few MiB fill all buffers on the way.
+    pub fn with_small_window(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(128 << 10).expect("a size");
+        socket
+            .connect_timeout(&address.into(), PATIENCE)
+            .expect("connects");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a time-out");
+        Self { stream }
+    }
+
+    /// Ends the connection by a reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .expect("still a socket");
+    }
+
     /// Sends bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream
@@ -184,6 +215,14 @@ impl Client {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("still connected");
+    }
+
+    /// Sends a request, closes our side, and returns what comes, whatever the end.
+    pub fn ask(mut self, request: impl AsRef<[u8]>) -> Vec<u8> {
+        // The server may have refused and closed before it took all.
+        let _ = self.stream.write_all(request.as_ref());
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.try_rest().0
     }
 
     /// All that comes until an orderly end; panics at a reset.
@@ -268,4 +307,23 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut bytes = vec![0; len];
     random.fill(&mut bytes);
     bytes
+}
+
+/// Waits until a change of a file is certain to get a time of its own: file systems may keep time
+/// by a clock that ticks every few milliseconds.
+pub fn wait_for_tick(path: &Path) {
+    let changed = |path: &Path| {
+        let meta = fs::metadata(path).expect("it is there");
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let before = changed(path);
+    let beside = tempfile::NamedTempFile::new_in(path.parent().expect("in a directory"));
+    let beside = beside.expect("a file");
+    let begun = Instant::now();
+    while changed(beside.path()) <= before {
+        assert!(begun.elapsed() < PATIENCE, "the file system's clock stands");
+        std::thread::sleep(Duration::from_millis(1));
+        beside.as_file().set_len(1).expect("the file is written");
+        beside.as_file().set_len(0).expect("the file is written");
+    }
 }

@@ -1,0 +1,179 @@
+//! The steps of a response, one by one: parse, range, plan, resolve, transmit, and a whole round
+//! trip through the ring.
+//!
+//! `cargo bench --bench micro`
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use haul::config::http::{HttpLimits, HttpPolicy};
+use haul::config::{SendChoice, ServeConfig};
+use haul::exchange::{Meta, Plan, RangeSpec, Segment, Target};
+use haul::protocol::http1::{Parsed, parse_request};
+use haul::resolve::names::Names;
+use haul::resolve::{Found, LookUp, Root, Shown};
+use haul::respond::{Negotiation, Now, Subject, range, to_file};
+use haul::server::Server;
+use haul::sys::file::Patience;
+use haul::telemetry::journal::Destination;
+use haul::transmit::{Lane, Means, Progress, Transfer};
+
+const REQUEST: &[u8] = b"GET /images/disk.img HTTP/1.1\r\nHost: files.example:7788\r\n\
+    User-Agent: curl/8.5.0\r\nAccept: */*\r\nRange: bytes=1048576-2097151\r\n\r\n";
+
+fn parse(criterion: &mut Criterion) {
+    let limits = HttpLimits::default();
+    criterion.bench_function("parse", |bencher| {
+        bencher.iter(|| parse_request(black_box(REQUEST), 0, &limits));
+    });
+}
+
+fn ranges(criterion: &mut Criterion) {
+    let specs: Vec<_> = (0..64)
+        .map(|number| RangeSpec::Between {
+            first: number * 1000,
+            last: number * 1000 + 500,
+        })
+        .collect();
+    criterion.bench_function("range: 64 of them", |bencher| {
+        bencher.iter(|| range::resolve(black_box(&specs), 1 << 40));
+    });
+}
+
+fn plan(criterion: &mut Criterion) {
+    let Parsed::Complete { request, .. } = parse_request(REQUEST, 0, &HttpLimits::default()) else {
+        panic!("the request is whole");
+    };
+    let meta = Meta {
+        device: 1,
+        inode: 2,
+        len: 1 << 30,
+        ..Meta::default()
+    };
+    let subject = Subject {
+        meta: &meta,
+        path: b"images/disk.img",
+        coding: None,
+        selection: Negotiation::None,
+    };
+    let policy = HttpPolicy::default();
+    criterion.bench_function("plan", |bencher| {
+        bencher.iter(|| to_file(black_box(&request), &subject, &policy, &Now::current()));
+    });
+}
+
+fn resolve(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("file"), b"content").expect("a file");
+    let (closer, _closing) = crossbeam_channel::unbounded();
+    let root = Root::open(directory.path(), Shown::Visible, closer).expect("the root");
+    let target = Target {
+        path: b"file".to_vec(),
+        trailing_slash: false,
+    };
+    let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+        panic!("the file is there");
+    };
+    criterion.bench_function("resolve: open", |bencher| {
+        bencher.iter(|| root.look_up(black_box(&target), Patience::CachedOnly));
+    });
+    let mut names = Names::default();
+    criterion.bench_function("resolve: still open", |bencher| {
+        bencher.iter(|| {
+            // A look-up is trusted for a second; the bench runs for longer.
+            let now = Instant::now();
+            if names.find(b"file", now).is_none() {
+                names.remember(b"file", &file, now);
+            }
+        });
+    });
+}
+
+fn transmit(criterion: &mut Criterion) {
+    const LEN: u64 = 64 << 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("file"), vec![7; LEN as usize]).expect("a file");
+    let (closer, _closing) = crossbeam_channel::unbounded();
+    let root = Root::open(directory.path(), Shown::Visible, closer).expect("the root");
+    let target = Target {
+        path: b"file".to_vec(),
+        trailing_slash: false,
+    };
+    let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+        panic!("the file is there");
+    };
+    let (sink, drain) = connected();
+    std::thread::spawn(move || std::io::copy(&mut &drain, &mut std::io::sink()));
+    let mut scratch = vec![0; 256 << 10];
+    let mut group = criterion.benchmark_group("transmit");
+    group.throughput(Throughput::Bytes(LEN));
+    for (name, choice) in [("sendfile", SendChoice::Auto), ("copy", SendChoice::Copy)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let plan = Plan {
+                    segments: [Segment::File {
+                        offset: 0,
+                        len: LEN,
+                    }]
+                    .into(),
+                };
+                let mut transfer = Transfer::new(plan, Some(file.clone()), choice);
+                let mut unprobed = 0;
+                let mut means = Means {
+                    budget: LEN,
+                    lane: Lane::Hot,
+                    scratch: &mut scratch,
+                    unprobed: &mut unprobed,
+                };
+                while !matches!(transfer.run(&sink, &mut means).1, Progress::Done) {}
+            });
+        });
+    }
+}
+
+/// One small request and its response over a kept connection: the whole of the ring.
+fn hop(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("file"), b"content").expect("a file");
+    let server = Server::bind(ServeConfig {
+        root: directory.path().to_owned(),
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        workers: NonZeroUsize::MIN,
+        access_log: Destination::Nowhere,
+        ..ServeConfig::default()
+    })
+    .expect("the server binds");
+    let mut client = TcpStream::connect(server.local_addrs()[0]).expect("the server listens");
+    let handle = server.handle();
+    let running = std::thread::spawn(move || server.run());
+    let mut buffer = [0; 4096];
+    criterion.bench_function("hop", |bencher| {
+        bencher.iter(|| {
+            client
+                .write_all(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+                .expect("it takes it");
+            let mut len = 0;
+            while !buffer[..len].ends_with(b"content") {
+                len += client.read(&mut buffer[len..]).expect("it answers");
+            }
+        });
+    });
+    handle.shut_down();
+    drop(client);
+    let _ = running.join();
+}
+
+/// Two ends of a TCP connection.
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+    let (far, _) = listener.accept().expect("accepts");
+    (near, far)
+}
+
+criterion_group!(steps, parse, ranges, plan, resolve, transmit, hop);
+criterion_main!(steps);

@@ -1,0 +1,77 @@
+//! Resolve → respond for the name protocol: the bytes and a close, or the close alone.
+
+use std::sync::Arc;
+
+use crate::connection::answer::{Answer, BULK_BYTES, Cache, look_up};
+use crate::exchange::{Persistence, Plan, Refusal, Response, Segment, Target};
+use crate::resolve::{Found, LookUp, OpenFile};
+use crate::service::Service;
+use crate::sys::file::Patience;
+use crate::telemetry::CloseReason;
+
+/// Answers a name, or says `None` if that takes the disk lane's patience.
+pub(super) fn prepare(
+    target: &Result<Target, Refusal>,
+    service: &Service,
+    patience: Patience,
+    cache: Cache<'_>,
+) -> Option<Answer> {
+    let target = match target {
+        Ok(target) => target,
+        Err(refusal) => return Some(nothing(refusal.reason())),
+    };
+    match look_up(target, service, patience, cache)? {
+        LookUp::Found(Found::File(file)) => Some(bytes_of(file, service)),
+        LookUp::Found(Found::Directory(_)) => Some(nothing("it is a directory")),
+        LookUp::Refused(refusal) => Some(nothing(refusal.reason())),
+        LookUp::NotCached => None,
+    }
+}
+
+fn bytes_of(file: Arc<OpenFile>, service: &Service) -> Answer {
+    let len = file.meta.len;
+    let is_bulk = len >= BULK_BYTES;
+    let bulk = if is_bulk { service.bulk.take() } else { None };
+    if is_bulk && bulk.is_none() {
+        let outcome = CloseReason::Overloaded;
+        return Answer {
+            outcome,
+            ..nothing("too many large transfers")
+        };
+    }
+    let mut answer = nothing("");
+    if len > 0 {
+        answer
+            .response
+            .body
+            .segments
+            .push_back(Segment::File { offset: 0, len });
+    }
+    answer.response.content_length = len;
+    Answer {
+        file: Some(file),
+        outcome: CloseReason::Complete,
+        bulk,
+        ..answer
+    }
+}
+
+/// The answer to a name that cannot be served.
+fn nothing(why: &'static str) -> Answer {
+    let response = Response {
+        status: 0,
+        head: Vec::new(),
+        body: Plan::default(),
+        content_length: 0,
+        persistence: Persistence::Close,
+    };
+    let outcome = CloseReason::Refused;
+    Answer {
+        response,
+        file: None,
+        rest: None,
+        outcome,
+        detail: why,
+        bulk: None,
+    }
+}

@@ -1,0 +1,322 @@
+//! The thread of a session that hires, hears and dismisses segments.
+
+use std::collections::BTreeMap;
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::Segments;
+use super::client::Answer;
+use super::error::{Again, Blame, GetError};
+use super::event::Event;
+use super::extents::Extents;
+use super::leads::{LastLead, Lead, Leads, Patience, Ranges};
+use super::plan::SegmentId;
+use super::ramp::Ramp;
+use super::retry::Attempts;
+use super::segment::{Outcome, Report, Segment, Work};
+use super::session::{Session, SessionEnd};
+use super::watch::{Cancel, Watch};
+
+/// What it takes to run a session.
+pub(super) struct Coordinator<'a, 's> {
+    session: &'a Session<'a>,
+    leads: &'s mut Leads,
+    attempts: &'s mut Attempts,
+    ramp: Ramp,
+    began: Instant,
+    ticked: Instant,
+    /// No request before this.
+    not_before: Instant,
+    busy: BTreeMap<SegmentId, Cancel>,
+    /// The segment that receives an answer with the whole file.
+    taker: Option<SegmentId>,
+    reports: (Sender<Report>, Receiver<Report>),
+    watch: Watch,
+    ranges: Ranges,
+}
+
+impl<'a, 's> Coordinator<'a, 's> {
+    pub(super) fn new(
+        session: &'a Session<'a>,
+        leads: &'s mut Leads,
+        attempts: &'s mut Attempts,
+    ) -> Self {
+        let now = Instant::now();
+        let (segments, ranges) = match (&session.identity, leads.ranges()) {
+            (Some(_), Ranges::Possible) => (session.shared.config.segments, Ranges::Possible),
+            _ => (Segments::Fixed(1), Ranges::Impossible),
+        };
+        Self {
+            session,
+            leads,
+            attempts,
+            ramp: Ramp::new(segments),
+            began: now,
+            ticked: now,
+            not_before: now,
+            busy: BTreeMap::new(),
+            taker: None,
+            reports: crossbeam_channel::unbounded(),
+            watch: session.shared.watch(),
+            ranges,
+        }
+    }
+
+    /// Runs until the file is whole, or is not going to be; no segment is left at work for long.
+    pub(super) fn run<'scope>(
+        mut self,
+        scope: &'scope Scope<'scope, '_>,
+        first: Option<(usize, Box<Answer>)>,
+    ) -> Result<SessionEnd, GetError>
+    where
+        'a: 'scope,
+    {
+        if let Some((lead, answer)) = first {
+            let id = self.session.plan().whole();
+            self.taker = Some(id);
+            self.hire(scope, self.leads.lead(lead).clone(), id, Work::Take(answer));
+        }
+        let end = self.coordinate(scope);
+        for cancel in self.busy.values() {
+            cancel.cancel();
+        }
+        self.report_progress();
+        end
+    }
+
+    fn coordinate<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<SessionEnd, GetError>
+    where
+        'a: 'scope,
+    {
+        loop {
+            self.watch.check()?;
+            if self.busy.is_empty() && self.session.plan().is_whole() {
+                return Ok(SessionEnd::Whole);
+            }
+            if self.busy.is_empty() && self.ranges == Ranges::Impossible {
+                return Ok(SessionEnd::StartOver {
+                    why: NO_MIDDLE.to_owned(),
+                    answer: None,
+                });
+            }
+            self.staff(scope);
+            if let Ok(report) = self.reports.1.recv_timeout(LOOK_EVERY)
+                && let Some(end) = self.hear(report)?
+            {
+                return Ok(end);
+            }
+            self.look();
+        }
+    }
+
+    /// As many segments as are wanted and there is work for.
+    fn staff<'scope>(&mut self, scope: &'scope Scope<'scope, '_>)
+    where
+        'a: 'scope,
+    {
+        while self.ranges == Ranges::Possible
+            && self.busy.len() < self.ramp.want()
+            && Instant::now() >= self.not_before
+        {
+            let Some(lead) = self.leads.pick().cloned() else {
+                break;
+            };
+            let Some((id, extent)) = self.session.plan().next() else {
+                break;
+            };
+            self.hire(scope, lead, id, Work::Ask(extent));
+        }
+        // The youngest ones go first: they have the least in flight.
+        while self.busy.len() > self.ramp.want() {
+            let Some((id, cancel)) = self.busy.pop_last() else {
+                break;
+            };
+            cancel.cancel();
+            self.session.plan().release(id);
+        }
+    }
+
+    fn hire<'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        lead: Lead,
+        id: SegmentId,
+        work: Work,
+    ) where
+        'a: 'scope,
+    {
+        self.leads.engage(lead.index);
+        let (watch, cancel) = self.watch.fork();
+        self.busy.insert(id, cancel);
+        let segment = Segment {
+            session: self.session,
+            id,
+            lead,
+            watch,
+            work,
+        };
+        let reports = self.reports.0.clone();
+        scope.spawn(move || {
+            // The coordinator is gone only when nobody cares any more.
+            let _ = reports.send(segment.run());
+        });
+    }
+
+    /// Takes a segment's report; the session may end with it.
+    fn hear(&mut self, report: Report) -> Result<Option<SessionEnd>, GetError> {
+        let Report {
+            id,
+            lead,
+            received,
+            outcome,
+        } = report;
+        self.session.plan().release(id);
+        self.leads.disengage(lead);
+        if self.busy.remove(&id).is_none() {
+            // Dismissed earlier: what it saw on its way out changes nothing.
+            return Ok(None);
+        }
+        match outcome {
+            Outcome::Stopped => Ok(None),
+            Outcome::Through(current, validator) => {
+                self.leads.learn(lead, current, validator);
+                Ok(None)
+            }
+            Outcome::Failed(error) => self.failed(lead, received, error),
+            Outcome::Changed(answer) => {
+                let why = "the file has changed on the server".to_owned();
+                let answer = answer.map(|answer| (lead, answer));
+                Ok(Some(SessionEnd::StartOver { why, answer }))
+            }
+            Outcome::Whole(answer) => Ok(self.no_ranges(
+                "the server cannot send parts of files",
+                Some((lead, answer)),
+            )),
+            Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
+            Outcome::Unfit(why) => {
+                let error = GetError::new(Blame::Network, why.clone());
+                // The last address has another file than the one that is here in part.
+                let start_over = SessionEnd::StartOver { why, answer: None };
+                Ok(self.drop_lead(lead, error).unwrap_or(Some(start_over)))
+            }
+        }
+    }
+
+    fn failed(
+        &mut self,
+        lead: usize,
+        received: u64,
+        error: GetError,
+    ) -> Result<Option<SessionEnd>, GetError> {
+        if error.blame == Blame::LocalFile {
+            return Err(error);
+        }
+        if error.again == Again::Never || self.leads.failed(lead) == Patience::Spent {
+            return self.drop_lead(lead, error);
+        }
+        let alone = !self.leads.has_others(lead);
+        if alone && self.ranges == Ranges::Possible && !self.busy.is_empty() && received == 0 {
+            // The others go on: one connection too many, it seems.
+            self.ramp.limit(self.busy.len(), self.began.elapsed());
+            return Ok(None);
+        }
+        let kept = match self.ranges {
+            Ranges::Possible => self.session.plan().done().total(),
+            Ranges::Impossible => 0,
+        };
+        let text = error.to_string();
+        let wait = self.attempts.failed(error, kept)?;
+        if self.ranges == Ranges::Impossible {
+            self.session.reporter.retry(text, wait);
+            self.watch.sleep(wait)?;
+            return Ok(Some(SessionEnd::StartOver {
+                why: NO_MIDDLE.to_owned(),
+                answer: None,
+            }));
+        }
+        if !self.leads.has_fresh() {
+            self.session.reporter.retry(text, wait);
+            self.not_before = Instant::now() + wait;
+        }
+        Ok(None)
+    }
+
+    fn drop_lead(&mut self, lead: usize, error: GetError) -> Result<Option<SessionEnd>, GetError> {
+        match self.leads.drop_lead(lead) {
+            Ok(()) => {
+                self.session
+                    .reporter
+                    .note(format!("a mirror is dropped: {error}"));
+                Ok(None)
+            }
+            Err(LastLead) => Err(error),
+        }
+    }
+
+    /// Only whole answers are any good here. One that is being received goes on.
+    fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
+        self.ranges = Ranges::Impossible;
+        self.leads.distrust_ranges();
+        let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) else {
+            return Some(SessionEnd::StartOver {
+                why: why.to_owned(),
+                answer,
+            });
+        };
+        self.session
+            .reporter
+            .note(format!("{why}: one connection it is"));
+        self.ramp = Ramp::new(Segments::Fixed(1));
+        let mut plan = self.session.plan();
+        for (id, cancel) in self.busy.split_off(&taker).into_iter() {
+            if id == taker {
+                self.busy.insert(id, cancel);
+            } else {
+                cancel.cancel();
+                plan.release(id);
+            }
+        }
+        plan.widen(taker);
+        None
+    }
+
+    fn look(&mut self) {
+        let elapsed = self.ticked.elapsed();
+        let (received, left) = {
+            let mut plan = self.session.plan();
+            if elapsed >= TICK_EVERY {
+                plan.tick(elapsed);
+            }
+            let left = plan
+                .length()
+                .map_or(0, |length| length - plan.done().total());
+            (plan.received(), left)
+        };
+        if elapsed >= TICK_EVERY {
+            self.ticked = Instant::now();
+            self.report_progress();
+        }
+        self.ramp.observe(self.began.elapsed(), received, left);
+    }
+
+    fn report_progress(&self) {
+        let plan = self.session.plan();
+        let (length, done): (_, &Extents) = (plan.length(), plan.done());
+        self.session.reporter.send(|file| Event::Progress {
+            file,
+            done: done.total(),
+            length,
+            connections: self.busy.len(),
+            extents: done.as_slice().to_vec(),
+        });
+    }
+}
+
+const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+const TICK_EVERY: Duration = Duration::from_millis(200);

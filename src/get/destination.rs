@@ -1,0 +1,172 @@
+//! Where a file goes, whether it has to be fetched, and what it must be.
+
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::protocol::response::Head;
+
+use super::client::{Answer, Ask, Method};
+use super::error::{Blame, GetError};
+use super::retry::Attempts;
+use super::source::{HttpUrl, Source};
+use super::verify::Sum;
+use super::{Existing, Job, Naming, Shared, Target, answer, names, part};
+
+/// Where the bytes go.
+pub(super) enum Destination {
+    Stream,
+    /// A device or FIFO: written to, never renamed over.
+    Device(PathBuf),
+    File(PathBuf),
+}
+
+/// Decides where the file of `job` goes.
+pub(super) fn choose(shared: &Shared, job: &Job) -> Result<Destination, GetError> {
+    let relative = match &job.target {
+        Target::Stream => return Ok(Destination::Stream),
+        Target::Path(path) => {
+            let special = path.metadata().is_ok_and(|found| {
+                let kind = found.file_type();
+                kind.is_char_device() || kind.is_fifo()
+            });
+            if special {
+                return Ok(Destination::Device(path.clone()));
+            }
+            return Ok(Destination::File(path.clone()));
+        }
+        Target::Below(relative) => relative.clone(),
+        Target::Named => PathBuf::from(server_name(shared, &job.source)?),
+    };
+    // "./" before every name helps nobody.
+    let here = shared.config.directory == Path::new(".");
+    let path = if here {
+        relative
+    } else {
+        shared.config.directory.join(relative)
+    };
+    Ok(Destination::File(path))
+}
+
+fn server_name(shared: &Shared, source: &Source) -> Result<String, GetError> {
+    let (path, url) = match source {
+        Source::Name(url) => (
+            String::from_utf8_lossy(&url.name).into_owned(),
+            url.to_string(),
+        ),
+        Source::Http(url) => {
+            if shared.config.naming == Naming::Remote
+                && let Some(name) = ask_name(shared, url)?
+            {
+                return Ok(name);
+            }
+            (url.url().path().to_owned(), url.to_string())
+        }
+    };
+    let name = match source {
+        Source::Name(_) => names::safe_file_name(&path),
+        Source::Http(_) => names::name_from_path(&path),
+    };
+    name.ok_or_else(|| {
+        let text = format!("{url} names no file: give -o FILE, or --recursive for a directory");
+        GetError::new(Blame::Usage, text)
+    })
+}
+
+/// The name in `Content-Disposition`. A HEAD request of its own, so that what an earlier run left
+/// under that name can be resumed.
+fn ask_name(shared: &Shared, url: &HttpUrl) -> Result<Option<String>, GetError> {
+    let head = head(shared, url)?;
+    let disposition = head
+        .as_ref()
+        .and_then(|head| head.content_disposition.as_deref());
+    Ok(disposition.and_then(names::name_from_disposition))
+}
+
+/// What a HEAD request says; `None` when the server does not do HEAD.
+fn head(shared: &Shared, url: &HttpUrl) -> Result<Option<Head>, GetError> {
+    let mut attempts = Attempts::new(shared.config.retry);
+    let watch = shared.watch();
+    let ask = Ask {
+        url,
+        method: Method::Head,
+        accept: "*/*",
+        range: None,
+    };
+    loop {
+        let error = match shared.client.ask(&ask, &watch) {
+            Ok(Answer { head, .. }) if matches!(head.status, 405 | 501) => return Ok(None),
+            Ok(Answer { head, body, url }) if head.status == 200 => {
+                if let Ok(Some(wire)) = body.finish() {
+                    shared.client.keep(&url, wire);
+                }
+                return Ok(Some(head));
+            }
+            Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
+            Err(error) => error,
+        };
+        watch.sleep(attempts.failed(error, 0)?)?;
+    }
+}
+
+/// What has to be done about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Needed,
+    Same,
+}
+
+/// Looks for a file at `target`.
+///
+/// # Errors
+/// LocalFile: there is one, and it may not be replaced.
+pub(super) fn look(shared: &Shared, job: &Job, target: &Path) -> Result<Standing, GetError> {
+    let found = match target.symlink_metadata() {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Needed),
+        Err(error) => return Err(GetError::local("look at", target, &error)),
+    };
+    match (shared.config.existing, &job.source) {
+        (Existing::Overwrite, _) if !found.is_dir() => Ok(Standing::Needed),
+        (Existing::Skip, Source::Http(url)) if found.is_file() => {
+            let head = head(shared, url)?.unwrap_or_default();
+            let same_size = head.content_length == Some(found.len());
+            let theirs = modified(&head);
+            let same_time = theirs.is_some_and(|theirs| {
+                // HTTP's dates are whole seconds.
+                let seconds = |time: SystemTime| {
+                    time.duration_since(SystemTime::UNIX_EPOCH)
+                        .map_or(0, |since| since.as_secs())
+                };
+                found
+                    .modified()
+                    .is_ok_and(|ours| seconds(ours) == seconds(theirs))
+            });
+            if same_size && same_time {
+                return Ok(Standing::Same);
+            }
+            Err(part::refuse_existing(target).and("its size or time is not the server's"))
+        }
+        _ => Err(part::refuse_existing(target)),
+    }
+}
+
+fn modified(head: &Head) -> Option<SystemTime> {
+    httpdate::parse_http_date(head.last_modified.as_deref()?).ok()
+}
+
+/// The sums that the file at `target` must have.
+pub(super) fn sums_for(shared: &Shared, target: &Path) -> Result<Vec<Sum>, GetError> {
+    let mut sums = shared.config.sums.clone();
+    if let Some(file) = &shared.config.sum_file {
+        let below = target
+            .strip_prefix(&shared.config.directory)
+            .unwrap_or(target);
+        sums.push(file.find(below).ok_or_else(|| {
+            let text = format!("the file of sums has none for {}", below.display());
+            GetError::new(Blame::Verification, text)
+        })?);
+    }
+    Ok(sums)
+}

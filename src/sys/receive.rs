@@ -1,0 +1,105 @@
+//! The receiving side's system calls: socket → pipe → file, room for a file, and renaming that
+//! never overwrites.
+
+#[cfg_attr(
+    not(all(target_os = "linux", not(haul_portable))),
+    path = "receive/no_splice.rs"
+)]
+mod splice;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+pub use splice::{SpliceError, SplicePipe};
+
+/// Whether a file that is missing is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// It is an error.
+    Fail,
+    /// It is created, empty.
+    Create,
+}
+
+/// Opens a regular file for reading and writing, never through a symbolic link: another user of
+/// a shared directory may have put one there.
+///
+/// # Errors
+/// Whatever `openat(2)` says; `InvalidInput` for what is not a regular file.
+pub fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
+    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    if missing == Missing::Create {
+        flags |= OFlags::CREATE;
+    }
+    let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::from_raw_mode(0o666))?;
+    let file = File::from(fd);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok(file)
+}
+
+/// Reserves room for `length` bytes, so that a disk that is too small says so at the start, and
+/// sets the file's length.
+///
+/// # Errors
+/// `StorageFull` and whatever else `fallocate(2)` says. A file system without it gets a file with
+/// holes.
+pub fn allocate(file: &File, length: u64) -> io::Result<()> {
+    if length == 0 {
+        return file.set_len(0);
+    }
+    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    loop {
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.set_len(length)
+}
+
+/// Renames `from` to `to`, which must not exist.
+///
+/// # Errors
+/// `AlreadyExists`, and whatever else `renameat2(2)` or `link(2)` says.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    match rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        from,
+        rustix::fs::CWD,
+        to,
+        rustix::fs::RenameFlags::NOREPLACE,
+    ) {
+        Ok(()) => return Ok(()),
+        // Some network and user-space file systems do not know the flag.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match std::fs::hard_link(from, to) {
+        Ok(()) => std::fs::remove_file(from),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // No hard links either (FAT): what is left is looking first.
+        Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => std::fs::rename(from, to),
+    }
+}
+
+/// Makes a rename in `directory` last through a power failure.
+///
+/// # Errors
+/// Whatever `fsync(2)` says; file systems that cannot sync a directory are not an error.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,128 @@
+//! Limits: who comes too many is told to come back, and room is kept for small requests.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use haul::telemetry::CloseReason;
+
+use crate::support::{Answer, Client, PATIENCE, TestServer};
+
+/// A client from another address of this host.
+pub fn connect_from(local: Ipv4Addr, server: SocketAddr) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket
+        .bind(&SocketAddr::from((local, 0)).into())
+        .expect("127/8 is this host");
+    socket.connect(&server.into()).expect("connects");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    stream
+        .set_write_timeout(Some(PATIENCE))
+        .expect("a time-out");
+    Client { stream }
+}
+
+/// Connections that are known to the server and keep their place.
+fn occupy(server: &TestServer, count: usize) -> Vec<Client> {
+    let connect = |_| {
+        let mut client = server.connect();
+        client.send("GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.answer().status, 200);
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
+#[track_caller]
+fn is_sent_away(mut client: Client, target: &str) {
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let answer = Answer::parse(&client.rest());
+    assert_eq!(answer.status, 503);
+    let seconds: u32 = answer
+        .field("retry-after")
+        .and_then(|value| value.parse().ok())
+        .expect("seconds to wait");
+    assert!(seconds > 0);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_to_come_back() {
+    let server = TestServer::with(|config| config.limits.connections = 4);
+    server.put("small", b"small");
+    let mut kept = occupy(&server, 4);
+    is_sent_away(server.connect(), "/small");
+    // The name protocol has no words for it.
+    assert_eq!(server.by_name("small"), b"");
+    let counters = server.counters_when(|counters| counters.open == 4);
+    assert_eq!(counters.closed(CloseReason::Overloaded), 2);
+    kept.pop();
+    server.counters_when(|counters| counters.open == 3);
+    assert_eq!(server.by_name("small"), b"small");
+}
+
+#[test]
+fn even_those_sent_away_are_limited() {
+    let server = TestServer::with(|config| config.limits.connections = 1);
+    server.put("small", b"small");
+    let kept = occupy(&server, 1);
+    let silent: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    server.counters_when(|counters| counters.open == 9);
+    // This one waits in the kernel's queue until somebody leaves.
+    let mut waiting = server.connect();
+    waiting.send("small\n");
+    drop(silent);
+    assert_eq!(waiting.rest(), b"");
+    drop(kept);
+    let counters = server.counters_when(|counters| counters.open == 0);
+    assert_eq!(counters.accepted, 10);
+    assert_eq!(server.by_name("small"), b"small");
+}
+
+#[test]
+fn one_client_has_no_more_than_its_connections() {
+    let server = TestServer::with(|config| config.limits.connections_per_client = 2);
+    server.put("small", b"small");
+    let mut kept = occupy(&server, 2);
+    is_sent_away(server.connect(), "/small");
+    let mut other = connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address());
+    other.send("small\n");
+    assert_eq!(other.rest(), b"small");
+    drop(other);
+    kept.pop();
+    server.counters_when(|counters| counters.open == 1);
+    assert_eq!(server.by_name("small"), b"small");
+}
+
+#[test]
+fn large_transfers_leave_room_for_small_requests() {
+    let server = TestServer::with(|config| config.limits.bulk_transfers = 2);
+    server.put("small", b"small");
+    let path = server.put("huge", b"");
+    let huge = std::fs::File::options().write(true).open(path);
+    huge.and_then(|file| file.set_len(1 << 30))
+        .expect("a sparse file");
+    let mut bulk = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect();
+        client.send("huge\n");
+        client.take(1);
+        bulk.push(client);
+    }
+    let mut refused = server.connect();
+    refused.send("GET /huge HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = refused.answer();
+    assert_eq!(answer.status, 503);
+    assert!(answer.field("retry-after").is_some());
+    assert_eq!(server.by_name("huge"), b"");
+    assert_eq!(server.by_name("small"), b"small");
+    assert_eq!(server.get("/small", "").body, b"small");
+    assert_eq!(server.get("/huge", "Range: bytes=0-9\r\n").body, [0; 10]);
+    let head = server.exchange("HEAD /huge HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(Answer::parse(&head).status, 200);
+    bulk.pop();
+    server.counters_when(|counters| counters.closed(CloseReason::Aborted) == 1);
+    let mut client = server.connect();
+    client.send("huge\n");
+    client.take(1);
+}

@@ -1,0 +1,251 @@
+//! The truth about every transfer: a file that changes under it never passes for whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use haul::telemetry::CloseReason;
+
+use crate::support::{Client, TestServer, noise, wait_for_tick};
+
+/// More than the socket buffers of both sides hold with a client that does not read.
+const LARGE: usize = 24 << 20;
+
+/// How a transfer is asked for.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Name,
+    Http,
+}
+
+/// A transfer that has begun and waits for its reader.
+struct Transfer {
+    server: TestServer,
+    client: Client,
+    by: By,
+    content: Vec<u8>,
+}
+
+impl Transfer {
+    fn begin(by: By) -> Self {
+        let server = TestServer::start();
+        let content = noise(LARGE, 1);
+        wait_for_tick(&server.put("big", &content));
+        let mut client = Client::with_small_window(server.address());
+        client.send(match by {
+            By::Name => "big\n",
+            By::Http => "GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        });
+        server.wait_until_under_way();
+        Self {
+            server,
+            client,
+            by,
+            content,
+        }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.server.root().join("big")
+    }
+
+    /// All bytes of content that come, and whether the connection ended in order.
+    fn end(&mut self) -> (Vec<u8>, bool) {
+        let (mut bytes, end) = self.client.try_rest();
+        if let By::Http = self.by {
+            let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+            bytes.drain(..head.map_or(0, |head| head + 4));
+        }
+        (bytes, end.is_ok())
+    }
+
+    /// It must not look whole: in order and with all the bytes that were promised.
+    #[track_caller]
+    fn must_break(mut self, reason: CloseReason) {
+        let (bytes, orderly) = self.end();
+        assert!(
+            !orderly,
+            "{:?}: {} bytes and an orderly end",
+            self.by,
+            bytes.len()
+        );
+        assert!(bytes.len() < LARGE, "{:?}: the last byte was sent", self.by);
+        let counters = self
+            .server
+            .counters_when(|counters| counters.closed_in_all() == 1);
+        assert_eq!(counters.closed(reason), 1, "{:?}: {counters:#?}", self.by);
+        self.serves_others();
+    }
+
+    /// It must bring exactly what the file held at its beginning.
+    #[track_caller]
+    fn must_be_whole(mut self) {
+        let (bytes, orderly) = self.end();
+        assert!(orderly, "{:?}: broken after {} bytes", self.by, bytes.len());
+        assert!(bytes == self.content, "{:?}: other bytes", self.by);
+        // The server lingers until the client has finished, too.
+        self.client.half_close();
+        let counters = self
+            .server
+            .counters_when(|counters| counters.closed_in_all() == 1);
+        assert_eq!(counters.closed(CloseReason::Complete), 1, "{:?}", self.by);
+        self.serves_others();
+    }
+
+    fn serves_others(&self) {
+        self.server.put("other", "still here");
+        assert_eq!(self.server.by_name("other"), b"still here");
+    }
+}
+
+#[test]
+fn a_file_that_is_truncated_breaks_its_transfer() {
+    for by in [By::Name, By::Http] {
+        for len in [0, 1_000, LARGE as u64 - 1] {
+            let transfer = Transfer::begin(by);
+            open(&transfer.path()).set_len(len).expect("truncated");
+            transfer.must_break(CloseReason::Changed);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_rewritten_in_place_breaks_its_transfer() {
+    for by in [By::Name, By::Http] {
+        let transfer = Transfer::begin(by);
+        // The same length; one byte, of those sent last.
+        open(&transfer.path())
+            .write_all_at(b"!", LARGE as u64 - 10)
+            .expect("written");
+        transfer.must_break(CloseReason::Changed);
+    }
+}
+
+#[test]
+fn a_rewrite_that_puts_the_old_mtime_back_is_seen_all_the_same() {
+    let transfer = Transfer::begin(By::Name);
+    let file = open(&transfer.path());
+    let modified = file
+        .metadata()
+        .and_then(|meta| meta.modified())
+        .expect("an mtime");
+    file.write_all_at(b"!", 5_000_000).expect("written");
+    file.set_modified(modified).expect("set back");
+    transfer.must_break(CloseReason::Changed);
+}
+
+#[test]
+fn a_file_that_grows_is_sent_to_the_length_that_was_promised() {
+    for by in [By::Name, By::Http] {
+        let transfer = Transfer::begin(by);
+        let mut file = open(&transfer.path());
+        file.seek(SeekFrom::End(0)).expect("at the end");
+        file.write_all(&noise(1_000_000, 2)).expect("appended");
+        drop(file);
+        transfer.must_be_whole();
+    }
+}
+
+#[test]
+fn a_file_that_is_touched_breaks_its_transfer() {
+    let transfer = Transfer::begin(By::Http);
+    open(&transfer.path())
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .expect("touched");
+    transfer.must_break(CloseReason::Changed);
+}
+
+#[test]
+fn the_next_transfer_of_a_changed_file_is_of_the_new_content() {
+    let server = TestServer::start();
+    for round in 0..20 {
+        let content = noise(50_000 + round, round as u64);
+        // In place, and by rename, in turn.
+        if round % 2 == 0 {
+            server.put("f", &content);
+        } else {
+            let fresh = server.put("fresh", &content);
+            fs::rename(fresh, server.root().join("f")).expect("renamed");
+        }
+        assert!(server.by_name("f") == content, "round {round}");
+        assert!(server.get("/f", "").body == content, "round {round}");
+    }
+}
+
+#[test]
+fn a_file_removed_before_it_is_asked_for_again_is_gone() {
+    let server = TestServer::start();
+    let path = server.put("f", "here");
+    for _ in 0..4 {
+        assert_eq!(server.by_name("f"), b"here");
+    }
+    fs::remove_file(path).expect("removed");
+    for _ in 0..4 {
+        assert_eq!(server.by_name("f"), b"");
+        assert_eq!(server.get("/f", "").status, 404);
+    }
+}
+
+#[test]
+fn a_kept_connection_ends_with_the_response_that_broke() {
+    let server = TestServer::start();
+    let path = server.put("big", noise(LARGE, 3));
+    wait_for_tick(&path);
+    server.put("small", "small");
+    let mut client = Client::with_small_window(server.address());
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /small HTTP/1.1\r\nHost: x\r\n\r\n");
+    server.wait_until_under_way();
+    open(&path).set_len(100).expect("truncated");
+    let (bytes, end) = client.try_rest();
+    assert!(end.is_err());
+    assert!(!bytes.ends_with(b"small"));
+    let counters = server.counters_when(|counters| counters.closed_in_all() == 1);
+    assert_eq!(counters.closed(CloseReason::Changed), 1);
+    assert_eq!(counters.requests, 1);
+}
+
+#[test]
+fn a_rewritten_file_breaks_a_range_as_well() {
+    let server = TestServer::start();
+    let path = server.put("big", noise(LARGE, 4));
+    wait_for_tick(&path);
+    let mut client = Client::with_small_window(server.address());
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\nRange: bytes=1000-20000000\r\n\r\n");
+    server.wait_until_under_way();
+    // A byte outside of the range: the file is another one now all the same.
+    open(&path).write_all_at(b"!", 0).expect("written");
+    assert!(client.try_rest().1.is_err());
+    server.counters_when(|counters| counters.closed(CloseReason::Changed) == 1);
+}
+
+#[test]
+fn a_file_that_is_replaced_or_removed_is_sent_as_it_was() {
+    for by in [By::Name, By::Http] {
+        let transfer = Transfer::begin(by);
+        let fresh = transfer.server.put("fresh", noise(LARGE, 5));
+        fs::rename(fresh, transfer.path()).expect("renamed");
+        transfer.must_be_whole();
+
+        let transfer = Transfer::begin(by);
+        fs::remove_file(transfer.path()).expect("removed");
+        transfer.must_be_whole();
+    }
+}
+
+#[test]
+fn a_file_that_is_rewritten_and_then_removed_breaks_its_transfer() {
+    let transfer = Transfer::begin(By::Http);
+    open(&transfer.path())
+        .write_all_at(b"!", LARGE as u64 - 10)
+        .expect("written");
+    fs::remove_file(transfer.path()).expect("removed");
+    transfer.must_break(CloseReason::Changed);
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .expect("it is there")
+}
