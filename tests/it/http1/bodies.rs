@@ -73,7 +73,7 @@ fn chunks() -> Vec<Case> {
         ),
         fine(
             "9112 7.1 line ends and sizes within data",
-            "9\r\n0\r\n\r\n5\r\n\r\n\r\n0\r\n\r\n",
+            "8\r\n0\r\n\r\n5\r\n\r\n0\r\n\r\n",
         ),
         request(
             "9112 7 the coding's case",
