@@ -290,7 +290,8 @@ fn versions() -> Vec<Case> {
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         )
         .is(505)
-        .closes(),
+        .closes()
+        .own(),
         line("9110 15.6.6 version 2.0", "GET /ten.txt HTTP/2.0")
             .is(505)
             .closes(),
