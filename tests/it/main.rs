@@ -3,6 +3,8 @@
 // Whatever one file offers to the others is of no use to anybody else.
 #![allow(unreachable_pub)]
 
+mod access_log;
+mod clients;
 mod conversation;
 mod files;
 mod hostile_names;
@@ -10,5 +12,9 @@ mod http_basics;
 mod layers;
 mod load;
 mod name_protocol;
+mod process;
+mod resources;
+mod shutdown;
+mod startup;
 mod support;
 mod truth;
