@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 pub(crate) mod conversation;
+pub(crate) mod get;
 pub(crate) mod load;
+pub(crate) mod manual;
 pub(crate) mod serve;
 pub(crate) mod values;
 
@@ -27,7 +29,13 @@ pub(crate) enum Command {
     /// Serve a directory's files to HTTP clients and to clients of the name protocol
     #[command(visible_alias = "s")]
     Serve(Box<serve::ServeArguments>),
+    /// Fetch files: resumed, in segments, verified
+    Get(Box<get::GetArguments>),
     Load(load::LoadArguments),
     Answer(conversation::AnswerArguments),
     Say(conversation::SayArguments),
+    /// Print a shell's completions for all commands
+    Completions(manual::CompletionsArguments),
+    /// Print haul's manual pages, or write them into a directory
+    Man(manual::ManArguments),
 }

@@ -27,7 +27,7 @@ use crate::resolve::OpenFile;
 use crate::resolve::names::Names;
 use crate::service::Service;
 use crate::sys::file::Patience;
-use crate::sys::poller::Interest;
+use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 use crate::telemetry::{CloseReason, Counters};
 use crate::transmit::Extent;
@@ -52,7 +52,8 @@ pub enum Errand {
     LookUp,
     /// Read an extent into the page cache.
     Read(Extent),
-    /// Send from the disk lane: what is read in does not stay there.
+    /// Send from the disk lane: what is read in does not stay in memory, or even what is in
+    /// memory may not be touched without waiting for a network.
     SendCold,
     /// Look whether the file is unchanged.
     Prove,
@@ -186,8 +187,8 @@ impl Connection {
     }
 
     /// Notes that the poller saw something to read.
-    pub fn note_readable(&mut self) {
-        self.intake.readable = true;
+    pub fn note_readable(&mut self, readiness: Readiness) {
+        self.intake.note(readiness);
     }
 
     /// Whether readiness in the send direction alone is of use.
@@ -247,16 +248,13 @@ impl Connection {
         }
     }
 
-    /// What the target names the directory of, for telling apart look-ups that may hang together.
+    /// The path that is being looked up, if any.
     #[must_use]
-    pub fn directory(&self) -> &[u8] {
-        let State::Answering(asked) = &self.state else {
-            return b"";
-        };
-        let path = asked.path();
-        path.iter()
-            .rposition(|byte| *byte == b'/')
-            .map_or(b"", |slash| &path[..slash])
+    pub fn path(&self) -> &[u8] {
+        match &self.state {
+            State::Answering(asked) => asked.path(),
+            _ => b"",
+        }
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.

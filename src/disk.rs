@@ -5,8 +5,9 @@
 //! threshold): one that hangs takes half of the workers, the next one half of the rest, and there
 //! is always one left for a file system that answers. Readers of one extent wait for one read.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::client::Client;
@@ -23,15 +24,8 @@ pub enum Job {
     Visit(Box<Connection>, Errand),
     /// An extent that a sequential reader will want soon.
     Prefetch(Arc<OpenFile>, Extent),
-}
-
-/// Which line a job waits in: what may hang together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Line {
-    /// A file system, by `st_dev`.
-    Device(u64),
-    /// A directory whose file system is not known yet, by a hash of its name.
-    Names(u64),
+    /// A file whose close may wait.
+    Close(File),
 }
 
 /// An extent of a file, as the disk lane tells them apart.
@@ -58,7 +52,7 @@ impl ExtentKey {
 /// A job taken from the line; hand it back to [`DiskLane::finish`].
 #[derive(Debug)]
 pub struct Ticket {
-    line: Line,
+    device: u64,
     extent: Option<ExtentKey>,
 }
 
@@ -72,19 +66,35 @@ pub struct DiskLane {
 
 #[derive(Debug)]
 struct Lines {
-    waiting: HashMap<Line, Queue>,
+    /// A line for each file system (`st_dev`): what may hang together.
+    waiting: HashMap<u64, Queue>,
     /// Lines with something in them, in the order of their turns.
-    turns: std::collections::VecDeque<Line>,
+    turns: VecDeque<u64>,
     /// Extents being read or in line to be, and who waits for them besides the first.
     extents: HashMap<ExtentKey, Vec<Box<Connection>>>,
     free_workers: usize,
-    closed: bool,
+    shut: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: FairQueue<(Job, Option<ExtentKey>)>,
+    /// Files to be closed: nobody waits for that, but their descriptors are missed.
+    closing: VecDeque<File>,
     running: usize,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.closing.is_empty()
+    }
+
+    fn pop(&mut self) -> Option<(Job, Option<ExtentKey>)> {
+        let closing = self.closing.pop_front();
+        closing
+            .map(|file| (Job::Close(file), None))
+            .or_else(|| self.jobs.pop())
+    }
 }
 
 impl DiskLane {
@@ -93,10 +103,10 @@ impl DiskLane {
     pub fn new(workers: usize, counters: Arc<Counters>) -> Self {
         let lines = Lines {
             waiting: HashMap::new(),
-            turns: std::collections::VecDeque::new(),
+            turns: VecDeque::new(),
             extents: HashMap::new(),
             free_workers: workers,
-            closed: false,
+            shut: false,
         };
         Self {
             lines: Mutex::new(lines),
@@ -111,7 +121,7 @@ impl DiskLane {
         &self,
         connection: Box<Connection>,
         errand: Errand,
-        line: Line,
+        device: u64,
         extent: Option<ExtentKey>,
     ) {
         let mut lines = self.lock();
@@ -128,37 +138,39 @@ impl DiskLane {
             }
         }
         let client = Arc::clone(connection.client());
-        self.push(
-            lines,
-            &client,
-            line,
-            (Job::Visit(connection, errand), extent),
-        );
+        let job = (Job::Visit(connection, errand), extent);
+        self.push(lines, device, |queue| queue.jobs.push(&client, job));
     }
 
     /// Puts the reading of an extent in line, unless it is there already or the line is long:
     /// then whoever waits for bytes goes first.
     pub fn prefetch(&self, client: &Arc<Client>, file: &Arc<OpenFile>, extent: Extent) {
-        let line = Line::Device(file.device.id());
+        let device = file.device.id();
         let key = ExtentKey::new(file, extent);
         let mut lines = self.lock();
         let busy = lines
             .waiting
-            .get(&line)
+            .get(&device)
             .is_some_and(|queue| queue.jobs.len() > LONG_LINE);
         if busy || lines.extents.contains_key(&key) {
             return;
         }
         lines.extents.insert(key, Vec::new());
-        self.push(
-            lines,
-            client,
-            line,
-            (Job::Prefetch(Arc::clone(file), extent), Some(key)),
-        );
+        let job = (Job::Prefetch(Arc::clone(file), extent), Some(key));
+        self.push(lines, device, |queue| queue.jobs.push(client, job));
     }
 
-    /// Takes the next job, waiting for one if need be. `None` once the lane is closed and empty.
+    /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
+    pub fn close_file(&self, device: u64, file: File) {
+        let lines = self.lock();
+        if lines.shut {
+            drop(lines);
+            return drop(file);
+        }
+        self.push(lines, device, |queue| queue.closing.push_back(file));
+    }
+
+    /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
     #[must_use]
     pub fn take(&self) -> Option<(Job, Ticket)> {
         let mut lines = self.lock();
@@ -166,7 +178,7 @@ impl DiskLane {
             if let Some((job, ticket)) = lines.next() {
                 return Some((job, ticket));
             }
-            if lines.closed {
+            if lines.shut {
                 return None;
             }
             lines = self
@@ -181,10 +193,10 @@ impl DiskLane {
     pub fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {
         let mut lines = self.lock();
         lines.free_workers += 1;
-        if let Some(queue) = lines.waiting.get_mut(&ticket.line) {
+        if let Some(queue) = lines.waiting.get_mut(&ticket.device) {
             queue.running -= 1;
-            if queue.running == 0 && queue.jobs.is_empty() {
-                lines.waiting.remove(&ticket.line);
+            if queue.running == 0 && queue.is_empty() {
+                lines.waiting.remove(&ticket.device);
             }
         }
         let joined = ticket.extent.and_then(|key| lines.extents.remove(&key));
@@ -195,23 +207,17 @@ impl DiskLane {
     }
 
     /// Lets the workers go once the line is empty.
-    pub fn close(&self) {
-        self.lock().closed = true;
+    pub fn shut(&self) {
+        self.lock().shut = true;
         self.work.notify_all();
     }
 
-    fn push(
-        &self,
-        mut lines: MutexGuard<'_, Lines>,
-        client: &Arc<Client>,
-        line: Line,
-        job: (Job, Option<ExtentKey>),
-    ) {
-        let queue = lines.waiting.entry(line).or_default();
-        let was_empty = queue.jobs.is_empty();
-        queue.jobs.push(client, job);
+    fn push(&self, mut lines: MutexGuard<'_, Lines>, device: u64, put: impl FnOnce(&mut Queue)) {
+        let queue = lines.waiting.entry(device).or_default();
+        let was_empty = queue.is_empty();
+        put(queue);
         if was_empty {
-            lines.turns.push_back(line);
+            lines.turns.push_back(device);
         }
         drop(lines);
         self.work.notify_one();
@@ -226,23 +232,23 @@ impl Lines {
     /// The next job of the first line whose turn it may be.
     fn next(&mut self) -> Option<(Job, Ticket)> {
         for _ in 0..self.turns.len() {
-            let line = self.turns.pop_front()?;
-            let Some(queue) = self.waiting.get_mut(&line) else {
+            let device = self.turns.pop_front()?;
+            let Some(queue) = self.waiting.get_mut(&device) else {
                 continue;
             };
             if queue.running >= self.free_workers {
-                self.turns.push_back(line);
+                self.turns.push_back(device);
                 continue;
             }
-            let Some((job, extent)) = queue.jobs.pop() else {
+            let Some((job, extent)) = queue.pop() else {
                 continue;
             };
-            if !queue.jobs.is_empty() {
-                self.turns.push_back(line);
+            if !queue.is_empty() {
+                self.turns.push_back(device);
             }
             queue.running += 1;
             self.free_workers -= 1;
-            return Some((job, Ticket { line, extent }));
+            return Some((job, Ticket { device, extent }));
         }
         None
     }

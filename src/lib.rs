@@ -84,6 +84,7 @@ pub mod disk;
 pub mod dispatch;
 pub mod exchange;
 pub mod fair;
+pub mod get;
 pub mod listing;
 pub mod load;
 pub mod permits;

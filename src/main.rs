@@ -2,11 +2,13 @@
 
 mod cli;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use haul::get::Blame;
 
-use crate::cli::{Cli, Command};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
@@ -14,5 +16,36 @@ fn main() -> ExitCode {
         Command::Load(arguments) => arguments.run(),
         Command::Answer(arguments) => arguments.run(),
         Command::Say(arguments) => arguments.run(),
+        Command::Get(args) => match cli::get::fetch(*args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(blame) => ExitCode::from(exit_status(blame)),
+        },
+        Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),
+        Command::Man(args) => printed(cli::manual::man::<Cli>(&args)),
+    }
+}
+
+/// The exit status of a failed download, as `haul get --help` lists them.
+fn exit_status(blame: Blame) -> u8 {
+    match blame {
+        Blame::Usage => 2,
+        Blame::NotFound => 3,
+        Blame::Network => 4,
+        Blame::Incomplete => 5,
+        Blame::LocalFile => 6,
+        Blame::Verification => 7,
+        Blame::Interrupted => 130,
+    }
+}
+
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // `haul man | head` has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("haul: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

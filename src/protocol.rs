@@ -5,6 +5,7 @@
 
 pub mod http1;
 pub mod name;
+pub mod response;
 
 /// Whether more bytes can be expected after those at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,8 +29,17 @@ pub struct OpenFile {
     pub siblings: Siblings,
     /// The file system it is on.
     pub device: Arc<Device>,
-    /// Where the file is closed if its file system may make close(2) wait.
-    closer: Option<Sender<File>>,
+    /// Where the file is closed if close(2) may wait.
+    closer: Option<Sender<Closing>>,
+}
+
+/// A file whose close(2) may wait, on its way to the disk lane.
+#[derive(Debug)]
+pub struct Closing {
+    /// The file.
+    pub file: File,
+    /// The file system it is on (`st_dev`).
+    pub device: u64,
 }
 
 /// Codings, each in or out.
@@ -79,7 +88,9 @@ pub struct Root {
     root: file::Root,
     devices: Devices,
     shown: Shown,
-    closer: Sender<File>,
+    closer: Sender<Closing>,
+    /// The file system of the directory itself.
+    device: u64,
 }
 
 /// Which names are served.
@@ -96,13 +107,27 @@ impl Root {
     ///
     /// # Errors
     /// As open(2).
-    pub fn open(path: &Path, shown: Shown, closer: Sender<File>) -> io::Result<Self> {
+    pub fn open(path: &Path, shown: Shown, closer: Sender<Closing>) -> io::Result<Self> {
+        let root = file::Root::open(path)?;
+        let device = root.find(b"", Patience::Wait)?.meta.device;
         Ok(Self {
-            root: file::Root::open(path)?,
+            root,
             devices: Devices::default(),
             shown,
             closer,
+            device,
         })
+    }
+
+    /// The file system that a look-up of this path may wait for, as far as the kernel's name
+    /// cache tells: that of the deepest directory on the way which is known. Mount points are
+    /// always known, so names on a file system that hangs never pass for another's.
+    #[must_use]
+    pub fn device_towards(&self, path: &[u8]) -> u64 {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = slashes.map(|(at, _)| at).chain([path.len()]);
+        let found = ends.map_while(|end| self.root.find(&path[..end], Patience::CachedOnly).ok());
+        found.last().map_or(self.device, |found| found.meta.device)
     }
 
     /// Looks a target up and opens it.
@@ -192,7 +217,9 @@ impl Root {
         } else {
             handle.meta
         };
-        let closer = device.may_wait().then(|| self.closer.clone());
+        // To close the last descriptor of a large file that was removed is to free its blocks.
+        let close_may_wait = device.may_wait() || meta.len >= LARGE_BYTES;
+        let closer = close_may_wait.then(|| self.closer.clone());
         let open = OpenFile {
             file: Some(file),
             meta,
@@ -243,8 +270,9 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
+            let device = self.meta.device;
             // Without a disk lane (at the very end) the file is closed here and now.
-            let _ = closer.send(file);
+            let _ = closer.send(Closing { file, device });
         }
     }
 }
@@ -264,3 +292,6 @@ fn refusal_of(error: &io::Error) -> Refusal {
         _ => Refusal::Internal("the file system failed to look it up"),
     }
 }
+
+/// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
+const LARGE_BYTES: u64 = 16 << 20;

@@ -1,6 +1,5 @@
 //! A server: binds, builds the ring, runs it, drains it.
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use crate::connection::pulse::UNSENT_BYTES;
 use crate::disk::DiskLane;
 use crate::dispatch::Dispatch;
 use crate::permits::Permits;
+use crate::resolve::Closing;
 use crate::service::Service;
 use crate::sys::poller::Poller;
 use crate::sys::socket;
@@ -82,7 +82,7 @@ pub struct Server {
     acceptor_poller: Arc<Poller>,
     permits: (Arc<Permits>, Arc<Permits>),
     writer: Writer,
-    closing: Receiver<File>,
+    closing: Receiver<Closing>,
 }
 
 /// The way to a running server, from any thread.
@@ -156,7 +156,10 @@ impl Server {
         );
         let capacity = limits.connections + overflow_of(limits.connections);
         let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
-        let disk = DiskLane::new(config.disk_workers.get(), Arc::clone(&counters));
+        let disk = Arc::new(DiskLane::new(
+            config.disk_workers.get(),
+            Arc::clone(&counters),
+        ));
         let root = config.root.clone();
         let (closer, closing) = crossbeam_channel::unbounded();
         let service = Service::new(config, counters, journal, closer)
@@ -210,8 +213,12 @@ impl Server {
         let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
         let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
         let closer = spawn("haul-close", {
-            let closing = self.closing;
-            move || closing.into_iter().for_each(drop)
+            let (closing, disk) = (self.closing, Arc::clone(&self.ring.disk));
+            move || {
+                for Closing { file, device } in closing {
+                    disk.close_file(device, file);
+                }
+            }
         })?;
         for (number, poller) in self.pollers.iter().enumerate() {
             let worker = HotWorker::new(Arc::clone(&self.ring), number, Arc::clone(poller));
@@ -233,7 +240,7 @@ impl Server {
         self.ring.dispatch.wake_all();
         // Workers close what is left at once; a disk that hangs is not waited for.
         wait_for(&handle, Instant::now() + ABORT_GRACE);
-        self.ring.disk.close();
+        self.ring.disk.shut();
         let counters = handle.counters();
         if counters.open == 0 {
             hot_pool.join();

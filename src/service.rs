@@ -1,6 +1,5 @@
 //! What all connections of one server share.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use crossbeam_channel::Sender;
 use crate::client::Client;
 use crate::config::ServeConfig;
 use crate::permits::Permits;
-use crate::resolve::{Root, Shown};
+use crate::resolve::{Closing, Root, Shown};
 use crate::telemetry::Counters;
 use crate::telemetry::journal::Journal;
 
@@ -48,7 +47,7 @@ impl Service {
         config: ServeConfig,
         counters: Arc<Counters>,
         journal: Journal,
-        closer: Sender<File>,
+        closer: Sender<Closing>,
     ) -> io::Result<Self> {
         let shown = if config.hidden {
             Shown::All

@@ -10,6 +10,7 @@ pub mod file;
 pub mod poller;
 pub mod process;
 pub mod readable;
+pub mod receive;
 pub mod resources;
 pub mod send_file;
 pub mod socket;

@@ -58,6 +58,9 @@ pub enum Progress {
     Spent,
     /// The next bytes of the file are not in memory.
     Cold(Extent),
+    /// The next bytes are in memory, but the file system may wait for a network even so: the disk
+    /// lane must send them.
+    Remote,
     /// All but the last byte is sent, and looking at the file may wait: the disk lane must call
     /// [`Transfer::establish_truth`].
     Unproven,
@@ -261,7 +264,7 @@ impl Transfer {
                     let len = len.min(allowed);
                     let len = match self.residency(offset, len, means) {
                         Ok(len) => len,
-                        Err(extent) => return Ok(Progress::Cold(extent)),
+                        Err(progress) => return Ok(progress),
                     };
                     match self.send_extent(sink, means.scratch, offset, len, follow)? {
                         0 => return Ok(Progress::Failed(TransmitError::Changed)),
@@ -336,21 +339,24 @@ impl Transfer {
         self.establish_truth().err().map(Progress::Failed)
     }
 
-    /// How many bytes from `offset` on may be sent without waiting for a disk, or what has to be
-    /// read in first.
-    fn residency(&mut self, offset: u64, len: u64, means: &mut Means<'_>) -> Result<u64, Extent> {
+    /// How many bytes from `offset` on may be sent here, or why none.
+    fn residency(&mut self, offset: u64, len: u64, means: &mut Means<'_>) -> Result<u64, Progress> {
         let Some(file) = &self.file else {
             return Ok(len);
         };
         if means.lane == Lane::Disk {
             return Ok(len);
         }
-        if self.resident_until > offset {
+        let resident = self.resident_until > offset;
+        if file.device.may_wait() && resident {
+            return Err(Progress::Remote);
+        }
+        if resident {
             return Ok(len.min(self.resident_until - offset));
         }
         // To the end of the extent, so that all readers of a file ask for the same ones.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
-        let resident = match file::residency(file.file(), offset, len) {
+        let resident = match residency_of(file, Extent { offset, len }) {
             Residency::Resident => true,
             Residency::Absent => false,
             Residency::Unknown => {
@@ -360,7 +366,7 @@ impl Transfer {
             }
         };
         if !resident {
-            return Err(Extent { offset, len });
+            return Err(Progress::Cold(Extent { offset, len }));
         }
         self.resident_until = offset + len;
         Ok(len)
@@ -418,7 +424,7 @@ impl Transfer {
 /// # Errors
 /// The file cannot be read.
 pub fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> io::Result<()> {
-    let unknown = file::residency(file.file(), extent.offset, extent.len) == Residency::Unknown;
+    let unknown = residency_of(file, extent) == Residency::Unknown;
     file::will_need(file.file(), extent.offset, extent.len);
     let begun = Instant::now();
     let end = extent.offset + extent.len;
@@ -441,6 +447,16 @@ pub fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> io::Result<(
     Ok(())
 }
 
+/// Whether an extent is in memory. A file system that may wait for a network is not asked: it
+/// might do so for the answer.
+#[must_use]
+pub fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
+    if file.device.may_wait() {
+        return Residency::Unknown;
+    }
+    file::residency(file.file(), extent.offset, extent.len)
+}
+
 /// Reads all of a small piece, or says `None` if that might wait for a disk.
 fn read_small(
     file: &OpenFile,
@@ -448,6 +464,9 @@ fn read_small(
     offset: u64,
     lane: Lane,
 ) -> Result<Option<usize>, SendError> {
+    if lane == Lane::Hot && file.device.may_wait() {
+        return Ok(None);
+    }
     if lane == Lane::Hot && !file.device.answers_from_memory() {
         return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
     }

@@ -9,21 +9,20 @@ mod table;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::{Connection, Errand, Step, Turn};
-use crate::disk::{DiskLane, ExtentKey, Job, Line};
+use crate::disk::{DiskLane, ExtentKey, Job};
 use crate::dispatch::Dispatch;
 use crate::fair::FairQueue;
 use crate::resolve::names::{self, Names};
 use crate::service::Service;
-use crate::sys::file::{Residency, residency};
+use crate::sys::file::Residency;
 use crate::sys::poller::{Poller, Readiness};
 use crate::telemetry::{CloseReason, Counters};
-use crate::transmit::warm;
+use crate::transmit::{residency_of, warm};
 use crate::worker::table::Table;
 
 /// What the workers of one server share.
@@ -34,7 +33,7 @@ pub struct Ring {
     /// The way to the hot workers.
     pub dispatch: Dispatch,
     /// The way to the disk workers.
-    pub disk: DiskLane,
+    pub disk: Arc<DiskLane>,
 }
 
 /// A hot worker.
@@ -159,7 +158,7 @@ impl HotWorker {
             return;
         };
         if readiness.readable {
-            entry.connection.note_readable();
+            entry.connection.note_readable(readiness);
         }
         if entry.queued {
             return;
@@ -244,8 +243,8 @@ impl HotWorker {
                     return;
                 };
                 Counters::add_one(&self.ring.service.counters.disk_visits);
-                let (line, extent) = errand_line(&connection, errand);
-                self.ring.disk.visit(connection, errand, line, extent);
+                let (device, extent) = errand_line(&connection, errand, &self.ring.service);
+                self.ring.disk.visit(connection, errand, device, extent);
             }
             Step::Close(reason) => self.close(token, reason),
         }
@@ -357,13 +356,17 @@ pub fn run_disk_worker(ring: &Ring) {
         let back = match job {
             Job::Visit(connection, errand) => visit(connection, errand, ring, &mut scratch),
             Job::Prefetch(file, extent) => {
-                if residency(file.file(), extent.offset, extent.len) != Residency::Resident {
+                if residency_of(&file, extent) != Residency::Resident {
                     // Whoever sends these bytes will come upon the error, and has a peer to tell.
                     let read = AssertUnwindSafe(|| warm(&file, extent, &mut scratch));
                     if matches!(catch_unwind(read), Ok(Ok(()))) {
                         Counters::add_one(&ring.service.counters.extents_warmed);
                     }
                 }
+                None
+            }
+            Job::Close(file) => {
+                drop(file);
                 None
             }
         };
@@ -396,21 +399,21 @@ fn visit(
     None
 }
 
-/// Which line of the disk lane an errand belongs in, and which extent it reads.
-fn errand_line(connection: &Connection, errand: Errand) -> (Line, Option<ExtentKey>) {
+/// The file system that an errand may wait for, and the extent it reads.
+fn errand_line(
+    connection: &Connection,
+    errand: Errand,
+    service: &Service,
+) -> (u64, Option<ExtentKey>) {
     let extent = match (connection.file(), errand) {
         (Some(file), Errand::Read(extent)) => Some(ExtentKey::new(file, extent)),
         _ => None,
     };
-    let line = connection.device().map_or_else(
-        || {
-            let mut hasher = DefaultHasher::new();
-            connection.directory().hash(&mut hasher);
-            Line::Names(hasher.finish())
-        },
-        Line::Device,
-    );
-    (line, extent)
+    let device = connection.device();
+    (
+        device.unwrap_or_else(|| service.root.device_towards(connection.path())),
+        extent,
+    )
 }
 
 /// A worker's memory for receiving and copying.

@@ -8,6 +8,7 @@ use crate::connection::Turn;
 use crate::exchange::{Expectation, Refusal, Request, Version};
 use crate::protocol::http1::{self, Parsed};
 use crate::protocol::{Classified, InputEnd, SilenceRule, classify, name};
+use crate::sys::poller::Readiness;
 use crate::sys::socket;
 use crate::telemetry::CloseReason;
 
@@ -16,7 +17,9 @@ use crate::telemetry::CloseReason;
 pub(super) struct Intake {
     bytes: Vec<u8>,
     /// The socket may have something: set by the poller, cleared by a read that came back short.
-    pub(super) readable: bool,
+    readable: bool,
+    /// The end of the stream has been reported, and is still to be read.
+    hung_up: bool,
     /// The peer has closed its side.
     ended: bool,
 }
@@ -26,6 +29,7 @@ impl Default for Intake {
         Self {
             bytes: Vec::new(),
             readable: true,
+            hung_up: false,
             ended: false,
         }
     }
@@ -101,6 +105,12 @@ impl Receiving {
 }
 
 impl Intake {
+    /// Notes what the poller saw.
+    pub(super) fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.hung_up |= readiness.hung_up;
+    }
+
     /// The bytes at hand.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -154,7 +164,7 @@ impl Intake {
                 Ok(count) => {
                     // A short count empties a stream socket (epoll(7)): what comes later is
                     // reported anew.
-                    self.readable = count == buffer.len();
+                    self.readable = count == buffer.len() || self.hung_up;
                     self.bytes.extend_from_slice(&buffer[..count]);
                     return Ok(true);
                 }

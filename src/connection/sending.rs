@@ -16,7 +16,9 @@ use crate::resolve::OpenFile;
 use crate::service::Service;
 use crate::sys::file::{self, Residency};
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
-use crate::transmit::{EXTENT_BYTES, Extent, Lane, Means, Progress, Transfer, TransmitError, warm};
+use crate::transmit::{
+    EXTENT_BYTES, Extent, Lane, Means, Progress, Transfer, TransmitError, residency_of, warm,
+};
 
 /// A response on its way.
 #[derive(Debug)]
@@ -166,6 +168,10 @@ impl Sending {
             Progress::Done => Flowing::Done,
             Progress::Spent => Flowing::Spent,
             Progress::Unproven => Flowing::Warm(Errand::Prove),
+            Progress::Remote => {
+                self.pulse.pause();
+                Flowing::Warm(Errand::SendCold)
+            }
             Progress::Cold(extent) => {
                 self.pulse.pause();
                 Flowing::Warm(self.errand_for(extent))
@@ -326,7 +332,7 @@ impl Sending {
         }
         warm(&file, extent, scratch).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        if file::residency(file.file(), extent.offset, extent.len) != Residency::Absent {
+        if residency_of(&file, extent) != Residency::Absent {
             self.transfer.note_resident(extent.offset + extent.len);
         }
         Ok(())

@@ -33,6 +33,9 @@ pub struct Readiness {
     pub token: u64,
     /// Bytes, the end of the stream or an error can be read.
     pub readable: bool,
+    /// The end of the stream or an error is among what can be read, and will not be reported
+    /// again: a read that comes back short does not mean that nothing is left.
+    pub hung_up: bool,
 }
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
@@ -129,14 +132,11 @@ mod epoll {
                     // Cleared before the caller looks for work: a later wake-up writes again.
                     self.woken.store(false, Ordering::SeqCst);
                 } else {
-                    let readable = EpollFlags::EPOLLIN
-                        | EpollFlags::EPOLLRDHUP
-                        | EpollFlags::EPOLLHUP
-                        | EpollFlags::EPOLLERR;
-                    let readable = event.events().intersects(readable);
+                    let ends = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
                     ready.push(Readiness {
                         token: event.data(),
-                        readable,
+                        readable: event.events().intersects(ends | EpollFlags::EPOLLIN),
+                        hung_up: event.events().intersects(ends),
                     });
                 }
             }
@@ -235,6 +235,8 @@ mod portable {
                     .map(|event| Readiness {
                         token: event.key as u64,
                         readable: event.readable,
+                        // Levels are reported as often as they are asked for.
+                        hung_up: false,
                     }),
             );
             Ok(())

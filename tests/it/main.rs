@@ -5,8 +5,10 @@
 
 mod access_log;
 mod clients;
+mod cold;
 mod conversation;
 mod files;
+mod get;
 mod hostile_names;
 mod http_basics;
 mod layers;
@@ -15,6 +17,7 @@ mod name_protocol;
 mod process;
 mod resources;
 mod shutdown;
+mod slowfs;
 mod startup;
 mod support;
 mod truth;

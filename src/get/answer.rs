@@ -1,0 +1,351 @@
+//! Whether an answer is what was asked for: the rules that keep two versions of a file apart.
+//!
+//! Pure: heads in, verdicts out.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::response::{ContentRange, Framing, Head};
+
+use super::error::{Again, Blame, GetError};
+use super::extents::Extent;
+use super::source::HttpUrl;
+
+/// What proves that two answers speak of the same bytes (RFC 9110, section 8.8.1: strong).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Validator {
+    /// A strong entity tag, quotes included.
+    Etag(String),
+    /// A `Last-Modified` old enough to be strong (section 8.8.2.2), byte for byte.
+    LastModified(String),
+}
+
+/// Which file is being fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// Bytes.
+    pub(super) length: u64,
+    pub(super) validator: Validator,
+    /// `Last-Modified`, strong or not: a second sign to know the file by on a mirror.
+    pub(super) last_modified: Option<String>,
+}
+
+/// What an answer to a range request is worth.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// The bytes that were asked for, up to `end`, which may come early.
+    Part { end: u64 },
+    /// The same file, whole: this server has no ranges.
+    Whole,
+    /// Another file, whole, with this answer's body.
+    ChangedWhole,
+    /// Another file, and no use for this answer.
+    Changed,
+    /// Not what was asked for: this server's ranges cannot be trusted.
+    Wrong(String),
+}
+
+impl Validator {
+    /// The strong validator of an answer, if it has one.
+    pub(super) fn of(head: &Head) -> Option<Self> {
+        if let Some(etag) = &head.etag {
+            let strong = etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"');
+            // A weak tag says that the bytes may differ under one time stamp, too.
+            return strong.then(|| Self::Etag(etag.clone()));
+        }
+        let modified = head.last_modified.as_ref()?;
+        let age = head
+            .date?
+            .duration_since(httpdate::parse_http_date(modified).ok()?)
+            .ok()?;
+        (age >= STRONG_AGE).then(|| Self::LastModified(modified.clone()))
+    }
+
+    /// The field value of `If-Range`.
+    pub(super) fn as_if_range(&self) -> &str {
+        match self {
+            Self::Etag(text) | Self::LastModified(text) => text,
+        }
+    }
+
+    /// `head` carries this very validator.
+    fn matches(&self, head: &Head) -> bool {
+        match self {
+            Self::Etag(etag) => head.etag.as_ref() == Some(etag),
+            Self::LastModified(modified) => head.last_modified.as_ref() == Some(modified),
+        }
+    }
+}
+
+impl Identity {
+    /// The identity of a whole answer's file, where it has a length and a strong validator.
+    pub(super) fn of(head: &Head) -> Option<Self> {
+        let Framing::Length(length) = head.framing() else {
+            return None;
+        };
+        let validator = Validator::of(head)?;
+        Some(Self {
+            length,
+            validator,
+            last_modified: head.last_modified.clone(),
+        })
+    }
+
+    /// Judges a server's answer to a request for `asked` of this file, made under `validator`.
+    pub(super) fn judge(&self, head: &Head, asked: Extent, validator: &Validator) -> Verdict {
+        match head.status {
+            206 => match self.place(head, asked) {
+                Ok(_) if !validator.matches(head) => match validator {
+                    Validator::Etag(_) if head.etag.is_none() => {
+                        Verdict::Wrong("a range without the file's ETag".to_owned())
+                    }
+                    Validator::LastModified(_) if head.last_modified.is_none() => {
+                        Verdict::Wrong("a range without the file's Last-Modified".to_owned())
+                    }
+                    _ => Verdict::Changed,
+                },
+                Ok(end) => Verdict::Part { end },
+                Err(verdict) => verdict,
+            },
+            200 if validator.matches(head) && head.framing() == Framing::Length(self.length) => {
+                Verdict::Whole
+            }
+            200 => Verdict::ChangedWhole,
+            416 => match head.content_range.as_deref().map(ContentRange::parse) {
+                Some(Ok(ContentRange::Unsatisfied { total })) if total != self.length => {
+                    Verdict::Changed
+                }
+                _ => Verdict::Wrong("416 to a range inside the file".to_owned()),
+            },
+            _ => Verdict::Wrong(format!("status {} to a range request", head.status)),
+        }
+    }
+
+    /// Judges the first answer of a mirror, for `asked`: the mirror's own validator if its file is
+    /// this one, else why it cannot be taken for it. `trust` says what a sum will prove later.
+    pub(super) fn judge_mirror(
+        &self,
+        head: &Head,
+        asked: Extent,
+        trust: Trust,
+    ) -> Result<(u64, Validator), String> {
+        if head.status != 206 {
+            return Err(format!("it answers {} to a range request", head.status));
+        }
+        let end = match self.place(head, asked) {
+            Ok(end) => end,
+            Err(Verdict::Changed) => return Err("its file has another length".to_owned()),
+            Err(_) => return Err("it answers with another range than was asked for".to_owned()),
+        };
+        let Some(validator) = Validator::of(head) else {
+            return Err("its file has no strong validator".to_owned());
+        };
+        let same_tag = self.validator == validator;
+        let same_time = self.last_modified.is_some() && self.last_modified == head.last_modified;
+        match trust {
+            Trust::Signs if !same_tag && !same_time => Err("nothing shows that its file is the \
+                same: neither ETag nor Last-Modified agree (give --sha256 or --blake3)"
+                .to_owned()),
+            _ => Ok((end, validator)),
+        }
+    }
+
+    /// Where the range in a 206 ends, if it begins where it was asked to, in a file of this length.
+    fn place(&self, head: &Head, asked: Extent) -> Result<u64, Verdict> {
+        let wrong = |text: String| Err(Verdict::Wrong(text));
+        let range = head.content_range.as_deref().map(ContentRange::parse);
+        let Some(Ok(ContentRange::Part { start, end, total })) = range else {
+            return wrong("206 without a Content-Range that makes sense".to_owned());
+        };
+        match total {
+            Some(total) if total != self.length => return Err(Verdict::Changed),
+            Some(_) => {}
+            None => return wrong("a range of a file of unknown length".to_owned()),
+        }
+        if start != asked.0 || end > asked.1 {
+            return wrong(format!(
+                "bytes {start}-{} where {}-{} were asked for",
+                end - 1,
+                asked.0,
+                asked.1 - 1
+            ));
+        }
+        match head.framing() {
+            Framing::Length(length) if length != end - start => {
+                wrong(format!("{length} bytes for a range of {}", end - start))
+            }
+            _ => Ok(end),
+        }
+    }
+}
+
+/// What shows that a mirror's file is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Only what the mirror says of it.
+    Signs,
+    /// The sum of the whole file, in the end.
+    Sum,
+}
+
+/// What a status that brings no file means.
+pub(super) fn refusal(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
+    let status = head.status;
+    match status {
+        404 | 410 => GetError::new(
+            Blame::NotFound,
+            format!("{url}: the server has no such file ({status})"),
+        ),
+        408 | 425 | 429 | 500 | 502..=504 => {
+            let again = head.retry_after(now).map_or(Again::Later, Again::After);
+            GetError::passing(
+                Blame::Network,
+                format!("{url}: the server cannot answer now ({status})"),
+            )
+            .with_again(again)
+        }
+        401 | 403 | 407 => GetError::new(
+            Blame::NotFound,
+            format!(
+                "{url}: the server does not let us have it ({status}); http://USER:PASSWORD@HOST/… logs in"
+            ),
+        ),
+        400..=499 => GetError::new(
+            Blame::NotFound,
+            format!("{url}: the server refuses ({status})"),
+        ),
+        _ => GetError::new(
+            Blame::Network,
+            format!("{url}: unexpected answer ({status})"),
+        ),
+    }
+}
+
+/// The RFC's least distance between `Last-Modified` and `Date` is a second; servers that round
+/// and clocks that are set call for more.
+const STRONG_AGE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            length: 100,
+            validator: Validator::Etag("\"a\"".to_owned()),
+            last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+        }
+    }
+
+    fn part(range: &str, etag: &str) -> Head {
+        Head {
+            status: 206,
+            content_range: Some(range.to_owned()),
+            etag: Some(etag.to_owned()),
+            ..Head::default()
+        }
+    }
+
+    fn judge(head: &Head) -> Verdict {
+        let identity = identity();
+        identity.judge(head, (10, 50), &identity.validator)
+    }
+
+    #[test]
+    fn only_the_range_that_was_asked_for_is_a_part() {
+        assert!(matches!(
+            judge(&part("bytes 10-49/100", "\"a\"")),
+            Verdict::Part { end: 50 }
+        ));
+        assert!(matches!(
+            judge(&part("bytes 10-19/100", "\"a\"")),
+            Verdict::Part { end: 20 }
+        ));
+        for wrong in [
+            "bytes 0-49/100",
+            "bytes 10-59/100",
+            "bytes 10-49/*",
+            "bytes */100",
+            "",
+            "lines 1-2/3",
+        ] {
+            assert!(
+                matches!(judge(&part(wrong, "\"a\"")), Verdict::Wrong(_)),
+                "{wrong}"
+            );
+        }
+        let mut lied = part("bytes 10-49/100", "\"a\"");
+        lied.content_length = Some(39);
+        assert!(matches!(judge(&lied), Verdict::Wrong(_)));
+    }
+
+    #[test]
+    fn another_file_is_never_a_part() {
+        assert!(matches!(
+            judge(&part("bytes 10-49/100", "\"b\"")),
+            Verdict::Changed
+        ));
+        assert!(matches!(
+            judge(&part("bytes 10-49/101", "\"a\"")),
+            Verdict::Changed
+        ));
+        assert!(matches!(
+            judge(&part("bytes 10-49/100", "W/\"a\"")),
+            Verdict::Changed
+        ));
+        let untagged = Head {
+            etag: None,
+            ..part("bytes 10-49/100", "")
+        };
+        assert!(matches!(judge(&untagged), Verdict::Wrong(_)));
+    }
+
+    #[test]
+    fn whole_answers_to_a_range() {
+        let whole = |etag: &str, length| Head {
+            status: 200,
+            etag: Some(etag.to_owned()),
+            content_length: Some(length),
+            ..Head::default()
+        };
+        assert!(matches!(judge(&whole("\"a\"", 100)), Verdict::Whole));
+        assert!(matches!(judge(&whole("\"a\"", 99)), Verdict::ChangedWhole));
+        assert!(matches!(judge(&whole("\"b\"", 100)), Verdict::ChangedWhole));
+    }
+
+    #[test]
+    fn validators_that_are_too_weak() {
+        let mut head = Head {
+            etag: Some("W/\"a\"".to_owned()),
+            ..Head::default()
+        };
+        assert_eq!(Validator::of(&head), None);
+        head.etag = None;
+        head.last_modified = Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
+        assert_eq!(Validator::of(&head), None, "no Date");
+        head.date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:47 GMT").ok();
+        assert_eq!(Validator::of(&head), None, "ten seconds old");
+        head.date = httpdate::parse_http_date("Sun, 06 Nov 1994 08:59:37 GMT").ok();
+        assert!(matches!(
+            Validator::of(&head),
+            Some(Validator::LastModified(_))
+        ));
+    }
+
+    #[test]
+    fn mirrors_need_a_sign_or_a_sum() {
+        let mut mirror = part("bytes 10-49/100", "\"m\"");
+        let judge = |head: &Head, trust| identity().judge_mirror(head, (10, 50), trust);
+        assert!(judge(&mirror, Trust::Signs).is_err());
+        assert!(judge(&mirror, Trust::Sum).is_ok());
+        mirror.last_modified = identity().last_modified;
+        assert_eq!(
+            judge(&mirror, Trust::Signs),
+            Ok((50, Validator::Etag("\"m\"".to_owned())))
+        );
+        mirror.content_range = Some("bytes 10-49/101".to_owned());
+        assert!(judge(&mirror, Trust::Sum).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! An answer's body, on its way from the connection to a file or a buffer.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::protocol::response::{Chunked, Framing, Malformed, Piece};
+use crate::sys::receive::{SpliceError, SplicePipe};
+
+use super::error::{Blame, GetError};
+use super::watch::{TICK, Watch};
+use super::wire::{self, Pending, Wire};
+
+/// A body that is being received. It knows where it ends; nobody else needs to.
+#[derive(Debug)]
+pub(super) struct Body {
+    wire: Wire,
+    rest: Rest,
+    /// The connection cannot carry another request after this body.
+    closes: bool,
+}
+
+/// What of the body is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Bytes(u64),
+    Chunks(Chunked),
+    UntilClose,
+    Nothing,
+}
+
+/// How bytes get from the socket to the file.
+#[derive(Debug)]
+pub(super) enum Mover {
+    /// Through a pipe, inside the kernel.
+    Splice(SplicePipe),
+    /// Through this buffer.
+    Copy(Vec<u8>),
+}
+
+impl Mover {
+    pub(super) fn copy() -> Self {
+        Self::Copy(vec![0; COPY_BUFFER_BYTES])
+    }
+
+    pub(super) fn splice() -> Self {
+        SplicePipe::new().map_or_else(|_| Self::copy(), Self::Splice)
+    }
+}
+
+impl Body {
+    pub(super) fn new(wire: Wire, framing: Framing, closes: bool) -> Self {
+        let rest = match framing {
+            Framing::Length(0) => Rest::Nothing,
+            Framing::Length(length) => Rest::Bytes(length),
+            Framing::Chunked => Rest::Chunks(Chunked::default()),
+            Framing::UntilClose => Rest::UntilClose,
+        };
+        Self {
+            wire,
+            rest,
+            closes: closes || framing == Framing::UntilClose,
+        }
+    }
+
+    /// Receives up to `limit_bytes` into `file` at `offset`; 0 means that the body is whole.
+    ///
+    /// # Errors
+    /// Network or Incomplete, when the body breaks off; LocalFile, when `file`, which is called
+    /// `path`, cannot take it.
+    pub(super) fn receive(
+        &mut self,
+        (file, path): (&File, &Path),
+        offset: u64,
+        limit_bytes: usize,
+        mover: &mut Mover,
+        watch: &Watch,
+    ) -> Result<usize, GetError> {
+        let failed = |error| GetError::local("write", path, &error);
+        match mover {
+            Mover::Copy(buffer) => {
+                let limit_bytes = limit_bytes.min(buffer.len());
+                let count = self.read(&mut buffer[..limit_bytes], watch)?;
+                file.write_all_at(&buffer[..count], offset)
+                    .map_err(failed)?;
+                Ok(count)
+            }
+            Mover::Splice(pipe) => {
+                let raw = matches!(self.rest, Rest::Bytes(_) | Rest::UntilClose);
+                if !raw || !self.wire.input.is_empty() {
+                    // What came with the head, and chunks: too little to matter.
+                    let mut buffer = [0; 16 * 1024];
+                    let limit_bytes = limit_bytes.min(buffer.len());
+                    let count = self.read(&mut buffer[..limit_bytes], watch)?;
+                    file.write_all_at(&buffer[..count], offset)
+                        .map_err(failed)?;
+                    return Ok(count);
+                }
+                let limit_bytes = self.clamp(limit_bytes);
+                let mut broken_file = None;
+                let count = wire::wait_for(watch, || {
+                    match pipe.receive(&self.wire.stream, file, offset, limit_bytes) {
+                        Ok(count) => Ok(count),
+                        Err(SpliceError::Socket(error)) => Err(error),
+                        Err(SpliceError::File(error)) => {
+                            broken_file = Some(error);
+                            Ok(0)
+                        }
+                    }
+                })?;
+                match broken_file {
+                    Some(error) => Err(failed(error)),
+                    None => self.account(count),
+                }
+            }
+        }
+    }
+
+    /// Reads up to `buffer.len()` bytes of the body; 0 means that it is whole.
+    ///
+    /// # Errors
+    /// Network or Incomplete, when the body breaks off.
+    pub(super) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+        match self.rest {
+            Rest::Nothing => Ok(0),
+            Rest::Chunks(_) => self.read_chunked(buffer, watch),
+            Rest::Bytes(_) | Rest::UntilClose => {
+                let limit = self.clamp(buffer.len());
+                let count = if self.wire.input.is_empty() {
+                    self.wire.read(&mut buffer[..limit], watch)?
+                } else {
+                    let count = limit.min(self.wire.input.len());
+                    buffer[..count].copy_from_slice(&self.wire.input[..count]);
+                    self.wire.input.drain(..count);
+                    count
+                };
+                self.account(count)
+            }
+        }
+    }
+
+    /// Ends with a whole body: gives the connection back if it can carry another request.
+    ///
+    /// # Errors
+    /// Incomplete, when more bytes come than the answer promised: its length was a lie.
+    pub(super) fn finish(self) -> Result<Option<Wire>, GetError> {
+        let whole = matches!(self.rest, Rest::Nothing | Rest::Chunks(Chunked::End));
+        if !whole {
+            return Ok(None);
+        }
+        let deadline = Instant::now()
+            + if self.closes {
+                LAST_WORD
+            } else {
+                Duration::ZERO
+            };
+        loop {
+            match self.wire.pending() {
+                Pending::Bytes => {
+                    let text = "the server sent more bytes than it had promised";
+                    return Err(GetError::passing(Blame::Incomplete, text));
+                }
+                Pending::End => return Ok(None),
+                Pending::Nothing if Instant::now() >= deadline => break,
+                // A closing peer closes at once: what it says until then still counts.
+                Pending::Nothing => std::thread::sleep(TICK / 50),
+            }
+        }
+        Ok((!self.closes).then_some(self.wire))
+    }
+
+    fn clamp(&self, limit_bytes: usize) -> usize {
+        match self.rest {
+            Rest::Bytes(left) => {
+                usize::try_from(left).map_or(limit_bytes, |left| left.min(limit_bytes))
+            }
+            _ => limit_bytes,
+        }
+    }
+
+    /// Takes note of `count` raw bytes; 0 is the end of the stream.
+    fn account(&mut self, count: usize) -> Result<usize, GetError> {
+        match self.rest {
+            Rest::Bytes(left) if count == 0 => Err(broke_off(&format!("{left} bytes are missing"))),
+            Rest::Bytes(left) => {
+                let left = left - count as u64;
+                self.rest = if left == 0 {
+                    Rest::Nothing
+                } else {
+                    Rest::Bytes(left)
+                };
+                Ok(count)
+            }
+            _ => {
+                if count == 0 {
+                    self.rest = Rest::Nothing;
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    fn read_chunked(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+        loop {
+            let Rest::Chunks(mut decoder) = self.rest else {
+                return Ok(0);
+            };
+            let offered = &self.wire.input[..self.wire.input.len()];
+            // A piece of data is no longer than the room for it.
+            let window = match decoder {
+                Chunked::Data(_) => &offered[..offered.len().min(buffer.len())],
+                _ => offered,
+            };
+            let piece = decoder.next(window).map_err(|why| malformed(&why))?;
+            self.rest = Rest::Chunks(decoder);
+            match piece {
+                Piece::End => return Ok(0),
+                Piece::Framing(count) => drop(self.wire.input.drain(..count)),
+                Piece::Data(count) => {
+                    buffer[..count].copy_from_slice(&self.wire.input[..count]);
+                    self.wire.input.drain(..count);
+                    return Ok(count);
+                }
+                Piece::Partial => {
+                    if self.wire.fill(watch)? == 0 {
+                        return Err(broke_off("the last chunk is missing"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn broke_off(missing: &str) -> GetError {
+    let text = format!("the connection closed before the end: {missing}");
+    GetError::passing(Blame::Incomplete, text)
+}
+
+pub(super) fn malformed(why: &Malformed) -> GetError {
+    GetError::passing(
+        Blame::Network,
+        format!("the server breaks the protocol: {why}"),
+    )
+}
+
+const COPY_BUFFER_BYTES: usize = 256 * 1024;
+/// How long a peer that said it would close may take before it is not waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);

@@ -1,0 +1,229 @@
+//! An HTTP/1.1 client: connections kept per host, proxies, redirects, one answer a request.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::protocol::response::{self, Framing, Head};
+
+use super::body::{Body, malformed};
+use super::error::{Blame, GetError};
+use super::proxy::Proxies;
+use super::source::HttpUrl;
+use super::watch::Watch;
+use super::wire::Wire;
+
+/// Sends requests; shared by all threads.
+#[derive(Debug)]
+pub(super) struct Client {
+    proxies: Proxies,
+    connect_timeout: Duration,
+    idle: Mutex<HashMap<(String, u16), Vec<Wire>>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) url: &'a HttpUrl,
+    pub(super) method: Method,
+    pub(super) accept: &'a str,
+    pub(super) range: Option<AskedRange<'a>>,
+}
+
+/// The request's method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+}
+
+/// A range of bytes, and the validator of the file that it is a range of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AskedRange<'a> {
+    pub(super) start: u64,
+    /// One past the last byte.
+    pub(super) end: u64,
+    /// `If-Range`; only a mirror that has not been heard yet goes without.
+    pub(super) if_range: Option<&'a str>,
+}
+
+/// A final answer, after redirects.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: Head,
+    pub(super) body: Body,
+    /// The address that answered.
+    pub(super) url: HttpUrl,
+}
+
+impl Client {
+    pub(super) fn new(proxies: Proxies, connect_timeout: Duration) -> Self {
+        Self {
+            proxies,
+            connect_timeout,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Asks, and follows redirects; whatever the status of the last answer.
+    ///
+    /// # Errors
+    /// Network: the host cannot be reached, breaks the protocol, or leads in circles.
+    pub(super) fn ask(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
+        let mut url = ask.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = self.ask_once(
+                &Ask {
+                    url: &url,
+                    ..ask.clone()
+                },
+                watch,
+            )?;
+            let redirects = matches!(answer.head.status, 301 | 302 | 303 | 307 | 308);
+            let Some(location) = answer.head.location.clone().filter(|_| redirects) else {
+                return Ok(answer);
+            };
+            url = url
+                .join(&location)
+                .map_err(|why| GetError::new(Blame::Network, why.to_string()))?;
+        }
+        let text = format!("{} redirects more than {MAX_REDIRECTS} times", ask.url);
+        Err(GetError::new(Blame::Network, text))
+    }
+
+    /// Gives back a connection that can carry another request.
+    pub(super) fn keep(&self, url: &HttpUrl, wire: Wire) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.entry(self.hop(url)).or_default();
+        if kept.len() < MAX_IDLE {
+            kept.push(wire);
+        }
+    }
+
+    fn ask_once(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
+        let request = self.request_text(ask);
+        // A kept connection may have been closed under our hands; that says nothing about the
+        // server, so the next one is tried at once, and in the end a new one.
+        while let Some(wire) = self.take_idle(ask.url) {
+            match Self::exchange(wire, &request, ask, watch) {
+                Err(error) if error.blame != Blame::Interrupted => {}
+                result => return result,
+            }
+        }
+        let (host, port) = self.hop(ask.url);
+        let wire = Wire::connect(&host, port, self.connect_timeout, watch)?;
+        Self::exchange(wire, &request, ask, watch)
+    }
+
+    fn exchange(
+        mut wire: Wire,
+        request: &str,
+        ask: &Ask<'_>,
+        watch: &Watch,
+    ) -> Result<Answer, GetError> {
+        wire.send(request.as_bytes())?;
+        let patience = watch.patience();
+        let mut interim = 0;
+        loop {
+            if let Some((head, used)) =
+                response::parse_head(&wire.input).map_err(|why| malformed(&why))?
+            {
+                wire.input.drain(..used);
+                // 100 Continue, 103 Early Hints: not the answer yet. 101 was not asked for.
+                if (100..200).contains(&head.status) && interim < MAX_INTERIM {
+                    interim += 1;
+                    continue;
+                }
+                let framing = match ask.method {
+                    Method::Head => Framing::Length(0),
+                    Method::Get => head.framing(),
+                };
+                let body = Body::new(wire, framing, head.closes);
+                return Ok(Answer {
+                    head,
+                    body,
+                    url: ask.url.clone(),
+                });
+            }
+            // A head that drips in, byte by byte, is bounded as a whole.
+            patience.check()?;
+            if wire.fill(watch)? == 0 {
+                let text = "the server closed the connection without an answer";
+                return Err(GetError::passing(Blame::Network, text));
+            }
+        }
+    }
+
+    fn take_idle(&self, url: &HttpUrl) -> Option<Wire> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.get_mut(&self.hop(url))?;
+        loop {
+            let wire = kept.pop()?;
+            if wire.is_quiet() {
+                return Some(wire);
+            }
+        }
+    }
+
+    /// The host and port to connect to: the proxy's, or the server's own.
+    fn hop(&self, url: &HttpUrl) -> (String, u16) {
+        let next = self.proxies.for_url(url).unwrap_or(url);
+        (
+            next.url().host_str().unwrap_or_default().to_owned(),
+            next.port(),
+        )
+    }
+
+    fn request_text(&self, ask: &Ask<'_>) -> String {
+        let Ask { url, accept, .. } = ask;
+        let method = match ask.method {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+        };
+        let proxy = self.proxies.for_url(url);
+        let target = proxy.map_or_else(|| url.path_and_query(), |_| url.to_string());
+        let mut text = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept: {accept}\r\n\
+             Accept-Encoding: identity\r\n",
+            url.authority()
+        );
+        let mut field = |name: &str, value: &str| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{name}: {value}\r\n");
+        };
+        if let Some(credentials) = url.credentials() {
+            field(
+                "Authorization",
+                &format!("Basic {}", STANDARD.encode(credentials)),
+            );
+        }
+        if let Some(credentials) = proxy.and_then(HttpUrl::credentials) {
+            field(
+                "Proxy-Authorization",
+                &format!("Basic {}", STANDARD.encode(credentials)),
+            );
+        }
+        if let Some(AskedRange {
+            start,
+            end,
+            if_range,
+        }) = ask.range
+        {
+            field("Range", &format!("bytes={start}-{}", end - 1));
+            if let Some(validator) = if_range {
+                field("If-Range", validator);
+            }
+        }
+        text.push_str("\r\n");
+        text
+    }
+}
+
+const MAX_REDIRECTS: usize = 10;
+const MAX_INTERIM: usize = 10;
+const MAX_IDLE: usize = 16;
+const USER_AGENT: &str = concat!("haul/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,78 @@
+//! Bars on a terminal. `indicatif` does the drawing; what is in a line is ours.
+
+use std::collections::BTreeMap;
+
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::line::Track;
+use super::{lasting_line, printable};
+use crate::get::event::{Event, FileId};
+
+/// A bar for every file that is being fetched.
+pub(super) struct Bars {
+    multi: MultiProgress,
+    files: BTreeMap<FileId, (Track, ProgressBar)>,
+}
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        Self {
+            multi: MultiProgress::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, event: &Event) {
+        match event {
+            Event::Started {
+                file,
+                name,
+                length,
+                resumed,
+                ..
+            } => {
+                self.remove(*file);
+                let bar = self.multi.add(ProgressBar::new_spinner());
+                bar.set_style(ProgressStyle::with_template("{msg}").expect("a fixed template"));
+                self.files
+                    .insert(*file, (Track::new(name, *length, *resumed), bar));
+            }
+            Event::Progress {
+                file,
+                done,
+                length,
+                connections,
+                extents,
+            } => {
+                if let Some((track, bar)) = self.files.get_mut(file) {
+                    track.observe(*done, *length, *connections, extents);
+                    // Asked every time: the terminal's width changes under our hands.
+                    let width = usize::from(Term::stderr().size().1);
+                    bar.set_message(track.bar(width.saturating_sub(1)));
+                }
+            }
+            Event::Finished { file, .. }
+            | Event::Skipped { file, .. }
+            | Event::Failed { file, .. } => {
+                self.remove(*file);
+            }
+            Event::Note { .. } | Event::Retry { .. } => {}
+        }
+        if let Some(text) = lasting_line(event) {
+            // A terminal that is gone is no reason to stop.
+            let _ = self.multi.println(format!("haul: {}", printable(&text)));
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        let _ = self.multi.clear();
+    }
+
+    fn remove(&mut self, file: FileId) {
+        if let Some((_, bar)) = self.files.remove(&file) {
+            bar.finish_and_clear();
+            self.multi.remove(&bar);
+        }
+    }
+}

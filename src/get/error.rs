@@ -1,0 +1,103 @@
+//! What can go wrong with a download, whose fault it is, and whether trying again can help.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// Whose fault a failed download is; each has an exit code of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blame {
+    /// The user stopped it.
+    Interrupted,
+    /// What was asked for makes no sense.
+    Usage,
+    /// The server does not have the file, or does not give it to us.
+    NotFound,
+    /// The server cannot be reached, or breaks the protocol.
+    Network,
+    /// The file is not whole: the line broke, or the file kept changing.
+    Incomplete,
+    /// A file or directory on this side.
+    LocalFile,
+    /// The bytes are not the expected ones.
+    Verification,
+}
+
+/// Whether the same request can go well later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    Never,
+    Later,
+    /// The server said when.
+    After(Duration),
+}
+
+/// A download that did not end well: the text says what happened and what to do.
+#[derive(Clone, Debug)]
+pub struct GetError {
+    /// Whose fault it is.
+    pub blame: Blame,
+    pub(super) again: Again,
+    text: String,
+}
+
+impl GetError {
+    pub(super) fn new(blame: Blame, text: impl Into<String>) -> Self {
+        Self {
+            blame,
+            again: Again::Never,
+            text: text.into(),
+        }
+    }
+
+    /// An error of the network that trying again may cure.
+    pub(super) fn passing(blame: Blame, text: impl Into<String>) -> Self {
+        Self {
+            blame,
+            again: Again::Later,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn interrupted() -> Self {
+        Self::new(Blame::Interrupted, "interrupted")
+    }
+
+    /// An error of the file system at `path`.
+    pub(super) fn local(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ": make room and run the same command again, it goes on where it stopped"
+            }
+            io::ErrorKind::InvalidFilename => ": the name is too long here, choose one with -o",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ": choose another place with -o or --directory"
+            }
+            _ => "",
+        };
+        Self::new(
+            Blame::LocalFile,
+            format!("cannot {doing} {}: {error}{advice}", path.display()),
+        )
+    }
+
+    pub(super) fn with_again(mut self, again: Again) -> Self {
+        self.again = again;
+        self
+    }
+
+    /// The same error with more to say.
+    pub(super) fn and(mut self, more: impl fmt::Display) -> Self {
+        self.text = format!("{}; {more}", self.text);
+        self
+    }
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&super::names::printable(&self.text))
+    }
+}
+
+impl std::error::Error for GetError {}

@@ -1,0 +1,107 @@
+//! What a download tells its display, in one direction only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::extents::Extent;
+
+/// One of the files of a run, in the order in which they were asked for.
+pub type FileId = usize;
+
+/// Something that happened to one file.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The server has the file and sends it.
+    Started {
+        /// Which file.
+        file: FileId,
+        /// Where it will be.
+        name: PathBuf,
+        /// The address.
+        url: String,
+        /// Bytes; `None` when the server does not say.
+        length: Option<u64>,
+        /// Bytes that an earlier run had fetched.
+        resumed: u64,
+    },
+    /// How far it is; a few times a second.
+    Progress {
+        /// Which file.
+        file: FileId,
+        /// Bytes in the file.
+        done: u64,
+        /// Bytes; `None` when the server does not say.
+        length: Option<u64>,
+        /// Connections at work.
+        connections: usize,
+        /// Which bytes are there.
+        #[serde(skip)]
+        extents: Vec<Extent>,
+    },
+    /// Something worth a word.
+    Note {
+        /// Which file.
+        file: FileId,
+        /// The word.
+        text: String,
+    },
+    /// A failure that is tried again.
+    Retry {
+        /// Which file.
+        file: FileId,
+        /// The failure.
+        text: String,
+        /// Seconds to wait.
+        wait: f64,
+    },
+    /// The file is whole and has its name.
+    Finished {
+        /// Which file.
+        file: FileId,
+        /// What it came to.
+        #[serde(flatten)]
+        summary: Summary,
+    },
+    /// The same file was there already.
+    Skipped {
+        /// Which file.
+        file: FileId,
+        /// Where it is.
+        name: PathBuf,
+    },
+    /// The file could not be had.
+    Failed {
+        /// Which file.
+        file: FileId,
+        /// Why, and what to do.
+        text: String,
+        /// The exit code that this failure has alone.
+        #[serde(skip)]
+        blame: super::Blame,
+    },
+}
+
+/// What one fetched file came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Where the file is.
+    pub name: PathBuf,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Bytes received in this run.
+    pub received: u64,
+    /// The time it took.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub elapsed: Duration,
+    /// How often something was tried again.
+    pub retries: u32,
+    /// Whether a sum was compared.
+    pub verified: bool,
+}
+
+fn as_seconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
+}

@@ -1,0 +1,169 @@
+//! The name protocol's client: the bare name, then bytes until the close.
+//!
+//! It can neither resume nor tell an empty file from a missing one, and says so. The name goes
+//! without an end mark, as the tutorial's servers want it; closing the sending half ends it for
+//! those that wait for more.
+
+use std::net::Shutdown;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+use super::error::{Blame, GetError};
+use super::event::{Event, Summary};
+use super::extents::Extents;
+use super::part::{Part, State};
+use super::retry::Attempts;
+use super::source::NameUrl;
+use super::verify::{Sum, Verifier};
+use super::watch::Watch;
+use super::wire::Wire;
+use super::{Reporter, Shared};
+
+/// Fetches the file of `url` to `target`.
+pub(super) fn fetch(
+    shared: &Shared,
+    reporter: &Reporter,
+    url: &NameUrl,
+    target: &Path,
+    sums: &[Sum],
+) -> Result<Summary, GetError> {
+    let began = Instant::now();
+    let watch = shared.watch();
+    reporter.note(PLAIN_WORD.to_owned());
+    let mut part = Part::left_over(target)?.map(|(part, _)| part);
+    let mut attempts = Attempts::new(shared.config.retry);
+    let mut received = 0;
+    loop {
+        let mut try_once = Try {
+            shared,
+            reporter,
+            url,
+            target,
+            part: &mut part,
+            sums,
+        };
+        match try_once.run(&watch, &mut received) {
+            Ok((bytes, verifier)) => {
+                verifier.finish()?;
+                let part = part.expect("the first byte makes the part file");
+                let name = part.finish(None, shared.config.existing)?;
+                let (elapsed, retries) = (began.elapsed(), attempts.retries());
+                let verified = !sums.is_empty();
+                return Ok(Summary {
+                    name,
+                    bytes,
+                    received,
+                    elapsed,
+                    retries,
+                    verified,
+                });
+            }
+            Err(error) => {
+                let text = error.to_string();
+                // What came before a reset is worth nothing: this protocol cannot go on.
+                let wait = match attempts.failed(error, 0) {
+                    Ok(wait) => wait,
+                    Err(error) => {
+                        if let Some(part) = part {
+                            part.discard();
+                        }
+                        return Err(error);
+                    }
+                };
+                reporter.retry(text, wait);
+                watch.sleep(wait)?;
+            }
+        }
+    }
+}
+
+/// Asks for the name and gives every piece to `take`; returns how many bytes came.
+///
+/// # Errors
+/// NotFound when nothing came; Network when the connection was reset.
+pub(super) fn receive(
+    shared: &Shared,
+    url: &NameUrl,
+    watch: &Watch,
+    mut take: impl FnMut(&[u8]) -> Result<(), GetError>,
+) -> Result<u64, GetError> {
+    let mut wire = Wire::connect(&url.host, url.port, shared.config.connect_timeout, watch)?;
+    wire.send(&url.name)?;
+    // A server that has closed already has said what it had to say: reading will tell.
+    let _ = wire.stream.shutdown(Shutdown::Write);
+    let mut buffer = vec![0; 256 * 1024];
+    let mut received = 0;
+    loop {
+        let allowed = shared.pace.allow(buffer.len(), watch)?;
+        let count = wire.read(&mut buffer[..allowed], watch)?;
+        shared.pace.spend(count);
+        match count {
+            0 if received == 0 => {
+                let text = format!(
+                    "{url}: nothing came: the file is missing or empty, and this \
+                    protocol cannot tell which"
+                );
+                return Err(GetError::new(Blame::NotFound, text));
+            }
+            0 => return Ok(received),
+            count => take(&buffer[..count])?,
+        }
+        received += count as u64;
+    }
+}
+
+struct Try<'a> {
+    shared: &'a Shared,
+    reporter: &'a Reporter,
+    url: &'a NameUrl,
+    target: &'a Path,
+    part: &'a mut Option<Part>,
+    sums: &'a [Sum],
+}
+
+impl Try<'_> {
+    fn run(&mut self, watch: &Watch, received: &mut u64) -> Result<(u64, Verifier), GetError> {
+        let (target, url, reporter, part) = (self.target, self.url, self.reporter, &mut *self.part);
+        let mut verifier = Verifier::new(self.sums);
+        let mut at = 0;
+        let mut shown = Instant::now();
+        let bytes = receive(self.shared, url, watch, |bytes| {
+            let part = match part {
+                Some(part) => part,
+                None => part.insert(Part::create(target)?),
+            };
+            if at == 0 {
+                part.begin(&State::new(url.to_string(), None, Extents::default()), None)?;
+                reporter.send(|file| Event::Started {
+                    file,
+                    name: target.to_owned(),
+                    url: url.to_string(),
+                    length: None,
+                    resumed: 0,
+                });
+            }
+            let written = part.file().write_all_at(bytes, at);
+            written.map_err(|error| GetError::local("write", part.path(), &error))?;
+            verifier.update(bytes);
+            at += bytes.len() as u64;
+            *received += bytes.len() as u64;
+            if shown.elapsed() >= SHOW_EVERY {
+                shown = Instant::now();
+                reporter.send(|file| Event::Progress {
+                    file,
+                    done: at,
+                    length: None,
+                    connections: 1,
+                    extents: vec![(0, at)],
+                });
+            }
+            Ok(())
+        })?;
+        Ok((bytes, verifier))
+    }
+}
+
+const PLAIN_WORD: &str = "the name protocol can neither resume nor tell an empty file from a \
+    missing one; http:// on the same port can";
+const SHOW_EVERY: std::time::Duration = std::time::Duration::from_millis(200);

@@ -1,0 +1,165 @@
+//! Names that come from a server: made safe for the file system and for the terminal.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// `text` without anything that a terminal would obey: control characters (C0, DEL, C1) and the
+/// marks that turn the direction of writing become U+FFFD.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(is_unprintable) {
+        let shown = text
+            .chars()
+            .map(|c| if is_unprintable(c) { '\u{fffd}' } else { c });
+        Cow::Owned(shown.collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// A file name made from a name that a server chose: one component, not hidden by a dot, not
+/// taken for a flag, nothing that a terminal obeys. `None` when nothing of it can be kept.
+pub(super) fn safe_file_name(offered: &str) -> Option<String> {
+    // Backslashes part paths on the other system; a name that has them was made there.
+    let last = offered.rsplit(['/', '\\']).next().unwrap_or_default();
+    let cleaned: String = last
+        .chars()
+        .map(|c| if is_unprintable(c) { '_' } else { c })
+        .collect();
+    let name = match cleaned.trim().chars().next()? {
+        '-' | '.' => format!("_{}", &cleaned.trim()[1..]),
+        _ => cleaned.trim().to_owned(),
+    };
+    (!matches!(name.as_str(), "_" | "_.")).then_some(name)
+}
+
+/// The file name in a URL's path, percent-decoded and made safe.
+pub(super) fn name_from_path(path: &str) -> Option<String> {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    safe_file_name(&percent_decode_str(last).decode_utf8_lossy())
+}
+
+/// The file name in `Content-Disposition` (RFC 6266), made safe; `filename*` goes first.
+pub(super) fn name_from_disposition(value: &str) -> Option<String> {
+    let parameters = split_parameters(value);
+    let find = |wanted: &str| {
+        let found = parameters
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.clone())
+    };
+    if let Some(extended) = find("filename*") {
+        // RFC 8187: charset'language'percent-encoded. Other charsets than UTF-8 died out.
+        let mut parts = extended.splitn(3, '\'');
+        let charset = parts.next().unwrap_or_default();
+        if let (true, Some(encoded)) = (charset.eq_ignore_ascii_case("utf-8"), parts.nth(1)) {
+            return safe_file_name(&percent_decode_str(encoded).decode_utf8_lossy());
+        }
+    }
+    safe_file_name(&find("filename")?)
+}
+
+fn split_parameters(value: &str) -> Vec<(String, String)> {
+    let mut parameters = Vec::new();
+    let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
+    while let Some((name, after)) = rest.split_once('=') {
+        let after = after.trim_start();
+        let (text, next) = match after.strip_prefix('"') {
+            Some(quoted) => unquote(quoted),
+            None => {
+                let end = after.find(';').unwrap_or(after.len());
+                (after[..end].trim().to_owned(), &after[end..])
+            }
+        };
+        parameters.push((name.trim().to_owned(), text));
+        rest = next.trim_start().trim_start_matches(';');
+    }
+    parameters
+}
+
+/// The text of a quoted string whose opening quote is gone, and what follows it.
+fn unquote(quoted: &str) -> (String, &str) {
+    let mut text = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return (text, &quoted[at + 1..]),
+            '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
+            _ => text.push(character),
+        }
+    }
+    (text, "")
+}
+
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leaves_the_directory_hides_or_looks_like_a_flag() {
+        let cases = [
+            ("plain.iso", Some("plain.iso")),
+            ("../../etc/passwd", Some("passwd")),
+            ("C:\\windows\\evil.exe", Some("evil.exe")),
+            ("/etc/cron.d/job", Some("job")),
+            (".bashrc", Some("_bashrc")),
+            ("-rf", Some("_rf")),
+            ("a\u{1b}[2Jb\r\n", Some("a_[2Jb__")),
+            ("nul\0byte", Some("nul_byte")),
+            ("..", None),
+            (".", None),
+            ("-", None),
+            ("", None),
+            ("dir/", None),
+            ("  ", None),
+        ];
+        for (offered, expected) in cases {
+            assert_eq!(safe_file_name(offered).as_deref(), expected, "{offered:?}");
+        }
+    }
+
+    #[test]
+    fn dispositions() {
+        let cases = [
+            ("attachment; filename=a.bin", Some("a.bin")),
+            (
+                "attachment; filename=\"a \\\"b\\\".bin\"",
+                Some("a \"b\".bin"),
+            ),
+            (
+                "attachment; filename=x; filename*=UTF-8''%e2%82%ac.txt",
+                Some("€.txt"),
+            ),
+            ("attachment; filename=\"../../x\"", Some("x")),
+            ("attachment; filename*=utf-8''..%2f..%2fx%00y", Some("x_y")),
+            ("attachment", None),
+            ("inline; filename=\"unclosed", Some("unclosed")),
+            ("attachment; filename=\"\\", None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(name_from_disposition(value).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn names_in_paths_are_decoded_once() {
+        assert_eq!(name_from_path("/a/b%20c%2520").as_deref(), Some("b c%20"));
+        assert_eq!(name_from_path("/a/..%2f..%2fx").as_deref(), Some("x"));
+        assert_eq!(name_from_path("/a/"), None);
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_obeys() {
+        assert_eq!(
+            printable("a\u{1b}[31m\u{9b}\u{202e}"),
+            "a\u{fffd}[31m\u{fffd}\u{fffd}"
+        );
+        assert_eq!(printable("größe.iso"), "größe.iso");
+    }
+}

@@ -1,0 +1,57 @@
+//! `--rate`: one allowance of bytes a second for all connections together.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::error::GetError;
+use super::watch::Watch;
+
+/// Spends bytes no faster than the rate. A burst is a twentieth of a second's worth at most.
+#[derive(Debug)]
+pub(super) struct Pace(Option<Limit>);
+
+#[derive(Debug)]
+struct Limit {
+    bytes_per_second: f64,
+    /// When what has been spent so far is paid for.
+    paid: Mutex<Instant>,
+}
+
+impl Pace {
+    /// Without a rate everything is allowed.
+    pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self(bytes_per_second.map(|rate| Limit {
+            bytes_per_second: rate.max(1) as f64,
+            paid: Mutex::new(Instant::now()),
+        }))
+    }
+
+    /// Waits until bytes may be received; returns how many, at most `wanted`.
+    pub(super) fn allow(&self, wanted: usize, watch: &Watch) -> Result<usize, GetError> {
+        let Some(limit) = &self.0 else {
+            return Ok(wanted);
+        };
+        loop {
+            let paid = *limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
+            let wait = paid.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                break;
+            }
+            watch.sleep(wait)?;
+        }
+        Ok(wanted
+            .min((limit.bytes_per_second * BURST.as_secs_f64()) as usize)
+            .max(1))
+    }
+
+    /// `count` bytes were received.
+    pub(super) fn spend(&self, count: usize) {
+        let Some(limit) = &self.0 else { return };
+        let cost = Duration::from_secs_f64(count as f64 / limit.bytes_per_second);
+        let mut paid = limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
+        // Time in which nothing came is not saved up.
+        *paid = (*paid).max(Instant::now() - BURST) + cost;
+    }
+}
+
+const BURST: Duration = Duration::from_millis(50);

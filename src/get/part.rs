@@ -1,0 +1,358 @@
+//! `NAME.part` and the state file beside it: what survives a kill, a full disk and a second
+//! `haul get` of the same file.
+//!
+//! The rules, each against one way to a wrong file:
+//! - A part file is locked from before its first byte until its name is final.
+//! - A state file claims extents only after their bytes are synced, and is replaced atomically.
+//! - A fresh state is written before the part file gets its length, and is believed only for a
+//!   part file of that length: no leftover can vouch for an empty file.
+//! - A part file with bytes and no state is not ours, and is not touched.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::receive::{self, Missing};
+
+use super::Existing;
+use super::answer::Identity;
+use super::error::{Blame, GetError};
+use super::extents::Extents;
+
+/// A locked part file.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: File,
+    target: PathBuf,
+    path: PathBuf,
+    state_path: PathBuf,
+}
+
+/// What the state file says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    version: u32,
+    pub(super) url: String,
+    /// `None`: what is there cannot be resumed.
+    pub(super) identity: Option<Identity>,
+    pub(super) done: Extents,
+}
+
+impl State {
+    pub(super) fn new(url: String, identity: Option<Identity>, done: Extents) -> Self {
+        Self {
+            version: STATE_VERSION,
+            url,
+            identity,
+            done,
+        }
+    }
+}
+
+impl Part {
+    /// Opens the part file of `target` that an earlier run left, with its state if that can be
+    /// believed. `None` when there is none.
+    ///
+    /// # Errors
+    /// LocalFile: it is locked, not ours, or cannot be opened.
+    pub(super) fn left_over(target: &Path) -> Result<Option<(Self, Option<State>)>, GetError> {
+        let (path, _) = beside(target);
+        match path.symlink_metadata() {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(GetError::local("look at", &path, &error)),
+        }
+        let part = Self::open(target, Missing::Fail)?;
+        let state = part.load()?;
+        Ok(Some((part, state)))
+    }
+
+    /// Makes a part file for `target`.
+    ///
+    /// # Errors
+    /// LocalFile: it is locked, not ours, or cannot be made.
+    pub(super) fn create(target: &Path) -> Result<Self, GetError> {
+        let part = Self::open(target, Missing::Create)?;
+        part.load()?;
+        Ok(part)
+    }
+
+    fn open(target: &Path, missing: Missing) -> Result<Self, GetError> {
+        let (path, state_path) = beside(target);
+        loop {
+            let file = receive::open_regular(&path, missing)
+                .map_err(|error| GetError::local("open", &path, &error))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let text = format!(
+                        "another haul get is fetching {}: wait for it, or choose another name with -o",
+                        target.display()
+                    );
+                    return Err(GetError::new(Blame::LocalFile, text));
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(GetError::local("lock", &path, &error));
+                }
+            }
+            // The one who held the lock may have renamed the file away just before it let go.
+            if is_at(&file, &path) {
+                return Ok(Self {
+                    file,
+                    target: target.to_owned(),
+                    path,
+                    state_path,
+                });
+            }
+            if missing == Missing::Fail {
+                return Err(refuse_existing(target));
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Option<State>, GetError> {
+        let length = self.length()?;
+        let text = match fs::read(&self.state_path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && length == 0 => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let text = format!(
+                    "{} is in the way and haul did not make it: move it, or choose another name with -o",
+                    self.path.display()
+                );
+                return Err(GetError::new(Blame::LocalFile, text));
+            }
+            Err(error) => return Err(GetError::local("read", &self.state_path, &error)),
+        };
+        let state: Option<State> = serde_json::from_slice(&text).ok();
+        Ok(state.filter(|state| {
+            state.version == STATE_VERSION
+                && state.identity.as_ref().is_none_or(|identity| {
+                    identity.length == length && state.done.is_sound(identity.length)
+                })
+        }))
+    }
+
+    /// Begins anew: an empty file with room for `length` bytes, and a state that claims nothing.
+    ///
+    /// # Errors
+    /// LocalFile, with advice when the disk is full.
+    pub(super) fn begin(&self, state: &State, length: Option<u64>) -> Result<(), GetError> {
+        self.save(state)?;
+        let failed = |error| GetError::local("make room for", &self.path, &error);
+        self.file.set_len(0).map_err(failed)?;
+        receive::allocate(&self.file, length.unwrap_or(0)).map_err(failed)
+    }
+
+    /// Writes the state; its extents' bytes must be synced ([`Self::sync_data`]).
+    ///
+    /// # Errors
+    /// LocalFile; the state before stays valid.
+    pub(super) fn save(&self, state: &State) -> Result<(), GetError> {
+        let mut next = self.state_path.clone().into_os_string();
+        next.push("~");
+        let next = PathBuf::from(next);
+        let text = serde_json::to_vec(state).map_err(|error| {
+            GetError::local("write", &self.state_path, &io::Error::other(error))
+        })?;
+        let write = || {
+            let mut file = File::create(&next)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&next, &self.state_path)
+        };
+        write().map_err(|error| {
+            // Half a state on a full disk only takes room.
+            let _ = fs::remove_file(&next);
+            GetError::local("write", &self.state_path, &error)
+        })
+    }
+
+    /// Waits until the bytes written so far are on the disk.
+    pub(super) fn sync_data(&self) -> Result<(), GetError> {
+        self.file
+            .sync_data()
+            .map_err(|error| GetError::local("write", &self.path, &error))
+    }
+
+    /// The whole file gets its time, its place on the disk and its name, in this order.
+    ///
+    /// # Errors
+    /// LocalFile: for [`Existing::Overwrite`] aside, a file that has appeared under the name stays
+    /// and the part file too.
+    pub(super) fn finish(
+        self,
+        modified: Option<SystemTime>,
+        existing: Existing,
+    ) -> Result<PathBuf, GetError> {
+        let failed = |error| GetError::local("write", &self.path, &error);
+        if let Some(modified) = modified {
+            self.file.set_modified(modified).map_err(failed)?;
+        }
+        self.file.sync_all().map_err(failed)?;
+        let renamed = match existing {
+            Existing::Overwrite => fs::rename(&self.path, &self.target),
+            Existing::Refuse | Existing::Skip => receive::rename_new(&self.path, &self.target),
+        };
+        renamed.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => refuse_existing(&self.target),
+            _ => GetError::local("name", &self.target, &error),
+        })?;
+        // A state without a part file is believed by nobody.
+        let _ = fs::remove_file(&self.state_path);
+        let directory = directory_of(&self.target);
+        receive::sync_directory(directory)
+            .map_err(|error| GetError::local("sync", directory, &error))?;
+        Ok(self.target)
+    }
+
+    /// Takes the part file away again.
+    pub(super) fn discard(self) {
+        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.state_path);
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn length(&self) -> Result<u64, GetError> {
+        let metadata = self.file.metadata();
+        Ok(metadata
+            .map_err(|error| GetError::local("look at", &self.path, &error))?
+            .len())
+    }
+}
+
+/// The error for a file that is already there.
+pub(super) fn refuse_existing(target: &Path) -> GetError {
+    let what = match target.symlink_metadata() {
+        Ok(found) if found.is_dir() => {
+            format!(
+                "{} is a directory: --directory puts files into it",
+                target.display()
+            )
+        }
+        _ => format!(
+            "{} is already there: --force overwrites it",
+            target.display()
+        ),
+    };
+    GetError::new(Blame::LocalFile, what)
+}
+
+fn beside(target: &Path) -> (PathBuf, PathBuf) {
+    let with = |suffix: &str| {
+        let mut name = target.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    (with(".part"), with(".part.state"))
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+}
+
+const STATE_VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::get::answer::Validator;
+
+    fn state(length: u64, done: &[(u64, u64)]) -> State {
+        let mut extents = Extents::default();
+        for &(start, end) in done {
+            extents.insert(start, end);
+        }
+        let validator = Validator::Etag("\"a\"".to_owned());
+        let identity = Identity {
+            length,
+            validator,
+            last_modified: None,
+        };
+        State::new("http://x/y".to_owned(), Some(identity), extents)
+    }
+
+    #[test]
+    fn a_state_comes_back_only_for_a_part_file_of_its_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let part = Part::create(&target).unwrap();
+        part.begin(&state(10, &[]), Some(10)).unwrap();
+        part.save(&state(10, &[(0, 4)])).unwrap();
+        drop(part);
+        let (part, loaded) = Part::left_over(&target).unwrap().unwrap();
+        assert_eq!(loaded, Some(state(10, &[(0, 4)])));
+        part.file().set_len(0).unwrap();
+        drop(part);
+        assert_eq!(Part::left_over(&target).unwrap().unwrap().1, None);
+    }
+
+    #[test]
+    fn states_that_claim_too_much_are_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let part = Part::create(&target).unwrap();
+        part.begin(&state(10, &[]), Some(10)).unwrap();
+        part.save(&state(10, &[(0, 11)])).unwrap();
+        assert_eq!(part.load().unwrap(), None);
+        fs::write(&part.state_path, b"{\"version\":1").unwrap();
+        assert_eq!(part.load().unwrap(), None);
+    }
+
+    #[test]
+    fn one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let first = Part::create(&target).unwrap();
+        let second = Part::create(&target).unwrap_err();
+        assert!(second.to_string().contains("another haul get"), "{second}");
+        drop(first);
+        Part::create(&target).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        fs::write(directory.path().join("f.part"), b"precious").unwrap();
+        assert!(Part::create(&target).is_err());
+        assert!(Part::left_over(&target).is_err());
+        let link = directory.path().join("g.part");
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
+        assert!(Part::create(&directory.path().join("g")).is_err());
+        assert!(!directory.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_file_that_appeared_meanwhile_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let part = Part::create(&target).unwrap();
+        fs::write(&target, b"precious").unwrap();
+        let error = part.finish(None, Existing::Refuse).unwrap_err();
+        assert_eq!(error.blame, Blame::LocalFile);
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+    }
+}

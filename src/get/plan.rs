@@ -1,0 +1,263 @@
+//! Who fetches what: one file's bytes, parted among connections. Pure; the clock comes in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::extents::{Extent, Extents};
+
+/// A connection's share, for as long as it has one. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SegmentId(u64);
+
+/// What of a file is there, and who is fetching what is not.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// `None` until the end of a body without a length.
+    length: Option<u64>,
+    done: Extents,
+    segments: BTreeMap<SegmentId, Segment>,
+    next_id: u64,
+    received: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    at: u64,
+    end: u64,
+    /// Smoothed bytes a second; `None` before the first tick.
+    rate: Option<f64>,
+    since_tick: u64,
+}
+
+impl Plan {
+    /// A plan for a file of `length` bytes, of which `done` are there.
+    pub(super) fn new(length: Option<u64>, done: Extents) -> Self {
+        Self {
+            length,
+            done,
+            segments: BTreeMap::new(),
+            next_id: 0,
+            received: 0,
+        }
+    }
+
+    /// The segment of an answer that brings the file from its first byte on.
+    pub(super) fn whole(&mut self) -> SegmentId {
+        self.add((0, self.length.unwrap_or(u64::MAX)))
+    }
+
+    /// Work for one more connection: the first gap that nobody fetches, or else a share of the
+    /// segment that would take longest.
+    pub(super) fn next(&mut self) -> Option<(SegmentId, Extent)> {
+        let length = self.length?;
+        let mut taken = self.done.clone();
+        for segment in self.segments.values() {
+            taken.insert(segment.at, segment.end);
+        }
+        let extent = match taken.gaps(length).first() {
+            Some(&gap) => gap,
+            None => self.split()?,
+        };
+        Some((self.add(extent), extent))
+    }
+
+    /// How many bytes the segment may still receive; 0 when it is through.
+    pub(super) fn room(&self, id: SegmentId) -> u64 {
+        self.segments
+            .get(&id)
+            .map_or(0, |segment| segment.end.saturating_sub(segment.at))
+    }
+
+    /// `count` more bytes of the segment are in the file.
+    pub(super) fn record(&mut self, id: SegmentId, count: u64) {
+        self.received += count;
+        if let Some(segment) = self.segments.get_mut(&id) {
+            self.done.insert(segment.at, segment.at + count);
+            segment.at += count;
+            segment.since_tick += count;
+        }
+    }
+
+    /// The answer for this segment ends at `end`: what is behind it is anybody's.
+    pub(super) fn clip(&mut self, id: SegmentId, end: u64) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.end = segment.end.min(end);
+        }
+    }
+
+    /// The segment, whose answer brings the whole file, gets everything behind it back.
+    pub(super) fn widen(&mut self, id: SegmentId) {
+        if let (Some(segment), Some(length)) = (self.segments.get_mut(&id), self.length) {
+            segment.end = length;
+        }
+    }
+
+    /// The body without a length has ended here.
+    pub(super) fn end_here(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.end = segment.at;
+            self.length = Some(segment.at);
+        }
+    }
+
+    /// The segment's connection is gone.
+    pub(super) fn release(&mut self, id: SegmentId) {
+        self.segments.remove(&id);
+    }
+
+    /// Takes the rates of the time since the last tick.
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        for segment in self.segments.values_mut() {
+            let now = segment.since_tick as f64 / elapsed.as_secs_f64().max(1e-3);
+            segment.rate = Some(segment.rate.map_or(now, |rate| rate * 0.7 + now * 0.3));
+            segment.since_tick = 0;
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.length
+            .is_some_and(|length| self.done.total() == length)
+    }
+
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    pub(super) fn done(&self) -> &Extents {
+        &self.done
+    }
+
+    /// Bytes received in this session, those that came twice counted twice.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn add(&mut self, (start, end): Extent) -> SegmentId {
+        let id = SegmentId(self.next_id);
+        self.next_id += 1;
+        self.segments.insert(
+            id,
+            Segment {
+                at: start,
+                end,
+                rate: None,
+                since_tick: 0,
+            },
+        );
+        id
+    }
+
+    /// Cuts the segment that would take longest, so that its connection and a new one of middling
+    /// rate end together.
+    fn split(&mut self) -> Option<Extent> {
+        let rates: Vec<f64> = self
+            .segments
+            .values()
+            .filter_map(|segment| segment.rate)
+            .collect();
+        let mean = (rates.iter().sum::<f64>() / rates.len().max(1) as f64).max(1.0);
+        let rate = |segment: &Segment| segment.rate.unwrap_or(mean).max(mean / 100.0);
+        let left = |segment: &Segment| segment.end.saturating_sub(segment.at);
+        let time = |segment: &Segment| left(segment) as f64 / rate(segment);
+        let slowest = self
+            .segments
+            .values_mut()
+            .filter(|segment| left(segment) >= 2 * MIN_SEGMENT_BYTES)
+            .max_by(|a, b| time(a).total_cmp(&time(b)))?;
+        let keep = left(slowest) as f64 * rate(slowest) / (rate(slowest) + mean);
+        let keep = (keep as u64).clamp(MIN_SEGMENT_BYTES, left(slowest) - MIN_SEGMENT_BYTES);
+        let end = std::mem::replace(&mut slowest.end, slowest.at + keep);
+        Some((slowest.end, end))
+    }
+}
+
+/// Less than this is not worth another request.
+const MIN_SEGMENT_BYTES: u64 = 128 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn halves_without_knowledge_and_in_proportion_with_it() {
+        let mut plan = Plan::new(Some(64 * MIB), Extents::default());
+        let first = plan.whole();
+        let (second, extent) = plan.next().unwrap();
+        assert_eq!(extent, (32 * MIB, 64 * MIB));
+        // The second one runs at a third of the first one's rate: it is the one to be helped.
+        plan.record(first, 3 * MIB);
+        plan.record(second, MIB);
+        plan.tick(Duration::from_secs(1));
+        let (_, (start, end)) = plan.next().unwrap();
+        assert_eq!(end, 64 * MIB);
+        let kept = start - 33 * MIB;
+        assert_eq!(kept, 31 * MIB / 3, "1 of 1 + 2 MiB/s");
+    }
+
+    #[test]
+    fn what_a_broken_connection_leaves_goes_to_the_next() {
+        let mut plan = Plan::new(Some(10 * MIB), Extents::default());
+        let first = plan.whole();
+        plan.record(first, MIB);
+        plan.release(first);
+        let (second, extent) = plan.next().unwrap();
+        assert_eq!(extent, (MIB, 10 * MIB));
+        plan.clip(second, 2 * MIB);
+        plan.record(second, MIB);
+        assert_eq!(plan.room(second), 0);
+        plan.release(second);
+        assert_eq!(plan.next().unwrap().1, (2 * MIB, 10 * MIB));
+    }
+
+    #[test]
+    fn small_remainders_are_not_split() {
+        let mut plan = Plan::new(Some(2 * MIN_SEGMENT_BYTES - 1), Extents::default());
+        plan.whole();
+        assert_eq!(plan.next(), None);
+    }
+
+    #[test]
+    fn a_body_without_length_is_whole_at_its_end() {
+        let mut plan = Plan::new(None, Extents::default());
+        let only = plan.whole();
+        assert_eq!(plan.next(), None);
+        plan.record(only, 5);
+        assert!(!plan.is_whole());
+        plan.end_here(only);
+        assert!(plan.is_whole());
+        assert_eq!(plan.length(), Some(5));
+    }
+
+    proptest! {
+        /// However connections come, go and stall: in the end every byte was fetched.
+        #[test]
+        fn always_ends_whole(steps in prop::collection::vec((0u8..4, 0u64..3 * MIB), 1..200)) {
+            let length = 16 * MIB;
+            let mut plan = Plan::new(Some(length), Extents::default());
+            let mut busy = vec![plan.whole()];
+            for (step, amount) in steps {
+                let chosen = amount as usize % busy.len().max(1);
+                match step {
+                    0 => busy.extend(plan.next().map(|(id, _)| id)),
+                    1 if !busy.is_empty() => plan.release(busy.swap_remove(chosen)),
+                    2 => plan.tick(Duration::from_millis(100)),
+                    _ => if let Some(&id) = busy.get(chosen) {
+                        let count = amount.min(plan.room(id));
+                        plan.record(id, count);
+                    }
+                }
+            }
+            busy.drain(..).for_each(|id| plan.release(id));
+            while !plan.is_whole() {
+                let (id, (start, end)) = plan.next().expect("a gap");
+                prop_assert!(start < end && end <= length);
+                plan.record(id, end - start);
+                plan.release(id);
+            }
+            prop_assert_eq!(plan.done().front(), length);
+        }
+    }
+}

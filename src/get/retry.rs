@@ -1,0 +1,143 @@
+//! How often, and after which wait, a failed request is made again.
+
+use std::time::Duration;
+
+use super::error::{Again, GetError};
+
+/// The failures in a row, and what they allow.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    policy: RetryPolicy,
+    failures: u32,
+    retries: u32,
+    progress: u64,
+}
+
+/// How often and how soon to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Failures in a row, without a byte in between, after which to give up.
+    pub retries: u32,
+    /// The wait after the first failure; it doubles with every further one.
+    pub first_wait: Duration,
+}
+
+impl Attempts {
+    pub(super) fn new(policy: RetryPolicy) -> Self {
+        Self {
+            policy,
+            failures: 0,
+            retries: 0,
+            progress: 0,
+        }
+    }
+
+    /// Takes note of a failure, with `kept` bytes of the file safe: how long to wait before the
+    /// next attempt.
+    ///
+    /// # Errors
+    /// The failure itself when trying again is no use, or enough has been tried.
+    pub(super) fn failed(&mut self, error: GetError, kept: u64) -> Result<Duration, GetError> {
+        if error.again == Again::Never {
+            return Err(error);
+        }
+        // A bad line that moves the file on is still a line; only standing still counts.
+        if kept > self.progress {
+            self.failures = 0;
+        }
+        self.progress = kept;
+        self.failures += 1;
+        if self.failures > self.policy.retries {
+            return Err(match self.policy.retries {
+                0 => error,
+                retries => error.and(format!("given up after {retries} retries")),
+            });
+        }
+        self.retries += 1;
+        let own = self.back_off(fastrand::f64());
+        match error.again {
+            Again::After(asked) if asked > LONGEST_ASKED => {
+                Err(error.and(format!("it asks to come back in {} s", asked.as_secs())))
+            }
+            Again::After(asked) => Ok(own.max(asked)),
+            _ => Ok(own),
+        }
+    }
+
+    /// All retries so far, for the summary.
+    pub(super) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// `chance` in 0..1 spreads the clients of a server that broke down: half the wait is fixed.
+    fn back_off(&self, chance: f64) -> Duration {
+        let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
+        let wait = self
+            .policy
+            .first_wait
+            .saturating_mul(doubled)
+            .min(LONGEST_WAIT);
+        wait.mul_f64(0.5 + chance / 2.0)
+    }
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A server that asks for more has told us to go away.
+const LONGEST_ASKED: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::get::error::Blame;
+
+    fn attempts(retries: u32) -> Attempts {
+        Attempts::new(RetryPolicy {
+            retries,
+            first_wait: Duration::from_secs(1),
+        })
+    }
+
+    fn passing() -> GetError {
+        GetError::passing(Blame::Network, "broke")
+    }
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        let mut attempts = attempts(100);
+        for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let wait = attempts.failed(passing(), 0).unwrap().as_secs_f64();
+            let longest = f64::from(expected);
+            assert!(
+                (longest / 2.0..=longest).contains(&wait),
+                "{wait} of {longest}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_standing_still_counts() {
+        let mut attempts = attempts(2);
+        for kept in 1..50 {
+            attempts.failed(passing(), kept).unwrap();
+        }
+        attempts.failed(passing(), 49).unwrap();
+        assert!(attempts.failed(passing(), 49).is_err());
+        assert_eq!(attempts.retries(), 50);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_within_reason() {
+        let mut attempts = attempts(5);
+        let asked = |seconds| passing().with_again(Again::After(Duration::from_secs(seconds)));
+        assert_eq!(
+            attempts.failed(asked(30), 0).unwrap(),
+            Duration::from_secs(30)
+        );
+        assert!(attempts.failed(asked(100_000), 0).is_err());
+        assert!(
+            attempts
+                .failed(GetError::new(Blame::NotFound, "404"), 0)
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! One connection's work: ask for a range, check the answer, bring its bytes into the file.
+
+use std::sync::PoisonError;
+
+use super::answer::{self, Identity, Trust, Validator, Verdict};
+use super::body::{Body, Mover};
+use super::client::{Answer, Ask, AskedRange, Method};
+use super::error::{Blame, GetError};
+use super::extents::Extent;
+use super::leads::Lead;
+use super::plan::SegmentId;
+use super::session::Session;
+use super::source::HttpUrl;
+use super::watch::Watch;
+use super::{ReceiveChoice, TICKET_BYTES};
+
+/// A segment with everything its thread needs.
+#[derive(Debug)]
+pub(super) struct Segment<'s> {
+    pub(super) session: &'s Session<'s>,
+    pub(super) id: SegmentId,
+    pub(super) lead: Lead,
+    pub(super) watch: Watch,
+    pub(super) work: Work,
+}
+
+/// Where a segment's bytes come from.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// An answer with the whole file, whose body has not been touched.
+    Take(Box<Answer>),
+    /// A range to ask for.
+    Ask(Extent),
+}
+
+/// How a segment ended.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) id: SegmentId,
+    pub(super) lead: usize,
+    /// Bytes it brought.
+    pub(super) received: u64,
+    pub(super) outcome: Outcome,
+}
+
+/// See [`Report`].
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// All its bytes are in the file; the address answered from here, under this validator.
+    Through(HttpUrl, Option<Validator>),
+    /// Somebody asked it to stop.
+    Stopped,
+    /// The line, the server or the file failed.
+    Failed(GetError),
+    /// The server sent the whole file instead, and it is the same.
+    Whole(Box<Answer>),
+    /// The file is another one now; perhaps with its first answer.
+    Changed(Option<Box<Answer>>),
+    /// The server's ranges, or its lengths, cannot be trusted.
+    Wrong(String),
+    /// The mirror's file is not the same.
+    Unfit(String),
+}
+
+impl Segment<'_> {
+    /// Does the work, to whatever end.
+    pub(super) fn run(self) -> Report {
+        let (id, lead) = (self.id, self.lead.index);
+        let mut received = 0;
+        let outcome = match self.work_through(&mut received) {
+            Ok(outcome) => outcome,
+            Err(error) if error.blame == Blame::Interrupted => Outcome::Stopped,
+            Err(error) => Outcome::Failed(error),
+        };
+        Report {
+            id,
+            lead,
+            received,
+            outcome,
+        }
+    }
+
+    fn work_through(self, received: &mut u64) -> Result<Outcome, GetError> {
+        let Self {
+            session,
+            id,
+            lead,
+            watch,
+            work,
+        } = self;
+        let (answer, start, validator) = match work {
+            Work::Take(answer) => (answer, 0, lead.validator),
+            Work::Ask(extent) => {
+                let Some(identity) = &session.identity else {
+                    return Ok(Outcome::Wrong(
+                        "a file without a validator has no ranges".to_owned(),
+                    ));
+                };
+                let answer = ask(session, &lead, extent, &watch)?;
+                match judge(session, identity, &lead, answer, extent)? {
+                    Judged::Part {
+                        answer,
+                        end,
+                        validator,
+                    } => {
+                        session.plan().clip(id, end);
+                        (answer, extent.0, Some(validator))
+                    }
+                    Judged::No(outcome) => return Ok(outcome),
+                }
+            }
+        };
+        let Answer { mut body, url, .. } = *answer;
+        receive(session, id, &mut body, start, received, &watch)?;
+        if session.plan().room(id) == 0 {
+            // A server that says more than it promised may have promised too little.
+            match body.finish() {
+                Ok(Some(wire)) => session.shared.client.keep(&url, wire),
+                Ok(None) => {}
+                Err(error) => return Ok(Outcome::Wrong(error.to_string())),
+            }
+        }
+        Ok(Outcome::Through(url, validator))
+    }
+}
+
+fn ask(
+    session: &Session<'_>,
+    lead: &Lead,
+    extent: Extent,
+    watch: &Watch,
+) -> Result<Answer, GetError> {
+    let if_range = lead.validator.as_ref().map(Validator::as_if_range);
+    let range = AskedRange {
+        start: extent.0,
+        end: extent.1,
+        if_range,
+    };
+    let ask = Ask {
+        url: &lead.current,
+        method: Method::Get,
+        accept: "*/*",
+        range: Some(range),
+    };
+    session.shared.client.ask(&ask, watch)
+}
+
+enum Judged {
+    Part {
+        answer: Box<Answer>,
+        end: u64,
+        validator: Validator,
+    },
+    No(Outcome),
+}
+
+fn judge(
+    session: &Session<'_>,
+    identity: &Identity,
+    lead: &Lead,
+    answer: Answer,
+    extent: Extent,
+) -> Result<Judged, GetError> {
+    let head = &answer.head;
+    if !matches!(head.status, 200 | 206 | 416) {
+        return Err(answer::refusal(
+            head,
+            &answer.url,
+            std::time::SystemTime::now(),
+        ));
+    }
+    let Some(validator) = lead.validator.clone() else {
+        let trust = if session.sums.is_empty() {
+            Trust::Signs
+        } else {
+            Trust::Sum
+        };
+        return Ok(match identity.judge_mirror(head, extent, trust) {
+            Ok((end, validator)) => Judged::Part {
+                answer: Box::new(answer),
+                end,
+                validator,
+            },
+            Err(why) => Judged::No(Outcome::Unfit(why)),
+        });
+    };
+    Ok(match identity.judge(head, extent, &validator) {
+        Verdict::Part { end } => Judged::Part {
+            answer: Box::new(answer),
+            end,
+            validator,
+        },
+        Verdict::Whole => Judged::No(Outcome::Whole(Box::new(answer))),
+        Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(answer)))),
+        Verdict::Changed => Judged::No(Outcome::Changed(None)),
+        Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
+    })
+}
+
+/// Receives until the segment is through; its end may come closer while it runs.
+fn receive(
+    session: &Session<'_>,
+    id: SegmentId,
+    body: &mut Body,
+    start: u64,
+    received: &mut u64,
+    watch: &Watch,
+) -> Result<(), GetError> {
+    let mut mover = match session.shared.config.receive {
+        ReceiveChoice::Auto | ReceiveChoice::Splice => Mover::splice(),
+        ReceiveChoice::Copy => Mover::copy(),
+    };
+    let file = (session.part.file(), session.part.path());
+    let mut at = start;
+    loop {
+        watch.check()?;
+        let room = session.plan().room(id);
+        if room == 0 {
+            return Ok(());
+        }
+        let wanted = usize::try_from(room).map_or(TICKET_BYTES, |room| room.min(TICKET_BYTES));
+        let allowed = session.shared.pace.allow(wanted, watch)?;
+        let count = body.receive(file, at, allowed, &mut mover, watch)?;
+        session.shared.pace.spend(count);
+        if count == 0 {
+            return body_ended(session, id);
+        }
+        at += count as u64;
+        *received += count as u64;
+        session.plan().record(id, count as u64);
+    }
+}
+
+/// The body is whole; so is the file, unless its length was known and is not reached.
+fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
+    let mut plan = session.plan.lock().unwrap_or_else(PoisonError::into_inner);
+    if plan.length().is_some() {
+        let text = format!("the answer ended {} bytes too early", plan.room(id));
+        return Err(GetError::passing(Blame::Incomplete, text));
+    }
+    plan.end_here(id);
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Where a file comes from: the addresses that `haul get` understands.
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::names;
+
+/// An address that can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Over HTTP/1.1.
+    Http(HttpUrl),
+    /// Over the name protocol.
+    Name(NameUrl),
+}
+
+/// An `http` address with a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpUrl(Url);
+
+/// A `name` address: the name goes to the server as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameUrl {
+    /// Host name or address, IPv6 without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The file's name, 1 to 4,096 bytes.
+    pub name: Vec<u8>,
+}
+
+/// Why an address cannot be fetched; the text says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadAddress(String);
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&names::printable(&self.0))
+    }
+}
+
+impl std::error::Error for BadAddress {}
+
+impl std::str::FromStr for Source {
+    type Err = BadAddress;
+
+    /// Parses `http://…`, `name://…`, or a bare `HOST[:PORT]/PATH`, which is HTTP.
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let text = text.trim();
+        let explain = |why: &dyn fmt::Display| BadAddress(format!("{text}: {why}"));
+        let Some((scheme, _)) = text.split_once("://") else {
+            return HttpUrl::parse(&format!("http://{text}")).map(Self::Http);
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => HttpUrl::parse(text).map(Self::Http),
+            "name" => NameUrl::parse(text).map(Self::Name),
+            "https" => Err(explain(&HTTPS_ADVICE)),
+            _ => Err(explain(&"haul fetches http:// and name:// addresses")),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(url) => url.fmt(f),
+            Self::Name(url) => url.fmt(f),
+        }
+    }
+}
+
+impl HttpUrl {
+    fn parse(text: &str) -> Result<Self, BadAddress> {
+        let url = Url::parse(text).map_err(|why| BadAddress(format!("{text}: {why}")))?;
+        Self::from_url(url)
+    }
+
+    fn from_url(mut url: Url) -> Result<Self, BadAddress> {
+        url.set_fragment(None);
+        match (url.scheme(), url.has_host()) {
+            ("http", true) => Ok(Self(url)),
+            ("https", _) => Err(BadAddress(format!("{url}: {HTTPS_ADVICE}"))),
+            _ => Err(BadAddress(format!("{url}: not an http:// address"))),
+        }
+    }
+
+    /// The address that `reference`, a `Location` or a link, means from here. Credentials stay
+    /// with the host that they were given for, and those in `reference` are not believed.
+    ///
+    /// # Errors
+    /// [`BadAddress`] when it is no address, or one that leaves HTTP.
+    pub fn join(&self, reference: &str) -> Result<Self, BadAddress> {
+        let mut url = self.0.join(reference).map_err(|why| {
+            BadAddress(format!(
+                "{self} leads to {reference}, which is no address: {why}"
+            ))
+        })?;
+        let keeps = url.origin() == self.0.origin();
+        let (user, password) = if keeps {
+            (self.0.username(), self.0.password())
+        } else {
+            ("", None)
+        };
+        // These fail only for addresses without a host, which `from_url` refuses.
+        let _ = url.set_username(user);
+        let _ = url.set_password(password);
+        Self::from_url(url)
+    }
+
+    /// The whole address, to resolve and compare.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Host and port of the `Host` field: the port only where it is not 80.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// TCP port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or(80)
+    }
+
+    /// Path and query, as they stand in a request line.
+    #[must_use]
+    pub fn path_and_query(&self) -> String {
+        match self.0.query() {
+            Some(query) => format!("{}?{query}", self.0.path()),
+            None => self.0.path().to_owned(),
+        }
+    }
+
+    /// User name and password, decoded, `user:password`.
+    #[must_use]
+    pub fn credentials(&self) -> Option<Vec<u8>> {
+        if self.0.username().is_empty() && self.0.password().is_none() {
+            return None;
+        }
+        let mut pair: Vec<u8> = percent_decode_str(self.0.username()).collect();
+        pair.push(b':');
+        pair.extend(percent_decode_str(self.0.password().unwrap_or_default()));
+        Some(pair)
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    /// Without credentials: this goes to terminals, logs and state files.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority(), self.path_and_query())
+    }
+}
+
+impl NameUrl {
+    /// The address of `name` at `host`, which may be an IPv6 address with or without brackets.
+    ///
+    /// # Errors
+    /// [`BadAddress`] when there is no host, or the name is empty or over 4,096 bytes.
+    pub fn new(host: &str, port: u16, name: Vec<u8>) -> Result<Self, BadAddress> {
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        if host.is_empty() {
+            return Err(BadAddress("the server's address is missing".to_owned()));
+        }
+        if name.is_empty() || name.len() > MAX_NAME_BYTES {
+            return Err(BadAddress(format!(
+                "a name has 1 to {MAX_NAME_BYTES} bytes"
+            )));
+        }
+        if name.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0)) {
+            return Err(BadAddress(
+                "a name cannot carry line ends or NUL".to_owned(),
+            ));
+        }
+        Ok(Self { host, port, name })
+    }
+
+    fn parse(text: &str) -> Result<Self, BadAddress> {
+        let explain = |why: &dyn fmt::Display| BadAddress(format!("{text}: {why}"));
+        let url = Url::parse(text).map_err(|why| explain(&why))?;
+        let name = percent_decode_str(url.path().trim_start_matches('/')).collect();
+        Self::new(
+            url.host_str().unwrap_or_default(),
+            url.port().unwrap_or(HAUL_PORT),
+            name,
+        )
+        .map_err(|why| explain(&why.0))
+    }
+}
+
+impl fmt::Display for NameUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = String::from_utf8_lossy(&self.name);
+        let host = &self.host;
+        let brackets = if host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        write!(
+            f,
+            "name://{}{host}{}:{}/{name}",
+            brackets.0, brackets.1, self.port
+        )
+    }
+}
+
+/// The port that `haul serve` listens on unless told otherwise.
+pub const HAUL_PORT: u16 = 7788;
+const MAX_NAME_BYTES: usize = 4096;
+const HTTPS_ADVICE: &str = "haul get speaks plain http only; take the http:// address if the \
+    server has one, or fetch this file with curl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(text: &str) -> HttpUrl {
+        match text.parse() {
+            Ok(Source::Http(url)) => url,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn bare_addresses_are_http() {
+        for text in ["localhost:7788/a b", "http://localhost:7788/a%20b"] {
+            assert_eq!(http(text).to_string(), "http://localhost:7788/a%20b");
+        }
+        assert_eq!(http("[::1]:8/x?y=1#z").to_string(), "http://[::1]:8/x?y=1");
+        assert_eq!(http("example.org/x").port(), 80);
+    }
+
+    #[test]
+    fn names_go_as_they_are() {
+        let Ok(Source::Name(url)) = "name://[::1]/dir/a%20b".parse() else {
+            panic!()
+        };
+        assert_eq!(
+            (url.host.as_str(), url.port, url.name.as_slice()),
+            ("::1", 7788, &b"dir/a b"[..])
+        );
+        assert!("name://host/".parse::<Source>().is_err());
+        assert!("name://host/a%0Ab".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_says_what_to_do() {
+        let error = "https://example.org/x".parse::<Source>().unwrap_err();
+        assert!(error.to_string().contains("curl"), "{error}");
+        assert!("ftp://example.org/x".parse::<Source>().is_err());
+        assert!("http://".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn credentials_never_cross_hosts() {
+        let from = http("http://me:secret@one.example/x");
+        assert_eq!(from.credentials().unwrap(), b"me:secret");
+        assert!(from.join("/y").unwrap().credentials().is_some());
+        assert!(
+            from.join("http://two.example/y")
+                .unwrap()
+                .credentials()
+                .is_none()
+        );
+        assert!(
+            from.join("http://one.example:81/y")
+                .unwrap()
+                .credentials()
+                .is_none()
+        );
+        assert!(
+            from.join("http://a:b@two.example/y")
+                .unwrap()
+                .credentials()
+                .is_none()
+        );
+        assert!(from.join("https://one.example/y").is_err());
+        assert!(!from.to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,209 @@
+//! A file into a stream: standard output, a device, a FIFO. What has been written cannot be taken
+//! back, so a broken download goes on where it was or not at all.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use crate::protocol::response::Framing;
+
+use super::answer::{self, Identity, Verdict};
+use super::body::Body;
+use super::client::{Answer, Ask, AskedRange, Method};
+use super::error::{Blame, GetError};
+use super::event::{Event, Summary};
+use super::name_protocol;
+use super::retry::Attempts;
+use super::source::{HttpUrl, Source};
+use super::transfer::sums_for;
+use super::verify::Verifier;
+use super::watch::Watch;
+use super::{Job, Reporter, Shared, TICKET_BYTES};
+
+/// Fetches the file of `job` into `out`. A reader that goes away ends it well.
+pub(super) fn fetch(
+    shared: &Shared,
+    reporter: &Reporter,
+    job: &Job,
+    out: &mut dyn Write,
+) -> Result<Summary, GetError> {
+    let began = Instant::now();
+    let name = PathBuf::from("-");
+    let sums = sums_for(shared, &name)?;
+    let mut sink = Sink {
+        out,
+        verifier: Verifier::new(&sums),
+        written: 0,
+    };
+    let mut attempts = Attempts::new(shared.config.retry);
+    let flow = match &job.source {
+        Source::Http(url) => Flow {
+            shared,
+            reporter,
+            url,
+            watch: shared.watch(),
+        }
+        .run(&mut sink, &mut attempts)?,
+        Source::Name(url) => {
+            let take = |bytes: &[u8]| sink.write(bytes).map(|_| ());
+            name_protocol::receive(shared, url, &shared.watch(), take)?;
+            Reader::Listens
+        }
+    };
+    let bytes = sink.written;
+    let verified = !sums.is_empty() && flow == Reader::Listens;
+    if flow == Reader::Listens {
+        sink.out
+            .flush()
+            .map_err(|error| GetError::local("write", Path::new("-"), &error))?;
+        sink.verifier.finish()?;
+    }
+    let (elapsed, retries) = (began.elapsed(), attempts.retries());
+    Ok(Summary {
+        name,
+        bytes,
+        received: bytes,
+        elapsed,
+        retries,
+        verified,
+    })
+}
+
+/// Whether anybody still wants the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Listens,
+    Gone,
+}
+
+struct Sink<'a> {
+    out: &'a mut dyn Write,
+    verifier: Verifier,
+    written: u64,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<Reader, GetError> {
+        match self.out.write_all(bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reader::Gone),
+            Err(error) => return Err(GetError::local("write", Path::new("-"), &error)),
+        }
+        self.verifier.update(bytes);
+        self.written += bytes.len() as u64;
+        Ok(Reader::Listens)
+    }
+}
+
+struct Flow<'a> {
+    shared: &'a Shared,
+    reporter: &'a Reporter,
+    url: &'a HttpUrl,
+    watch: Watch,
+}
+
+impl Flow<'_> {
+    fn run(&self, sink: &mut Sink<'_>, attempts: &mut Attempts) -> Result<Reader, GetError> {
+        let mut identity = None;
+        loop {
+            let error = match self.attempt(sink, &mut identity) {
+                Ok(reader) => return Ok(reader),
+                Err(error) => error,
+            };
+            if sink.written > 0 && identity.is_none() {
+                return Err(error.and("what was written cannot be taken back to start over"));
+            }
+            let text = error.to_string();
+            let wait = attempts.failed(error, sink.written)?;
+            self.reporter.retry(text, wait);
+            self.watch.sleep(wait)?;
+        }
+    }
+
+    fn attempt(
+        &self,
+        sink: &mut Sink<'_>,
+        identity: &mut Option<Identity>,
+    ) -> Result<Reader, GetError> {
+        let range = identity
+            .as_ref()
+            .filter(|_| sink.written > 0)
+            .map(|identity| AskedRange {
+                start: sink.written,
+                end: identity.length,
+                if_range: Some(identity.validator.as_if_range()),
+            });
+        let ask = Ask {
+            url: self.url,
+            method: Method::Get,
+            accept: "*/*",
+            range,
+        };
+        let Answer { head, body, url } = self.shared.client.ask(&ask, &self.watch)?;
+        match (head.status, range, identity.as_ref()) {
+            (200, None, _) => {
+                *identity = Identity::of(&head);
+                let length = match head.framing() {
+                    Framing::Length(length) => Some(length),
+                    Framing::Chunked | Framing::UntilClose => None,
+                };
+                self.reporter.send(|file| Event::Started {
+                    file,
+                    name: PathBuf::from("-"),
+                    url: self.url.to_string(),
+                    length,
+                    resumed: 0,
+                });
+                self.receive(sink, body, length)
+            }
+            (200 | 206 | 416, Some(range), Some(identity)) => {
+                match identity.judge(&head, (range.start, range.end), &identity.validator) {
+                    Verdict::Part { end } if end == identity.length => {
+                        self.receive(sink, body, Some(identity.length))
+                    }
+                    _ => {
+                        let text =
+                            format!("{url}: the server cannot go on in the middle of this file");
+                        Err(GetError::new(Blame::Incomplete, text))
+                    }
+                }
+            }
+            _ => Err(answer::refusal(&head, &url, SystemTime::now())),
+        }
+    }
+
+    fn receive(
+        &self,
+        sink: &mut Sink<'_>,
+        mut body: Body,
+        length: Option<u64>,
+    ) -> Result<Reader, GetError> {
+        let mut buffer = vec![0; TICKET_BYTES.min(256 * 1024)];
+        let mut shown = Instant::now();
+        loop {
+            let allowed = self.shared.pace.allow(buffer.len(), &self.watch)?;
+            let count = body.read(&mut buffer[..allowed], &self.watch)?;
+            self.shared.pace.spend(count);
+            if count == 0 {
+                break;
+            }
+            if sink.write(&buffer[..count])? == Reader::Gone {
+                return Ok(Reader::Gone);
+            }
+            if shown.elapsed() >= SHOW_EVERY {
+                shown = Instant::now();
+                let done = sink.written;
+                self.reporter.send(|file| Event::Progress {
+                    file,
+                    done,
+                    length,
+                    connections: 1,
+                    extents: vec![(0, done)],
+                });
+            }
+        }
+        body.finish().map(|_| Reader::Listens)
+    }
+}
+
+const SHOW_EVERY: std::time::Duration = std::time::Duration::from_millis(200);

@@ -1,0 +1,122 @@
+//! What every wait on a socket looks at: the user's Ctrl-C, the transfer's own wish to stop, and
+//! the stall deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::error::{Blame, GetError};
+
+/// A request to stop, from a signal handler or from another thread. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// The flag itself, for `signal_hook::flag::register`.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
+    /// Asks to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Somebody asked to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One thread's reasons to end a wait.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    user: Cancel,
+    own: Cancel,
+    stall_timeout: Duration,
+}
+
+/// A wait that has begun and will not last longer than the stall time-out.
+#[derive(Debug)]
+pub(super) struct Patience<'a> {
+    watch: &'a Watch,
+    deadline: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(user: Cancel, stall_timeout: Duration) -> Self {
+        Self {
+            user,
+            own: Cancel::default(),
+            stall_timeout,
+        }
+    }
+
+    /// The same reasons, and one of its own: the second value ends only the first one's waits.
+    pub(super) fn fork(&self) -> (Self, Cancel) {
+        let own = Cancel::default();
+        (
+            Self {
+                own: own.clone(),
+                ..self.clone()
+            },
+            own,
+        )
+    }
+
+    /// # Errors
+    /// Interrupted, once there is a reason to stop.
+    pub(super) fn check(&self) -> Result<(), GetError> {
+        if self.user.is_cancelled() || self.own.is_cancelled() {
+            return Err(GetError::interrupted());
+        }
+        Ok(())
+    }
+
+    pub(super) fn patience(&self) -> Patience<'_> {
+        Patience {
+            watch: self,
+            deadline: Instant::now() + self.stall_timeout,
+        }
+    }
+
+    pub(super) fn stall_timeout(&self) -> Duration {
+        self.stall_timeout
+    }
+
+    /// Sleeps in short steps.
+    ///
+    /// # Errors
+    /// Interrupted, once there is a reason to stop.
+    pub(super) fn sleep(&self, wait: Duration) -> Result<(), GetError> {
+        let end = Instant::now() + wait;
+        loop {
+            self.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+}
+
+impl Patience<'_> {
+    /// Whether to wait another [`TICK`].
+    ///
+    /// # Errors
+    /// Interrupted, or stalled for too long.
+    pub(super) fn check(&self) -> Result<(), GetError> {
+        self.watch.check()?;
+        if Instant::now() >= self.deadline {
+            let text = format!("nothing came for {:?}", self.watch.stall_timeout);
+            return Err(GetError::passing(Blame::Network, text));
+        }
+        Ok(())
+    }
+}
+
+/// How long a thread waits in the kernel before it looks up.
+pub(super) const TICK: Duration = Duration::from_millis(100);

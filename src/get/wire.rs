@@ -1,0 +1,141 @@
+//! A TCP connection to a server, with what has been read beyond the last answer.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use super::error::{Blame, GetError};
+use super::watch::{TICK, Watch};
+
+/// One connection. Reads wait at most a tick at a time, so that a stop is seen.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) stream: TcpStream,
+    /// Bytes that came and have not been used.
+    pub(super) input: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects to the first of the host's addresses that answers.
+    pub(super) fn connect(
+        host: &str,
+        port: u16,
+        connect_timeout: Duration,
+        watch: &Watch,
+    ) -> Result<Self, GetError> {
+        let named = format!("{host}:{port}");
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let addresses: Vec<SocketAddr> = (bare, port)
+            .to_socket_addrs()
+            .map_err(|error| {
+                GetError::passing(Blame::Network, format!("cannot find {host}: {error}"))
+            })?
+            .collect();
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            watch.check()?;
+            match Self::open(address, connect_timeout, watch.stall_timeout()) {
+                Ok(stream) => {
+                    return Ok(Self {
+                        stream,
+                        input: Vec::new(),
+                    });
+                }
+                Err(error) => last = error,
+            }
+        }
+        let text = format!("cannot connect to {named}: {last}");
+        Err(GetError::passing(Blame::Network, text))
+    }
+
+    fn open(
+        address: SocketAddr,
+        connect_timeout: Duration,
+        write_timeout: Duration,
+    ) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&address, connect_timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TICK))?;
+        stream.set_write_timeout(Some(write_timeout))?;
+        Ok(stream)
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        self.stream.write_all(bytes).map_err(|error| broken(&error))
+    }
+
+    /// Reads some bytes into `buffer`; 0 is the end of the stream. Unused input is not looked at.
+    pub(super) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+        let stream = &mut self.stream;
+        wait_for(watch, || stream.read(buffer))
+    }
+
+    /// Reads more bytes behind the unused input; 0 is the end of the stream.
+    pub(super) fn fill(&mut self, watch: &Watch) -> Result<usize, GetError> {
+        let mut more = [0; 16 * 1024];
+        let count = self.read(&mut more, watch)?;
+        self.input.extend_from_slice(&more[..count]);
+        Ok(count)
+    }
+
+    /// Nothing has come that nobody asked for, and the peer has not closed: the connection can
+    /// carry another request.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
+    }
+
+    /// What the kernel holds for this connection, without waiting and without taking it.
+    pub(super) fn pending(&self) -> Pending {
+        if !self.input.is_empty() {
+            return Pending::Bytes;
+        }
+        if self.stream.set_nonblocking(true).is_err() {
+            return Pending::End;
+        }
+        let peeked = self.stream.peek(&mut [0]);
+        if self.stream.set_nonblocking(false).is_err() {
+            return Pending::End;
+        }
+        match peeked {
+            Ok(0) => Pending::End,
+            Ok(_) => Pending::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pending::Nothing,
+            Err(_) => Pending::End,
+        }
+    }
+}
+
+/// See [`Wire::pending`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    Nothing,
+    Bytes,
+    /// The peer has closed, or the connection is broken.
+    End,
+}
+
+/// Runs a read that waits a tick at most until it gives something, under `watch`.
+pub(super) fn wait_for(
+    watch: &Watch,
+    mut read: impl FnMut() -> io::Result<usize>,
+) -> Result<usize, GetError> {
+    let patience = watch.patience();
+    loop {
+        match read() {
+            Ok(count) => return Ok(count),
+            Err(error) if is_tick(&error) => patience.check()?,
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+}
+
+fn is_tick(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}
+
+fn broken(error: &io::Error) -> GetError {
+    GetError::passing(Blame::Network, format!("the connection broke: {error}"))
+}

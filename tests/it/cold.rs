@@ -1,0 +1,365 @@
+//! Cold files: whatever a disk or a network file system makes others wait for, nobody whose bytes
+//! are at hand waits as well.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use haul::sys::file::{Residency, drop_behind, residency};
+use haul::telemetry::CloseReason;
+
+use crate::slowfs::{Call, SlowFs, content, skip};
+use crate::support::{Client, PATIENCE, TestServer, noise};
+
+/// Two workers, four disk workers, and a cached file `hot`.
+struct Stage {
+    // In this order: the file systems end before the server does.
+    slow: SlowFs,
+    server: TestServer,
+    hot: Vec<u8>,
+}
+
+impl Stage {
+    fn set() -> Option<Self> {
+        let server = TestServer::with(|config| {
+            config.disk_workers = NonZeroUsize::new(4).expect("4 is not 0");
+        });
+        let slow = SlowFs::mount(&server.root().join("slow"))?;
+        let hot = noise(100_000, 7);
+        server.put("hot", &hot);
+        assert!(server.by_name("hot") == hot);
+        Some(Self { slow, server, hot })
+    }
+
+    /// Asks for a file of its own on each of `count` connections.
+    fn ask(&self, count: u64, name: impl Fn(u64) -> String) -> Vec<Client> {
+        let ask = |number| {
+            let mut client = self.server.connect();
+            client.send(format!("{}\n", name(number)));
+            client
+        };
+        (0..count).map(ask).collect()
+    }
+
+    /// Requests for the cached file: on fresh connections, and on one that is kept.
+    #[track_caller]
+    fn serves_the_cached_file(&self) {
+        let mut kept = self.server.connect();
+        for _ in 0..40 {
+            assert!(self.server.by_name("hot") == self.hot);
+            kept.send("GET /hot HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert!(kept.answer().body == self.hot);
+        }
+    }
+
+    /// No hot worker sent what it knew nothing of, and every connection ended well.
+    #[track_caller]
+    fn ends_well(self) {
+        let Self { slow, server, .. } = self;
+        drop(slow);
+        let counters = server.counters_when(|counters| counters.open == 0);
+        assert_eq!(counters.quanta_unprobed, 0);
+        assert_eq!(counters.panics, 0);
+        assert_eq!(
+            counters.closed(CloseReason::Complete),
+            counters.accepted,
+            "{counters:#?}"
+        );
+    }
+}
+
+#[track_caller]
+fn all_whole(clients: Vec<Client>, number: impl Fn(u64) -> u64) {
+    for (at, mut client) in (0..).zip(clients) {
+        assert!(client.rest() == content(number(at)), "file {at}");
+    }
+}
+
+#[test]
+fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.delay(Call::Read, Duration::from_millis(200));
+    let mut cold = stage.ask(64, |number| format!("slow/f{number}"));
+    stage.slow.wait_for(Call::Read, 2);
+    stage.serves_the_cached_file();
+    cold.extend(stage.ask(192, |number| format!("slow/f{}", 64 + number)));
+    stage.serves_the_cached_file();
+    stage.slow.delay(Call::Read, Duration::ZERO);
+    all_whole(cold, |number| number);
+    stage.ends_well();
+}
+
+#[test]
+fn a_file_system_that_hangs_keeps_nobody_else_out() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.hold(Call::Read);
+    let dead = stage.ask(40, |number| format!("slow/f{number}"));
+    stage.slow.wait_for(Call::Read, 2);
+    stage.serves_the_cached_file();
+    // Never looked up before: it takes the disk lane, hung or not.
+    for number in 0..8 {
+        let name = format!("fresh/{number}");
+        let fresh = noise(50_000, number);
+        cool(&stage.server.put(&name, &fresh));
+        assert!(stage.server.by_name(&name) == fresh);
+    }
+    stage.slow.release(Call::Read);
+    all_whole(dead, |number| number);
+    stage.ends_well();
+}
+
+#[test]
+fn look_ups_that_hang_keep_nobody_else_out() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.hold(Call::LookUp);
+    // In as many directories: they hang together nevertheless.
+    let dead = stage.ask(40, |number| format!("slow/d{number}/f{number}"));
+    stage.slow.wait_for(Call::LookUp, 1);
+    stage.serves_the_cached_file();
+    for number in 0..8 {
+        let name = format!("fresh/{number}");
+        stage.server.put(&name, b"at hand");
+        assert_eq!(stage.server.by_name(&name), b"at hand");
+    }
+    stage.slow.release(Call::LookUp);
+    all_whole(dead, |number| number);
+    stage.ends_well();
+}
+
+#[test]
+fn opens_and_closes_that_hang_keep_nobody_else_out() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.hold(Call::Open);
+    let opening = stage.ask(20, |number| format!("slow/f{number}"));
+    stage.slow.wait_for(Call::Open, 1);
+    stage.serves_the_cached_file();
+    stage.slow.hold(Call::Close);
+    stage.slow.release(Call::Open);
+    // Nobody waits for the close of what was sent.
+    let Some(mut other) = SlowFs::mount(&stage.server.root().join("other")) else {
+        return;
+    };
+    stage.slow.wait_for(Call::Close, 1);
+    stage.serves_the_cached_file();
+    // The files of another such file system are closed as ever.
+    for number in 0..8 {
+        assert!(stage.server.by_name(&format!("other/f{number}")) == content(number));
+    }
+    other.wait_for(Call::Close, 8);
+    stage.slow.release(Call::Close);
+    all_whole(opening, |number| number);
+    drop(other);
+    stage.ends_well();
+}
+
+#[test]
+fn readers_of_one_cold_extent_cause_one_read() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    assert!(stage.server.by_name("slow/f1") == content(1));
+    let by_one = stage.slow.count(Call::Read);
+    stage.slow.hold(Call::Read);
+    let clients = stage.ask(20, |_| "slow/f2".into());
+    stage
+        .server
+        .counters_when(|counters| counters.extents_shared == 19);
+    stage.slow.release(Call::Read);
+    all_whole(clients, |_| 2);
+    assert_eq!(stage.slow.count(Call::Read), 2 * by_one);
+    stage.ends_well();
+}
+
+#[test]
+fn what_does_not_stay_in_memory_is_sent_all_the_same() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    assert!(stage.server.by_name("slow/x1") == content(1));
+    stage.slow.delay(Call::Read, Duration::from_millis(20));
+    let clients = stage.ask(16, |number| format!("slow/x{number}"));
+    stage.serves_the_cached_file();
+    stage.slow.delay(Call::Read, Duration::ZERO);
+    all_whole(clients, |number| number);
+    // With both lanes in the middle of it: hot workers do not wait for such a file either.
+    stage.slow.hold(Call::Read);
+    let before = stage.slow.count(Call::Read);
+    let clients = stage.ask(16, |number| format!("slow/x{number}"));
+    stage.slow.wait_for(Call::Read, before + 1);
+    stage.serves_the_cached_file();
+    stage.slow.release(Call::Read);
+    all_whole(clients, |number| number);
+    stage.ends_well();
+}
+
+#[test]
+fn a_reader_that_leaves_a_file_system_that_hangs_is_let_go() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.hold(Call::Read);
+    drop(stage.ask(40, |number| format!("slow/f{number}")));
+    stage.slow.wait_for(Call::Read, 2);
+    stage.slow.release(Call::Read);
+    let counters = stage
+        .server
+        .counters_when(|counters| counters.open == 0 && counters.accepted > 40);
+    assert_eq!(counters.closed_in_all(), counters.accepted);
+}
+
+#[test]
+fn a_file_that_is_not_in_memory_is_served_whole() {
+    let server = TestServer::start();
+    let content = noise(21 << 20, 3);
+    let path = server.put("cold", &content);
+    if !cool(&path) {
+        skip("this file system keeps its files in memory");
+        return;
+    }
+    assert!(server.by_name("cold") == content);
+    let counters = server.counters();
+    assert!(counters.extents_warmed > 0, "{counters:#?}");
+    assert_eq!(counters.quanta_unprobed, 0);
+    // Once more, now that it is in memory: the disk lane has nothing to do with it.
+    assert!(server.by_name("cold") == content);
+    let again = server.counters();
+    assert_eq!(again.extents_sent_cold, 0);
+    assert_eq!(again.extents_warmed, counters.extents_warmed);
+}
+
+#[test]
+fn readers_of_different_cold_files_all_get_theirs() {
+    let server = TestServer::start();
+    let contents: Vec<_> = (0..8).map(|number| noise(5 << 20, number)).collect();
+    for (number, content) in contents.iter().enumerate() {
+        cool(&server.put(&format!("cold{number}"), content));
+    }
+    std::thread::scope(|scope| {
+        for (number, content) in contents.iter().enumerate() {
+            let server = &server;
+            scope.spawn(move || assert!(&server.by_name(&format!("cold{number}")) == content));
+        }
+    });
+}
+
+#[test]
+fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
+    let server = TestServer::with(|config| config.cache = haul::config::CacheChoice::DropBehind);
+    let content = noise(32 << 20, 5);
+    let path = server.put("once", &content);
+    if !cool(&path) {
+        skip("this file system keeps its files in memory");
+        return;
+    }
+    assert!(server.by_name("once") == content);
+    let file = File::open(&path).expect("the file");
+    assert_eq!(residency(&file, 0, 4096), Residency::Absent);
+}
+
+#[test]
+fn threads_stay_the_same_whatever_hangs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("hot"), b"at hand").expect("a file");
+    let Some(mut slow) = SlowFs::mount(&directory.path().join("slow")) else {
+        return;
+    };
+    let server = Program::serve(directory.path());
+    let fetch = |name: &str| {
+        let mut client = Client::connect(server.address);
+        client.send(format!("{name}\n"));
+        client.rest()
+    };
+    assert_eq!(fetch("hot"), b"at hand");
+    let threads = server.threads();
+    slow.hold(Call::Read);
+    let mut waiting = Vec::new();
+    for number in 0..256 {
+        let mut client = Client::connect(server.address);
+        client.send(format!("slow/f{number}\n"));
+        waiting.push(client);
+    }
+    slow.wait_for(Call::Read, 2);
+    for _ in 0..20 {
+        assert_eq!(fetch("hot"), b"at hand");
+        assert_eq!(server.threads(), threads);
+    }
+    slow.release(Call::Read);
+    all_whole(waiting, |number| number);
+    assert_eq!(server.threads(), threads);
+    drop(server);
+}
+
+/// `haul serve` in a process of its own.
+struct Program {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Program {
+    fn serve(root: &Path) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_haul"))
+            .args(["serve", "--workers", "2", "--disk-workers", "4"])
+            .args(["--log", "off", "--listen", "127.0.0.1:0", "--root"])
+            .arg(root)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("haul runs");
+        let mut said = String::new();
+        let mut errors = process.stderr.take().expect("piped");
+        let address = loop {
+            let mut byte = [0];
+            assert_eq!(errors.read(&mut byte).expect("a pipe"), 1, "said {said:?}");
+            said.push(char::from(byte[0]));
+            if let Some(address) = said
+                .strip_suffix('\n')
+                .and_then(|said| said.rsplit_once("listening on "))
+            {
+                break address.1.parse().expect("an address");
+            }
+        };
+        // The pipe is not read any more, but stays open.
+        process.stderr = Some(errors);
+        Self { process, address }
+    }
+
+    fn threads(&self) -> usize {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.process.id()));
+        fs::read_dir(tasks).expect("Linux's /proc").count()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Takes a file out of the page cache. Whether that worked.
+fn cool(path: &Path) -> bool {
+    let file = File::open(path).expect("the file");
+    file.sync_all().expect("written to the disk");
+    let len = file.metadata().expect("its length").len();
+    let begun = Instant::now();
+    // Pages under write-back for another reason stay for a moment.
+    while begun.elapsed() < PATIENCE / 20 {
+        drop_behind(&file, 0, len);
+        if residency(&file, 0, 1) == Residency::Absent {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}

@@ -1,0 +1,457 @@
+//! Servers that break, stall, lie and change their minds: the file is right, or there is none and
+//! the exit status says why.
+
+use std::time::Duration;
+
+use super::support::{Act, Client, Request, Served, Server, cut};
+
+const LENGTH: usize = 3 << 20;
+
+/// A server that does `fault` with its first answer and behaves from then on.
+fn faulty_once(
+    file: &Served,
+    fault: impl Fn(Vec<u8>) -> Vec<Act> + Send + Sync + 'static,
+) -> Server {
+    let file = file.clone();
+    Server::start(move |request| match request.number {
+        0 => fault(file.answer(request)),
+        _ => vec![Act::Send(file.answer(request))],
+    })
+}
+
+/// The one request after the fault asked for the rest, under the file's tag.
+#[track_caller]
+fn assert_resumed(server: &Server) -> Request {
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    let (start, end) = requests[1].range().expect("a range");
+    assert!(start > 0 && end == Some(LENGTH as u64), "{start}-{end:?}");
+    assert_eq!(requests[1].field("if-range"), Some("\"1\""));
+    requests[1].clone()
+}
+
+#[test]
+fn a_connection_that_closes_is_resumed() {
+    for receive in ["splice", "copy"] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let server = faulty_once(&file, |answer| {
+            vec![Act::Send(cut(&answer, 50)), Act::Close]
+        });
+        client
+            .get(&["--segments", "1", "--receive", receive, &server.url("/f")])
+            .assert_status(0);
+        client.assert_whole("f", &file.bytes);
+        assert_resumed(&server);
+    }
+}
+
+#[test]
+fn a_connection_that_is_reset_is_resumed() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    // A reset may overtake bytes on their way, all of them even: only the result is certain.
+    let server = faulty_once(&file, |answer| {
+        vec![Act::Send(cut(&answer, 50)), Act::Reset]
+    });
+    client.get(&[&server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_connection_that_stalls_is_given_up_and_resumed() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let server = faulty_once(&file, |answer| {
+        vec![Act::Send(cut(&answer, 50)), Act::Stall]
+    });
+    client
+        .get(&[
+            "--stall-timeout",
+            "1s",
+            "--segments",
+            "1",
+            &server.url("/f"),
+        ])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert!(server.requests().len() > 1);
+}
+
+#[test]
+fn a_line_that_breaks_all_the_time_still_gets_there() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let answer = served.answer(request);
+        let end = answer.len().min(300_000);
+        vec![Act::Send(answer[..end].to_vec()), Act::Close]
+    });
+    client
+        .get(&["--retries", "1", "--segments", "1", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn corrupt_bytes_are_found_by_the_sum() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let served = file;
+    let server = Server::start(move |request| {
+        let mut answer = served.answer(request);
+        let middle = answer.len() - LENGTH / 2;
+        answer[middle] ^= 1;
+        vec![Act::Send(answer)]
+    });
+    client
+        .get(&["--blake3", &sum, &server.url("/f")])
+        .assert_status(7)
+        .assert_says("blake3");
+    assert!(client.names().is_empty(), "{:?}", client.names());
+}
+
+#[test]
+fn a_length_that_is_too_long_ends_in_an_error() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file;
+    let server = Server::start(move |request| match request.range() {
+        None => {
+            let mut answer = served.head("200 OK", served.len() + 1000, "");
+            answer.extend_from_slice(&served.bytes);
+            vec![Act::Send(answer), Act::Close]
+        }
+        Some(_) => vec![Act::Send(served.answer(request))],
+    });
+    client
+        .get(&["--retries", "3", &server.url("/f")])
+        .assert_status(5);
+    assert!(!client.path("f").exists());
+}
+
+#[test]
+fn a_length_that_is_too_short_ends_in_an_error() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file;
+    let server = Server::start(move |_| {
+        let mut answer = served.head("200 OK", served.len() - 1000, "Connection: close\r\n");
+        answer.extend_from_slice(&served.bytes);
+        vec![Act::Send(answer), Act::Close]
+    });
+    let ran = client.get(&["--segments", "1", &server.url("/f")]);
+    ran.assert_status(5)
+        .assert_says("more bytes than it had promised");
+    assert!(!client.path("f").exists());
+}
+
+#[test]
+fn lengths_that_contradict_each_other_end_in_an_error() {
+    let client = Client::new();
+    let server = Server::start(|_| {
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab";
+        vec![Act::Send(answer.to_vec())]
+    });
+    client
+        .get(&["--retries", "1", &server.url("/f")])
+        .assert_status(4)
+        .assert_says("Content-Length");
+    assert!(client.names().is_empty());
+}
+
+/// The first answer is the old file and breaks; `then` answers the rest of the requests.
+fn changes(
+    then: impl Fn(&Served, &Request) -> Vec<u8> + Send + Sync + 'static,
+) -> (Client, Served) {
+    let (old, new, client) = (
+        Served::new(1, LENGTH),
+        Served::new(2, LENGTH),
+        Client::new(),
+    );
+    let served = new.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(cut(&old.whole(), 50)), Act::Close],
+        _ => vec![Act::Send(then(&served, request))],
+    });
+    let ran = client.get(&["--segments", "1", &server.url("/f")]);
+    ran.assert_status(0).assert_says("starting over");
+    client.assert_whole("f", &new.bytes);
+    (client, new)
+}
+
+#[test]
+fn a_file_that_changes_is_fetched_anew() {
+    changes(Served::answer);
+}
+
+#[test]
+fn a_file_that_changes_on_a_server_without_if_range_is_fetched_anew() {
+    changes(|new, request| match request.range() {
+        Some((start, _)) => new.part(start, new.len()),
+        None => new.whole(),
+    });
+}
+
+#[test]
+fn a_range_that_does_not_say_whose_it_is_is_not_used() {
+    changes(|new, request| match request.range() {
+        Some((start, _)) => Served {
+            etag: None,
+            ..new.clone()
+        }
+        .part(start, new.len()),
+        None => new.whole(),
+    });
+}
+
+#[test]
+fn a_file_that_shrinks_below_the_part_is_fetched_anew() {
+    let (old, new, client) = (Served::new(1, LENGTH), Served::new(2, 1000), Client::new());
+    let served = new.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(cut(&old.whole(), 50)), Act::Close],
+        // 416 before If-Range is looked at, as some do.
+        _ if request.range().is_some() => {
+            vec![Act::Send(served.head(
+                "416 Range Not Satisfiable",
+                0,
+                "Content-Range: bytes */1000\r\n",
+            ))]
+        }
+        _ => vec![Act::Send(served.whole())],
+    });
+    client.get(&[&server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &new.bytes);
+}
+
+#[test]
+fn a_file_that_never_holds_still_ends_in_an_error() {
+    let client = Client::new();
+    let server = Server::start(|request| {
+        let version = Served::new(request.number as u64, LENGTH);
+        vec![Act::Send(cut(&version.whole(), 50)), Act::Close]
+    });
+    let ran = client.get(&["--segments", "1", "--retries", "100", &server.url("/f")]);
+    ran.assert_status(5).assert_says("changed");
+    assert!(!client.path("f").exists());
+}
+
+/// The first answer breaks; every range request is answered by `lie`, the rest properly.
+fn lies(lie: impl Fn(&Served, (u64, u64)) -> Vec<u8> + Send + Sync + 'static) {
+    for segments in ["1", "4"] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let served = file.clone();
+        let lie = &lie;
+        // The handler outlives this loop's borrow only on paper: the server is dropped in it.
+        let answers: Vec<Vec<u8>> = vec![lie(&served, (LENGTH as u64 / 2, LENGTH as u64))];
+        let server = Server::start(move |request| match (request.number, request.range()) {
+            (0, _) => vec![Act::Send(cut(&served.whole(), 50)), Act::Close],
+            (_, Some(_)) => vec![Act::Send(answers[0].clone())],
+            _ => vec![Act::Send(served.whole())],
+        });
+        client
+            .get(&["--segments", segments, &server.url("/f")])
+            .assert_status(0);
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
+#[test]
+fn two_hundred_to_a_range_starts_over() {
+    lies(|file, _| file.whole());
+}
+
+#[test]
+fn the_wrong_range_is_not_used() {
+    lies(|file, _| file.part(17, 1017));
+    lies(|file, _| file.part(0, file.len()));
+}
+
+#[test]
+fn a_range_without_content_range_is_not_used() {
+    lies(|file, (start, end)| {
+        let mut answer = file.head("206 Partial Content", end - start, "");
+        answer.extend_from_slice(&file.bytes[start as usize..]);
+        answer
+    });
+}
+
+#[test]
+fn four_sixteen_inside_the_file_starts_over() {
+    lies(|file, _| {
+        let range = format!("Content-Range: bytes */{}\r\n", file.len());
+        file.head("416 Range Not Satisfiable", 0, &range)
+    });
+}
+
+#[test]
+fn a_range_of_another_length_is_not_used() {
+    lies(|file, (start, end)| {
+        let range = format!(
+            "Content-Range: bytes {start}-{}/{}\r\n",
+            end - 1,
+            file.len()
+        );
+        let mut answer = file.head("206 Partial Content", end - start - 7, &range);
+        answer.extend_from_slice(&file.bytes[start as usize..end as usize - 7]);
+        answer
+    });
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 4\r\n\r\nbusy"
+                .to_vec(),
+        )],
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let ran = client.get(&["--json", &server.url("/f")]);
+    ran.assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    let retry = ran.events("retry").pop().expect("a retry event");
+    assert_eq!(retry["wait"].as_f64(), Some(1.0));
+}
+
+#[test]
+fn a_server_that_stays_busy_is_given_up() {
+    let client = Client::new();
+    let server = Server::start(|_| {
+        vec![Act::Send(
+            b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        )]
+    });
+    client
+        .get(&["--retries", "2", &server.url("/f")])
+        .assert_status(4)
+        .assert_says("after 2 retries");
+    assert_eq!(server.requests().len(), 3);
+    assert!(client.names().is_empty());
+}
+
+#[test]
+fn endless_heads_are_refused() {
+    let client = Client::new();
+    let server = Server::start(|_| {
+        let mut acts = vec![Act::Send(b"HTTP/1.1 200 OK\r\n".to_vec())];
+        let filler = format!("X-Filler: {}\r\n", "x".repeat(2000)).repeat(40);
+        acts.extend(std::iter::repeat_n(Act::Send(filler.into_bytes()), 100));
+        acts
+    });
+    client
+        .get(&["--retries", "1", &server.url("/f")])
+        .assert_status(4)
+        .assert_says("never ends");
+    assert!(client.names().is_empty());
+}
+
+#[test]
+fn a_head_that_drips_is_given_up() {
+    let client = Client::new();
+    let server = Server::start(|_| {
+        let bytes = b"x".repeat(10_000);
+        let head = Act::Send(b"HTTP/1.1 200 OK\r\nX-Filler: ".to_vec());
+        vec![
+            head,
+            Act::Drip {
+                bytes,
+                piece: 1,
+                pause: Duration::from_millis(20),
+            },
+        ]
+    });
+    let ran = client.get(&[
+        "--retries",
+        "0",
+        "--stall-timeout",
+        "500ms",
+        &server.url("/f"),
+    ]);
+    ran.assert_status(4);
+    assert!(client.names().is_empty());
+}
+
+#[test]
+fn what_is_not_http_is_refused() {
+    for rubbish in [
+        &b"SSH-2.0-OpenSSH_9.9\r\n"[..],
+        b"",
+        b"\0\0\0\0",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+    ] {
+        let client = Client::new();
+        let server = Server::start(move |_| vec![Act::Send(rubbish.to_vec()), Act::Close]);
+        client
+            .get(&["--retries", "1", &server.url("/f")])
+            .assert_status(4);
+        assert!(client.names().is_empty());
+    }
+}
+
+#[test]
+fn without_a_strong_validator_it_starts_over() {
+    let client = Client::new();
+    let file = Served {
+        etag: Some("W/\"1\"".to_owned()),
+        ..Served::new(1, LENGTH)
+    };
+    let server = faulty_once(&file, |answer| {
+        vec![Act::Send(cut(&answer, 50)), Act::Close]
+    });
+    client
+        .get(&["--segments", "4", &server.url("/f")])
+        .assert_status(0)
+        .assert_says("starting over");
+    client.assert_whole("f", &file.bytes);
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|request| request.range().is_none())
+    );
+}
+
+#[test]
+fn a_date_that_is_old_enough_validates() {
+    let client = Client::new();
+    let file = Served {
+        etag: None,
+        ..Served::new(1, LENGTH)
+    };
+    let server = faulty_once(&file, |answer| {
+        vec![Act::Send(cut(&answer, 50)), Act::Close]
+    });
+    client
+        .get(&["--segments", "1", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    let requests = server.requests();
+    assert_eq!(requests[1].field("if-range"), file.last_modified.as_deref());
+}
+
+#[test]
+fn what_the_server_does_not_have_leaves_nothing() {
+    for (status, expected) in [
+        ("404 Not Found", 3),
+        ("410 Gone", 3),
+        ("403 Forbidden", 3),
+        ("501 No", 4),
+    ] {
+        let client = Client::new();
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno");
+        let server = Server::start(move |_| vec![Act::Send(answer.clone().into_bytes())]);
+        client.get(&[&server.url("/f")]).assert_status(expected);
+        assert!(client.names().is_empty());
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
+fn a_port_where_nobody_listens() {
+    let client = Client::new();
+    let address = Server::of(Served::new(1, 1)).url("/f");
+    client
+        .get(&["--retries", "1", &address])
+        .assert_status(4)
+        .assert_says("cannot connect");
+    assert!(client.names().is_empty());
+}

@@ -1,0 +1,209 @@
+//! The file system's side: full, read-only, in the way. Nothing is lost and nothing overwritten.
+
+use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::support::{Act, Client, Ran, Served, Server, assert_same, finish};
+
+/// Runs a shell script in a mount name space of its own, with `$HAUL`, `$URL` and `$DIR`, an empty
+/// directory to mount on. `None`, and a word, where such a name space cannot be had.
+fn with_mounts(client: &Client, url: &str, script: &str) -> Option<Ran> {
+    let mount = client.path("mount");
+    std::fs::create_dir(&mount).unwrap();
+    let spawn = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-ec", script]);
+        command
+            .env("HAUL", env!("CARGO_BIN_EXE_haul"))
+            .env("URL", url)
+            .env("DIR", &mount);
+        command.env_remove("http_proxy").stdin(Stdio::null());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    };
+    let probe = spawn("mount -t tmpfs -o size=64k none \"$DIR\"")
+        .ok()
+        .map(finish);
+    if probe.is_none_or(|ran| ran.status != Some(0)) {
+        // Past the test harness, which would swallow it.
+        let _ = writeln!(
+            io::stderr(),
+            "SKIPPED: a test of full disks: no mount name spaces here"
+        );
+        return None;
+    }
+    Some(finish(spawn(script).unwrap()))
+}
+
+#[test]
+fn a_full_disk_is_told_at_once_and_the_download_goes_on_later() {
+    let (file, client) = (Served::new(1, 3 << 20), Client::new());
+    let server = Server::of(file.clone());
+    std::fs::write(client.path("whole"), file.bytes.as_slice()).unwrap();
+    let script = "
+        mount -t tmpfs -o size=4m none \"$DIR\"
+        whole=$PWD/whole
+        cd \"$DIR\"
+        head -c 2097152 /dev/zero > filler
+        status=0; $HAUL get \"$URL\" || status=$?
+        test $status = 6
+        test ! -e f
+        rm filler
+        $HAUL get \"$URL\"
+        cmp f \"$whole\"
+        test ! -e f.part
+        test ! -e f.part.state";
+    let Some(ran) = with_mounts(
+        &client,
+        &server.url("/f"),
+        &script.replace("$PWD", &here(&client)),
+    ) else {
+        return;
+    };
+    ran.assert_status(0)
+        .assert_says("make room and run the same command again");
+}
+
+#[test]
+fn a_disk_that_fills_up_meanwhile_keeps_the_part() {
+    let file = Served::new(1, 3 << 20);
+    // Without a length nothing can be reserved: the end of the disk comes in the middle.
+    let server = Server::start(move |_| {
+        let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
+        vec![Act::Send(head), Act::Send(file.bytes.to_vec()), Act::Close]
+    });
+    for receive in ["splice", "copy"] {
+        let script = "
+            mount -t tmpfs -o size=2m none \"$DIR\"
+            cd \"$DIR\"
+            status=0; $HAUL get --receive RECEIVE \"$URL\" || status=$?
+            test $status = 6
+            test ! -e f
+            test -s f.part";
+        let client = Client::new();
+        let script = script.replace("RECEIVE", receive);
+        let Some(ran) = with_mounts(&client, &server.url("/f"), &script) else {
+            return;
+        };
+        ran.assert_status(0).assert_says("make room");
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_told() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file);
+    let script = "
+        mount -t tmpfs -o ro none \"$DIR\"
+        status=0; $HAUL get -d \"$DIR\" \"$URL\" || status=$?
+        test $status = 6";
+    let Some(ran) = with_mounts(&client, &server.url("/f"), script) else {
+        return;
+    };
+    ran.assert_status(0).assert_says("choose another place");
+}
+
+fn here(client: &Client) -> String {
+    client.directory.path().display().to_string()
+}
+
+#[test]
+fn a_name_that_is_too_long_is_told() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    let name = "n".repeat(300);
+    client
+        .get(&["-o", &name, &server.url("/f")])
+        .assert_status(6)
+        .assert_says("too long");
+    client
+        .get(&[&server.url(&format!("/{name}"))])
+        .assert_status(6)
+        .assert_says("with -o");
+    assert!(client.names().is_empty());
+}
+
+#[test]
+fn what_is_there_is_not_overwritten_unless_told_to() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    std::fs::write(client.path("f"), b"precious").unwrap();
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(6)
+        .assert_says("--force");
+    assert!(server.requests().is_empty());
+    assert_same(&client.path("f"), b"precious");
+    client.get(&["--force", &server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_is_not_overwritten() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let target = client.path("f");
+    let server = Server::start(move |request| {
+        std::fs::write(&target, b"precious").unwrap();
+        vec![Act::Send(file.answer(request))]
+    });
+    client.get(&[&server.url("/f")]).assert_status(6);
+    assert_same(&client.path("f"), b"precious");
+}
+
+#[test]
+fn a_directory_in_the_way_is_told() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    std::fs::create_dir(client.path("f")).unwrap();
+    for more in [&[][..], &["--force"], &["--skip-existing"]] {
+        let url = server.url("/f");
+        let arguments: Vec<&str> = more.iter().copied().chain([url.as_str()]).collect();
+        client
+            .get(&arguments)
+            .assert_status(6)
+            .assert_says("is a directory");
+    }
+    assert_eq!(client.names(), ["f"]);
+}
+
+#[test]
+fn a_part_that_is_not_ours_is_not_touched() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    std::fs::write(client.path("f.part"), b"precious").unwrap();
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(6)
+        .assert_says("haul did not make it");
+    assert_same(&client.path("f.part"), b"precious");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_told() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    client
+        .get(&["-o", "no/such/f", &server.url("/f")])
+        .assert_status(6);
+    assert!(client.names().is_empty());
+}
+
+#[test]
+fn devices_are_written_to_and_never_replaced() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    client
+        .get(&["--force", "-o", "/dev/null", &server.url("/f")])
+        .assert_status(0);
+    assert!(
+        Path::new("/dev/null")
+            .metadata()
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
+}

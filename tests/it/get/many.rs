@@ -1,0 +1,203 @@
+//! Many files: lists, several at once, whole directories.
+
+use super::support::{Act, Client, MODIFIED, Request, Served, Server, assert_same};
+
+#[test]
+fn several_addresses_at_once() {
+    let client = Client::new();
+    let server = Server::start(|request| {
+        let seed: u64 = request.target[1..].parse().unwrap();
+        vec![Act::Send(Served::new(seed, 200_000).answer(request))]
+    });
+    let urls: Vec<String> = (0..12)
+        .map(|seed| server.url(&format!("/{seed}")))
+        .collect();
+    let list = format!("# a list\n\n{}\n  {}\n", urls[10], urls[11]);
+    std::fs::write(client.path("list"), list).unwrap();
+    let mut arguments = vec!["-P", "4", "-i", "list", "-d", "."];
+    arguments.extend(urls[..10].iter().map(String::as_str));
+    client
+        .get(&arguments)
+        .assert_status(0)
+        .assert_says("12 files");
+    for seed in 0..12_u64 {
+        assert_same(
+            &client.path(&seed.to_string()),
+            &Served::new(seed, 200_000).bytes,
+        );
+    }
+    assert_eq!(client.names().len(), 13);
+}
+
+#[test]
+fn one_that_fails_does_not_keep_the_others() {
+    let client = Client::new();
+    let server = Server::start(|request| match request.target.as_str() {
+        "/bad" => vec![Act::Send(
+            b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        )],
+        _ => vec![Act::Send(Served::new(1, 1000).answer(request))],
+    });
+    let urls = [server.url("/a"), server.url("/bad"), server.url("/c")];
+    client
+        .get(&[&urls[0], &urls[1], &urls[2]])
+        .assert_status(3)
+        .assert_says("1 failed");
+    assert_eq!(client.names(), ["a", "c"]);
+}
+
+#[test]
+fn a_list_with_a_mistake_says_where() {
+    let client = Client::new();
+    std::fs::write(client.path("list"), "host/a\nftp://host/b\n").unwrap();
+    client
+        .get(&["-i", "list"])
+        .assert_status(2)
+        .assert_says("line 2");
+}
+
+const HTML: [(&str, &str); 3] = [
+    (
+        "/pub/",
+        "<h1>Index</h1><a href='../'>up</a> <a href='?C=M'>sort</a> <a href='one'>one</a>\
+         <a href='sub/'>sub</a> <a href='http://127.0.0.1:9/x'>away</a> <a href='/etc/passwd'>no</a>\
+         <a href='..%2f..%2fevil'>evil</a> <a href='%2e%2e/evil2'>evil</a> <a href='one'>again</a>",
+    ),
+    (
+        "/pub/sub/",
+        "<a href='../'>up</a><a href='a%20b'>a b</a><a href='./'>self</a><a href='deep/'>d</a>",
+    ),
+    (
+        "/pub/sub/deep/",
+        "<a href='/pub/'>loop</a><a href='../../sub/'>loop</a><a href='-x'>x</a>",
+    ),
+];
+
+const JSON: [(&str, &str); 3] = [
+    (
+        "/pub/",
+        r#"[{"name":"one","kind":"file"},{"name":"sub","kind":"directory"},{"name":"../evil","kind":"file"}]"#,
+    ),
+    (
+        "/pub/sub/",
+        r#"[{"name":"a b","kind":"file","size":1},{"name":"deep","kind":"directory","size":null}]"#,
+    ),
+    (
+        "/pub/sub/deep/",
+        r#"[{"name":"-x","kind":"file"},{"name":"..","kind":"directory"}]"#,
+    ),
+];
+
+fn listing(request: &Request, pages: &[(&str, &str)], kind: &str) -> Vec<Act> {
+    let page = pages.iter().find(|(path, _)| *path == request.target);
+    let answer = match page {
+        Some((_, text)) => format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        )
+        .into_bytes(),
+        None => {
+            let file = Served::new(request.target.len() as u64, 1000);
+            match request.method.as_str() {
+                "HEAD" => file.head("200 OK", file.len(), ""),
+                _ => file.answer(request),
+            }
+        }
+    };
+    vec![Act::Send(answer)]
+}
+
+fn recurses(pages: [(&'static str, &'static str); 3], kind: &'static str) {
+    let client = Client::new();
+    let server = Server::start(move |request| listing(request, &pages, kind));
+    let url = server.url("/pub/");
+    client
+        .get(&["-r", "-P", "2", "-d", "here", &url])
+        .assert_status(0);
+    for (path, target) in [
+        ("one", "/pub/one"),
+        ("sub/a b", "/pub/sub/a%20b"),
+        ("sub/deep/_x", "/pub/sub/deep/-x"),
+    ] {
+        let path = client.path("here/pub").join(path);
+        assert_same(&path, &Served::new(target.len() as u64, 1000).bytes);
+        let modified = path.metadata().unwrap().modified().unwrap();
+        assert_eq!(httpdate::fmt_http_date(modified), MODIFIED);
+    }
+    assert!(!client.path("evil").exists() && !client.path("here/evil").exists());
+    let asked = server.requests();
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.target.starts_with("/pub/")),
+        "{asked:?}"
+    );
+    assert!(
+        asked
+            .iter()
+            .all(|request| !request.target.contains("passwd"))
+    );
+
+    // Again: everything is there; without the word that is an error, with it all is well.
+    client.get(&["-r", "-d", "here", &url]).assert_status(6);
+    let bodies = |requests: &[Request]| requests.iter().filter(|r| r.method == "GET").count();
+    let before = bodies(&server.requests());
+    client
+        .get(&["-r", "-d", "here", "--skip-existing", &url])
+        .assert_status(0);
+    assert_eq!(bodies(&server.requests()) - before, 3, "the listings only");
+    // A file that has another size is neither the same nor overwritten.
+    std::fs::write(client.path("here/pub/one"), b"mine").unwrap();
+    client
+        .get(&["-r", "-d", "here", "--skip-existing", &url])
+        .assert_status(6);
+    assert_same(&client.path("here/pub/one"), b"mine");
+}
+
+#[test]
+fn html_indexes_are_followed_downwards() {
+    recurses(HTML, "text/html; charset=utf-8");
+}
+
+#[test]
+fn json_listings_are_followed_downwards() {
+    recurses(JSON, "application/json");
+}
+
+#[test]
+fn sums_of_many_files() {
+    let client = Client::new();
+    let server = Server::start(|request| vec![Act::Send(Served::new(1, 1000).answer(request))]);
+    let sum = |bytes: &[u8]| {
+        use sha2::Digest;
+        let sum = sha2::Sha256::digest(bytes);
+        sum.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let good = sum(&Served::new(1, 1000).bytes);
+    let bad = sum(b"something else");
+    std::fs::write(client.path("SUMS"), format!("{good}  a\n{bad} *b\n")).unwrap();
+    let (a, b, c) = (server.url("/a"), server.url("/b"), server.url("/c"));
+    client
+        .get(&["--checksum", "SUMS", &a])
+        .assert_status(0)
+        .assert_says("verified");
+    client
+        .get(&["--checksum", "SUMS", &b])
+        .assert_status(7)
+        .assert_says("not the expected");
+    client
+        .get(&["--checksum", "SUMS", &c])
+        .assert_status(7)
+        .assert_says("has none for c");
+    client
+        .get(&["--sha256", &good, "-o", "d", &a])
+        .assert_status(0);
+    assert_eq!(client.names(), ["SUMS", "a", "d"]);
+    client.get(&["--sha256", "12", &a]).assert_status(2);
+    client
+        .get(&["--checksum", "nosuch", &a])
+        .assert_status(2)
+        .assert_says("nosuch");
+}

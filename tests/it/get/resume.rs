@@ -1,0 +1,210 @@
+//! Killed, interrupted, started twice: the next run goes on, and never from what is not so.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::{Act, Client, Gate, LONGEST, Served, Server, assert_same, finish, wait};
+
+/// Serves `file` at `piece` bytes every few milliseconds on every connection.
+fn slow(file: &Served, piece: usize) -> Server {
+    let file = file.clone();
+    Server::start(move |request| {
+        let pause = Duration::from_millis(5);
+        vec![Act::Drip {
+            bytes: file.answer(request),
+            piece,
+            pause,
+        }]
+    })
+}
+
+/// Holds the second half of every answer back until `gate` opens.
+fn held(file: &Served, gate: &Gate) -> Server {
+    let (file, gate) = (file.clone(), gate.clone());
+    Server::start(move |request| {
+        let answer = file.answer(request);
+        let (first, second) = answer.split_at(answer.len() / 2);
+        vec![
+            Act::Send(first.to_vec()),
+            Act::Hold(gate.clone()),
+            Act::Send(second.to_vec()),
+        ]
+    })
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
+/// Waits until `is_so`.
+#[track_caller]
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONGEST;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited for nothing");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn killed_a_hundred_times_it_still_ends_whole() {
+    let (file, client) = (Served::new(1, 2 << 20), Client::new());
+    let server = slow(&file, 16 << 10);
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut kills, mut wholes) = (0, 0);
+    while kills < 100 {
+        let segments = ["1", "3", "auto"][kills % 3];
+        let arguments = ["--segments", segments, &server.url("/f")];
+        let mut child = client.command(&arguments).spawn().unwrap();
+        // From before its first system call to the moment of the rename.
+        std::thread::sleep(Duration::from_millis(random.u64(0..300)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        if client.path("f").exists() {
+            // Once more from the start, until all kills have been had.
+            assert_same(&client.path("f"), &file.bytes);
+            std::fs::remove_file(client.path("f")).unwrap();
+            wholes += 1;
+        }
+    }
+    client.get(&[&server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    let resumed = server
+        .requests()
+        .iter()
+        .filter(|request| request.range().is_some())
+        .count();
+    println!("{kills} kills, {wholes} times whole before the last run, {resumed} ranges");
+}
+
+#[test]
+fn killed_after_its_name_is_final_it_leaves_nothing_that_misleads() {
+    let (old, new, client) = (
+        Served::new(1, 100_000),
+        Served::new(2, 100_000),
+        Client::new(),
+    );
+    let server = Server::of(old);
+    client.get(&[&server.url("/f")]).assert_status(0);
+    // As if the kill had come between the rename and the removal of the state.
+    let state = serde_json::json!({
+        "version": 1,
+        "url": server.url("/f"),
+        "identity": {"length": 100_000, "validator": {"etag": "\"1\""}, "last_modified": null},
+        "done": [[0, 100_000]],
+    });
+    std::fs::write(client.path("f.part.state"), state.to_string()).unwrap();
+    let server = Server::of(new.clone());
+    client.get(&["--force", &server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &new.bytes);
+}
+
+#[test]
+fn an_interrupted_download_goes_on() {
+    let (file, client, gate) = (Served::new(1, 8 << 20), Client::new(), Gate::default());
+    let server = held(&file, &gate);
+    let arguments = ["--segments", "2", &server.url("/f")];
+    let child = client.command(&arguments).spawn().unwrap();
+    wait_until(|| server.requests().len() >= 2 && client.path("f.part.state").exists());
+    signal(&child, Signal::SIGINT);
+    finish(child)
+        .assert_status(130)
+        .assert_says("the same command goes on from there");
+    assert_eq!(client.names(), ["f.part", "f.part.state"]);
+    let asked = server.requests().len();
+    gate.open();
+    client.get(&arguments).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    for request in &server.requests()[asked..] {
+        assert_eq!(request.field("if-range"), Some("\"1\""));
+    }
+}
+
+#[test]
+fn a_part_of_another_address_is_not_gone_on_with() {
+    let (one, two, client) = (
+        Served::new(1, 1 << 20),
+        Served::new(1, 1 << 20),
+        Client::new(),
+    );
+    let broken = Server::start(move |request| {
+        let answer = one.answer(request);
+        vec![Act::Send(answer[..answer.len() / 2].to_vec()), Act::Close]
+    });
+    client
+        .get(&["--retries", "0", "--segments", "1", &broken.url("/f")])
+        .assert_status(5);
+    assert_eq!(client.names(), ["f.part", "f.part.state"]);
+    let server = Server::of(two.clone());
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(0)
+        .assert_says("starting over");
+    assert!(server.requests()[0].range().is_none());
+    client.assert_whole("f", &two.bytes);
+}
+
+#[test]
+fn a_part_is_gone_on_with_by_a_later_run_and_only_the_rest_is_asked_for() {
+    let (file, client) = (Served::new(1, 1 << 20), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => {
+            let answer = served.answer(request);
+            vec![Act::Send(answer[..answer.len() / 2].to_vec()), Act::Close]
+        }
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    client
+        .get(&["--retries", "0", "--segments", "1", &server.url("/f")])
+        .assert_status(5);
+    let ran = client.get(&["--json", "--segments", "1", &server.url("/f")]);
+    ran.assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    let start = requests[1].range().unwrap().0;
+    assert!(start > 500_000 && start < 530_000, "{start}");
+    assert_eq!(ran.events("started")[0]["resumed"].as_u64(), Some(start));
+    assert_eq!(
+        ran.events("finished")[0]["received"].as_u64(),
+        Some((1 << 20) - start)
+    );
+}
+
+#[test]
+fn what_a_killed_run_had_whole_is_only_given_its_name() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let address = Server::of(file.clone()).url("/f");
+    std::fs::write(client.path("f.part"), file.bytes.as_slice()).unwrap();
+    let state = serde_json::json!({
+        "version": 1,
+        "url": address,
+        "identity": {"length": 1000, "validator": {"etag": "\"1\""}, "last_modified": null},
+        "done": [[0, 1000]],
+    });
+    std::fs::write(client.path("f.part.state"), state.to_string()).unwrap();
+    // The server is gone; nothing more is needed of it.
+    client.get(&[&address]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn two_at_once_do_not_mix() {
+    let (file, client, gate) = (Served::new(1, 4 << 20), Client::new(), Gate::default());
+    let server = held(&file, &gate);
+    let arguments = ["--segments", "1", &server.url("/f")];
+    let mut first = client.command(&arguments).spawn().unwrap();
+    wait_until(|| client.path("f.part.state").exists());
+    client
+        .get(&arguments)
+        .assert_status(6)
+        .assert_says("another haul get");
+    gate.open();
+    assert_eq!(wait(&mut first), Some(0));
+    client.assert_whole("f", &file.bytes);
+}

@@ -1,0 +1,245 @@
+//! Several connections, several servers, one file.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::support::{Act, Client, Request, Served, Server};
+
+const LENGTH: usize = 8 << 20;
+
+/// Answers at a pace that lets the other connections have their share.
+fn paced(file: &Served, request: &Request) -> Vec<Act> {
+    let bytes = file.answer(request);
+    vec![Act::Drip {
+        bytes,
+        piece: 256 << 10,
+        pause: Duration::from_millis(10),
+    }]
+}
+
+#[test]
+fn four_segments_share_a_file() {
+    for receive in ["splice", "copy"] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let sum = blake3::hash(&file.bytes).to_hex().to_string();
+        let served = file.clone();
+        let server = Server::start(move |request| paced(&served, request));
+        let url = server.url("/f");
+        let ran = client.get(&[
+            "--segments",
+            "4",
+            "--receive",
+            receive,
+            "--blake3",
+            &sum,
+            &url,
+        ]);
+        ran.assert_status(0).assert_says("verified");
+        client.assert_whole("f", &file.bytes);
+        let requests = server.requests();
+        assert!(requests.len() >= 4, "{}", requests.len());
+        assert!(
+            requests[1..]
+                .iter()
+                .all(|request| request.field("if-range") == Some("\"1\""))
+        );
+    }
+}
+
+#[test]
+fn a_server_without_ranges_gets_one_stream() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |_| {
+        let bytes = served.whole();
+        vec![Act::Drip {
+            bytes,
+            piece: 256 << 10,
+            pause: Duration::from_millis(10),
+        }]
+    });
+    client
+        .get(&["--segments", "4", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_server_that_takes_one_connection_at_a_time() {
+    for refusal in [
+        Act::Reset,
+        Act::Close,
+        Act::Send(b"HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\n\r\n".to_vec()),
+    ] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let (served, busy) = (file.clone(), AtomicUsize::new(0));
+        let server = Server::start(move |request| {
+            // The first answer takes long; whoever comes meanwhile is sent away.
+            match busy.fetch_add(1, Ordering::SeqCst) {
+                0 => paced(&served, request),
+                1..=3 => vec![refusal.clone()],
+                _ => vec![Act::Send(served.answer(request))],
+            }
+        });
+        client
+            .get(&["--segments", "4", &server.url("/f")])
+            .assert_status(0);
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
+#[test]
+fn segments_of_two_versions_are_never_put_together() {
+    let (old, new, client) = (
+        Served::new(1, LENGTH),
+        Served::new(2, LENGTH),
+        Client::new(),
+    );
+    let served = new.clone();
+    let server = Server::start(move |request| match request.number {
+        0..=2 => paced(&old, request),
+        _ => paced(&served, request),
+    });
+    // The fourth connection meets the new version while three receive the old one.
+    let ran = client.get(&["--segments", "4", &server.url("/f")]);
+    ran.assert_status(0)
+        .assert_says("the file has changed on the server");
+    client.assert_whole("f", &new.bytes);
+}
+
+#[test]
+fn a_slow_segment_is_split_again() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let answer = served.answer(request);
+        match request.number {
+            // The second half's connection all but stops; the rest is fast.
+            1 => vec![Act::Drip {
+                bytes: answer,
+                piece: 4 << 10,
+                pause: Duration::from_millis(20),
+            }],
+            _ => paced(&served, request),
+        }
+    });
+    client
+        .get(&["--segments", "2", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    // Alone, the slow one would have taken its half in two requests altogether.
+    assert!(server.requests().len() > 2, "{}", server.requests().len());
+}
+
+#[test]
+fn mirrors_share_the_segments() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let other = Served {
+        etag: Some("\"other software\"".to_owned()),
+        ..file.clone()
+    };
+    let (one, two) = (file.clone(), other);
+    let first = Server::start(move |request| paced(&one, request));
+    let mirror = Server::start(move |request| paced(&two, request));
+    let arguments = [
+        "--segments",
+        "2",
+        "--mirror",
+        &mirror.url("/g"),
+        &first.url("/f"),
+    ];
+    client.get(&arguments).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert!(!mirror.requests().is_empty());
+}
+
+#[test]
+fn a_mirror_with_another_file_is_dropped() {
+    let longer = Served::new(2, LENGTH + 1);
+    let unlike = Served {
+        last_modified: None,
+        ..Served::new(3, LENGTH)
+    };
+    for other in [longer, unlike] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let served = file.clone();
+        let first = Server::start(move |request| paced(&served, request));
+        let mirror = Server::of(other);
+        let arguments = [
+            "--segments",
+            "3",
+            "--mirror",
+            &mirror.url("/f"),
+            &first.url("/f"),
+        ];
+        client
+            .get(&arguments)
+            .assert_status(0)
+            .assert_says("a mirror is dropped");
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
+#[test]
+fn a_mirror_that_fails_is_dropped() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file.clone();
+    let first = Server::start(move |request| paced(&served, request));
+    let mirror = Server::start(|_| {
+        vec![Act::Send(
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        )]
+    });
+    let arguments = [
+        "--segments",
+        "2",
+        "--mirror",
+        &mirror.url("/f"),
+        &first.url("/f"),
+    ];
+    client
+        .get(&arguments)
+        .assert_status(0)
+        .assert_says("a mirror is dropped");
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_mirror_takes_over_when_the_first_address_fails() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let gone = Server::of(file.clone()).url("/f");
+    let mirror = Server::of(file.clone());
+    client
+        .get(&["--mirror", &mirror.url("/g"), &gone])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_mirror_that_looks_the_same_but_is_not_is_found_by_the_sum() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    // The same length, date and even tag; other bytes.
+    let forged = Served {
+        bytes: Served::new(2, LENGTH).bytes,
+        ..file.clone()
+    };
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let served = file.clone();
+    let first = Server::start(move |request| paced(&served, request));
+    let mirror = Server::start(move |request| paced(&forged, request));
+    let url = (first.url("/f"), mirror.url("/f"));
+    let arguments = [
+        "--segments",
+        "2",
+        "--blake3",
+        &sum,
+        "--mirror",
+        &url.1,
+        &url.0,
+    ];
+    client
+        .get(&arguments)
+        .assert_status(0)
+        .assert_says("no mirrors any more");
+    client.assert_whole("f", &file.bytes);
+}
