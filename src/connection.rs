@@ -10,6 +10,7 @@ mod answer;
 mod http;
 mod intake;
 pub(crate) mod pulse;
+mod receipt;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
@@ -20,6 +21,7 @@ use crate::client::{Client, Membership};
 use crate::connection::answer::Asked;
 use crate::connection::intake::{Intake, Receiving, Recognized};
 use crate::connection::pulse::SendQueue;
+use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
@@ -101,6 +103,8 @@ pub struct Connection {
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
     queue: SendQueue,
+    /// The record of the last response, while it has not arrived.
+    receipt: Option<Box<Receipt>>,
 }
 
 #[derive(Debug)]
@@ -129,6 +133,8 @@ struct Lingering {
     since: Instant,
     reason: CloseReason,
     discarded: u64,
+    /// Bytes that had not arrived when the deadline last passed.
+    outstanding: u64,
 }
 
 /// What a state's step says: go on with the state it left, or leave the quantum.
@@ -160,6 +166,7 @@ impl Connection {
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
             queue: SendQueue::default(),
+            receipt: None,
         })
     }
 
@@ -260,6 +267,11 @@ impl Connection {
     /// What has to happen now that the deadline has passed.
     pub fn expire(&mut self, turn: &mut Turn<'_>) -> Step {
         let deadlines = &turn.service.config.deadlines;
+        if let (State::Receiving(_), Some(receipt)) = (&self.state, &self.receipt)
+            && turn.now < receipt.deadline
+        {
+            return self.look_for_arrival(turn);
+        }
         match &mut self.state {
             State::Receiving(receiving) => {
                 if receiving.silence_ends_name(turn.now, deadlines.head) {
@@ -282,8 +294,18 @@ impl Connection {
                 }
             }
             State::Lingering(lingering) => {
-                let _ = deadlines;
-                Step::Close(lingering.reason)
+                let outstanding = outstanding(&self.stream);
+                if outstanding == 0 {
+                    return Step::Close(lingering.reason);
+                }
+                // Over a slow line the last megabytes take their time: what moves is not cut.
+                if outstanding >= lingering.outstanding {
+                    return Step::Close(CloseReason::Stalled);
+                }
+                lingering.outstanding = outstanding;
+                lingering.since = turn.now;
+                self.deadline = turn.now + deadlines.linger;
+                Step::Park(Interest::Read)
             }
         }
     }
@@ -292,7 +314,9 @@ impl Connection {
     #[must_use]
     pub fn on_shutdown(&self, service: &Service) -> Option<CloseReason> {
         let owes_nothing = match &self.state {
-            State::Receiving(receiving) => receiving.is_idle(&self.intake),
+            State::Receiving(receiving) => {
+                self.receipt.is_none() && receiving.is_idle(&self.intake)
+            }
             State::Lingering(_) | State::Discarding(_) => false,
             State::Answering(_) | State::Sending(_) => false,
         };
@@ -305,10 +329,16 @@ impl Connection {
             stream,
             peer,
             state,
+            receipt,
             ..
         } = *self;
+        if let Some(receipt) = receipt {
+            receipt.end(&stream, service);
+        }
         if let State::Sending(sending) = state {
-            sending.abandon(reason, peer, service);
+            if let Some(record) = sending.into_record(reason, peer, service) {
+                service.journal.record(record);
+            }
             let _ = socket::reset_on_close(&stream);
             service.end_transfer(self.membership.client());
         }
@@ -325,6 +355,10 @@ impl Connection {
         {
             Recognized::NotYet(wait_until) => {
                 self.deadline = wait_until;
+                if let Some(receipt) = &mut self.receipt {
+                    receipt.deadline = wait_until;
+                    self.deadline = wait_until.min(turn.now + LOOK_EVERY);
+                }
                 Flow::Stop(Step::Park(Interest::Read))
             }
             Recognized::Request(request) => self.begin(request, turn),
@@ -455,6 +489,10 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
+        if let Some(receipt) = self.receipt.take() {
+            // Whoever asks for more has had it, or it cannot be told apart any more.
+            receipt.write(service);
+        }
         service.begin_transfer(self.membership.client());
         let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
         let sending = Sending::new(asked, answer, service);
@@ -499,7 +537,9 @@ impl Connection {
         }
         let outcome = sending.outcome();
         let persistence = sending.persistence();
-        sending.record(outcome, self.peer, turn.service);
+        self.receipt = sending
+            .into_record(outcome, self.peer, turn.service)
+            .and_then(|record| Receipt::of(record, &self.stream, turn.service));
         if persistence == Persistence::KeepAlive {
             self.deadline = turn.now + turn.service.config.deadlines.idle;
             return Flow::Again;
@@ -513,6 +553,7 @@ impl Connection {
             since: turn.now,
             reason: outcome,
             discarded: 0,
+            outstanding: u64::MAX,
         });
         Flow::Again
     }
@@ -534,8 +575,26 @@ impl Connection {
                 self.deadline = lingering.since + turn.service.config.deadlines.linger;
                 Flow::Stop(Step::Park(Interest::Read))
             }
+            Err(_) if outstanding(&self.stream) > 0 => {
+                Flow::Stop(Step::Close(CloseReason::Aborted))
+            }
             Ok(true) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
         }
+    }
+
+    /// Writes the record of the last response once it has arrived.
+    fn look_for_arrival(&mut self, turn: &mut Turn<'_>) -> Step {
+        if outstanding(&self.stream) == 0
+            && let Some(receipt) = self.receipt.take()
+        {
+            receipt.write(turn.service);
+            if turn.service.is_draining()
+                && let Some(reason) = self.on_shutdown(turn.service)
+            {
+                return Step::Close(reason);
+            }
+        }
+        self.advance(turn)
     }
 
     /// Silence has made a name of what came.

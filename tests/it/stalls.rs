@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use haul::config::MinRate;
 use haul::sys::resources;
+use haul::telemetry::journal::Destination;
 use haul::telemetry::{CloseReason, Snapshot};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -237,6 +238,33 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
     // Still open on our side.
     assert_eq!(at_rest(&server, 1).closed(CloseReason::Complete), 1);
     drop(client);
+}
+
+#[test]
+fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let server = TestServer::with(|config| config.access_log = Destination::File(log.clone()));
+    let content = noise(1 << 20, 4);
+    server.put("large", &content);
+    for request in [
+        "large\n",
+        "GET /large HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
+        // Most of it waits in the server's send queue, or beyond it.
+        let mut client = narrow(server.address());
+        client.send(request);
+        client.take(1_000);
+    }
+    assert!(server.by_name("large") == content);
+    at_rest(&server, 4);
+    drop(server);
+    let log = std::fs::read_to_string(log).expect("a log");
+    let whole = |line: &&str| line.ends_with(" complete");
+    assert_eq!(log.lines().filter(whole).count(), 1, "{log}");
+    assert_eq!(log.lines().count(), 4, "{log}");
+    assert_eq!(log.matches(" aborted").count(), 3, "{log}");
 }
 
 #[test]
