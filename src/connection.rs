@@ -293,20 +293,7 @@ impl Connection {
                     Err(reason) => Step::Close(reason),
                 }
             }
-            State::Lingering(lingering) => {
-                let outstanding = outstanding(&self.stream);
-                if outstanding == 0 {
-                    return Step::Close(lingering.reason);
-                }
-                // Over a slow line the last megabytes take their time: what moves is not cut.
-                if outstanding >= lingering.outstanding {
-                    return Step::Close(CloseReason::Stalled);
-                }
-                lingering.outstanding = outstanding;
-                lingering.since = turn.now;
-                self.deadline = turn.now + deadlines.linger;
-                Step::Park(Interest::Read)
-            }
+            State::Lingering(_) => self.look_while_lingering(turn),
         }
     }
 
@@ -379,6 +366,13 @@ impl Connection {
                 let why = (CloseReason::Malformed, why);
                 answer::record_no_request(&self.intake, why, self.peer, turn.service);
                 Flow::Stop(Step::Close(CloseReason::Malformed))
+            }
+            // The peer has closed its side only, and reads on.
+            Recognized::End(reason) if self.receipt.is_some() && self.intake.has_ended() => {
+                self.end(reason, turn.now)
+            }
+            Recognized::End(_) if self.receipt.is_some() && outstanding(&self.stream) > 0 => {
+                Flow::Stop(Step::Close(CloseReason::Aborted))
             }
             Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
         }
@@ -545,13 +539,20 @@ impl Connection {
             return Flow::Again;
         }
         // A close with bytes unread would be a reset, and might take the response with it.
-        if socket::end_of_stream(&self.stream).is_err() || self.intake.has_ended() {
-            return Flow::Stop(Step::Close(outcome));
+        self.end(outcome, turn.now)
+    }
+
+    /// Ends our side of the stream. What the peer still sends is thrown away, and what it was
+    /// sent has time to arrive.
+    fn end(&mut self, reason: CloseReason, now: Instant) -> Flow {
+        let has_all = self.intake.has_ended() && self.receipt.is_none();
+        if socket::end_of_stream(&self.stream).is_err() || has_all {
+            return Flow::Stop(Step::Close(reason));
         }
         self.intake.clear();
         self.state = State::Lingering(Lingering {
-            since: turn.now,
-            reason: outcome,
+            since: now,
+            reason,
             discarded: 0,
             outstanding: u64::MAX,
         });
@@ -562,24 +563,56 @@ impl Connection {
         let State::Lingering(lingering) = &mut self.state else {
             return Flow::Again;
         };
+        let is_owed = self.receipt.is_some() && outstanding(&self.stream) > 0;
         match self.intake.receive(&self.stream, turn.scratch) {
             Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
                 lingering.discarded += self.intake.bytes().len() as u64;
                 self.intake.clear();
-                if self.intake.has_ended() {
+                if self.intake.has_ended() && !is_owed {
                     return Flow::Stop(Step::Close(lingering.reason));
                 }
                 Flow::Again
             }
-            Ok(false) => {
+            Ok(false) if matches!(self.stream.take_error(), Ok(None)) => {
                 self.deadline = lingering.since + turn.service.config.deadlines.linger;
+                if self.receipt.is_some() {
+                    self.deadline = self.deadline.min(turn.now + LOOK_EVERY);
+                }
                 Flow::Stop(Step::Park(Interest::Read))
             }
-            Err(_) if outstanding(&self.stream) > 0 => {
-                Flow::Stop(Step::Close(CloseReason::Aborted))
-            }
-            Ok(true) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
+            Ok(_) | Err(_) if is_owed => Flow::Stop(Step::Close(CloseReason::Aborted)),
+            Ok(_) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
         }
+    }
+
+    /// Over a slow line the last megabytes take their time: what moves is not cut.
+    fn look_while_lingering(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Lingering(lingering) = &mut self.state else {
+            return Step::Yield;
+        };
+        let linger = turn.service.config.deadlines.linger;
+        let is_over = turn.now >= lingering.since + linger;
+        let outstanding = match &self.receipt {
+            Some(_) => outstanding(&self.stream),
+            None => 0,
+        };
+        if outstanding == 0 {
+            if is_over || self.intake.has_ended() {
+                return Step::Close(lingering.reason);
+            }
+        } else if is_over {
+            if outstanding >= lingering.outstanding {
+                return Step::Close(CloseReason::Stalled);
+            }
+            lingering.outstanding = outstanding;
+            lingering.since = turn.now;
+        }
+        if outstanding == 0
+            && let Some(receipt) = self.receipt.take()
+        {
+            receipt.write(turn.service);
+        }
+        self.advance(turn)
     }
 
     /// Writes the record of the last response once it has arrived.
