@@ -72,7 +72,7 @@ impl SendQueue {
             .full
             .is_some_and(|full| now.saturating_duration_since(full) < BRISK);
         self.full = Some(now);
-        if !brisk || bite == 0 || self.limit >= UNSENT_MOST_BYTES {
+        if !brisk || bite == 0 {
             return;
         }
         self.bites += 1;
@@ -86,10 +86,13 @@ impl SendQueue {
         }
         let bite = self.bytes / u64::from(self.bites);
         (self.bites, self.bytes) = (0, 0);
-        let longer = self.limit.saturating_mul(4).min(UNSENT_MOST_BYTES);
+        let longer = self.limit.saturating_mul(4);
         let longer = match self.pace {
-            Some(rate) => u64::from(longer).min(rate / PACED_QUEUES_A_SECOND) as u32,
-            None if bite < u64::from(self.limit) * WIDEN_BELOW => longer,
+            Some(rate) => {
+                let enough = u32::try_from(rate / PACED_QUEUES_A_SECOND).unwrap_or(u32::MAX);
+                longer.min(enough).min(PACED_MOST_BYTES)
+            }
+            None if bite < u64::from(self.limit) * WIDEN_BELOW => longer.min(UNSENT_MOST_BYTES),
             None => return,
         };
         if longer > self.limit && socket::limit_unsent(stream, longer).is_ok() {
@@ -240,6 +243,9 @@ pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
 /// What may wait unsent at the most.
 const UNSENT_MOST_BYTES: u32 = 1 << 20;
 
+/// The same where the kernel keeps to a rate.
+const PACED_MOST_BYTES: u32 = 4 << 20;
+
 /// So many bites in a row tell whether the limit is too small ...
 const WIDEN_AFTER_BITES: u32 = 16;
 
@@ -247,7 +253,7 @@ const WIDEN_AFTER_BITES: u32 = 16;
 const WIDEN_BELOW: u64 = 8;
 
 /// Where the kernel keeps to a rate, a queue of this part of a second is what it needs, ...
-const PACED_QUEUES_A_SECOND: u64 = 32;
+const PACED_QUEUES_A_SECOND: u64 = 16;
 
 /// ... and fewer bites tell that the peer moves.
 const WIDEN_PACED_AFTER_BITES: u32 = 2;

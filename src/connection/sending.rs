@@ -238,20 +238,17 @@ impl Sending {
         self.transfer.file().map(|file| (Arc::clone(file), extent))
     }
 
-    /// Writes the access record of a response that was sent.
-    pub(super) fn record(
+    /// Ends the response. Returns its access record, if anybody wants one.
+    pub(super) fn into_record(
         self: Box<Self>,
         outcome: CloseReason,
         peer: SocketAddr,
         service: &Service,
-    ) {
+    ) -> Option<AccessRecord> {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
-        if !service.journal.is_on() {
-            return;
-        }
-        service.journal.record(AccessRecord {
+        service.journal.is_on().then(|| AccessRecord {
             at: self.at,
             peer,
             protocol: self.asked.protocol(),
@@ -262,17 +259,7 @@ impl Sending {
             outcome,
             detail: self.detail,
             request: self.asked.into_line().into_vec(),
-        });
-    }
-
-    /// Writes the access record of a response that did not end well.
-    pub(super) fn abandon(
-        self: Box<Self>,
-        reason: CloseReason,
-        peer: SocketAddr,
-        service: &Service,
-    ) {
-        self.record(reason, peer, service);
+        })
     }
 
     fn run(
