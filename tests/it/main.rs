@@ -11,6 +11,7 @@ mod fairness;
 mod files;
 mod get;
 mod hostile_names;
+mod http1;
 mod http_basics;
 mod layers;
 mod limits;

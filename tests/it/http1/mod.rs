@@ -1,0 +1,72 @@
+//! HTTP/1.1 as RFC 9110 and RFC 9112 have it, case by case, in raw bytes over real sockets.
+//!
+//! Every case is fed whole, and one byte at a time. Behind each follows another request, which
+//! shows whether the connection goes on, and that nothing is out of step.
+
+use crate::support::TestServer;
+
+mod bodies;
+mod case;
+mod content;
+mod framing;
+mod limits;
+mod messages;
+mod preconditions;
+mod ranges;
+mod score;
+mod site;
+
+use case::{Case, Pieces};
+use haul::config::ServeConfig;
+use site::Site;
+
+/// A server over the site's files.
+fn server(adjust: impl FnOnce(&mut ServeConfig)) -> TestServer {
+    let server = TestServer::with(adjust);
+    site::furnish(server.root());
+    server
+}
+
+/// Runs all the cases in both ways.
+#[track_caller]
+fn run(cases: &[Case], adjust: impl FnOnce(&mut ServeConfig)) {
+    let server = server(adjust);
+    let site = Site::of(server.address());
+    let mut wrong = Vec::new();
+    for pieces in [Pieces::Whole, Pieces::OneByte] {
+        for case in cases {
+            if let Err(why) = case.run(server.address(), &site, pieces) {
+                let request = case.request[..case.request.len().min(300)].escape_ascii();
+                wrong.push(format!("{} ({pieces:?}): {why}\n  {request}", case.rule));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {} runs failed:\n{}",
+        wrong.len(),
+        cases.len() * 2,
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_suite_is_as_large_as_it_says() {
+    let cases = [
+        ranges::cases(),
+        preconditions::cases(),
+        messages::cases(),
+        bodies::cases(),
+        framing::cases(),
+        content::cases(),
+        limits::cases(),
+    ]
+    .concat();
+    assert!(cases.len() >= 250, "{} cases", cases.len());
+    for case in &cases {
+        assert!(
+            case.rule.contains("9110") || case.rule.contains("9112") || case.rule.contains(':')
+        );
+        assert!(!case.answers.is_empty(), "{}", case.rule);
+    }
+}
