@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Client, PATIENCE};
+use crate::support::{Client, PATIENCE, own_address};
 
 /// A running `haul`. Dropping it kills it.
 pub struct Program {
@@ -24,7 +24,7 @@ impl Program {
     /// `haul serve` with these arguments, on a free port.
     pub fn serve(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let mut command = haul();
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", &own_address().to_string()]);
         Self::start(command.args(arguments))
     }
 
@@ -55,15 +55,21 @@ impl Program {
     /// Waits for a line that begins like this, and returns the rest of it.
     #[track_caller]
     pub fn line(&mut self, start: &str) -> String {
+        match self.try_line(start) {
+            Some(rest) => rest,
+            None => panic!("never said {start:?}, but {:#?}", self.said),
+        }
+    }
+
+    /// As [`Self::line`]; `None` if it ends, or goes on, without saying so.
+    pub fn try_line(&mut self, start: &str) -> Option<String> {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("never said {start:?}, but {:#?}", self.said);
-            };
+            let line = self.lines.recv_timeout(left).ok()?;
             self.said.push(line.clone());
             if let Some(rest) = line.strip_prefix(start) {
-                return rest.to_owned();
+                return Some(rest.to_owned());
             }
         }
     }
