@@ -501,7 +501,7 @@ fn blocked_or_network(error: io::Error) -> SendError {
 
 /// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
 /// copying costs more than the calls it saves.
-const SMALL_BYTES: usize = 16 << 10;
+pub const SMALL_BYTES: usize = 16 << 10;
 
 /// The unit in which residency is looked at and the disk lane reads.
 pub const EXTENT_BYTES: u64 = 2 << 20;
