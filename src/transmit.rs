@@ -264,9 +264,9 @@ impl Transfer {
                         .map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
-                    let len = len.min(allowed);
+                    // The byte held back is looked for with the rest.
                     let len = match self.residency(offset, len, means) {
-                        Ok(len) => len,
+                        Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),
                     };
                     match self.send_extent(sink, means.scratch, offset, len, follow)? {
