@@ -10,9 +10,10 @@ mod answer;
 mod http;
 mod intake;
 mod name;
-pub(crate) mod pulse;
+mod pulse;
 mod receipt;
 mod rest;
+pub(crate) mod send_queue;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +23,8 @@ use std::time::{Instant, SystemTime};
 use crate::client::{Client, Membership};
 use crate::connection::answer::{Answer, Asked, Cache};
 use crate::connection::intake::{Intake, Receiving, Recognized};
-use crate::connection::pulse::SendQueue;
 use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
+use crate::connection::send_queue::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Persistence, Refusal, Request};
@@ -291,6 +292,9 @@ impl Connection {
             State::Sending(sending) => {
                 match sending.expire(&self.stream, &turn.service.config, turn.now) {
                     Ok(deadline) => {
+                        if sending.seems_stalled() {
+                            self.queue.note_stall(&self.stream);
+                        }
                         self.deadline = deadline;
                         Step::Park(Interest::Write)
                     }
@@ -497,6 +501,9 @@ impl Connection {
             // From here to the last byte even the death of the process must look like a break.
             let _ = socket::reset_on_close(&self.stream);
         }
+        if sending.is_large() {
+            self.queue.begin_large(&self.stream);
+        }
         self.state = State::Sending(Box::new(sending));
     }
 
@@ -507,12 +514,12 @@ impl Connection {
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
         self.queue.pace(&self.stream, rate);
-        let sent = sending.sent();
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
-                let bite = sending.sent() - sent;
-                self.queue.note_full(&self.stream, bite, turn.now);
+                let long_queues = &turn.service.long_queues;
+                self.queue
+                    .note_full(&self.stream, sending.sent(), long_queues);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }
@@ -529,6 +536,7 @@ impl Connection {
             return Flow::Again;
         };
         turn.service.end_transfer(self.membership.client());
+        self.queue.end(&self.stream);
         if sending.ends_like_a_file() {
             let _ = socket::orderly_on_close(&self.stream);
         }

@@ -17,7 +17,8 @@ use crate::service::Service;
 use crate::sys::file::Residency;
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::transmit::{
-    Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
+    Extent, Lane, Means, Progress, SMALL_BYTES, Transfer, TransmitError, drop_behind, residency_of,
+    warm,
 };
 
 /// A response on its way.
@@ -121,6 +122,16 @@ impl Sending {
     /// Whether the end of the stream alone tells the peer that it has all.
     pub(super) fn ends_like_a_file(&self) -> bool {
         self.end_mark == EndMark::Close
+    }
+
+    /// Whether it takes more than one call to send a file's bytes.
+    pub(super) fn is_large(&self) -> bool {
+        self.transfer.file().is_some() && self.transfer.remaining() > SMALL_BYTES as u64
+    }
+
+    /// Whether the peer seems to take nothing any more.
+    pub(super) fn seems_stalled(&self) -> bool {
+        self.pulse.seems_stalled()
     }
 
     /// Bytes given to the kernel so far.
