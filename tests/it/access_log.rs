@@ -94,18 +94,17 @@ fn each_response_leaves_a_line() {
 #[test]
 fn whatever_a_peer_sends_stays_on_its_line() {
     let lines = log_of(|server| {
-        let mut closed = 0;
-        for request in [
+        let requests = [
             b"evil\x1b[2J\x07name\n".as_slice(),
             b"quo\"te\\d\n",
             b"bad \xff utf-8\n",
             "turn \u{202e}around\n".as_bytes(),
             b"\x16\x03\x01\x02\x00\x01\n",
             b"carriage\rreturn\n",
-        ] {
+        ];
+        for (number, request) in (1..).zip(requests) {
             Client::connect(server.address()).ask(request);
-            closed += 1;
-            server.counters_when(|counters| counters.closed_in_all() == closed);
+            server.counters_when(|counters| counters.closed_in_all() == number);
         }
     });
     assert_eq!(

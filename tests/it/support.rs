@@ -212,7 +212,7 @@ impl Client {
     }
 
     /// Closes our side.
-    pub fn half_close(&mut self) {
+    pub fn half_close(&self) {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("still connected");
