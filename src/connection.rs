@@ -27,7 +27,7 @@ use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
 use crate::connection::send_queue::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
-use crate::exchange::{BodyLength, Persistence, Refusal, Request};
+use crate::exchange::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::permits::Permit;
 use crate::protocol::http1::body::{Discard, Discarded};
 use crate::resolve::OpenFile;
@@ -400,7 +400,17 @@ impl Connection {
                 retry_after: RETRY_AFTER,
             });
         }
-        self.state = if request.body == BodyLength::Empty {
+        let is_too_long = match request.body {
+            BodyLength::Known(len) => len > limits.discarded_body_bytes,
+            BodyLength::Empty | BodyLength::Chunked => false,
+        };
+        if is_too_long {
+            request.refusal = request.refusal.or(Some(Refusal::BodyTooLarge));
+        }
+        // Who waits to be told whether to send a body is told so by the refusal itself. Either
+        // way the parser has seen to it that the connection ends.
+        let is_told = request.refusal.is_some() && request.expectation == Expectation::Continue;
+        self.state = if request.body == BodyLength::Empty || is_too_long || is_told {
             State::Answering(Box::new(Asked::http(request)))
         } else {
             let discard = Discard::new(request.body, limits.discarded_body_bytes);
@@ -452,8 +462,8 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return Flow::Again;
         };
-        let names = Some((&mut *turn.names, turn.now));
-        match prepare(asked, turn.service, Patience::CachedOnly, names) {
+        let mut cache = Cache::Names(turn.names, turn.now);
+        match prepare(asked, turn.service, Patience::CachedOnly, &mut cache) {
             Some(answer) => {
                 self.start(answer, turn.service);
                 Flow::Again
@@ -466,10 +476,8 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
-        if let Some(answer) = prepare(asked, service, Patience::Wait, None) {
-            if let Some(file) = &answer.file {
-                self.looked_up = Some((asked.path().to_vec(), Arc::clone(file)));
-            }
+        let mut cache = Cache::Later(&mut self.looked_up);
+        if let Some(answer) = prepare(asked, service, Patience::Wait, &mut cache) {
             self.start(answer, service);
         }
     }
@@ -477,12 +485,10 @@ impl Connection {
     /// Answers what cannot be understood, and what came too late; the connection ends with it.
     fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
         let line = self.intake.first_line();
-        let asked = Asked::malformed(refusal, line);
         self.intake.clear();
-        if let Some(answer) = prepare(&asked, turn.service, Patience::CachedOnly, None) {
-            self.state = State::Answering(Box::new(asked));
-            self.start(answer, turn.service);
-        }
+        let answer = http::refuse(None, &refusal, turn.service);
+        self.state = State::Answering(Box::new(Asked::malformed(refusal, line)));
+        self.start(answer, turn.service);
     }
 
     /// Begins to send an answer to what was asked.
@@ -676,7 +682,7 @@ fn prepare(
     asked: &Asked,
     service: &Service,
     patience: Patience,
-    cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<Answer> {
     match asked {
         Asked::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),

@@ -55,12 +55,14 @@ pub fn classify(input: &[u8], end: InputEnd) -> Classified {
     let blank = http1::blank_lines_len(input);
     if blank > 0 || input.is_empty() {
         return match end {
-            InputEnd::HalfClose if blank == input.len() => Classified::Name {
+            _ if blank < input.len() => Classified::Http,
+            InputEnd::Open if blank > 0 => Classified::Undecided(SilenceRule::Applies),
+            InputEnd::Open => Classified::Undecided(SilenceRule::DoesNotApply),
+            InputEnd::Silence if blank == 0 => Classified::Undecided(SilenceRule::DoesNotApply),
+            InputEnd::Silence | InputEnd::HalfClose => Classified::Name {
                 len: 0,
                 consumed: blank,
             },
-            _ if blank == input.len() => Classified::Undecided(SilenceRule::DoesNotApply),
-            _ => Classified::Http,
         };
     }
     if http1::begins_like_request(input) {
@@ -167,7 +169,9 @@ mod tests {
         assert_eq!(classify(b"\xc3", InputEnd::Open), applies);
         assert_eq!(classify(b"GET /a HTTP/1.", InputEnd::Open), does_not);
         assert_eq!(classify(b"GET /a HTTP/1.", InputEnd::Silence), does_not);
-        assert_eq!(classify(b"\r\n", InputEnd::Silence), does_not);
+        assert_eq!(classify(b"", InputEnd::Silence), does_not);
+        assert_eq!(classify(b"\r\n", InputEnd::Open), applies);
+        assert_eq!(classify(b"\r\n", InputEnd::Silence), name(0, 2));
     }
 
     #[test]

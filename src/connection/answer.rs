@@ -90,12 +90,14 @@ impl Asked {
     }
 }
 
-/// The worker's names, and the time of the turn; the disk lane has none.
-pub(super) type Cache<'a> = Option<(&'a mut Names, Instant)>;
-
-/// Lends the cache for one look-up of several.
-pub(super) fn reborrow<'a>(cache: &'a mut Cache<'_>) -> Cache<'a> {
-    cache.as_mut().map(|(names, now)| (&mut **names, *now))
+/// Where look-ups find what is known, and leave what they have found.
+pub(super) enum Cache<'a> {
+    /// A worker's names, and the time of its turn.
+    Names(&'a mut Names, Instant),
+    /// The disk lane has no names. What it finds goes to those of the worker that gets the
+    /// connection: a path, and the file under just this path, which need not be the one that was
+    /// asked for.
+    Later(&'a mut Option<(Vec<u8>, Arc<OpenFile>)>),
 }
 
 /// Looks a target up, in the worker's names first. `None` means that it takes a disk.
@@ -103,24 +105,26 @@ pub(super) fn look_up(
     target: &Target,
     service: &Service,
     patience: Patience,
-    cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<LookUp> {
-    let Some((names, now)) = cache else {
-        return Some(service.root.look_up(target, patience));
-    };
-    if !target.trailing_slash
-        && let Some(file) = names.find(&target.path, now)
+    if let Cache::Names(names, now) = cache
+        && !target.trailing_slash
+        && let Some(file) = names.find(&target.path, *now)
     {
         return Some(LookUp::Found(Found::File(file)));
     }
-    match service.root.look_up(target, patience) {
-        LookUp::NotCached => None,
-        LookUp::Found(Found::File(file)) => {
-            names.remember(&target.path, &file, now);
-            Some(LookUp::Found(Found::File(file)))
+    let found = service.root.look_up(target, patience);
+    match (&found, cache) {
+        (LookUp::NotCached, _) => return None,
+        (LookUp::Found(Found::File(file)), Cache::Names(names, now)) => {
+            names.remember(&target.path, file, *now);
         }
-        other => Some(other),
+        (LookUp::Found(Found::File(file)), Cache::Later(later)) => {
+            **later = Some((target.path.clone(), Arc::clone(file)));
+        }
+        _ => {}
     }
+    Some(found)
 }
 
 /// Writes the access record of bytes that never made a request.

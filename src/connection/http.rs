@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::http::{DotNames, ListingPolicy};
 use crate::config::{IndexChoice, ListingChoice};
-use crate::connection::answer::{Answer, BULK_BYTES, Cache, look_up, reborrow};
+use crate::connection::answer::{Answer, BULK_BYTES, Cache, look_up};
 use crate::connection::rest::Rest;
 use crate::exchange::{Method, Refusal, Request, Response, Target};
 use crate::listing::{self, Listing};
@@ -22,7 +22,7 @@ pub(super) fn prepare(
     request: &Request,
     service: &Service,
     patience: Patience,
-    mut cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<Answer> {
     if let Some(refusal) = &request.refusal {
         return Some(refuse(Some(request), refusal, service));
@@ -31,7 +31,7 @@ pub(super) fn prepare(
         let response = respond::to_options(request, &service.config.http, &Now::current());
         return Some(whole(response));
     }
-    match look_up(&request.target, service, patience, reborrow(&mut cache))? {
+    match look_up(&request.target, service, patience, cache)? {
         LookUp::NotCached => None,
         LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
         LookUp::Found(Found::File(file)) => answer_with_file(
@@ -43,7 +43,7 @@ pub(super) fn prepare(
             cache,
         ),
         LookUp::Found(Found::Directory(directory)) => {
-            Some(answer_for_directory(request, directory, service))
+            Some(answer_for_directory(request, directory, service, cache))
         }
     }
 }
@@ -71,7 +71,7 @@ fn answer_with_file(
     file: Arc<OpenFile>,
     service: &Service,
     patience: Patience,
-    cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<Answer> {
     let selection = if file.siblings.is_empty() {
         Negotiation::None
@@ -113,7 +113,7 @@ fn select_sibling(
     file: &OpenFile,
     service: &Service,
     patience: Patience,
-    mut cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<Option<(Arc<OpenFile>, crate::exchange::Coding)>> {
     for coding in request.accept_encoding.iter() {
         if !file.siblings.contains(coding) {
@@ -124,7 +124,7 @@ fn select_sibling(
             path,
             trailing_slash: false,
         };
-        match look_up(&target, service, patience, reborrow(&mut cache))? {
+        match look_up(&target, service, patience, cache)? {
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
             // It has gone since, or may not be read: the file itself will do.
@@ -135,13 +135,18 @@ fn select_sibling(
 }
 
 /// The answer for a directory; always in the disk lane.
-fn answer_for_directory(request: &Request, directory: File, service: &Service) -> Answer {
+fn answer_for_directory(
+    request: &Request,
+    directory: File,
+    service: &Service,
+    cache: &mut Cache<'_>,
+) -> Answer {
     let policy = &service.config.http;
     if !request.target.trailing_slash {
         return whole(respond::to_redirect(request, policy, &Now::current()));
     }
     if service.config.index == IndexChoice::Serve
-        && let Some(answer) = answer_with_index(request, service)
+        && let Some(answer) = answer_with_index(request, service, cache)
     {
         return answer;
     }
@@ -176,7 +181,11 @@ fn list(request: &Request, directory: File, service: &Service) -> io::Result<Ans
     Ok(answer)
 }
 
-fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {
+fn answer_with_index(
+    request: &Request,
+    service: &Service,
+    cache: &mut Cache<'_>,
+) -> Option<Answer> {
     let mut path = request.target.path.clone();
     if !path.is_empty() {
         path.push(b'/');
@@ -186,9 +195,9 @@ fn answer_with_index(request: &Request, service: &Service) -> Option<Answer> {
         path,
         trailing_slash: false,
     };
-    match service.root.look_up(&target, Patience::Wait) {
+    match look_up(&target, service, Patience::Wait, cache)? {
         LookUp::Found(Found::File(file)) => {
-            answer_with_file(request, &target.path, file, service, Patience::Wait, None)
+            answer_with_file(request, &target.path, file, service, Patience::Wait, cache)
         }
         _ => None,
     }

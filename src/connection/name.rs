@@ -14,7 +14,7 @@ pub(super) fn prepare(
     target: &Result<Target, Refusal>,
     service: &Service,
     patience: Patience,
-    cache: Cache<'_>,
+    cache: &mut Cache<'_>,
 ) -> Option<Answer> {
     let target = match target {
         Ok(target) => target,

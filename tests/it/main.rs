@@ -15,6 +15,7 @@ mod http1;
 mod http_basics;
 mod layers;
 mod limits;
+mod listings;
 mod load;
 mod name_protocol;
 mod process;

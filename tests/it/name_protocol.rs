@@ -139,7 +139,7 @@ fn what_cannot_be_served_is_answered_by_an_orderly_close() {
         "",
     ];
     for name in names {
-        // `rest` fails at a reset. A lone end mark is a blank line, which waits for a request.
+        // `rest` fails at a reset. A lone end mark may stand before a request; nothing follows it.
         let mut client = server.connect();
         client.send(format!("{name}\n"));
         client.half_close();
@@ -149,6 +149,18 @@ fn what_cannot_be_served_is_answered_by_an_orderly_close() {
     let counters = server.counters_when(|counters| counters.closed_in_all() == refused);
     assert_eq!(counters.closed(CloseReason::Refused), refused);
     assert_eq!(counters.bytes_sent, 0);
+}
+
+/// An empty line may stand in front of an HTTP request (RFC 9112 section 2.2). With silence behind
+/// it, it is the name of nothing.
+#[test]
+fn an_empty_line_and_silence_are_an_empty_name() {
+    let server = TestServer::start();
+    for line in ["\n", "\r\n", "\r"] {
+        assert_eq!(server.exchange(line), b"", "{line:?}");
+    }
+    let counters = server.counters_when(|counters| counters.closed_in_all() == 3);
+    assert_eq!(counters.closed(CloseReason::Refused), 3, "{counters:#?}");
 }
 
 #[test]

@@ -14,16 +14,11 @@ pub(super) fn parse_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> EntityTa
         if rest == b"*" {
             return EntityTags::Any;
         }
-        while let Some((tag, after)) = split_tag(rest) {
+        while let Some((tag, after)) = split_tag(skip_empty(rest)) {
             tags.push(tag);
             rest = trim(after);
-            match rest {
-                [b',', ..] => {
-                    while let [b',' | b' ' | b'\t', next @ ..] = rest {
-                        rest = next;
-                    }
-                }
-                _ => break,
+            if !rest.starts_with(b",") {
+                break;
             }
         }
     }
@@ -41,6 +36,14 @@ pub(super) fn parse_if_range(value: &[u8]) -> IfRange {
 /// A date in any of the three forms of RFC 9110 section 5.6.7; `None` for anything else.
 pub(super) fn parse_date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(str::from_utf8(value).ok()?).ok()
+}
+
+/// Leaves out the empty elements at the start of a list (RFC 9110 section 5.6.1.2).
+fn skip_empty(mut list: &[u8]) -> &[u8] {
+    while let [b',' | b' ' | b'\t', rest @ ..] = list {
+        list = rest;
+    }
+    list
 }
 
 fn split_tag(bytes: &[u8]) -> Option<(EntityTag, &[u8])> {
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn lists_of_tags_may_hold_commas_within_the_quotes() {
-        let values = [b"\"a,b\" , W/\"c\",, \"\"".as_slice(), b"\"d\""];
+        let values = [b", \"a,b\" , W/\"c\",, \"\"".as_slice(), b"\"d\""];
         let expected = vec![
             tag(Strength::Strong, "a,b"),
             tag(Strength::Weak, "c"),

@@ -265,7 +265,7 @@ fn policy_cases() -> Vec<Case> {
         everywhere(get(": fields on 200", "/ten.txt", "").is(200)).has("cache-control", "public"),
         everywhere(get(": fields on 206", "/ten.txt", "Range: bytes=0-1\r\n").is(206)).has("cache-control", "public"),
         everywhere(get(": fields on 304", "/style.css", "If-None-Match: *\r\n").is(304)).has("cache-control", "max-age=60"),
-        everywhere(get(": fields on 404", "/absent", "").is(404)).lacks("cache-control"),
+        everywhere(get(": fields on 404", "/absent", "").is(404)).has("cache-control", "no-cache"),
         everywhere(get(": fields on 301", "/folder", "").is(301)),
         everywhere(get(": fields on 416", "/ten.txt", "Range: bytes=50-\r\n").is(416)),
         get(": the first rule that matches", "/style.css", "").is(200).has("cache-control", "max-age=60"),
@@ -349,6 +349,21 @@ fn a_change_makes_another_tag() {
     };
     assert_eq!(answer.status, 200);
     assert_eq!(answer.body, b"9876543210");
+}
+
+/// What the disk lane found for one request is not what another one means: neither a sibling is
+/// the file itself, nor an index its directory.
+#[test]
+fn what_was_found_for_one_request_is_not_taken_for_another() {
+    let server = super::server(|config| config.workers = std::num::NonZeroUsize::MIN);
+    for _ in 0..2 {
+        let coded = fetch(&server, "/packed.js", "Accept-Encoding: gzip\r\n");
+        assert_eq!(coded.body, b"GZIP-bytes");
+        let plain = fetch(&server, "/packed.js", "");
+        assert_eq!(plain.body, b"0123456789abcdef");
+        assert_eq!(fetch(&server, "/folder/", "").status, 200);
+        assert_eq!(fetch(&server, "/folder", "").status, 301);
+    }
 }
 
 fn fetch(server: &TestServer, target: &str, fields: &str) -> Taken {

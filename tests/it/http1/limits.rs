@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::case::{Case, get, raw, request};
-use crate::support::{Answer, TestServer};
+use crate::support::Answer;
 
 #[test]
 fn limits() {
@@ -135,7 +135,7 @@ fn requests_per_connection() {
 /// RFC 9110 section 15.5.9: a request that stops half-way.
 #[test]
 fn a_request_that_does_not_come_to_an_end() {
-    let server = timed();
+    let server = super::server(|config| config.deadlines.head = SOON);
     for start in [
         "GET /ten.txt HT",
         "GET /ten.txt HTTP/1.1\r\nHost: x\r\n",
@@ -152,21 +152,13 @@ fn a_request_that_does_not_come_to_an_end() {
 /// for the answer (RFC 9112 section 9.5).
 #[test]
 fn silence_ends_a_connection_without_a_word() {
-    let server = timed();
+    let server = super::server(|config| config.deadlines.first_byte = SOON);
     assert_eq!(server.exchange(""), b"");
+    let server = super::server(|config| config.deadlines.idle = SOON);
     let mut client = server.connect();
     client.send("GET /empty.txt HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(client.answer().status, 200);
     assert_eq!(client.rest(), b"");
-}
-
-fn timed() -> TestServer {
-    super::server(|config| {
-        let soon = Duration::from_millis(150);
-        config.deadlines.first_byte = soon;
-        config.deadlines.head = soon;
-        config.deadlines.idle = soon;
-    })
 }
 
 /// RFC 9110 section 10.1.1: who waits for it is told to go on, and is told once.
@@ -211,3 +203,15 @@ fn a_client_that_waits_in_vain_is_told_at_once() {
         assert_eq!(client.rest(), b"");
     }
 }
+
+/// An announced length is believed: nothing of such a body is waited for.
+#[test]
+fn a_body_that_is_announced_as_too_long_is_refused_at_once() {
+    let server = super::server(|_| {});
+    let mut client = server.connect();
+    client.send("GET /ten.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1048577\r\n\r\n");
+    assert_eq!(client.answer().status, 413);
+    assert_eq!(client.rest(), b"");
+}
+
+const SOON: Duration = Duration::from_millis(150);

@@ -19,7 +19,6 @@ fn part(rule: &'static str, value: &str, range_is: &'static str, body: &str) -> 
     range(rule, value)
         .is(206)
         .has("content-range", range_is)
-        .has("accept-ranges", "bytes")
         .has("etag", "$ETAG")
         .text(body)
 }
@@ -27,6 +26,8 @@ fn part(rule: &'static str, value: &str, range_is: &'static str, body: &str) -> 
 fn whole(rule: &'static str, value: &str) -> Case {
     range(rule, value)
         .is(200)
+        // Section 14.2: an invalid set may be ignored or rejected.
+        .or_elsewhere(&[416])
         .lacks("content-range")
         .text("0123456789")
 }
@@ -193,6 +194,8 @@ fn single() -> Vec<Case> {
             "Range: bytes=0-0\r\n",
         )
         .is(416)
+        // A server may ignore any range.
+        .or_elsewhere(&[200])
         .has("content-range", "bytes */0"),
         get(
             "9110 15.5.17 from the start of an empty file",
@@ -200,6 +203,8 @@ fn single() -> Vec<Case> {
             "Range: bytes=0-\r\n",
         )
         .is(416)
+        // A server may ignore any range.
+        .or_elsewhere(&[200])
         .has("content-range", "bytes */0"),
         get(
             "9110 14.1.2 the last bytes of an empty file",
@@ -233,10 +238,14 @@ fn several() -> Vec<Case> {
     vec![
         range("9110 14.6 two parts", "bytes=0-1,4-5")
             .is(206)
+            // Gaps that cost less than a part may be filled (section 15.3.7.2).
+            .or_elsewhere(&[206])
             .lacks("content-range")
             .parts(&[("bytes 0-1/10", "01"), ("bytes 4-5/10", "45")]),
         range("9110 14.6 three parts of each form", "bytes=0-0,3-4,-2")
             .is(206)
+            // Gaps that cost less than a part may be filled (section 15.3.7.2).
+            .or_elsewhere(&[206])
             .parts(&[
                 ("bytes 0-0/10", "0"),
                 ("bytes 3-4/10", "34"),
@@ -244,12 +253,18 @@ fn several() -> Vec<Case> {
             ]),
         range("9110 15.3.7.2 in the order asked for", "bytes=4-5,0-1")
             .is(206)
+            // Gaps that cost less than a part may be filled (section 15.3.7.2).
+            .or_elsewhere(&[206])
             .parts(&[("bytes 4-5/10", "45"), ("bytes 0-1/10", "01")]),
         range("9110 5.6.1.2 white space in the set", "bytes=0-1 ,\t4-5")
             .is(206)
+            // Gaps that cost less than a part may be filled (section 15.3.7.2).
+            .or_elsewhere(&[206])
             .parts(&[("bytes 0-1/10", "01"), ("bytes 4-5/10", "45")]),
         range("9110 14.1.2 the last part is clamped", "bytes=0-1,8-99")
             .is(206)
+            // Gaps that cost less than a part may be filled (section 15.3.7.2).
+            .or_elsewhere(&[206])
             .parts(&[("bytes 0-1/10", "01"), ("bytes 8-9/10", "89")]),
         part(
             "9110 15.3.7.2 one that can be had, alone",
@@ -285,6 +300,8 @@ fn several() -> Vec<Case> {
             "bytes=0-1,6-7,1-3",
         )
         .is(206)
+        // Gaps that cost less than a part may be filled (section 15.3.7.2).
+        .or_elsewhere(&[206])
         .parts(&[("bytes 0-3/10", "0123"), ("bytes 6-7/10", "67")])
         .own(),
         get("9110 14.2 sixty-four are served", "/big.bin", &many(64))
@@ -378,6 +395,8 @@ fn if_range() -> Vec<Case> {
             "Range: bytes=0-1,4-5\r\nIf-Range: $ETAG\r\n",
         )
         .is(206)
+        // Gaps that cost less than a part may be filled (section 15.3.7.2).
+        .or_elsewhere(&[206])
         .parts(&[("bytes 0-1/10", "01"), ("bytes 4-5/10", "45")]),
         request(
             "9110 13.1.5 two of them",

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::case::{Case, Pieces, Scope};
-use super::site::{self, Site};
+use super::site::{self, Judge, Site};
 use super::{bodies, framing, messages, preconditions, ranges};
 
 /// Puts the files into `HAUL_CONFORMANCE_ROOT`, which the server at `HAUL_CONFORMANCE_TARGET` is
@@ -21,7 +21,7 @@ fn score_of_another_server() {
         .expect("HOST:PORT")
         .next()
         .expect("an address");
-    let site = Site::ask(address, Duration::from_secs(3));
+    let site = Site::ask(address, Duration::from_secs(3), Judge::OfOthers);
     let cases = general();
     let mut passed = 0;
     for case in &cases {

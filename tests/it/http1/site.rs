@@ -14,28 +14,42 @@ pub struct Site {
     pub etag: String,
     /// How long to wait for an answer.
     pub patience: Duration,
+    /// How strictly to judge.
+    pub judge: Judge,
+}
+
+/// How strictly to judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judge {
+    /// haul has to answer as it has chosen.
+    OfHaul,
+    /// Others may answer in every way that the RFCs allow.
+    OfOthers,
 }
 
 impl Site {
     /// Asks the server.
-    pub fn ask(address: SocketAddr, patience: Duration) -> Self {
+    pub fn ask(address: SocketAddr, patience: Duration, judge: Judge) -> Self {
+        let mut site = Self {
+            etag: String::new(),
+            patience,
+            judge,
+        };
         let request = b"HEAD /ten.txt HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let received = exchange(address, request, Pieces::Whole, patience).expect("an answer");
+        let received = exchange(address, request, Pieces::Whole, &site).expect("an answer");
         let (answer, _) = take_answer(&received, true).expect("an answer");
         let etag = answer.values("etag").first().map(|tag| (*tag).to_owned());
-        Self {
-            etag: etag.expect("an entity tag"),
-            patience,
-        }
+        site.etag = etag.expect("an entity tag");
+        site
     }
 
     /// Asks a server of the tests.
     pub fn of(address: SocketAddr) -> Self {
-        Self::ask(address, PATIENCE)
+        Self::ask(address, PATIENCE, Judge::OfHaul)
     }
 }
 
-/// Writes the files. All were last changed at [`DATE`].
+/// Writes the files. All were last changed at `Sun, 09 Sep 2001 01:46:40 GMT`.
 pub fn furnish(root: &Path) {
     let files: [(&str, &[u8]); 25] = [
         ("ten.txt", b"0123456789"),
@@ -86,5 +100,3 @@ fn put(root: &Path, name: &str, content: &[u8]) -> File {
 
 /// Stands for the entity tag of `ten.txt` in requests and expectations.
 pub const ETAG: &str = "$ETAG";
-/// When all files were last changed.
-pub const DATE: &str = "Sun, 09 Sep 2001 01:46:40 GMT";
