@@ -10,8 +10,10 @@ mod answer;
 mod http;
 mod intake;
 mod name;
-pub(crate) mod pulse;
+mod pulse;
+mod receipt;
 mod rest;
+pub(crate) mod send_queue;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +23,8 @@ use std::time::{Instant, SystemTime};
 use crate::client::{Client, Membership};
 use crate::connection::answer::{Answer, Asked, Cache};
 use crate::connection::intake::{Intake, Receiving, Recognized};
-use crate::connection::pulse::SendQueue;
+use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
+use crate::connection::send_queue::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
 use crate::connection::sending::{Flowing, Sending};
 use crate::exchange::{BodyLength, Expectation, Persistence, Refusal, Request};
@@ -103,6 +106,8 @@ pub struct Connection {
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
     queue: SendQueue,
+    /// The record of the last response, while it has not arrived.
+    receipt: Option<Box<Receipt>>,
 }
 
 #[derive(Debug)]
@@ -131,6 +136,8 @@ struct Lingering {
     since: Instant,
     reason: CloseReason,
     discarded: u64,
+    /// Bytes that had not arrived when the deadline last passed.
+    outstanding: u64,
 }
 
 /// What a state's step says: go on with the state it left, or leave the quantum.
@@ -162,6 +169,7 @@ impl Connection {
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
             queue: SendQueue::default(),
+            receipt: None,
         })
     }
 
@@ -264,6 +272,11 @@ impl Connection {
 
     /// What has to happen now that the deadline has passed.
     pub fn expire(&mut self, turn: &mut Turn<'_>) -> Step {
+        if let (State::Receiving(_), Some(receipt)) = (&self.state, &self.receipt)
+            && turn.now < receipt.deadline
+        {
+            return self.look_for_arrival(turn);
+        }
         match &mut self.state {
             State::Receiving(receiving) => {
                 if receiving.silence_ends_name(turn.now, turn.service.config.deadlines.head) {
@@ -279,13 +292,16 @@ impl Connection {
             State::Sending(sending) => {
                 match sending.expire(&self.stream, &turn.service.config, turn.now) {
                     Ok(deadline) => {
+                        if sending.seems_stalled() {
+                            self.queue.note_stall(&self.stream);
+                        }
                         self.deadline = deadline;
                         Step::Park(Interest::Write)
                     }
                     Err(reason) => Step::Close(reason),
                 }
             }
-            State::Lingering(lingering) => Step::Close(lingering.reason),
+            State::Lingering(_) => self.look_while_lingering(turn),
         }
     }
 
@@ -293,7 +309,9 @@ impl Connection {
     #[must_use]
     pub fn on_shutdown(&self, service: &Service) -> Option<CloseReason> {
         let owes_nothing = match &self.state {
-            State::Receiving(receiving) => receiving.is_idle(&self.intake),
+            State::Receiving(receiving) => {
+                self.receipt.is_none() && receiving.is_idle(&self.intake)
+            }
             State::Lingering(_) | State::Discarding(_) => false,
             State::Answering(_) | State::Sending(_) => false,
         };
@@ -306,10 +324,16 @@ impl Connection {
             stream,
             peer,
             state,
+            receipt,
             ..
         } = *self;
+        if let Some(receipt) = receipt {
+            receipt.end(&stream, service);
+        }
         if let State::Sending(sending) = state {
-            sending.abandon(reason, peer, service);
+            if let Some(record) = sending.into_record(reason, peer, service) {
+                service.journal.record(record);
+            }
             let _ = socket::reset_on_close(&stream);
             service.end_transfer(self.membership.client());
         }
@@ -326,6 +350,10 @@ impl Connection {
         {
             Recognized::NotYet(wait_until) => {
                 self.deadline = wait_until;
+                if let Some(receipt) = &mut self.receipt {
+                    receipt.deadline = wait_until;
+                    self.deadline = wait_until.min(turn.now + LOOK_EVERY);
+                }
                 Flow::Stop(Step::Park(Interest::Read))
             }
             Recognized::Request(request) => self.begin(request, turn),
@@ -346,6 +374,13 @@ impl Connection {
                 let why = (CloseReason::Malformed, why);
                 answer::record_no_request(&self.intake, why, self.peer, turn.service);
                 Flow::Stop(Step::Close(CloseReason::Malformed))
+            }
+            // The peer has closed its side only, and reads on.
+            Recognized::End(reason) if self.receipt.is_some() && self.intake.has_ended() => {
+                self.end(reason, turn.now)
+            }
+            Recognized::End(_) if self.receipt.is_some() && outstanding(&self.stream) > 0 => {
+                Flow::Stop(Step::Close(CloseReason::Aborted))
             }
             Recognized::End(reason) => Flow::Stop(Step::Close(reason)),
         }
@@ -461,12 +496,19 @@ impl Connection {
         let State::Answering(asked) = &mut self.state else {
             return;
         };
+        if let Some(receipt) = self.receipt.take() {
+            // Whoever asks for more has had it, or it cannot be told apart any more.
+            receipt.write(service);
+        }
         service.begin_transfer(self.membership.client());
         let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
         let sending = Sending::new(asked, answer, service);
         if sending.ends_like_a_file() {
             // From here to the last byte even the death of the process must look like a break.
             let _ = socket::reset_on_close(&self.stream);
+        }
+        if sending.is_large() {
+            self.queue.begin_large(&self.stream);
         }
         self.state = State::Sending(Box::new(sending));
     }
@@ -478,12 +520,12 @@ impl Connection {
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
         self.queue.pace(&self.stream, rate);
-        let sent = sending.sent();
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
-                let bite = sending.sent() - sent;
-                self.queue.note_full(&self.stream, bite, turn.now);
+                let long_queues = &turn.service.long_queues;
+                self.queue
+                    .note_full(&self.stream, sending.sent(), long_queues);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }
@@ -500,25 +542,36 @@ impl Connection {
             return Flow::Again;
         };
         turn.service.end_transfer(self.membership.client());
+        self.queue.end(&self.stream);
         if sending.ends_like_a_file() {
             let _ = socket::orderly_on_close(&self.stream);
         }
         let outcome = sending.outcome();
         let persistence = sending.persistence();
-        sending.record(outcome, self.peer, turn.service);
+        self.receipt = sending
+            .into_record(outcome, self.peer, turn.service)
+            .and_then(|record| Receipt::of(record, &self.stream, turn.service));
         if persistence == Persistence::KeepAlive {
             self.deadline = turn.now + turn.service.config.deadlines.idle;
             return Flow::Again;
         }
         // A close with bytes unread would be a reset, and might take the response with it.
-        if socket::end_of_stream(&self.stream).is_err() || self.intake.has_ended() {
-            return Flow::Stop(Step::Close(outcome));
+        self.end(outcome, turn.now)
+    }
+
+    /// Ends our side of the stream. What the peer still sends is thrown away, and what it was
+    /// sent has time to arrive.
+    fn end(&mut self, reason: CloseReason, now: Instant) -> Flow {
+        let has_all = self.intake.has_ended() && self.receipt.is_none();
+        if socket::end_of_stream(&self.stream).is_err() || has_all {
+            return Flow::Stop(Step::Close(reason));
         }
         self.intake.clear();
         self.state = State::Lingering(Lingering {
-            since: turn.now,
-            reason: outcome,
+            since: now,
+            reason,
             discarded: 0,
+            outstanding: u64::MAX,
         });
         Flow::Again
     }
@@ -527,21 +580,71 @@ impl Connection {
         let State::Lingering(lingering) = &mut self.state else {
             return Flow::Again;
         };
+        let is_owed = self.receipt.is_some() && outstanding(&self.stream) > 0;
         match self.intake.receive(&self.stream, turn.scratch) {
             Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
                 lingering.discarded += self.intake.bytes().len() as u64;
                 self.intake.clear();
-                if self.intake.has_ended() {
+                if self.intake.has_ended() && !is_owed {
                     return Flow::Stop(Step::Close(lingering.reason));
                 }
                 Flow::Again
             }
-            Ok(false) => {
+            Ok(false) if matches!(self.stream.take_error(), Ok(None)) => {
                 self.deadline = lingering.since + turn.service.config.deadlines.linger;
+                if self.receipt.is_some() {
+                    self.deadline = self.deadline.min(turn.now + LOOK_EVERY);
+                }
                 Flow::Stop(Step::Park(Interest::Read))
             }
-            Ok(true) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
+            Ok(_) | Err(_) if is_owed => Flow::Stop(Step::Close(CloseReason::Aborted)),
+            Ok(_) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
         }
+    }
+
+    /// Over a slow line the last megabytes take their time: what moves is not cut.
+    fn look_while_lingering(&mut self, turn: &mut Turn<'_>) -> Step {
+        let State::Lingering(lingering) = &mut self.state else {
+            return Step::Yield;
+        };
+        let linger = turn.service.config.deadlines.linger;
+        let is_over = turn.now >= lingering.since + linger;
+        let outstanding = match &self.receipt {
+            Some(_) => outstanding(&self.stream),
+            None => 0,
+        };
+        if outstanding == 0 {
+            if is_over || self.intake.has_ended() {
+                return Step::Close(lingering.reason);
+            }
+        } else if is_over {
+            if outstanding >= lingering.outstanding {
+                return Step::Close(CloseReason::Stalled);
+            }
+            lingering.outstanding = outstanding;
+            lingering.since = turn.now;
+        }
+        if outstanding == 0
+            && let Some(receipt) = self.receipt.take()
+        {
+            receipt.write(turn.service);
+        }
+        self.advance(turn)
+    }
+
+    /// Writes the record of the last response once it has arrived.
+    fn look_for_arrival(&mut self, turn: &mut Turn<'_>) -> Step {
+        if outstanding(&self.stream) == 0
+            && let Some(receipt) = self.receipt.take()
+        {
+            receipt.write(turn.service);
+            if turn.service.is_draining()
+                && let Some(reason) = self.on_shutdown(turn.service)
+            {
+                return Step::Close(reason);
+            }
+        }
+        self.advance(turn)
     }
 
     /// Silence has made a name of what came.

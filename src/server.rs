@@ -12,7 +12,7 @@ use threadpool::ThreadPool;
 
 use crate::acceptor::Acceptor;
 use crate::config::ServeConfig;
-use crate::connection::pulse::UNSENT_BYTES;
+use crate::connection::send_queue::UNSENT_BYTES;
 use crate::disk::DiskLane;
 use crate::dispatch::Dispatch;
 use crate::permits::Permits;

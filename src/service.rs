@@ -26,6 +26,8 @@ pub struct Service {
     pub journal: Journal,
     /// Transfers of large files.
     pub bulk: Arc<Permits>,
+    /// Connections whose send queue may be long.
+    pub long_queues: Arc<Permits>,
     /// Clients with a transfer under way.
     active_clients: AtomicUsize,
     phase: Phase,
@@ -56,6 +58,7 @@ impl Service {
         };
         let root = Root::open(&config.root, shown, closer)?;
         let bulk = Permits::new(config.limits.bulk_transfers);
+        let long_queues = Permits::new(LONG_QUEUES);
         let (active_clients, phase) = (AtomicUsize::new(0), Phase::default());
         Ok(Self {
             config,
@@ -63,6 +66,7 @@ impl Service {
             counters,
             journal,
             bulk,
+            long_queues,
             active_clients,
             phase,
         })
@@ -123,3 +127,7 @@ impl Service {
             .map(|rate| rate.max(1))
     }
 }
+
+/// Connections whose send queue may be long: in all no more kernel memory than a small host has
+/// for TCP (`tcp_mem`), and more fast readers than a host has cores for.
+const LONG_QUEUES: usize = 128;

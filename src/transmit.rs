@@ -264,9 +264,9 @@ impl Transfer {
                         .map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
-                    let len = len.min(allowed);
+                    // The byte held back is looked for with the rest.
                     let len = match self.residency(offset, len, means) {
-                        Ok(len) => len,
+                        Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),
                     };
                     match self.send_extent(sink, means.scratch, offset, len, follow)? {
@@ -501,7 +501,7 @@ fn blocked_or_network(error: io::Error) -> SendError {
 
 /// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
 /// copying costs more than the calls it saves.
-const SMALL_BYTES: usize = 16 << 10;
+pub const SMALL_BYTES: usize = 16 << 10;
 
 /// The unit in which residency is looked at and the disk lane reads.
 pub const EXTENT_BYTES: u64 = 2 << 20;

@@ -426,3 +426,138 @@ const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
 
 /// A worker's memory for receiving and copying.
 const SCRATCH_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::client::Clients;
+    use crate::config::ServeConfig;
+    use crate::connection::Admission;
+    use crate::permits::Permits;
+    use crate::telemetry::journal::{Destination, Journal};
+
+    /// A worker that nobody runs, over a directory with one file, and what admits to it.
+    struct Bench {
+        _root: tempfile::TempDir,
+        worker: HotWorker,
+        listener: TcpListener,
+        clients: Clients,
+        permits: Arc<Permits>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("a directory");
+            std::fs::write(root.path().join("f"), "content").expect("written");
+            let config = ServeConfig {
+                root: root.path().to_owned(),
+                ..ServeConfig::default()
+            };
+            let counters = Arc::new(Counters::default());
+            let journal = Journal::start(Destination::Nowhere, Arc::clone(&counters));
+            let (journal, _) = journal.expect("nothing to open");
+            let (closer, _) = crossbeam_channel::unbounded();
+            let poller = Arc::new(Poller::new().expect("a poller"));
+            let disk = Arc::new(DiskLane::new(1, Arc::clone(&counters)));
+            let service = Service::new(config, counters, journal, closer).expect("a service");
+            let ring = Ring {
+                service: Arc::new(service),
+                dispatch: Dispatch::new(8, [Arc::clone(&poller)]),
+                disk,
+            };
+            Self {
+                _root: root,
+                worker: HotWorker::new(Arc::new(ring), 0, poller),
+                listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
+                clients: Clients::default(),
+                permits: Permits::new(8),
+            }
+        }
+
+        /// A connection, and the other end of it.
+        fn connect(&self) -> (Box<Connection>, TcpStream) {
+            let address = self.listener.local_addr().expect("bound");
+            let peer = TcpStream::connect(address).expect("connects");
+            peer.set_read_timeout(Some(Duration::from_secs(60)))
+                .expect("a time-out");
+            let (stream, address) = self.listener.accept().expect("accepts");
+            stream.set_nonblocking(true).expect("a socket");
+            let permit = self.permits.take().expect("one is left");
+            let connection = Connection::new(
+                stream,
+                address,
+                self.clients.enter(address.ip()),
+                permit,
+                Admission::Welcome,
+                (&self.worker.ring.service, Instant::now()),
+            );
+            (connection, peer)
+        }
+
+        /// Puts a connection on the worker's table.
+        fn adopt(&mut self, connection: Box<Connection>) -> u64 {
+            let token = self.worker.table.insert(connection);
+            let entry = self.worker.table.get_mut(token).expect("just inserted");
+            let watched = self.worker.poller.watch(entry.connection.stream(), token);
+            watched.expect("watched");
+            token
+        }
+
+        fn panic_in(&mut self, token: u64) {
+            let now = Instant::now();
+            self.worker
+                .contain(token, now, |_, _| panic!("a defect, for the test"));
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_one_connection() {
+        let mut bench = Bench::new();
+        let (doomed, mut doomed_peer) = bench.connect();
+        let (other, mut other_peer) = bench.connect();
+        let (doomed, other) = (bench.adopt(doomed), bench.adopt(other));
+        bench.panic_in(doomed);
+
+        let counters = bench.worker.ring.service.counters.snapshot();
+        assert_eq!(counters.panics, 1);
+        assert_eq!(counters.closed(CloseReason::Panicked), 1);
+        assert_eq!(counters.closed_in_all(), 1);
+        assert_eq!(bench.permits.taken(), 1, "the slot has come back");
+        assert_eq!(doomed_peer.read(&mut [0]).expect("closed"), 0);
+
+        // The other one goes on, through the disk lane and to its end, with the same worker.
+        other_peer.write_all(b"f\n").expect("sent");
+        let ring = Arc::clone(&bench.worker.ring);
+        let disk = std::thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || run_disk_worker(&ring)
+        });
+        bench.worker.advance(other, Instant::now());
+        let worker = std::thread::spawn(move || bench.worker.run());
+        let mut content = Vec::new();
+        other_peer.read_to_end(&mut content).expect("in order");
+        assert_eq!(content, b"content");
+
+        drop(other_peer);
+        ring.service.abort();
+        ring.dispatch.wake_all();
+        worker.join().expect("it has not panicked");
+        ring.disk.shut();
+        disk.join().expect("it has not panicked");
+        let counters = ring.service.counters.snapshot();
+        assert_eq!((counters.panics, counters.closed_in_all()), (1, 2));
+    }
+
+    #[test]
+    fn a_stale_report_of_a_connection_that_panicked_finds_nobody() {
+        let mut bench = Bench::new();
+        let (doomed, _peer) = bench.connect();
+        let token = bench.adopt(doomed);
+        bench.panic_in(token);
+        bench.panic_in(token);
+        assert_eq!(bench.worker.ring.service.counters.snapshot().panics, 1);
+    }
+}

@@ -30,74 +30,6 @@ struct Window {
     arrived: u64,
 }
 
-/// What is set on a connection's socket, for as long as it lives.
-#[derive(Debug)]
-pub(super) struct SendQueue {
-    /// The rate in bytes a second.
-    pace: Option<u64>,
-    /// How much may wait without having been sent.
-    limit: u32,
-    /// Times in a row that the queue was full soon after it had been, and what the peer took
-    /// meanwhile.
-    bites: u32,
-    bytes: u64,
-    full: Option<Instant>,
-}
-
-impl Default for SendQueue {
-    fn default() -> Self {
-        Self {
-            pace: None,
-            limit: UNSENT_BYTES,
-            bites: 0,
-            bytes: 0,
-            full: None,
-        }
-    }
-}
-
-impl SendQueue {
-    /// Has the kernel keep to a rate.
-    pub(super) fn pace(&mut self, stream: &TcpStream, rate: Option<u64>) {
-        if rate != self.pace && socket::pace(stream, rate).is_ok() {
-            self.pace = rate;
-        }
-    }
-
-    /// The queue is full after `bite` bytes more. A peer that takes them in small bites, time and
-    /// again, is given a longer queue: each bite costs a wake-up, a long line needs a queue that
-    /// never runs dry, and so does the kernel's pacing. One that does not move never gets it.
-    pub(super) fn note_full(&mut self, stream: &TcpStream, bite: u64, now: Instant) {
-        let brisk = self
-            .full
-            .is_some_and(|full| now.saturating_duration_since(full) < BRISK);
-        self.full = Some(now);
-        if !brisk || bite == 0 || self.limit >= UNSENT_MOST_BYTES {
-            return;
-        }
-        self.bites += 1;
-        self.bytes += bite;
-        let enough = match self.pace {
-            Some(_) => WIDEN_PACED_AFTER_BITES,
-            None => WIDEN_AFTER_BITES,
-        };
-        if self.bites < enough {
-            return;
-        }
-        let bite = self.bytes / u64::from(self.bites);
-        (self.bites, self.bytes) = (0, 0);
-        let longer = self.limit.saturating_mul(4).min(UNSENT_MOST_BYTES);
-        let longer = match self.pace {
-            Some(rate) => u64::from(longer).min(rate / PACED_QUEUES_A_SECOND) as u32,
-            None if bite < u64::from(self.limit) * WIDEN_BELOW => longer,
-            None => return,
-        };
-        if longer > self.limit && socket::limit_unsent(stream, longer).is_ok() {
-            self.limit = longer;
-        }
-    }
-}
-
 impl Pulse {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -174,6 +106,11 @@ impl Pulse {
         Ok(self.next_look(config))
     }
 
+    /// Whether half of the time has passed that a peer may take to take nothing.
+    pub(super) fn seems_stalled(&self) -> bool {
+        self.unacknowledged.is_some()
+    }
+
     fn next_look(&self, config: &ServeConfig) -> Instant {
         let stall = config.deadlines.send_stall;
         let stall = self.moved
@@ -231,26 +168,3 @@ impl Pulse {
         Ok(())
     }
 }
-
-/// What may wait unsent in a connection's send queue at first: enough for a fast reader on a
-/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
-/// those who read.
-pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
-
-/// What may wait unsent at the most.
-const UNSENT_MOST_BYTES: u32 = 1 << 20;
-
-/// So many bites in a row tell whether the limit is too small ...
-const WIDEN_AFTER_BITES: u32 = 16;
-
-/// ... which it is if a bite is less than so many times the limit.
-const WIDEN_BELOW: u64 = 8;
-
-/// Where the kernel keeps to a rate, a queue of this part of a second is what it needs, ...
-const PACED_QUEUES_A_SECOND: u64 = 32;
-
-/// ... and fewer bites tell that the peer moves.
-const WIDEN_PACED_AFTER_BITES: u32 = 2;
-
-/// A peer that took bytes within this time is moving.
-const BRISK: Duration = Duration::from_secs(1);

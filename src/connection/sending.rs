@@ -17,7 +17,8 @@ use crate::service::Service;
 use crate::sys::file::Residency;
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::transmit::{
-    Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
+    Extent, Lane, Means, Progress, SMALL_BYTES, Transfer, TransmitError, drop_behind, residency_of,
+    warm,
 };
 
 /// A response on its way.
@@ -121,6 +122,16 @@ impl Sending {
     /// Whether the end of the stream alone tells the peer that it has all.
     pub(super) fn ends_like_a_file(&self) -> bool {
         self.end_mark == EndMark::Close
+    }
+
+    /// Whether it takes more than one call to send a file's bytes.
+    pub(super) fn is_large(&self) -> bool {
+        self.transfer.file().is_some() && self.transfer.remaining() > SMALL_BYTES as u64
+    }
+
+    /// Whether the peer seems to take nothing any more.
+    pub(super) fn seems_stalled(&self) -> bool {
+        self.pulse.seems_stalled()
     }
 
     /// Bytes given to the kernel so far.
@@ -238,20 +249,17 @@ impl Sending {
         self.transfer.file().map(|file| (Arc::clone(file), extent))
     }
 
-    /// Writes the access record of a response that was sent.
-    pub(super) fn record(
+    /// Ends the response. Returns its access record, if anybody wants one.
+    pub(super) fn into_record(
         self: Box<Self>,
         outcome: CloseReason,
         peer: SocketAddr,
         service: &Service,
-    ) {
+    ) -> Option<AccessRecord> {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
-        if !service.journal.is_on() {
-            return;
-        }
-        service.journal.record(AccessRecord {
+        service.journal.is_on().then(|| AccessRecord {
             at: self.at,
             peer,
             protocol: self.asked.protocol(),
@@ -262,17 +270,7 @@ impl Sending {
             outcome,
             detail: self.detail,
             request: self.asked.into_line().into_vec(),
-        });
-    }
-
-    /// Writes the access record of a response that did not end well.
-    pub(super) fn abandon(
-        self: Box<Self>,
-        reason: CloseReason,
-        peer: SocketAddr,
-        service: &Service,
-    ) {
-        self.record(reason, peer, service);
+        })
     }
 
     fn run(

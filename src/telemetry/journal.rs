@@ -30,10 +30,10 @@ pub struct Journal {
     counters: Arc<Counters>,
 }
 
-/// The journal's thread; ends when every [`Journal`] is dropped.
+/// The journal's thread.
 #[derive(Debug)]
 pub struct Writer {
-    thread: Option<JoinHandle<()>>,
+    thread: Option<(JoinHandle<()>, Sender<Entry>)>,
 }
 
 #[derive(Debug)]
@@ -41,6 +41,8 @@ enum Entry {
     Record(Box<AccessRecord>),
     /// The file was moved away; open it anew under its name.
     Reopen,
+    /// Nothing that matters comes after this.
+    End,
 }
 
 impl Journal {
@@ -68,14 +70,13 @@ impl Journal {
         let thread = std::thread::Builder::new()
             .name("haul-journal".into())
             .spawn(move || write_all(output, &receiver, &counted))?;
+        let thread = Some((thread, sender.clone()));
         Ok((
             Self {
                 entries: Some(sender),
                 counters,
             },
-            Writer {
-                thread: Some(thread),
-            },
+            Writer { thread },
         ))
     }
 
@@ -105,14 +106,16 @@ impl Journal {
 }
 
 impl Writer {
-    /// Waits, but not for ever, until all that was recorded is written. Call it once every
-    /// [`Journal`] is dropped.
-    pub fn finish(mut self) {
-        let Some(thread) = self.thread.take() else {
+    /// Waits, but not for ever, until all that was recorded is written. What is recorded
+    /// afterwards is lost.
+    pub fn finish(self) {
+        let Some((thread, entries)) = self.thread else {
             return;
         };
         // A destination that takes nothing must not keep the process alive.
         for _ in 0..FINISH_POLLS {
+            // A full channel has room once the thread has caught up.
+            let _ = entries.try_send(Entry::End);
             if thread.is_finished() {
                 let _ = thread.join();
                 return;
@@ -183,6 +186,7 @@ fn write_all(mut output: Output, entries: &Receiver<Entry>, counters: &Counters)
         let written = match entry {
             Entry::Record(record) => output.line(format_args!("{record}")),
             Entry::Reopen => output.flush().and_then(|()| output.reopen()),
+            Entry::End => break,
         };
         if written.is_err() {
             Counters::add_one(&counters.log_lines_lost);

@@ -3,6 +3,8 @@
 // Whatever one file offers to the others is of no use to anybody else.
 #![allow(unreachable_pub)]
 
+mod access_log;
+mod clients;
 mod cold;
 mod conversation;
 mod fairness;
@@ -16,8 +18,12 @@ mod limits;
 mod listings;
 mod load;
 mod name_protocol;
+mod process;
 mod rates;
+mod resources;
+mod shutdown;
 mod slowfs;
 mod stalls;
+mod startup;
 mod support;
 mod truth;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use haul::config::MinRate;
 use haul::sys::resources;
+use haul::telemetry::journal::Destination;
 use haul::telemetry::{CloseReason, Snapshot};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -240,6 +241,55 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
 }
 
 #[test]
+fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let server = TestServer::with(|config| config.access_log = Destination::File(log.clone()));
+    let content = noise(128 << 10, 4);
+    server.put("large", &content);
+    let mut given = 0;
+    for (request, has_head) in [
+        ("large\n", false),
+        ("GET /large HTTP/1.1\r\nHost: x\r\n\r\n", true),
+        (
+            "GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            true,
+        ),
+    ] {
+        let mut client = narrow(server.address());
+        client.send(request);
+        let mut head = Vec::new();
+        while has_head && !head.ends_with(b"\r\n\r\n") {
+            head.extend(client.take(1));
+        }
+        // The rest fits the server's send queue, but not our side.
+        client.take(content.len() - NOT_READ);
+        given += (head.len() + content.len()) as u64;
+        server.counters_when(|counters| counters.bytes_sent == given);
+    }
+    let counters = at_rest(&server, 3);
+    assert_eq!(counters.closed(CloseReason::Aborted), 3, "{counters:#?}");
+    // Who closes its side first and takes all nevertheless.
+    for request in ["large\n", "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut client = narrow(server.address());
+        client.send(request);
+        client.half_close();
+        assert!(client.rest().ends_with(&content));
+    }
+    let counters = at_rest(&server, 5);
+    assert_eq!(counters.closed(CloseReason::Complete), 2, "{counters:#?}");
+    drop(server);
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert_eq!(log.lines().count(), 5, "{log}");
+    let complete = format!(" {0}/{0} ", content.len());
+    for (number, line) in log.lines().enumerate() {
+        assert_eq!(line.contains(" aborted: "), number < 3, "{log}");
+        assert_eq!(line.ends_with(" complete"), number >= 3, "{log}");
+        assert_eq!(line.contains(&complete), number >= 3, "{log}");
+    }
+}
+
+#[test]
 fn floods_of_connects_and_resets_leave_nothing_behind() {
     let server = TestServer::start();
     put_sparse(&server, "huge", 64 << 30);
@@ -314,6 +364,9 @@ fn a_hundred_thousand_pipelined_requests_are_answered_in_turn() {
     let counters = at_rest(&server, 1);
     assert_eq!(counters.requests, count as u64);
 }
+
+/// More than the receive buffer of [`narrow`], and little enough that the server's kernel takes it.
+const NOT_READ: usize = 7_000;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 ";
 

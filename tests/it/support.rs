@@ -7,6 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ impl TestServer {
         let root = tempfile::tempdir().expect("a directory for the test");
         let mut config = ServeConfig {
             root: root.path().to_owned(),
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            listen: vec![own_address()],
             workers: NonZeroUsize::new(2).expect("2 is not 0"),
             access_log: Destination::Nowhere,
             transmit: transmit_choice(),
@@ -211,7 +212,7 @@ impl Client {
     }
 
     /// Closes our side.
-    pub fn half_close(&mut self) {
+    pub fn half_close(&self) {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("still connected");
@@ -326,4 +327,14 @@ pub fn wait_for_tick(path: &Path) {
         beside.as_file().set_len(1).expect("the file is written");
         beside.as_file().set_len(0).expect("the file is written");
     }
+}
+
+/// An address of this host, on a free port, that no other server of the tests listens on: once a
+/// port is free again it soon belongs to somebody else, and a test that connects to where its
+/// server was must not disturb another one.
+pub fn own_address() -> SocketAddr {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let [_, _, _, number] = TAKEN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    SocketAddr::from(([127, 64 | high >> 2, low, number.clamp(1, 254)], 0))
 }

@@ -1,0 +1,88 @@
+//! A connection's send queue in the kernel: how much may wait in it, how fast it drains, and when
+//! incomplete segments leave it.
+//!
+//! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
+//! queue is kernel memory that everybody else lacks. So every queue is short at first, and long
+//! for a limited number of peers that have proved to take what they are sent.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::permits::{Permit, Permits};
+use crate::sys::socket;
+
+/// What is set on a connection's socket.
+#[derive(Debug, Default)]
+pub(super) struct SendQueue {
+    /// The rate in bytes a second.
+    pace: Option<u64>,
+    /// The right to a long queue.
+    long: Option<Permit>,
+    /// Incomplete segments are held back.
+    corked: bool,
+}
+
+impl SendQueue {
+    /// Has the kernel keep to a rate.
+    pub(super) fn pace(&mut self, stream: &TcpStream, rate: Option<u64>) {
+        if rate != self.pace && socket::pace(stream, rate).is_ok() {
+            self.pace = rate;
+        }
+    }
+
+    /// A response begins whose content comes from a file by sendfile(2), which would send each
+    /// piece's last segment incomplete.
+    pub(super) fn begin_large(&mut self, stream: &TcpStream) {
+        self.corked = socket::cork(stream, true).is_ok();
+    }
+
+    /// The queue is full, after `sent` bytes of a response. Lets it be longer if the peer has
+    /// proved to take what it is sent: more than fits a queue and a window of one that does not.
+    pub(super) fn note_full(&mut self, stream: &TcpStream, sent: u64, long_queues: &Arc<Permits>) {
+        if self.long.is_some() || sent < PROOF_BYTES {
+            return;
+        }
+        if let Some(permit) = long_queues.take()
+            && socket::limit_unsent(stream, self.long_bytes()).is_ok()
+        {
+            self.long = Some(permit);
+        }
+    }
+
+    /// The peer has stopped taking bytes: somebody else may have the long queue.
+    pub(super) fn note_stall(&mut self, stream: &TcpStream) {
+        if self.long.take().is_some() {
+            // What is in the queue stays there; no more goes in.
+            let _ = socket::limit_unsent(stream, UNSENT_BYTES);
+        }
+    }
+
+    /// A response is in the queue: lets its last segment go, and starts the next one short.
+    pub(super) fn end(&mut self, stream: &TcpStream) {
+        if std::mem::take(&mut self.corked) {
+            let _ = socket::cork(stream, false);
+        }
+        self.note_stall(stream);
+    }
+
+    /// The kernel's pacing keeps a queue from draining faster than its rate: a tenth of a second
+    /// of it never runs dry, and more would only be memory.
+    fn long_bytes(&self) -> u32 {
+        let paced = self
+            .pace
+            .map_or(u64::MAX, |rate| (rate / 10).max(u64::from(UNSENT_BYTES)));
+        u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)
+    }
+}
+
+/// What may wait unsent in a connection's send queue at first: enough for a fast reader on a
+/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
+/// those who read.
+pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
+
+/// What may wait unsent for a peer that reads.
+const LONG_BYTES: u32 = 4 << 20;
+
+/// A peer that was sent this much of a response has taken most of it: a window and a short queue
+/// hold less.
+const PROOF_BYTES: u64 = 1 << 20;

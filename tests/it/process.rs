@@ -1,0 +1,175 @@
+//! The program itself, as a child: started, listened to, signalled, always ended.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Client, PATIENCE, own_address};
+
+/// A running `haul`. Dropping it kills it.
+pub struct Program {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far, on standard error.
+    pub said: Vec<String>,
+}
+
+impl Program {
+    /// `haul serve` with these arguments, on a free port.
+    pub fn serve(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut command = haul();
+        command.args(["serve", "--listen", &own_address().to_string()]);
+        Self::start(command.args(arguments))
+    }
+
+    /// Starts what `command` says.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let errors = BufReader::new(child.stderr.take().expect("piped"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            lines,
+            said: Vec::new(),
+        }
+    }
+
+    /// Waits for a line that begins like this, and returns the rest of it.
+    #[track_caller]
+    pub fn line(&mut self, start: &str) -> String {
+        match self.try_line(start) {
+            Some(rest) => rest,
+            None => panic!("never said {start:?}, but {:#?}", self.said),
+        }
+    }
+
+    /// As [`Self::line`]; `None` if it ends, or goes on, without saying so.
+    pub fn try_line(&mut self, start: &str) -> Option<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).ok()?;
+            self.said.push(line.clone());
+            if let Some(rest) = line.strip_prefix(start) {
+                return Some(rest.to_owned());
+            }
+        }
+    }
+
+    /// Waits until it listens, and returns where.
+    #[track_caller]
+    pub fn address(&mut self) -> SocketAddr {
+        let address = self.line("listening on ");
+        address.parse().expect("an address, and nothing behind it")
+    }
+
+    /// Connects to an address of it.
+    pub fn connect(&self, address: SocketAddr) -> Client {
+        Client::connect(address)
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(directory).expect("it runs").count()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("it still runs");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(&mut self) -> ExitStatus {
+        let status = wait(&mut self.child);
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            self.said.push(line);
+        }
+        status
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program, without the environment's opinions.
+pub fn haul() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"HAUL_") && name != "HAUL_TRANSMIT" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command to its end, for so long at the most.
+#[track_caller]
+pub fn run(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut pipes = (
+        child.stdout.take().expect("piped"),
+        child.stderr.take().expect("piped"),
+    );
+    let out = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipes.0.read_to_end(&mut bytes);
+        bytes
+    });
+    let err = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipes.1.read_to_end(&mut bytes);
+        bytes
+    });
+    let status = wait(&mut child);
+    Output {
+        status,
+        stdout: out.join().expect("no panic"),
+        stderr: err.join().expect("no panic"),
+    }
+}
+
+/// Waits for a child; kills it and fails if it does not end.
+#[track_caller]
+fn wait(child: &mut Child) -> ExitStatus {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().expect("our child") {
+            return status;
+        }
+        if Instant::now() > until {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

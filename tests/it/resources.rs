@@ -1,0 +1,215 @@
+//! Running out: of descriptors, connections, transfers. And everything taken comes back.
+
+use std::process::Command;
+
+use haul::telemetry::CloseReason;
+use nix::sys::signal::Signal;
+
+use crate::process::{Program, haul};
+use crate::support::{Answer, Client, TestServer, noise};
+
+const LARGE: usize = 24 << 20;
+
+#[test]
+fn out_of_descriptors_it_waits_and_goes_on() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    let haul = haul();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 40 && exec \"$@\"", "sh"])
+        .arg(haul.get_program())
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "debug"])
+        .args(["--max-connections", "1000", "--root"])
+        .arg(root.path());
+    let mut program = Program::start(&mut command);
+    let address = program.address();
+    // More than it has descriptors for; the kernel's queue holds the rest.
+    let mut clients: Vec<_> = (0..60).map(|_| program.connect(address)).collect();
+    let mut last = clients.split_off(50);
+    for client in &mut last {
+        client.send("f\n");
+    }
+    // Those in front leave without a word, and the others get their turn.
+    drop(clients);
+    for client in &mut last {
+        assert_eq!(client.rest(), b"content");
+    }
+    drop(last);
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
+    let said = program.said.join("\n");
+    let exhausted = said
+        .split("accept_exhausted: ")
+        .nth(1)
+        .expect("the counter");
+    assert!(!exhausted.starts_with('0'), "it never ran out: {said}");
+}
+
+#[test]
+fn beyond_the_limit_connections_are_told_to_come_back() {
+    let server = TestServer::with(|config| config.limits.connections = 2);
+    server.put("f", "content");
+    let idle = [server.connect(), server.connect()];
+    server.counters_when(|counters| counters.accepted == 2);
+    let answer = Answer::parse(&server.exchange("GET /f HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.field("connection"), Some("close"));
+    let retry_after = answer.field("retry-after").expect("Retry-After");
+    assert!(retry_after.parse::<u32>().is_ok_and(|seconds| seconds > 0));
+    assert_eq!(server.by_name("f"), b"");
+    let counters = server.counters_when(|counters| counters.closed_in_all() == 2);
+    assert_eq!(counters.closed(CloseReason::Overloaded), 2);
+    // With a place free again, the next one is welcome.
+    drop(idle);
+    server.counters_when(|counters| counters.open == 0);
+    assert_eq!(server.by_name("f"), b"content");
+}
+
+#[test]
+fn beyond_even_that_they_wait_and_are_served_when_others_leave() {
+    let server = TestServer::with(|config| config.limits.connections = 1);
+    server.put("f", "content");
+    // One that is served, and all that can be told.
+    let told = (0..9).map(|_| server.connect()).collect::<Vec<_>>();
+    server.counters_when(|counters| counters.accepted == 9);
+    let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        client.send("GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    drop(told);
+    for mut client in waiting {
+        assert!(matches!(Answer::parse(&client.rest()).status, 200 | 503));
+    }
+    server.counters_when(|counters| counters.open == 0);
+    assert_eq!(server.by_name("f"), b"content");
+    assert_eq!(server.counters().accepted, 30);
+}
+
+#[test]
+fn a_client_has_so_many_connections_and_no_more() {
+    let server = TestServer::with(|config| config.limits.connections_per_client = 1);
+    server.put("f", "content");
+    let mut first = server.connect();
+    server.counters_when(|counters| counters.accepted == 1);
+    assert_eq!(
+        Answer::parse(&server.exchange("GET /f HTTP/1.1\r\nHost: x\r\n\r\n")).status,
+        503
+    );
+    // The first one is none the worse for it.
+    first.send("GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_eq!(first.answer().body, b"content");
+    drop(first);
+    server.counters_when(|counters| counters.open == 0);
+    assert_eq!(server.by_name("f"), b"content");
+}
+
+#[test]
+fn large_transfers_leave_room_for_small_requests() {
+    let server = TestServer::with(|config| config.limits.bulk_transfers = 1);
+    server.put("big", noise(LARGE, 1));
+    server.put("small", "small");
+    let mut first = Client::with_small_window(server.address());
+    first.send("big\n");
+    let _ = first.take(1);
+    let answer = server.get("/big", "");
+    assert_eq!(answer.status, 503);
+    assert!(answer.field("retry-after").is_some());
+    assert_eq!(server.by_name("big"), b"");
+    assert_eq!(server.by_name("small"), b"small");
+    assert_eq!(server.get("/big", "Range: bytes=0-99\r\n").body.len(), 100);
+    let before = server.counters().closed_in_all();
+    first.reset();
+    server.counters_when(|counters| counters.closed_in_all() > before);
+    server.counters_when(|counters| counters.open == 0);
+    assert_eq!(server.get("/big", "").body.len(), LARGE);
+}
+
+#[test]
+fn a_permit_for_a_large_transfer_comes_back_with_each_response() {
+    let server = TestServer::with(|config| config.limits.bulk_transfers = 1);
+    server.put("big", noise(2 << 20, 2));
+    let mut client = server.connect();
+    client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5));
+    for _ in 0..5 {
+        assert_eq!(client.answer().status, 200);
+    }
+    // The connection is kept; its permit is not.
+    assert_eq!(server.by_name("big").len(), 2 << 20);
+}
+
+#[test]
+fn all_that_was_taken_comes_back_however_connections_end() {
+    let server = TestServer::with(|config| {
+        config.limits.connections = 64;
+        config.limits.bulk_transfers = 64;
+    });
+    server.put("big", noise(LARGE, 3));
+    server.put("small", "small");
+    for round in 0..10 {
+        let mut clients: Vec<_> = (0..20)
+            .map(|_| Client::with_small_window(server.address()))
+            .collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(match number % 6 {
+                0 => "big\n",
+                1 => "GET /big HTTP/1.1\r\nHost: x\r\n\r\n",
+                2 => "GET /small HTTP/1.1\r\nHost: x\r\n\r\n",
+                3 => "missing\n",
+                4 => "\x16\x03\x01",
+                _ => "GET /",
+            });
+        }
+        for (number, client) in clients.into_iter().enumerate() {
+            if (number + round) % 2 == 0 {
+                client.reset();
+            }
+        }
+    }
+    let counters = server.counters_when(|counters| counters.accepted == 200 && counters.open == 0);
+    assert_eq!(counters.closed_in_all(), 200);
+    assert_eq!(counters.panics, 0);
+    let large: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = Client::with_small_window(server.address());
+            client.send("big\n");
+            client.take(1)
+        })
+        .collect();
+    assert_eq!(large.len(), 40);
+}
+
+#[test]
+fn no_descriptor_is_left_behind() {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..300 {
+        std::fs::write(root.path().join(number.to_string()), noise(10_000, number))
+            .expect("written");
+    }
+    let mut program = Program::serve([
+        "--log".as_ref(),
+        "off".as_ref(),
+        "--root".as_ref(),
+        root.path().as_os_str(),
+    ]);
+    let address = program.address();
+    let descriptors = || program.descriptors();
+    let fetch_all = || {
+        for number in 0..300 {
+            let mut client = Client::connect(address);
+            client.send(format!("{number}\n"));
+            assert_eq!(client.rest().len(), 10_000);
+        }
+    };
+    fetch_all();
+    // Looked-up files are remembered for a second, and then let go.
+    let begun = std::time::Instant::now();
+    while descriptors() > 40 {
+        assert!(
+            begun.elapsed() < crate::support::PATIENCE,
+            "{} are open",
+            descriptors()
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
