@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use crate::exchange::{Meta, Timestamp};
 
@@ -178,14 +178,14 @@ fn meta_of(stat: &rustix::fs::Stat) -> Meta {
 mod beneath {
     use std::fs::File;
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
     use std::path::Path;
 
     use rustix::fs::{
         AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx,
     };
 
-    use super::{Kind, Meta, OwnedFd, Patience, Timestamp};
+    use super::{Kind, Meta, Patience, Timestamp};
 
     /// A directory that names are looked up beneath, never above.
     #[derive(Debug)]
