@@ -387,7 +387,7 @@ impl Connection {
     }
 
     /// Takes a request whose head is whole.
-    fn begin(&mut self, mut request: Box<Request>, turn: &mut Turn<'_>) -> Flow {
+    fn begin(&mut self, mut request: Box<Request>, turn: &Turn<'_>) -> Flow {
         self.requests += 1;
         Counters::add_one(&turn.service.counters.requests);
         let limits = &turn.service.config.http_limits;
@@ -483,7 +483,7 @@ impl Connection {
     }
 
     /// Answers what cannot be understood, and what came too late; the connection ends with it.
-    fn refuse(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
+    fn refuse(&mut self, refusal: Refusal, turn: &Turn<'_>) {
         let line = self.intake.first_line();
         self.intake.clear();
         let answer = http::refuse(None, &refusal, turn.service);
@@ -536,7 +536,7 @@ impl Connection {
     }
 
     /// Records a response that was sent, and goes on to the next request or to the end.
-    fn finish(&mut self, turn: &mut Turn<'_>) -> Flow {
+    fn finish(&mut self, turn: &Turn<'_>) -> Flow {
         let next = State::Receiving(Receiving::next(turn.now));
         let State::Sending(sending) = std::mem::replace(&mut self.state, next) else {
             return Flow::Again;

@@ -120,7 +120,7 @@ impl HotWorker {
     }
 
     /// Waits for readiness; not at all if there is work in the queue.
-    fn wait(&mut self, ready: &mut Vec<Readiness>) {
+    fn wait(&self, ready: &mut Vec<Readiness>) {
         let timeout = if self.queue.is_empty() {
             let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
             let sweep = (!self.names.is_empty()).then(|| self.names_swept + names::TRUST);

@@ -197,7 +197,7 @@ fn pages_are_sorted_and_filtered() {
     let mut descending = order("sort=name&order=desc");
     assert_ne!(ascending, descending);
     descending.sort();
-    let mut sorted = ascending.clone();
+    let mut sorted = ascending;
     sorted.sort();
     assert_eq!(sorted, descending);
     assert_eq!(sorted, ["C.bin", "a.txt", "b.txt", "dir/"]);

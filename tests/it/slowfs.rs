@@ -369,7 +369,7 @@ fn is_direct(inode: u64) -> bool {
 }
 
 fn attributes_of(inode: u64) -> FileAttr {
-    let is_directory = inode == ROOT || inode % PER_DIRECTORY == 0;
+    let is_directory = inode == ROOT || inode.is_multiple_of(PER_DIRECTORY);
     let (kind, perm, size) = match is_directory {
         true => (FileType::Directory, 0o755, 0),
         false => (FileType::RegularFile, 0o644, FILE_BYTES as u64),
