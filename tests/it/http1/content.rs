@@ -1,9 +1,11 @@
 //! What a file is labelled with, in which coding it is sent, and what errors say.
 
+use std::time::Instant;
+
 use haul::config::http::{CacheRule, Cors, Field};
 
 use super::case::{Case, Taken, get, head, request, take_answer};
-use crate::support::TestServer;
+use crate::support::{PATIENCE, TestServer};
 
 #[test]
 fn content() {
@@ -341,7 +343,9 @@ fn a_change_makes_another_tag() {
     server.put("ten.txt", b"9876543210");
     let resumed = format!("Range: bytes=5-\r\nIf-Range: {old}\r\n");
     // A worker may know a file for a moment.
+    let begun = Instant::now();
     let answer = loop {
+        assert!(begun.elapsed() < PATIENCE, "the old tag stays");
         let answer = fetch(&server, "/ten.txt", &resumed);
         if answer.values("etag") != [old.as_str()] {
             break answer;

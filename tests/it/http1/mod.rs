@@ -34,6 +34,7 @@ fn run(cases: &[Case], adjust: impl FnOnce(&mut ServeConfig)) {
     let server = server(|config| {
         config.deadlines.name_grace = PATIENCE;
         config.deadlines.head = PATIENCE;
+        config.deadlines.linger = PATIENCE;
         adjust(config);
     });
     let site = Site::of(server.address());
