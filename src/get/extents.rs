@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A half-open range of bytes, `start..end`, never empty inside [`Extents`].
+/// A half-open range of bytes, `start..end`, never empty inside `Extents`.
 pub type Extent = (u64, u64);
 
 /// Disjoint extents in order, with gaps between them.
