@@ -80,6 +80,10 @@ fn all_whole(clients: Vec<Client>, number: impl Fn(u64) -> u64) {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -96,6 +100,10 @@ fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn a_file_system_that_hangs_keeps_nobody_else_out() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -117,6 +125,10 @@ fn a_file_system_that_hangs_keeps_nobody_else_out() {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn look_ups_that_hang_keep_nobody_else_out() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -137,6 +149,10 @@ fn look_ups_that_hang_keep_nobody_else_out() {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn opens_that_hang_keep_nobody_else_out() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -153,6 +169,10 @@ fn opens_that_hang_keep_nobody_else_out() {
 /// In a process of its own: whatever this one started meanwhile would inherit the files, and wait
 /// for their close on its way to another program.
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn closes_that_hang_keep_nobody_else_out() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("hot"), b"at hand").expect("a file");
@@ -180,6 +200,10 @@ fn closes_that_hang_keep_nobody_else_out() {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn readers_of_one_cold_extent_cause_one_read() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -198,6 +222,10 @@ fn readers_of_one_cold_extent_cause_one_read() {
 }
 
 #[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
 fn what_does_not_stay_in_memory_is_sent_all_the_same() {
     let Some(mut stage) = Stage::set() else {
         return;
