@@ -130,7 +130,7 @@ mod epoll {
             for event in &events[..count] {
                 if event.data() == WAKE {
                     // Cleared before the caller looks for work: a later wake-up writes again.
-                    self.woken.store(false, Ordering::SeqCst);
+                    self.woken.swap(false, Ordering::SeqCst);
                 } else {
                     let ends = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
                     ready.push(Readiness {
