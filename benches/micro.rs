@@ -126,6 +126,7 @@ fn transmit(criterion: &mut Criterion) {
                 let mut means = Means {
                     budget: LEN,
                     lane: Lane::Hot,
+                    now: Instant::now(),
                     scratch: &mut scratch,
                     unprobed: &mut unprobed,
                 };

@@ -7,6 +7,7 @@
 //! worker runs by [`Connection::run_errand`].
 
 mod answer;
+mod ending;
 mod http;
 mod intake;
 mod name;
@@ -22,6 +23,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::client::{Client, Membership};
 use crate::connection::answer::{Answer, Asked, Cache};
+use crate::connection::ending::Lingering;
 use crate::connection::intake::{Intake, Receiving, Recognized};
 use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
 use crate::connection::send_queue::SendQueue;
@@ -129,15 +131,6 @@ struct Discarding {
     request: Request,
     discard: Discard,
     since: Instant,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Lingering {
-    since: Instant,
-    reason: CloseReason,
-    discarded: u64,
-    /// Bytes that had not arrived when the deadline last passed.
-    outstanding: u64,
 }
 
 /// What a state's step says: go on with the state it left, or leave the quantum.
@@ -559,94 +552,6 @@ impl Connection {
         self.end(outcome, turn.now)
     }
 
-    /// Ends our side of the stream. What the peer still sends is thrown away, and what it was
-    /// sent has time to arrive.
-    fn end(&mut self, reason: CloseReason, now: Instant) -> Flow {
-        let has_all = self.intake.has_ended() && self.receipt.is_none();
-        if socket::end_of_stream(&self.stream).is_err() || has_all {
-            return Flow::Stop(Step::Close(reason));
-        }
-        self.intake.clear();
-        self.state = State::Lingering(Lingering {
-            since: now,
-            reason,
-            discarded: 0,
-            outstanding: u64::MAX,
-        });
-        Flow::Again
-    }
-
-    fn linger(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Lingering(lingering) = &mut self.state else {
-            return Flow::Again;
-        };
-        let is_owed = self.receipt.is_some() && outstanding(&self.stream) > 0;
-        match self.intake.receive(&self.stream, turn.scratch) {
-            Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
-                lingering.discarded += self.intake.bytes().len() as u64;
-                self.intake.clear();
-                if self.intake.has_ended() && !is_owed {
-                    return Flow::Stop(Step::Close(lingering.reason));
-                }
-                Flow::Again
-            }
-            Ok(false) if matches!(self.stream.take_error(), Ok(None)) => {
-                self.deadline = lingering.since + turn.service.config.deadlines.linger;
-                if self.receipt.is_some() {
-                    self.deadline = self.deadline.min(turn.now + LOOK_EVERY);
-                }
-                Flow::Stop(Step::Park(Interest::Read))
-            }
-            Ok(_) | Err(_) if is_owed => Flow::Stop(Step::Close(CloseReason::Aborted)),
-            Ok(_) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
-        }
-    }
-
-    /// Over a slow line the last megabytes take their time: what moves is not cut.
-    fn look_while_lingering(&mut self, turn: &mut Turn<'_>) -> Step {
-        let State::Lingering(lingering) = &mut self.state else {
-            return Step::Yield;
-        };
-        let linger = turn.service.config.deadlines.linger;
-        let is_over = turn.now >= lingering.since + linger;
-        let outstanding = match &self.receipt {
-            Some(_) => outstanding(&self.stream),
-            None => 0,
-        };
-        if outstanding == 0 {
-            if is_over || self.intake.has_ended() {
-                return Step::Close(lingering.reason);
-            }
-        } else if is_over {
-            if outstanding >= lingering.outstanding {
-                return Step::Close(CloseReason::Stalled);
-            }
-            lingering.outstanding = outstanding;
-            lingering.since = turn.now;
-        }
-        if outstanding == 0
-            && let Some(receipt) = self.receipt.take()
-        {
-            receipt.write(turn.service);
-        }
-        self.advance(turn)
-    }
-
-    /// Writes the record of the last response once it has arrived.
-    fn look_for_arrival(&mut self, turn: &mut Turn<'_>) -> Step {
-        if outstanding(&self.stream) == 0
-            && let Some(receipt) = self.receipt.take()
-        {
-            receipt.write(turn.service);
-            if turn.service.is_draining()
-                && let Some(reason) = self.on_shutdown(turn.service)
-            {
-                return Step::Close(reason);
-            }
-        }
-        self.advance(turn)
-    }
-
     /// Silence has made a name of what came.
     fn take_silence(&mut self, turn: &mut Turn<'_>) -> Step {
         let State::Receiving(receiving) = &mut self.state else {
@@ -698,9 +603,6 @@ fn wall_clock() -> SystemTime {
 
 /// Steps of the state machine in one quantum; pipelined requests take three each.
 const MAX_STEPS: usize = 192;
-
-/// What a peer may still send after its last response, before the connection is cut.
-const MAX_LINGER_BYTES: u64 = 16 << 20;
 
 /// Seconds after which a client that was sent away may try again.
 const RETRY_AFTER: u32 = 10;

@@ -6,17 +6,20 @@
 
 pub mod device;
 pub mod names;
+pub mod sightings;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
 use crate::exchange::{Coding, Meta, Refusal, Target};
 use crate::resolve::device::{Device, Devices};
+use crate::resolve::sightings::Sightings;
 use crate::sys::file::{self, Handle, Kind, Patience};
 
 /// An open file, shared by all who are sending it.
@@ -32,6 +35,10 @@ pub struct OpenFile {
     pub device: Arc<Device>,
     /// Transfers under way that draw from it.
     readers: AtomicUsize,
+    /// The content, if it is small and was sent before.
+    content: OnceLock<Box<[u8]>>,
+    /// Which of its extents were found in memory a moment ago.
+    sightings: Sightings,
     /// Where the file is closed if close(2) may wait.
     closer: Option<Sender<Closing>>,
 }
@@ -229,6 +236,8 @@ impl Root {
             siblings,
             device,
             readers: AtomicUsize::new(0),
+            content: OnceLock::new(),
+            sightings: Sightings::default(),
             closer,
         };
         Ok(Some(Found::File(Arc::new(open))))
@@ -259,6 +268,29 @@ impl OpenFile {
     #[must_use]
     pub fn readers(&self) -> usize {
         self.readers.load(Ordering::Relaxed)
+    }
+
+    /// Which of its extents were found in memory a moment ago, by whichever reader.
+    #[must_use]
+    pub fn sightings(&self) -> &Sightings {
+        &self.sightings
+    }
+
+    /// The content, if it was kept: what it was when `meta` was true, whatever happened since.
+    #[must_use]
+    pub fn kept(&self) -> Option<&[u8]> {
+        self.content.get().map(AsRef::as_ref)
+    }
+
+    /// Keeps the content, which was read before the file was found unchanged. A file that may
+    /// still change within one tick of the clock that stamps it is not kept.
+    pub fn keep(&self, content: &[u8]) {
+        let changed = self.meta.modified.seconds.max(self.meta.changed.seconds);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let settled = now.is_ok_and(|now| now.as_secs() as i64 - changed >= SETTLED_SECONDS);
+        if settled {
+            let _ = self.content.set(content.into());
+        }
     }
 
     /// Whether nothing about the file has changed since it was opened, its names included, so
@@ -315,3 +347,6 @@ fn refusal_of(error: &io::Error) -> Refusal {
 
 /// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
 const LARGE_BYTES: u64 = 16 << 20;
+
+/// Coarser than the time stamps of every file system in use.
+const SETTLED_SECONDS: i64 = 3;

@@ -1,10 +1,11 @@
 //! Runs a plan into a sink under a budget: the loop that haul is about.
 //!
-//! It sends what is in memory, holds the last byte of a file's response back until the file was
+//! It sends what is in memory, holds the last bytes of a file's response back until the file was
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,10 +30,10 @@ pub struct Transfer {
     ahead_until: u64,
 }
 
-/// Whether the file was found unchanged after all but the last byte was sent.
+/// Whether the file was found unchanged after all but the last bytes were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Truth {
-    /// Not looked yet: one byte is held back.
+    /// Not looked yet: the last bytes are held back.
     Held,
     /// Looked: the rest may go.
     Established,
@@ -61,7 +62,7 @@ pub enum Progress {
     /// The next bytes are in memory, but the file system may wait for a network even so: the disk
     /// lane must send them.
     Remote,
-    /// All but the last byte is sent, and looking at the file may wait: the disk lane must call
+    /// All but the last bytes are sent, and looking at the file may wait: the disk lane must call
     /// [`Transfer::establish_truth`].
     Unproven,
     /// It cannot go on.
@@ -95,6 +96,8 @@ pub struct Means<'a> {
     pub budget: u64,
     /// Where the caller runs.
     pub lane: Lane,
+    /// When the caller's turn began.
+    pub now: Instant,
     /// Memory for copying.
     pub scratch: &'a mut [u8],
     /// Quanta sent although nothing is known of their residency.
@@ -223,9 +226,6 @@ impl Transfer {
         means: &mut Means<'_>,
         before: u64,
     ) -> Result<Progress, SendError> {
-        if let Some(progress) = self.send_small(sink, means)? {
-            return Ok(progress);
-        }
         loop {
             if self.plan.segments.is_empty() {
                 return Ok(Progress::Done);
@@ -234,13 +234,19 @@ impl Transfer {
             if spent >= means.budget {
                 return Ok(Progress::Spent);
             }
-            if self.truth == Truth::Held && self.remaining == 1 {
-                match self.prove(means.lane) {
-                    None => {}
-                    Some(progress) => return Ok(progress),
-                }
+            if let Some(progress) = self.send_small(sink, means)? {
+                return Ok(progress);
             }
-            let held = u64::from(self.truth == Truth::Held);
+            if self.truth == Truth::Held
+                && self.remaining <= HELD_BYTES
+                && let Some(progress) = self.prove(means.lane)
+            {
+                return Ok(progress);
+            }
+            let held = match self.truth {
+                Truth::Held => HELD_BYTES,
+                Truth::Established => 0,
+            };
             // The budget is looked at between calls, not within one: cutting an extent in two to
             // the byte would leave pages and segments incomplete.
             let allowed = (self.remaining - held).min(means.budget);
@@ -264,7 +270,7 @@ impl Transfer {
                         .map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
-                    // The byte held back is looked for with the rest.
+                    // The bytes held back are looked for with the rest.
                     let len = match self.residency(offset, len, means) {
                         Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),
@@ -279,52 +285,38 @@ impl Transfer {
         }
     }
 
-    /// Sends a response that fits one small buffer in one call: its truth can be established
-    /// before the first byte leaves, and nothing is held back.
+    /// Sends what is left in one call if it fits one small buffer and draws from the file: its
+    /// truth is established before it leaves. `None` if it does not fit, may not be read here, or
+    /// was not taken whole.
     fn send_small(
         &mut self,
         sink: &impl Sink,
         means: &mut Means<'_>,
     ) -> Result<Option<Progress>, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
-        let at_hand = matches!(
-            self.plan.segments.make_contiguous(),
-            [] | [Segment::Memory(_)]
-        );
-        if at_hand || total > SMALL_BYTES.min(means.scratch.len()) {
+        let Some(file) = &self.file else {
+            return Ok(None);
+        };
+        if total > SMALL_BYTES.min(means.scratch.len()) {
             return Ok(None);
         }
-        let mut filled = 0;
-        for segment in &self.plan.segments {
-            match segment {
-                Segment::Memory(bytes) => {
-                    means.scratch[filled..filled + bytes.len()].copy_from_slice(bytes);
-                    filled += bytes.len();
+        let bytes = &mut means.scratch[..total];
+        match gather(&self.plan, file, bytes, means.lane)? {
+            Gathered::Kept => self.truth = Truth::Established,
+            Gathered::Read(whole) if self.truth == Truth::Held => {
+                if let Some(progress) = self.prove(means.lane) {
+                    return Ok(Some(progress));
                 }
-                &Segment::File { offset, len } => {
-                    let Some(file) = &self.file else {
-                        return Ok(None);
-                    };
-                    let end = filled + usize::try_from(len).unwrap_or(usize::MAX);
-                    let Some(read) =
-                        read_small(file, &mut means.scratch[filled..end], offset, means.lane)?
-                    else {
-                        return Ok(None);
-                    };
-                    if read < end - filled {
-                        return Ok(Some(Progress::Failed(TransmitError::Changed)));
-                    }
-                    filled = end;
+                if let (Some(file), Some(whole)) = (&self.file, whole) {
+                    file.keep(&means.scratch[whole]);
                 }
             }
-        }
-        if self.truth == Truth::Held
-            && let Some(progress) = self.prove(means.lane)
-        {
-            return Ok(Some(progress));
+            Gathered::Read(_) => {}
+            Gathered::Short => return Ok(Some(Progress::Failed(TransmitError::Changed))),
+            Gathered::Cold => return Ok(None),
         }
         let sent = sink
-            .send(&means.scratch[..filled], Follow::Nothing)
+            .send(&means.scratch[..total], Follow::Nothing)
             .map_err(blocked_or_network)?;
         self.consume(sent as u64);
         Ok((self.remaining == 0).then_some(Progress::Done))
@@ -359,8 +351,19 @@ impl Transfer {
         }
         // To the end of the extent, so that all readers of a file ask for the same ones.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
+        if file.sightings().is_fresh(offset / EXTENT_BYTES, means.now) {
+            self.resident_until = offset + len;
+            return Ok(len);
+        }
         let resident = match residency_of(file, Extent { offset, len }) {
-            Residency::Resident => true,
+            Residency::Resident => {
+                let whole = offset % EXTENT_BYTES == 0;
+                let whole = whole && (len == EXTENT_BYTES || offset + len == file.meta.len);
+                if whole {
+                    file.sightings().note(offset / EXTENT_BYTES, means.now);
+                }
+                true
+            }
             Residency::Absent => false,
             Residency::Unknown => {
                 let quick = file.device.answers_from_memory();
@@ -476,6 +479,56 @@ pub fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
     file::residency(file.file(), extent.offset, extent.len)
 }
 
+/// What came of gathering a plan's bytes in memory.
+enum Gathered {
+    /// They were kept from when the file was last read.
+    Kept,
+    /// They were read; where the whole content of the file is, if it is among them.
+    Read(Option<Range<usize>>),
+    /// The file has fewer.
+    Short,
+    /// They may not be read here.
+    Cold,
+}
+
+/// Gathers all bytes of a plan, for which `bytes` has just the room.
+fn gather(
+    plan: &Plan,
+    file: &OpenFile,
+    bytes: &mut [u8],
+    lane: Lane,
+) -> Result<Gathered, SendError> {
+    let kept = file.kept();
+    let mut whole = None;
+    let mut filled = 0;
+    for segment in &plan.segments {
+        let end = filled + usize::try_from(segment.len()).unwrap_or(usize::MAX);
+        let room = &mut bytes[filled..end];
+        match (segment, kept) {
+            (Segment::Memory(bytes), _) => room.copy_from_slice(bytes),
+            (&Segment::File { offset, .. }, Some(content)) => {
+                let at = usize::try_from(offset).unwrap_or(usize::MAX);
+                let Some(content) = content.get(at..).and_then(|rest| rest.get(..room.len()))
+                else {
+                    return Ok(Gathered::Short);
+                };
+                room.copy_from_slice(content);
+            }
+            (&Segment::File { offset, len }, None) => match read_small(file, room, offset, lane)? {
+                None => return Ok(Gathered::Cold),
+                Some(read) if read < room.len() => return Ok(Gathered::Short),
+                Some(_) if len == file.meta.len => whole = Some(filled..end),
+                Some(_) => {}
+            },
+        }
+        filled = end;
+    }
+    Ok(match kept {
+        Some(_) => Gathered::Kept,
+        None => Gathered::Read(whole),
+    })
+}
+
 /// Reads all of a small piece, or says `None` if that might wait for a disk.
 fn read_small(
     file: &OpenFile,
@@ -502,6 +555,10 @@ fn blocked_or_network(error: io::Error) -> SendError {
 /// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
 /// copying costs more than the calls it saves.
 pub const SMALL_BYTES: usize = 16 << 10;
+
+/// What is held back of a file's response until the file was found unchanged. It is copied, so it
+/// is little; and enough that head and rest of a file of 64 KiB fit one segment of the loopback.
+const HELD_BYTES: u64 = 1 << 10;
 
 /// The unit in which residency is looked at and the disk lane reads.
 pub const EXTENT_BYTES: u64 = 2 << 20;

@@ -470,7 +470,8 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<()> {
                 _ if asked => process::exit_now(128 + signal),
                 _ => {
                     asked = true;
-                    let open = handle.counters().open;
+                    let counters = handle.counters();
+                    let open = counters.accepted - counters.closed_in_all();
                     eprintln!(
                         "haul: ending; {open} connections have {} s to finish, a second signal \
                          ends at once",

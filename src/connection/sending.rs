@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::config::{CacheChoice, ServeConfig};
@@ -17,8 +17,7 @@ use crate::service::Service;
 use crate::sys::file::Residency;
 use crate::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::transmit::{
-    Extent, Lane, Means, Progress, SMALL_BYTES, Transfer, TransmitError, drop_behind, residency_of,
-    warm,
+    Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
 };
 
 /// A response on its way.
@@ -40,7 +39,6 @@ pub(super) struct Sending {
     head_bytes: u64,
     /// Bytes given to the kernel, the head included.
     sent: u64,
-    at: SystemTime,
     since: Instant,
     pulse: Pulse,
     cold: Cold,
@@ -111,7 +109,6 @@ impl Sending {
             content_length,
             head_bytes,
             sent: 0,
-            at: wall_clock(),
             since: now,
             pulse: Pulse::new(now),
             cold: Cold::Never,
@@ -124,9 +121,9 @@ impl Sending {
         self.end_mark == EndMark::Close
     }
 
-    /// Whether it takes more than one call to send a file's bytes.
+    /// Whether it takes many calls to send a file's bytes.
     pub(super) fn is_large(&self) -> bool {
-        self.transfer.file().is_some() && self.transfer.remaining() > SMALL_BYTES as u64
+        self.transfer.file().is_some() && self.transfer.remaining() > LARGE_BYTES
     }
 
     /// Whether the peer seems to take nothing any more.
@@ -172,7 +169,13 @@ impl Sending {
             self.transfer.forget_residency();
         }
         let budget = turn.service.config.quantum_bytes;
-        let progress = self.run(stream, Lane::Hot, budget, turn.service, turn.scratch);
+        let progress = self.run(
+            stream,
+            (Lane::Hot, turn.now),
+            budget,
+            turn.service,
+            turn.scratch,
+        );
         client.charge(progress.0.max(LEAST_CHARGE));
         self.pulse.note_sent(progress.0, turn.now);
         self.flow_on(progress.1, stream, turn)
@@ -259,14 +262,18 @@ impl Sending {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
-        service.journal.is_on().then(|| AccessRecord {
-            at: self.at,
+        if !service.journal.is_on() {
+            return None;
+        }
+        let duration = self.since.elapsed();
+        Some(AccessRecord {
+            at: wall_clock() - duration,
             peer,
             protocol: self.asked.protocol(),
             status: self.status,
             sent: self.sent.saturating_sub(self.head_bytes),
             intended: self.content_length,
-            duration: self.since.elapsed(),
+            duration,
             outcome,
             detail: self.detail,
             request: self.asked.into_line().into_vec(),
@@ -276,7 +283,7 @@ impl Sending {
     fn run(
         &mut self,
         stream: &TcpStream,
-        lane: Lane,
+        (lane, now): (Lane, Instant),
         budget: u64,
         service: &Service,
         scratch: &mut [u8],
@@ -285,10 +292,14 @@ impl Sending {
         let mut means = Means {
             budget,
             lane,
+            now,
             scratch,
             unprobed: &mut unprobed,
         };
-        let begun = Instant::now();
+        // Only a run that asks nobody for residency is timed.
+        let file = self.transfer.file();
+        let timed = file.is_some_and(|file| file.device.answers_from_memory());
+        let begun = timed.then(Instant::now);
         let (sent, progress) = self.transfer.run(stream, &mut means);
         self.sent += sent;
         let counters = &service.counters;
@@ -297,7 +308,7 @@ impl Sending {
             .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
         if unprobed > 0 {
             // A file system that was trusted to answer from memory did, or it loses the trust.
-            if let Some(file) = self.transfer.file() {
+            if let (Some(file), Some(begun)) = (self.transfer.file(), begun) {
                 file.device.learn(sent, begun.elapsed());
             }
             counters
@@ -347,7 +358,8 @@ impl Sending {
     fn send_cold(&mut self, stream: &TcpStream, service: &Service, scratch: &mut [u8]) -> u64 {
         Counters::add_one(&service.counters.extents_sent_cold);
         let budget = service.config.quantum_bytes;
-        let (sent, progress) = self.run(stream, Lane::Disk, budget, service, scratch);
+        let lane = (Lane::Disk, Instant::now());
+        let (sent, progress) = self.run(stream, lane, budget, service, scratch);
         self.cold = Cold::At {
             offset: 0,
             times: 0,
@@ -393,3 +405,6 @@ pub const READ_AHEAD_EXTENTS: u64 = 3;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 const LEAST_CHARGE: u64 = 4 << 10;
+
+/// Responses up to this size leave by three calls: the head, most of the file, the end of it.
+const LARGE_BYTES: u64 = 256 << 10;

@@ -381,4 +381,4 @@ mod beneath {
 }
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-const PROBE_STRIDE: u64 = 256 << 10;
+const PROBE_STRIDE: u64 = 512 << 10;

@@ -2,13 +2,14 @@
 //! a pipe or a disk to take a line.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::{AccessRecord, Counters};
 
@@ -125,89 +126,118 @@ impl Writer {
     }
 }
 
-enum Output {
+/// A destination, and the lines that were not yet given to it.
+struct Output {
+    target: Target,
+    text: Vec<u8>,
+    lines: u64,
+}
+
+enum Target {
     StandardError,
-    File {
-        path: PathBuf,
-        writer: BufWriter<File>,
-    },
+    File { path: PathBuf, file: File },
 }
 
 impl Output {
     fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::StandardError);
+        let target = match path {
+            None => Target::StandardError,
+            Some(path) => Target::open(path)?,
         };
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        Ok(Self::File {
-            path,
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
+        Ok(Self {
+            target,
+            text: Vec::with_capacity(BUFFER_BYTES),
+            lines: 0,
         })
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) -> io::Result<()> {
-        match self {
-            Self::StandardError => writeln!(io::stderr().lock(), "{line}"),
-            Self::File { writer, .. } => writeln!(writer, "{line}"),
+    /// Adds a record. Fails like [`Self::flush`].
+    fn add(&mut self, record: &AccessRecord) -> Result<(), u64> {
+        // Writing to a `Vec` cannot fail.
+        let _ = writeln!(self.text, "{record}");
+        self.lines += 1;
+        if self.text.len() < BUFFER_BYTES {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Adds a line about lost ones, which is none itself.
+    fn tell_of_lost(&mut self, lines: u64) {
+        if lines > 0 {
+            let _ = writeln!(self.text, "haul: {lines} access log lines were lost");
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::StandardError => Ok(()),
-            Self::File { writer, .. } => writer.flush(),
-        }
+    /// Writes what has been gathered. A failing log (a full disk) must not end the service: the
+    /// error says how many lines were lost.
+    fn flush(&mut self) -> Result<(), u64> {
+        let written = match &mut self.target {
+            Target::StandardError => io::stderr().write_all(&self.text),
+            Target::File { file, .. } => file.write_all(&self.text),
+        };
+        self.text.clear();
+        let lines = std::mem::take(&mut self.lines);
+        written.map_err(|_| lines)
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File { path, .. } = self {
-            *self = Self::open(Some(path.clone()))?;
+    /// Goes on in a new file under the same name; in the old one if there can be none.
+    fn reopen(&mut self) -> Result<(), u64> {
+        let flushed = self.flush();
+        if let Target::File { path, .. } = &self.target
+            && let Ok(target) = Target::open(path.clone())
+        {
+            self.target = target;
         }
-        Ok(())
+        flushed
+    }
+}
+
+impl Target {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        Ok(Self::File { path, file })
     }
 }
 
 fn write_all(mut output: Output, entries: &Receiver<Entry>, counters: &Counters) {
     let mut lost_and_told = 0;
-    loop {
-        let entry = match entries.recv_timeout(FLUSH_AFTER) {
-            Ok(entry) => entry,
-            Err(RecvTimeoutError::Timeout) => {
-                let _ = output.flush();
-                // Nothing to write: wait for as long as it takes.
-                match entries.recv() {
-                    Ok(entry) => entry,
-                    Err(_) => break,
+    while let Ok(first) = entries.recv() {
+        // What comes in the meantime is written along with it, and nobody who records has to
+        // wake a thread for each line.
+        std::thread::sleep(GATHER);
+        let mut is_over = false;
+        for entry in std::iter::once(first).chain(entries.try_iter()) {
+            let added = match entry {
+                Entry::Record(record) => output.add(&record),
+                Entry::Reopen => output.reopen(),
+                Entry::End => {
+                    is_over = true;
+                    break;
                 }
+            };
+            if let Err(lines) = added {
+                counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
             }
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        // A failing log (a full disk) must not end the service; the record is lost and counted.
-        let written = match entry {
-            Entry::Record(record) => output.line(format_args!("{record}")),
-            Entry::Reopen => output.flush().and_then(|()| output.reopen()),
-            Entry::End => break,
-        };
-        if written.is_err() {
-            Counters::add_one(&counters.log_lines_lost);
         }
-        let lost = counters.snapshot().log_lines_lost;
-        if lost > lost_and_told && written.is_ok() {
-            let lines = lost - lost_and_told;
-            if output
-                .line(format_args!("haul: {lines} access log lines were lost"))
-                .is_ok()
-            {
-                lost_and_told = lost;
+        let lost = counters.log_lines_lost.load(Ordering::Relaxed);
+        output.tell_of_lost(lost - lost_and_told);
+        match output.flush() {
+            Ok(()) => lost_and_told = lost,
+            Err(lines) => {
+                counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
             }
+        }
+        if is_over {
+            return;
         }
     }
-    let _ = output.flush();
 }
 
 /// Records that may wait to be written; at some 300 bytes each a few MiB.
 const CAPACITY: usize = 16_384;
 const BUFFER_BYTES: usize = 64 << 10;
-const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// How long lines wait for others to be written with.
+const GATHER: Duration = Duration::from_millis(5);
 const FINISH_POLL: Duration = Duration::from_millis(5);
 const FINISH_POLLS: u32 = 400;

@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use haul::telemetry::CloseReason;
 
@@ -151,7 +152,7 @@ fn a_file_that_grows_is_sent_to_the_length_that_was_promised() {
 fn a_file_that_is_touched_breaks_its_transfer() {
     let transfer = Transfer::begin(By::Http);
     open(&transfer.path())
-        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .set_modified(SystemTime::UNIX_EPOCH)
         .expect("touched");
     transfer.must_break(CloseReason::Changed);
 }
@@ -184,6 +185,41 @@ fn a_file_removed_before_it_is_asked_for_again_is_gone() {
     for _ in 0..4 {
         assert_eq!(server.by_name("f"), b"");
         assert_eq!(server.get("/f", "").status, 404);
+    }
+}
+
+#[test]
+fn a_small_file_that_was_kept_in_memory_is_read_again_once_it_changes() {
+    let server = TestServer::start();
+    let path = server.put("f", "first");
+    // Files are kept once their time stamps cannot hide another write.
+    let age = || {
+        let changed = fs::metadata(&path).expect("it is there").ctime();
+        SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(changed as u64))
+    };
+    while age().unwrap_or_default() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for round in 0..3 {
+        let old = ["first", "other", "third"][round];
+        let mut tags = Vec::new();
+        for _ in 0..3 {
+            let response = server.get("/f", "");
+            assert_eq!(response.body, old.as_bytes());
+            assert_eq!(server.by_name("f"), old.as_bytes());
+            let range = server.get("/f", "Range: bytes=1-2\r\n");
+            assert_eq!(range.body, &old.as_bytes()[1..3]);
+            tags.push(response.field("etag").map(str::to_owned));
+        }
+        tags.dedup();
+        assert_eq!(tags.len(), 1);
+        // In place, with the same length and the old mtime: only the ctime tells.
+        let file = open(&path);
+        let modified = file.metadata().and_then(|meta| meta.modified());
+        let new = ["other", "third", "first"][round];
+        file.write_all_at(new.as_bytes(), 0).expect("rewritten");
+        file.set_modified(modified.expect("its mtime"))
+            .expect("put back");
     }
 }
 
