@@ -512,7 +512,8 @@ impl Connection {
         };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
-        self.queue.pace(&self.stream, rate);
+        self.queue
+            .pace(&self.stream, rate, sending.sent(), turn.now);
         match sending.advance(&self.stream, turn, client) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
