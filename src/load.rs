@@ -16,6 +16,7 @@ use crate::exchange::Persistence;
 
 mod answer_head;
 mod connection;
+mod exchange;
 mod generator;
 mod process;
 mod report;

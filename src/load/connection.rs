@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use crate::exchange::Persistence;
 use crate::sys::client_socket::{self, Interest, Readiness};
 
-use super::answer_head::{self, AnswerHead};
+use super::LoadConfig;
+use super::answer_head;
+use super::exchange::{Exchange, Left};
 use super::tally::{Failure, Question, Tally, record};
 use super::target::{Target, Wire};
-use super::{Bodies, LoadConfig};
 
 /// One of the connections that a generator keeps busy. The socket changes, the place remains.
 #[derive(Debug)]
@@ -85,26 +86,6 @@ struct Link {
     opened: Instant,
     /// When a byte was last sent or received.
     moved: Instant,
-}
-
-/// One request and what has become of it.
-#[derive(Debug)]
-struct Exchange {
-    question: Question,
-    /// When the request was meant to begin.
-    intended: Instant,
-    received: u64,
-    persistence: Persistence,
-    verdict: Result<(), Failure>,
-    /// Boxed, since it is larger than all the rest and mostly absent.
-    hasher: Option<Box<blake3::Hasher>>,
-}
-
-/// What is left of the content.
-#[derive(Clone, Copy, Debug)]
-enum Left {
-    Bytes(u64),
-    UntilClose,
 }
 
 type Stepped = (Phase, Option<Next>);
@@ -249,7 +230,7 @@ impl Connection {
         bench: &mut Bench<'_>,
     ) -> Stepped {
         let received = match client_socket::receive(&link.socket, &mut bench.room[..HEAD_ROOM]) {
-            Ok(0) if head.is_empty() && exchange.wire(bench) == Wire::Name => {
+            Ok(0) if head.is_empty() && exchange.wire(bench.targets) == Wire::Name => {
                 return fail(Failure::Empty, bench);
             }
             Ok(0) if head.is_empty() => {
@@ -272,7 +253,7 @@ impl Connection {
                 Instant::now() - exchange.intended,
             );
         }
-        if exchange.wire(bench) == Wire::Name {
+        if exchange.wire(bench.targets) == Wire::Name {
             self.count(&mut exchange, 0..received, bench);
             return (Phase::Receiving(link, exchange, Left::UntilClose), None);
         }
@@ -285,7 +266,7 @@ impl Connection {
         };
         match parsed {
             Ok(Some((answer, length))) => {
-                let left = exchange.accept(answer, bench);
+                let left = exchange.accept(answer, bench.config.persistence, &mut bench.lengths);
                 let content = match left {
                     Left::Bytes(left) => (before + received - length)
                         .min(usize::try_from(left).unwrap_or(usize::MAX)),
@@ -402,53 +383,6 @@ impl Connection {
         }
         link.armed = Some(interest);
         Ok(())
-    }
-}
-
-impl Exchange {
-    fn new(question: Question, intended: Instant, bodies: Bodies) -> Self {
-        Self {
-            question,
-            intended,
-            received: 0,
-            persistence: Persistence::Close,
-            verdict: Ok(()),
-            hasher: match bodies {
-                Bodies::Discard => None,
-                Bodies::Verify => Some(Box::default()),
-            },
-        }
-    }
-
-    fn wire(&self, bench: &Bench<'_>) -> Wire {
-        bench.targets[self.question.0].wire
-    }
-
-    /// Judges the head, and says what content follows.
-    fn accept(&mut self, head: AnswerHead, bench: &mut Bench<'_>) -> Left {
-        let (target, range) = self.question;
-        self.verdict = match (head.status, range) {
-            (200, None) | (206, Some(_)) => Ok(()),
-            (200, Some(_)) => Err(Failure::RangeIgnored),
-            (status, _) => Err(Failure::BadStatus(status)),
-        };
-        if head.complete_length.is_some() {
-            bench.lengths[target] = head.complete_length;
-        }
-        self.persistence = match bench.config.persistence {
-            Persistence::KeepAlive => head.persistence,
-            Persistence::Close => Persistence::Close,
-        };
-        head.content_length.map_or(Left::UntilClose, Left::Bytes)
-    }
-}
-
-impl Left {
-    fn less(self, received: usize) -> Self {
-        match self {
-            Self::Bytes(left) => Self::Bytes(left - received as u64),
-            Self::UntilClose => Self::UntilClose,
-        }
     }
 }
 
