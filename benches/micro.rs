@@ -21,6 +21,7 @@ use haul::server::Server;
 use haul::sys::file::Patience;
 use haul::telemetry::journal::Destination;
 use haul::transmit::{Lane, Means, Progress, Transfer};
+use haul::transport::Tools;
 
 const REQUEST: &[u8] = b"GET /images/disk.img HTTP/1.1\r\nHost: files.example:7788\r\n\
     User-Agent: curl/8.5.0\r\nAccept: */*\r\nRange: bytes=1048576-2097151\r\n\r\n";
@@ -108,7 +109,7 @@ fn transmit(criterion: &mut Criterion) {
     };
     let (sink, drain) = connected();
     std::thread::spawn(move || std::io::copy(&mut &drain, &mut std::io::sink()));
-    let mut scratch = vec![0; 256 << 10];
+    let mut tools = Tools::with_pipe();
     let mut group = criterion.benchmark_group("transmit");
     group.throughput(Throughput::Bytes(LEN));
     for (name, choice) in [("sendfile", SendChoice::Auto), ("copy", SendChoice::Copy)] {
@@ -127,7 +128,7 @@ fn transmit(criterion: &mut Criterion) {
                     budget: LEN,
                     lane: Lane::Hot,
                     now: Instant::now(),
-                    scratch: &mut scratch,
+                    tools: &mut tools,
                     unprobed: &mut unprobed,
                 };
                 while !matches!(transfer.run(&sink, &mut means).1, Progress::Done) {}

@@ -40,6 +40,7 @@ use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 use crate::telemetry::{CloseReason, Counters};
 use crate::transmit::Extent;
+use crate::transport::Tools;
 
 /// Where a connection has to go after a quantum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +89,8 @@ pub struct Turn<'a> {
     pub now: Instant,
     /// The worker's looked-up files.
     pub names: &'a mut Names,
-    /// The worker's memory for copying.
-    pub scratch: &'a mut [u8],
+    /// What the worker moves bytes with.
+    pub tools: &'a mut Tools,
 }
 
 /// A connection. Dropping it closes the socket.
@@ -216,11 +217,11 @@ impl Connection {
     }
 
     /// Does what the connection came to the disk lane for.
-    pub fn run_errand(&mut self, errand: Errand, service: &Service, scratch: &mut [u8]) {
+    pub fn run_errand(&mut self, errand: Errand, service: &Service, tools: &mut Tools) {
         match &mut self.state {
             State::Answering(_) => self.answer_with_patience(service),
             State::Sending(sending) => {
-                let charged = sending.run_errand(errand, &self.stream, service, scratch);
+                let charged = sending.run_errand(errand, &self.stream, service, tools);
                 self.membership.client().charge(charged);
             }
             // An errand belongs to one of the states above.
@@ -434,7 +435,7 @@ impl Connection {
                 if self.intake.has_ended() {
                     return Flow::Stop(Step::Close(CloseReason::Aborted));
                 }
-                match self.intake.receive(&self.stream, turn.scratch) {
+                match self.intake.receive(&self.stream, &mut turn.tools.scratch) {
                     Ok(true) => Flow::Again,
                     Ok(false) => {
                         self.deadline = discarding.since + turn.service.config.deadlines.head;

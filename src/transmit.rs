@@ -13,7 +13,7 @@ use crate::config::SendChoice;
 use crate::exchange::{Plan, Segment};
 use crate::resolve::OpenFile;
 use crate::sys::file::{self, Residency};
-use crate::transport::{FilePart, Follow, SendError, Sink, read_at};
+use crate::transport::{FilePart, Follow, SendError, Sink, Tools, read_at};
 
 /// A plan on its way, and the file it draws from.
 #[derive(Debug)]
@@ -28,6 +28,16 @@ pub struct Transfer {
     resident_until: u64,
     /// The file's bytes up to here were asked to be read ahead.
     ahead_until: u64,
+    momentum: Momentum,
+}
+
+/// How willingly the peer takes bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Momentum {
+    /// So many, and the send queue was never full.
+    Free(u64),
+    /// So many since the send queue was full.
+    Regained(u64),
 }
 
 /// Whether the file was found unchanged after all but the last bytes were sent.
@@ -98,8 +108,8 @@ pub struct Means<'a> {
     pub lane: Lane,
     /// When the caller's turn began.
     pub now: Instant,
-    /// Memory for copying.
-    pub scratch: &'a mut [u8],
+    /// What the caller moves bytes with.
+    pub tools: &'a mut Tools,
     /// Quanta sent although nothing is known of their residency.
     pub unprobed: &'a mut u64,
 }
@@ -131,6 +141,7 @@ impl Transfer {
             truth,
             resident_until,
             ahead_until,
+            momentum: Momentum::Free(0),
         }
     }
 
@@ -158,6 +169,7 @@ impl Transfer {
         let progress = match self.run_inner(sink, means, before) {
             Ok(progress) => progress,
             Err(SendError::Blocked) => {
+                self.momentum = Momentum::Regained(0);
                 // Part of a segment may wait for a successor that is not to come soon.
                 let _ = sink.push();
                 Progress::Blocked
@@ -275,7 +287,7 @@ impl Transfer {
                         Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),
                     };
-                    match self.send_extent(sink, means.scratch, offset, len, follow)? {
+                    match self.send_extent(sink, means.tools, offset, len, follow)? {
                         0 => return Ok(Progress::Failed(TransmitError::Changed)),
                         sent => sent,
                     }
@@ -297,10 +309,10 @@ impl Transfer {
         let Some(file) = &self.file else {
             return Ok(None);
         };
-        if total > SMALL_BYTES.min(means.scratch.len()) {
+        if total > SMALL_BYTES.min(means.tools.scratch.len()) {
             return Ok(None);
         }
-        let bytes = &mut means.scratch[..total];
+        let bytes = &mut means.tools.scratch[..total];
         match gather(&self.plan, file, bytes, means.lane)? {
             Gathered::Kept => self.truth = Truth::Established,
             Gathered::Read(whole) if self.truth == Truth::Held => {
@@ -308,7 +320,7 @@ impl Transfer {
                     return Ok(Some(progress));
                 }
                 if let (Some(file), Some(whole)) = (&self.file, whole) {
-                    file.keep(&means.scratch[whole]);
+                    file.keep(&means.tools.scratch[whole]);
                 }
             }
             Gathered::Read(_) => {}
@@ -316,7 +328,7 @@ impl Transfer {
             Gathered::Cold => return Ok(None),
         }
         let sent = sink
-            .send(&means.scratch[..total], Follow::Nothing)
+            .send(&means.tools.scratch[..total], Follow::Nothing)
             .map_err(blocked_or_network)?;
         self.consume(sent as u64);
         Ok((self.remaining == 0).then_some(Progress::Done))
@@ -381,11 +393,12 @@ impl Transfer {
     fn send_extent(
         &mut self,
         sink: &impl Sink,
-        scratch: &mut [u8],
+        tools: &mut Tools,
         offset: u64,
         len: u64,
         follow: Follow,
     ) -> Result<u64, SendError> {
+        let at_once = self.momentum.at_once();
         let Some(file) = &self.file else { return Ok(0) };
         let choice = &mut self.choice;
         let part = FilePart {
@@ -393,9 +406,12 @@ impl Transfer {
             offset,
             len,
             follow,
+            at_once,
             choice,
         };
-        Ok(sink.send_file(part, scratch)? as u64)
+        let sent = sink.send_file(part, tools)? as u64;
+        self.momentum.note(sent, len);
+        Ok(sent)
     }
 
     /// Takes sent bytes off the front of the plan.
@@ -479,6 +495,28 @@ pub fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
     file::residency(file.file(), extent.offset, extent.len)
 }
 
+impl Momentum {
+    /// How many bytes may be prepared at once although the peer may not take them; zero if that
+    /// would be wasted too often.
+    fn at_once(self) -> usize {
+        match self {
+            Self::Regained(bytes) if bytes < REGAINED_BYTES => 0,
+            Self::Free(bytes) | Self::Regained(bytes) => {
+                FIRST_AT_ONCE.max(usize::try_from(bytes).unwrap_or(usize::MAX))
+            }
+        }
+    }
+
+    /// Notes that `sent` bytes of `wanted` were taken.
+    fn note(&mut self, sent: u64, wanted: u64) {
+        *self = match *self {
+            _ if sent < wanted => Self::Regained(0),
+            Self::Free(bytes) => Self::Free(bytes + sent),
+            Self::Regained(bytes) => Self::Regained(bytes + sent),
+        };
+    }
+}
+
 /// What came of gathering a plan's bytes in memory.
 enum Gathered {
     /// They were kept from when the file was last read.
@@ -555,6 +593,13 @@ fn blocked_or_network(error: io::Error) -> SendError {
 /// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
 /// copying costs more than the calls it saves.
 pub const SMALL_BYTES: usize = 16 << 10;
+
+/// What may be prepared at once for a peer of whom nothing is known.
+const FIRST_AT_ONCE: usize = 128 << 10;
+
+/// A peer whose send queue was full has to take so much without a stop before more than it takes
+/// is prepared again.
+const REGAINED_BYTES: u64 = 8 << 20;
 
 /// What is held back of a file's response until the file was found unchanged. It is copied, so it
 /// is little; and enough that head and rest of a file of 64 KiB fit one segment of the loopback.

@@ -24,6 +24,7 @@ use crate::sys::file::Residency;
 use crate::sys::poller::{Poller, Readiness};
 use crate::telemetry::{CloseReason, Counters};
 use crate::transmit::{EXTENT_BYTES, drop_behind, residency_of, warm};
+use crate::transport::Tools;
 use crate::worker::table::Table;
 
 /// What the workers of one server share.
@@ -49,7 +50,7 @@ pub struct HotWorker {
     deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
     names: Names,
     names_swept: Instant,
-    scratch: Box<[u8]>,
+    tools: Tools,
     drained: bool,
 }
 
@@ -66,7 +67,7 @@ impl HotWorker {
             deadlines: BinaryHeap::new(),
             names: Names::default(),
             names_swept: Instant::now(),
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            tools: Tools::with_pipe(),
             drained: false,
         }
     }
@@ -193,7 +194,7 @@ impl HotWorker {
             service: &ring.service,
             now,
             names: &mut self.names,
-            scratch: &mut self.scratch,
+            tools: &mut self.tools,
         };
         let step = catch_unwind(AssertUnwindSafe(|| step(&mut entry.connection, &mut turn)));
         match step {
@@ -352,10 +353,10 @@ impl HotWorker {
 
 /// Works in the disk lane until it is closed.
 pub fn run_disk_worker(ring: &Ring) {
-    let mut scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
+    let mut tools = Tools::default();
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
-            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut scratch),
+            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
             Job::Prefetch(file, extent) => {
                 if ring.service.config.cache == CacheChoice::DropBehind {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
@@ -363,7 +364,7 @@ pub fn run_disk_worker(ring: &Ring) {
                 }
                 if residency_of(&file, extent) != Residency::Resident {
                     // Whoever sends these bytes will come upon the error, and has a peer to tell.
-                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut scratch));
+                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools.scratch));
                     if matches!(catch_unwind(read), Ok(Ok(()))) {
                         Counters::add_one(&ring.service.counters.extents_warmed);
                     }
@@ -386,10 +387,10 @@ fn visit(
     mut connection: Box<Connection>,
     errand: Errand,
     ring: &Ring,
-    scratch: &mut [u8],
+    tools: &mut Tools,
 ) -> Option<Box<Connection>> {
     let run = AssertUnwindSafe(|| {
-        connection.run_errand(errand, &ring.service, scratch);
+        connection.run_errand(errand, &ring.service, tools);
         if let Errand::Read(_) = errand {
             while let Some((file, extent)) = connection.next_read_ahead() {
                 ring.disk.prefetch(connection.client(), &file, extent);
@@ -423,9 +424,6 @@ fn errand_line(
 
 /// What is read ahead lies no further than this before its reader.
 const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
-
-/// A worker's memory for receiving and copying.
-const SCRATCH_BYTES: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -315,10 +315,11 @@ impl ServeArguments {
             (_, Some(path)) => Destination::File(path),
             (_, None) => Destination::StandardError,
         };
+        let workers = self.workers.unwrap_or(defaults.workers);
         ServeConfig {
             root: self.root,
             listen: self.listen,
-            workers: self.workers.unwrap_or(defaults.workers),
+            workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),
             transmit: match self.tuning.transmit {
                 TransmitArg::Auto => SendChoice::Auto,
@@ -340,7 +341,7 @@ impl ServeArguments {
                 true => CacheChoice::DropBehind,
                 false => CacheChoice::Keep,
             },
-            limits: self.limits.connection_limits(open_files),
+            limits: self.limits.connection_limits(open_files, workers.get()),
             deadlines: Deadlines {
                 first_byte: self.deadlines.first_byte,
                 head: self.deadlines.head,
@@ -360,12 +361,13 @@ impl ServeArguments {
 }
 
 impl LimitArgs {
-    fn connection_limits(&self, open_files: u64) -> ConnectionLimits {
+    fn connection_limits(&self, open_files: u64, workers: usize) -> ConnectionLimits {
         // Each connection may need a second descriptor for its file, and haul has some itself.
         let allowed = usize::try_from(open_files)
             .unwrap_or(usize::MAX)
             .min(MOST_OPEN_FILES);
-        let allowed = (allowed.saturating_sub(OWN_OPEN_FILES) / 2).max(1);
+        let own = OWN_OPEN_FILES + workers.saturating_mul(WORKERS_OPEN_FILES);
+        let allowed = (allowed.saturating_sub(own) / 2).max(1);
         let connections = self.max_connections.map_or(allowed, NonZeroUsize::get);
         let limits = ConnectionLimits::for_connections(connections);
         ConnectionLimits {
@@ -490,6 +492,8 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<()> {
 
 /// Descriptors that haul needs besides connections and files.
 const OWN_OPEN_FILES: usize = 64;
+/// Descriptors that each worker needs for itself: a poller, its wake-up, a pipe.
+const WORKERS_OPEN_FILES: usize = 5;
 /// The limit on open files if it cannot be asked for.
 const FEW_OPEN_FILES: u64 = 1024;
 /// Beyond this, tables and channels would cost memory for connections that never come.

@@ -42,7 +42,7 @@ impl Connection {
             return Flow::Again;
         };
         let is_owed = self.receipt.is_some() && outstanding(&self.stream) > 0;
-        match self.intake.receive(&self.stream, turn.scratch) {
+        match self.intake.receive(&self.stream, &mut turn.tools.scratch) {
             Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
                 lingering.discarded += self.intake.bytes().len() as u64;
                 self.intake.clear();

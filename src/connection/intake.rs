@@ -195,7 +195,7 @@ impl Intake {
             if let Some(recognized) = self.look(receiving, turn, kept) {
                 return recognized;
             }
-            match self.receive(stream, turn.scratch) {
+            match self.receive(stream, &mut turn.tools.scratch) {
                 Ok(true) => {
                     if receiving.progress == Progress::Empty && !self.bytes.is_empty() {
                         receiving.since = turn.now;

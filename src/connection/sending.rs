@@ -19,6 +19,7 @@ use crate::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::transmit::{
     Extent, Lane, Means, Progress, Transfer, TransmitError, drop_behind, residency_of, warm,
 };
+use crate::transport::Tools;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -174,7 +175,7 @@ impl Sending {
             (Lane::Hot, turn.now),
             budget,
             turn.service,
-            turn.scratch,
+            turn.tools,
         );
         client.charge(progress.0.max(LEAST_CHARGE));
         self.pulse.note_sent(progress.0, turn.now);
@@ -225,12 +226,14 @@ impl Sending {
         errand: Errand,
         stream: &TcpStream,
         service: &Service,
-        scratch: &mut [u8],
+        tools: &mut Tools,
     ) -> u64 {
         let done = match errand {
             Errand::LookUp => Ok(0),
-            Errand::Read(extent) => self.read_in(extent, service, scratch).map(|()| 0),
-            Errand::SendCold => return self.send_cold(stream, service, scratch),
+            Errand::Read(extent) => self
+                .read_in(extent, service, &mut tools.scratch)
+                .map(|()| 0),
+            Errand::SendCold => return self.send_cold(stream, service, tools),
             Errand::Prove => self.transfer.establish_truth().map(|()| 0),
             Errand::Fill => self.fill(service).map(|()| 0),
         };
@@ -286,14 +289,14 @@ impl Sending {
         (lane, now): (Lane, Instant),
         budget: u64,
         service: &Service,
-        scratch: &mut [u8],
+        tools: &mut Tools,
     ) -> (u64, Progress) {
         let mut unprobed = 0;
         let mut means = Means {
             budget,
             lane,
             now,
-            scratch,
+            tools,
             unprobed: &mut unprobed,
         };
         // Only a run that asks nobody for residency is timed.
@@ -355,11 +358,11 @@ impl Sending {
         Ok(())
     }
 
-    fn send_cold(&mut self, stream: &TcpStream, service: &Service, scratch: &mut [u8]) -> u64 {
+    fn send_cold(&mut self, stream: &TcpStream, service: &Service, tools: &mut Tools) -> u64 {
         Counters::add_one(&service.counters.extents_sent_cold);
         let budget = service.config.quantum_bytes;
         let lane = (Lane::Disk, Instant::now());
-        let (sent, progress) = self.run(stream, lane, budget, service, scratch);
+        let (sent, progress) = self.run(stream, lane, budget, service, tools);
         self.cold = Cold::At {
             offset: 0,
             times: 0,
