@@ -121,6 +121,8 @@ pub(super) fn wait_for(
 ) -> Result<usize, GetError> {
     let patience = watch.patience();
     loop {
+        // A peer that never pauses must not keep anybody from stopping.
+        watch.check()?;
         match read() {
             Ok(count) => return Ok(count),
             Err(error) if is_tick(&error) => patience.check()?,
