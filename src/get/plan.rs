@@ -23,6 +23,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Segment {
     at: u64,
+    /// What its connection may be writing just now ends here, never before `at`.
+    claimed: u64,
     end: u64,
     /// Smoothed bytes a second; `None` before the first tick.
     rate: Option<f64>,
@@ -68,12 +70,25 @@ impl Plan {
             .map_or(0, |segment| segment.end.saturating_sub(segment.at))
     }
 
+    /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
+    /// before the segment is released. Were two connections to write the same bytes, the sum might
+    /// be taken from one's and the file left with the other's.
+    pub(super) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
+        let room = self.room(id);
+        let count = usize::try_from(room).map_or(most, |room| room.min(most));
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.claimed = segment.at + count as u64;
+        }
+        count
+    }
+
     /// `count` more bytes of the segment are in the file.
     pub(super) fn record(&mut self, id: SegmentId, count: u64) {
         self.received += count;
         if let Some(segment) = self.segments.get_mut(&id) {
             self.done.insert(segment.at, segment.at + count);
             segment.at += count;
+            segment.claimed = segment.claimed.max(segment.at);
             segment.since_tick += count;
         }
     }
@@ -89,6 +104,21 @@ impl Plan {
     pub(super) fn widen(&mut self, id: SegmentId) {
         if let (Some(segment), Some(length)) = (self.segments.get_mut(&id), self.length) {
             segment.end = length;
+        }
+    }
+
+    /// The segment, whose answer brings the whole file, gets back what is behind it as far as it is
+    /// neither there nor anybody else's.
+    pub(super) fn reclaim(&mut self, id: SegmentId) {
+        let (Some(mine), Some(length)) = (self.segments.get(&id), self.length) else {
+            return;
+        };
+        let others = self.segments.values().map(|segment| segment.at);
+        let there = self.done.as_slice().iter().map(|&(start, _)| start);
+        let behind = others.chain(there).filter(|&start| start >= mine.end);
+        let end = behind.min().unwrap_or(length);
+        if let Some(mine) = self.segments.get_mut(&id) {
+            mine.end = end;
         }
     }
 
@@ -139,6 +169,7 @@ impl Plan {
             id,
             Segment {
                 at: start,
+                claimed: start,
                 end,
                 rate: None,
                 since_tick: 0,
@@ -157,7 +188,7 @@ impl Plan {
             .collect();
         let mean = (rates.iter().sum::<f64>() / rates.len().max(1) as f64).max(1.0);
         let rate = |segment: &Segment| segment.rate.unwrap_or(mean).max(mean / 100.0);
-        let left = |segment: &Segment| segment.end.saturating_sub(segment.at);
+        let left = |segment: &Segment| segment.end.saturating_sub(segment.claimed);
         let time = |segment: &Segment| left(segment) as f64 / rate(segment);
         let slowest = self
             .segments
@@ -166,7 +197,7 @@ impl Plan {
             .max_by(|a, b| time(a).total_cmp(&time(b)))?;
         let keep = left(slowest) as f64 * rate(slowest) / (rate(slowest) + mean);
         let keep = (keep as u64).clamp(MIN_SEGMENT_BYTES, left(slowest) - MIN_SEGMENT_BYTES);
-        let end = std::mem::replace(&mut slowest.end, slowest.at + keep);
+        let end = std::mem::replace(&mut slowest.end, slowest.claimed + keep);
         Some((slowest.end, end))
     }
 }
@@ -210,6 +241,42 @@ mod tests {
         assert_eq!(plan.room(second), 0);
         plan.release(second);
         assert_eq!(plan.next().unwrap().1, (2 * MIB, 10 * MIB));
+    }
+
+    #[test]
+    fn what_a_connection_is_writing_is_nobody_elses() {
+        let mut plan = Plan::new(Some(2 * MIB), Extents::default());
+        let first = plan.whole();
+        assert_eq!(plan.claim(first, MIB as usize), MIB as usize);
+        let (_, (start, end)) = plan.next().unwrap();
+        assert_eq!((start, end), (MIB + MIB / 2, 2 * MIB));
+        assert_eq!(
+            plan.claim(first, 4 * MIB as usize),
+            (MIB + MIB / 2) as usize
+        );
+        assert_eq!(plan.next().unwrap().1.0, MIB + MIB / 2 + MIB / 4);
+    }
+
+    #[test]
+    fn what_a_refused_connection_was_to_bring_goes_back() {
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        let (second, _) = plan.next().unwrap();
+        let (third, (start, _)) = plan.next().unwrap();
+        assert_eq!(start, 2 * MIB);
+        plan.record(second, MIB);
+        plan.release(third);
+        plan.reclaim(first);
+        assert_eq!(
+            plan.room(first),
+            4 * MIB,
+            "up to what the second one brought"
+        );
+        plan.release(second);
+        plan.reclaim(first);
+        assert_eq!(plan.room(first), 4 * MIB);
+        plan.record(first, 4 * MIB);
+        assert_eq!(plan.next().unwrap().1, (5 * MIB, 8 * MIB));
     }
 
     #[test]
