@@ -162,7 +162,9 @@ impl Part {
             GetError::local("write", &self.state_path, &io::Error::other(error))
         })?;
         let write = || {
-            let mut file = File::create(&next)?;
+            // Whatever is there, a link of somebody's perhaps, is not written through.
+            let _ = fs::remove_file(&next);
+            let mut file = File::create_new(&next)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&next, &self.state_path)
@@ -196,6 +198,17 @@ impl Part {
             self.file.set_modified(modified).map_err(failed)?;
         }
         self.file.sync_all().map_err(failed)?;
+        if !is_at(&self.file, &self.path) {
+            // Another file of that name, from a tree with both NAME and NAME.part, say.
+            let text = format!(
+                "{} was replaced by somebody while it was written: run the same command again",
+                self.path.display()
+            );
+            // Its state must not vouch for the other file's bytes.
+            let _ = fs::remove_file(&self.state_path);
+            return Err(GetError::new(Blame::LocalFile, text));
+        }
+        refuse_unfinished(&self.target)?;
         let renamed = match existing {
             Existing::Overwrite => fs::rename(&self.path, &self.target),
             Existing::Refuse | Existing::Skip => receive::rename_new(&self.path, &self.target),
@@ -244,11 +257,32 @@ pub(super) fn refuse_existing(target: &Path) -> GetError {
             )
         }
         _ => format!(
-            "{} is already there: --force overwrites it",
+            "{} is already there: --force overwrites it, --skip-existing is content if it is the same",
             target.display()
         ),
     };
     GetError::new(Blame::LocalFile, what)
+}
+
+/// Refuses to write over the part file of another download, whose state would then vouch for bytes
+/// that are not its file's.
+///
+/// # Errors
+/// LocalFile: `target` is such a part file.
+pub(super) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
+    let mut state = target.as_os_str().to_owned();
+    state.push(".state");
+    if !state.as_encoded_bytes().ends_with(STATE_SUFFIX.as_bytes())
+        || Path::new(&state).symlink_metadata().is_err()
+    {
+        return Ok(());
+    }
+    let text = format!(
+        "{} belongs to an unfinished download: finish that one first, or remove it and {}",
+        target.display(),
+        Path::new(&state).display()
+    );
+    Err(GetError::new(Blame::LocalFile, text))
 }
 
 fn beside(target: &Path) -> (PathBuf, PathBuf) {
@@ -257,7 +291,7 @@ fn beside(target: &Path) -> (PathBuf, PathBuf) {
         name.push(suffix);
         PathBuf::from(name)
     };
-    (with(".part"), with(".part.state"))
+    (with(".part"), with(STATE_SUFFIX))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -273,6 +307,8 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
+/// How a state file's name ends; no file that a server names may end so.
+pub(super) const STATE_SUFFIX: &str = ".part.state";
 const STATE_VERSION: u32 = 1;
 
 #[cfg(test)]
@@ -343,6 +379,33 @@ mod tests {
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
         assert!(Part::create(&directory.path().join("g")).is_err());
         assert!(!directory.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_next_state_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, victim) = (directory.path().join("f"), directory.path().join("victim"));
+        fs::write(&victim, b"precious").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("f.part.state~")).unwrap();
+        let part = Part::create(&target).unwrap();
+        part.begin(&state(10, &[]), Some(10)).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn only_its_own_part_gets_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let part = Part::create(&target).unwrap();
+        fs::write(directory.path().join("other"), b"another file").unwrap();
+        fs::rename(
+            directory.path().join("other"),
+            directory.path().join("f.part"),
+        )
+        .unwrap();
+        let error = part.finish(None, Existing::Overwrite).unwrap_err();
+        assert_eq!(error.blame, Blame::LocalFile);
+        assert!(!target.exists());
     }
 
     #[test]
