@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
-//!             └→ transfer (one file) → session (one version of it) → segment (one connection)
-//!                  destination, part       coordinator: plan, ramp       client, wire, body
-//!                  retry, leads            verify                        answer
+//!             └→ transfer (one file) → crew (one version of it) → segment (one connection)
+//!                  destination, part       coordinator: plan, ramp    client, wire, body
+//!                  retry, leads            session, verify            answer
 //! ```
 //!
 //! Events flow one way: transfer → [`Event`] → display. What makes a file wrong is shut out in
@@ -15,6 +15,7 @@ mod answer;
 mod body;
 mod client;
 mod coordinator;
+mod crew;
 mod destination;
 pub mod display;
 mod error;

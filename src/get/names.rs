@@ -4,8 +4,6 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-use super::part::STATE_SUFFIX;
-
 /// `text` without anything that a terminal would obey: control characters (C0, DEL, C1) and the
 /// marks that turn the direction of writing become U+FFFD.
 #[must_use]
@@ -103,6 +101,9 @@ fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
+
+/// How a download's state file ends; no name from a server does.
+pub(super) const STATE_SUFFIX: &str = ".part.state";
 
 #[cfg(test)]
 mod tests {

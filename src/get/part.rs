@@ -22,6 +22,7 @@ use super::Existing;
 use super::answer::Identity;
 use super::error::{Blame, GetError};
 use super::extents::Extents;
+use super::names::STATE_SUFFIX;
 
 /// A locked part file.
 #[derive(Debug)]
@@ -307,8 +308,6 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
-/// How a state file's name ends; no file that a server names may end so.
-pub(super) const STATE_SUFFIX: &str = ".part.state";
 const STATE_VERSION: u32 = 1;
 
 #[cfg(test)]

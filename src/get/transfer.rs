@@ -20,7 +20,7 @@ use super::retry::Attempts;
 use super::session::{Session, SessionEnd};
 use super::source::{HttpUrl, Source};
 use super::verify::Sum;
-use super::{Job, Reporter, Shared, Target, name_protocol, stream};
+use super::{Job, Reporter, Shared, Target, crew, name_protocol, stream};
 
 /// What became of a file.
 #[derive(Debug)]
@@ -293,7 +293,7 @@ impl<'a> Transfer<'a> {
             sums: self.sums,
             plan: Mutex::new(Plan::new(length, done)),
         };
-        let end = session.run(&mut self.leads, first, &mut self.attempts);
+        let end = crew::run(&session, &mut self.leads, first, &mut self.attempts);
         self.received += session.plan().received();
         let kept = session.plan().done().total();
         end.map_err(|error| match (error.blame, &session.identity) {
