@@ -278,7 +278,11 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.leads.distrust_ranges();
-        let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) else {
+        let mut plan = self.session.plan();
+        // What another one has written may have been hashed: nobody writes there again.
+        let goes_on =
+            |taker: &SegmentId| self.busy.contains_key(taker) && plan.is_only_writer(*taker);
+        let Some(taker) = self.taker.filter(goes_on) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
                 answer,
@@ -295,7 +299,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 cancel.cancel();
             }
         }
-        self.session.plan().widen(taker);
+        plan.leave_to(taker);
         None
     }
 

@@ -72,7 +72,7 @@ impl Plan {
 
     /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
     /// before the segment is released. Were two connections to write the same bytes, the sum might
-    /// be taken from one's and the file left with the other's.
+    /// be taken from one's while the file keeps the other's.
     pub(super) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
         let room = self.room(id);
         let count = usize::try_from(room).map_or(most, |room| room.min(most));
@@ -100,8 +100,18 @@ impl Plan {
         }
     }
 
-    /// The segment, whose answer brings the whole file, gets everything behind it back.
-    pub(super) fn widen(&mut self, id: SegmentId) {
+    /// All bytes so far are the segment's, from the first one on, and nobody else is writing any.
+    pub(super) fn is_only_writer(&self, id: SegmentId) -> bool {
+        let mine = self.segments.get(&id).map(|segment| segment.at);
+        let idle = |(&other, segment): (&SegmentId, &Segment)| {
+            other == id || segment.claimed == segment.at
+        };
+        mine == Some(self.done.total()) && self.segments.iter().all(idle)
+    }
+
+    /// The segment, whose answer brings the whole file, is the only one from now on.
+    pub(super) fn leave_to(&mut self, id: SegmentId) {
+        self.segments.retain(|&other, _| other == id);
         if let (Some(segment), Some(length)) = (self.segments.get_mut(&id), self.length) {
             segment.end = length;
         }
@@ -277,6 +287,26 @@ mod tests {
         assert_eq!(plan.room(first), 4 * MIB);
         plan.record(first, 4 * MIB);
         assert_eq!(plan.next().unwrap().1, (5 * MIB, 8 * MIB));
+    }
+
+    #[test]
+    fn a_file_is_left_to_one_segment_only_where_no_other_has_written() {
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        plan.record(first, MIB);
+        let (second, _) = plan.next().unwrap();
+        assert!(plan.is_only_writer(first));
+        plan.claim(second, 1000);
+        assert!(!plan.is_only_writer(first), "the second one is writing");
+        plan.record(second, 1000);
+        plan.release(second);
+        assert!(!plan.is_only_writer(first), "the second one has written");
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        let (second, _) = plan.next().unwrap();
+        plan.leave_to(first);
+        assert_eq!(plan.claim(second, 1000), 0);
+        assert_eq!(plan.room(first), 8 * MIB);
     }
 
     #[test]

@@ -295,3 +295,57 @@ fn a_mirror_is_asked_before_the_retries_are_spent() {
         .assert_says("a mirror is next");
     client.assert_whole("f", &file.bytes);
 }
+
+#[test]
+fn what_was_hashed_is_not_written_over_by_a_liar() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let (rest, wrong) = (Gate::default(), Gate::default());
+    let (served, held, lie) = (file.clone(), rest.clone(), wrong.clone());
+    let whole_answers = AtomicUsize::new(0);
+    // The third quarter comes with the right bytes. The other range is nonsense, so that the first
+    // answer is all there is; and that has other bytes at the end of the third quarter.
+    let server = Server::start(move |request| match request.range() {
+        None if whole_answers.fetch_add(1, Ordering::SeqCst) == 0 => {
+            let mut answer = served.whole();
+            let end = answer.len() - LENGTH / 4;
+            answer[end - (128 << 10)..end].fill(0);
+            let rest = answer.split_off(LENGTH / 8);
+            vec![
+                Act::Send(answer),
+                Act::Hold(held.clone()),
+                Act::Drip {
+                    bytes: rest,
+                    piece: 64 << 10,
+                    pause: Duration::from_millis(2),
+                },
+            ]
+        }
+        Some((start, _)) if start != LENGTH as u64 / 2 => {
+            vec![Act::Hold(lie.clone()), Act::Send(served.part(0, 1000))]
+        }
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let url = server.url("/f");
+    let mut child = client
+        .command(&["--segments", "3", "--json", "--blake3", &sum, &url])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let reader = thread::spawn(move || {
+        let mut line = String::new();
+        while stdout.read_line(&mut line).unwrap() > 0 {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["done"].as_u64() > Some(LENGTH as u64 / 3) {
+                wrong.open();
+            }
+            if event["event"] == "note" {
+                rest.open();
+            }
+            line.clear();
+        }
+    });
+    finish(child).assert_status(0);
+    reader.join().unwrap();
+    client.assert_whole("f", &file.bytes);
+}
