@@ -272,21 +272,21 @@ mod tests {
         let mut plan = Plan::new(Some(8 * MIB), Extents::default());
         let first = plan.whole();
         let (second, _) = plan.next().unwrap();
-        let (third, (start, _)) = plan.next().unwrap();
-        assert_eq!(start, 2 * MIB);
-        plan.record(second, MIB);
+        let (third, extent) = plan.next().unwrap();
+        assert_eq!(extent, (6 * MIB, 8 * MIB));
+        plan.release(second);
+        plan.reclaim(first);
+        assert_eq!(plan.room(first), 6 * MIB, "up to what the third one brings");
+        plan.record(third, MIB);
         plan.release(third);
         plan.reclaim(first);
         assert_eq!(
             plan.room(first),
-            4 * MIB,
-            "up to what the second one brought"
+            6 * MIB,
+            "up to what the third one brought"
         );
-        plan.release(second);
-        plan.reclaim(first);
-        assert_eq!(plan.room(first), 4 * MIB);
-        plan.record(first, 4 * MIB);
-        assert_eq!(plan.next().unwrap().1, (5 * MIB, 8 * MIB));
+        plan.record(first, 6 * MIB);
+        assert_eq!(plan.next().unwrap().1, (7 * MIB, 8 * MIB));
     }
 
     #[test]
