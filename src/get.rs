@@ -123,6 +123,8 @@ pub enum Existing {
     Overwrite,
     /// Leave it, and be content if its size and time are the server's.
     Skip,
+    /// Leave it if its size and time are the server's, else replace it.
+    Update,
 }
 
 /// Connections per file.

@@ -46,8 +46,8 @@ pub(crate) struct GetArguments {
     /// Another address of the same file, to share the segments; may be repeated
     #[arg(long, value_name = "URL", value_parser = parse_http, conflicts_with_all = ["recursive", "input"])]
     pub(crate) mirror: Vec<HttpUrl>,
-    /// Replace files that are there already
-    #[arg(short, long, conflicts_with = "skip_existing")]
+    /// Replace files that are there already; with --skip-existing, those that differ
+    #[arg(short, long)]
     pub(crate) force: bool,
     /// Be content with files that have the server's size and time already
     #[arg(long)]
@@ -201,9 +201,10 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
             Recursion::Off
         },
         existing: match (args.force, args.skip_existing) {
-            (true, _) => Existing::Overwrite,
-            (_, true) => Existing::Skip,
-            _ => Existing::Refuse,
+            (true, true) => Existing::Update,
+            (true, false) => Existing::Overwrite,
+            (false, true) => Existing::Skip,
+            (false, false) => Existing::Refuse,
         },
         parallel: args.parallel,
         segments: args.segments,

@@ -1,5 +1,6 @@
 //! Where a file goes, whether it has to be fetched, and what it must be.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -141,31 +142,39 @@ pub(super) fn look(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Needed),
         Err(error) => return Err(GetError::local("look at", target, &error)),
     };
-    match (shared.config.existing, &job.source) {
-        (Existing::Overwrite, _) if !found.is_dir() => {
-            part::refuse_unfinished(target).map(|()| Standing::Needed)
-        }
-        (Existing::Skip, Source::Http(url)) if found.is_file() => {
+    let replaceable = match (shared.config.existing, &job.source) {
+        (Existing::Skip | Existing::Update, Source::Http(url)) if found.is_file() => {
             let head = head(shared, reporter, url)?.unwrap_or_default();
-            let same_size = head.content_length == Some(found.len());
-            let theirs = modified(&head);
-            let same_time = theirs.is_some_and(|theirs| {
-                // HTTP's dates are whole seconds.
-                let seconds = |time: SystemTime| {
-                    time.duration_since(SystemTime::UNIX_EPOCH)
-                        .map_or(0, |since| since.as_secs())
-                };
-                found
-                    .modified()
-                    .is_ok_and(|ours| seconds(ours) == seconds(theirs))
-            });
-            if same_size && same_time {
+            if is_same(&found, &head) {
                 return Ok(Standing::Same);
             }
-            Err(part::refuse_existing(target).and("its size or time is not the server's"))
+            if shared.config.existing == Existing::Skip {
+                return Err(
+                    part::refuse_existing(target).and("its size or time is not the server's")
+                );
+            }
+            true
         }
-        _ => Err(part::refuse_existing(target)),
+        (existing, _) => matches!(existing, Existing::Overwrite | Existing::Update),
+    };
+    if !replaceable || found.is_dir() {
+        return Err(part::refuse_existing(target));
     }
+    part::refuse_unfinished(target).map(|()| Standing::Needed)
+}
+
+fn is_same(found: &Metadata, head: &Head) -> bool {
+    // HTTP's dates are whole seconds.
+    let seconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    };
+    let same_time = modified(head).is_some_and(|theirs| {
+        found
+            .modified()
+            .is_ok_and(|ours| seconds(ours) == seconds(theirs))
+    });
+    same_time && head.content_length == Some(found.len())
 }
 
 fn modified(head: &Head) -> Option<SystemTime> {

@@ -187,7 +187,7 @@ impl Part {
     /// The whole file gets its time, its place on the disk and its name, in this order.
     ///
     /// # Errors
-    /// LocalFile: for [`Existing::Overwrite`] aside, a file that has appeared under the name stays
+    /// LocalFile: unless it may be replaced, a file that has appeared under the name stays
     /// and the part file too.
     pub(super) fn finish(
         self,
@@ -211,7 +211,7 @@ impl Part {
         }
         refuse_unfinished(&self.target)?;
         let renamed = match existing {
-            Existing::Overwrite => fs::rename(&self.path, &self.target),
+            Existing::Overwrite | Existing::Update => fs::rename(&self.path, &self.target),
             Existing::Refuse | Existing::Skip => receive::rename_new(&self.path, &self.target),
         };
         renamed.map_err(|error| match error.kind() {

@@ -129,18 +129,20 @@ fn map(extents: &[Extent], length: u64, cells: usize) -> String {
 /// The last line about a file.
 pub(super) fn summary(summary: &Summary) -> String {
     let seconds = summary.elapsed.as_secs_f64().max(1e-3);
-    let retries = match summary.retries {
-        1 => "1 retry".to_owned(),
-        count => format!("{count} retries"),
-    };
     format!(
-        "{}: {} in {}, {}, {retries}{}",
+        "{}: {} in {}, {}, {}{}",
         summary.name.display(),
         size(summary.bytes),
         time(summary.elapsed),
         rate(summary.received as f64 / seconds),
+        counted(summary.retries.into(), "retry", "retries"),
         if summary.verified { ", verified" } else { "" }
     )
+}
+
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
 }
 
 pub(super) fn size(bytes: u64) -> String {

@@ -152,6 +152,21 @@ fn recurses(pages: [(&'static str, &'static str); 3], kind: &'static str) {
         .get(&["-r", "-d", "here", "--skip-existing", &url])
         .assert_status(6);
     assert_same(&client.path("here/pub/one"), b"mine");
+    // Unless it may be replaced; the others still need not come again.
+    let before = bodies(&server.requests());
+    client
+        .get(&["-r", "-d", "here", "--skip-existing", "--force", &url])
+        .assert_status(0);
+    assert_eq!(
+        bodies(&server.requests()) - before,
+        4,
+        "listings and one file"
+    );
+    let target = "/pub/one";
+    assert_same(
+        &client.path("here/pub/one"),
+        &Served::new(target.len() as u64, 1000).bytes,
+    );
 }
 
 #[test]
