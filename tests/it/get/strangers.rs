@@ -1,6 +1,6 @@
 //! What servers say is not believed further than it goes: names, redirects, proxies, credentials.
 
-use super::support::{Act, Client, Request, Served, Server, assert_same, cut};
+use super::support::{Act, Client, Request, Served, Server, assert_same, cut, finish};
 
 fn named(disposition: &str) -> (Client, Server) {
     let disposition = format!("Content-Disposition: {disposition}\r\n");
@@ -193,7 +193,7 @@ fn through_proxy(no_proxy: &str) -> (Vec<Request>, Vec<Request>) {
         "http_proxy",
         proxy.url("").replace("http://", "http://user:word@"),
     );
-    let ran = super::support::finish(command.env("no_proxy", no_proxy).spawn().unwrap());
+    let ran = finish(command.env("no_proxy", no_proxy).spawn().unwrap());
     ran.assert_status(0);
     client.assert_whole("f", &file.bytes);
     let target = server.url("/f?x=1");
@@ -291,4 +291,14 @@ fn an_address_that_expired_is_asked_for_again_where_it_came_from() {
         .get(&["--segments", "1", &server.url("/f")])
         .assert_status(0);
     client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_called_one() {
+    let client = Client::new();
+    let mut command = client.command(&["--retries", "0", "http://files.example/f"]);
+    command.env("http_proxy", "http://127.0.0.1:1");
+    finish(command.spawn().unwrap())
+        .assert_status(4)
+        .assert_says("the proxy of http_proxy");
 }
