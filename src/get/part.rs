@@ -286,9 +286,26 @@ pub(super) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
     Err(GetError::new(Blame::LocalFile, text))
 }
 
+/// The names of a part file and its state. A name that leaves no room for what is put behind it is
+/// cut, and told from others by its sum.
 fn beside(target: &Path) -> (PathBuf, PathBuf) {
+    let name = target.file_name().unwrap_or_default();
+    let longest = MAX_NAME_BYTES - STATE_SUFFIX.len() - "~".len();
+    let stem = if name.len() <= longest {
+        target.to_owned()
+    } else {
+        let sum = blake3::hash(name.as_encoded_bytes()).to_hex();
+        let text = name.to_string_lossy();
+        let (mut head, tail) = (String::new(), &sum[..16]);
+        let room = longest - tail.len() - "~".len();
+        head.extend(text.chars().scan(0, |used, next| {
+            *used += next.len_utf8();
+            (*used <= room).then_some(next)
+        }));
+        target.with_file_name(format!("{head}~{tail}"))
+    };
     let with = |suffix: &str| {
-        let mut name = target.as_os_str().to_owned();
+        let mut name = stem.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
@@ -309,6 +326,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 const STATE_VERSION: u32 = 1;
+/// What Linux's file systems allow.
+const MAX_NAME_BYTES: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -179,6 +179,20 @@ fn a_name_that_is_too_long_is_told() {
 }
 
 #[test]
+fn a_name_that_just_fits_is_no_problem() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    // Two bytes a letter, and one: the cut must not go through a letter.
+    for name in ["n".repeat(255), format!("n{}", "ö".repeat(127))] {
+        client
+            .get(&["-o", &name, &server.url("/f")])
+            .assert_status(0);
+        client.assert_whole(&name, &file.bytes);
+        std::fs::remove_file(client.path(&name)).unwrap();
+    }
+}
+
+#[test]
 fn what_is_there_is_not_overwritten_unless_told_to() {
     let (file, client) = (Served::new(1, 1000), Client::new());
     let server = Server::of(file.clone());

@@ -227,8 +227,8 @@ fn hosts_without_proxy_are_asked_directly() {
 
 #[test]
 fn no_server_can_vouch_for_the_bytes_of_another_file() {
-    let (file, client) = (Served::new(1, 1000), Client::new());
-    let good = Server::of(file.clone());
+    let client = Client::new();
+    let good = Server::of(Served::new(1, 1000));
     // As an interrupted run of haul would have left it.
     let state = serde_json::json!({
         "version": 1,
