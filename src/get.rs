@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
-//!             └→ transfer (one file) → session (one version of it) → segment (one connection)
-//!                  destination, part       coordinator: plan, ramp       client, wire, body
-//!                  retry, leads            verify                        answer
+//!             └→ transfer (one file) → crew (one version of it) → segment (one connection)
+//!                  destination, part       coordinator: plan, ramp    client, wire, body
+//!                  retry, leads            session, verify            answer
 //! ```
 //!
 //! Events flow one way: transfer → [`Event`] → display. What makes a file wrong is shut out in
@@ -15,6 +15,7 @@ mod answer;
 mod body;
 mod client;
 mod coordinator;
+mod crew;
 mod destination;
 pub mod display;
 mod error;
@@ -122,6 +123,8 @@ pub enum Existing {
     Overwrite,
     /// Leave it, and be content if its size and time are the server's.
     Skip,
+    /// Leave it if its size and time are the server's, else replace it.
+    Update,
 }
 
 /// Connections per file.
@@ -162,7 +165,7 @@ pub enum Target {
     Named,
     /// To this path below [`GetConfig::directory`]; safe already.
     Below(PathBuf),
-    /// To this path.
+    /// To this path, below [`GetConfig::directory`] unless it is absolute; the user's own choice.
     Path(PathBuf),
     /// To standard output.
     Stream,
@@ -196,6 +199,7 @@ pub fn run(
                     let reporter = Reporter {
                         file,
                         events: events.clone(),
+                        about: (jobs.len() > 1).then(|| job.source.to_string()),
                     };
                     if let Err(blame) = fetch(&shared, &reporter, job) {
                         let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,6 +234,7 @@ fn expand(
                 let reporter = Reporter {
                     file: files.len(),
                     events: events.clone(),
+                    about: (jobs.len() > 1).then(|| url.to_string()),
                 };
                 let (found, errors) = tree::walk(shared, &reporter, url);
                 files.extend(found);
@@ -274,6 +279,8 @@ impl Shared {
 struct Reporter {
     file: FileId,
     events: Sender<Event>,
+    /// Its address, where there are several files and a text has to say which one it is about.
+    about: Option<String>,
 }
 
 impl Reporter {
@@ -283,23 +290,34 @@ impl Reporter {
     }
 
     fn failed(&self, error: &GetError) -> (FileId, Blame) {
-        let (text, blame) = (error.to_string(), error.blame);
+        let (text, blame) = (self.told(error.to_string()), error.blame);
         self.send(|file| Event::Failed { file, text, blame });
         (self.file, blame)
     }
 
     fn note(&self, text: String) {
+        let text = self.told(text);
         self.send(|file| Event::Note { file, text });
     }
 
     fn retry(&self, text: String, wait: Duration) {
+        let text = self.told(text);
         self.send(|file| Event::Retry {
             file,
             text,
             wait: wait.as_secs_f64(),
         });
     }
+
+    /// `text`, with the file's address where it does not have it already.
+    fn told(&self, text: String) -> String {
+        match &self.about {
+            Some(about) if !text.contains(about.as_str()) => format!("{about}: {text}"),
+            _ => text,
+        }
+    }
 }
 
 /// The most that a connection takes before it looks at its limits again.
 const TICKET_BYTES: usize = 1024 * 1024;
+const NOT_RESUMED: &str = "what an earlier run left cannot be resumed: starting over";

@@ -25,7 +25,7 @@ pub(crate) struct GetArguments {
     /// Without one, and without -i, haul asks for server, port and name on a terminal.
     #[arg(value_name = "URL", value_parser = parse_source)]
     pub(crate) urls: Vec<Source>,
-    /// Write to FILE; - is standard output
+    /// Write to FILE, below DIR where that is given; - is standard output
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["recursive", "input"])]
     pub(crate) output: Option<PathBuf>,
     /// Put the files into DIR
@@ -46,8 +46,8 @@ pub(crate) struct GetArguments {
     /// Another address of the same file, to share the segments; may be repeated
     #[arg(long, value_name = "URL", value_parser = parse_http, conflicts_with_all = ["recursive", "input"])]
     pub(crate) mirror: Vec<HttpUrl>,
-    /// Replace files that are there already
-    #[arg(short, long, conflicts_with = "skip_existing")]
+    /// Replace files that are there already; with --skip-existing, those that differ
+    #[arg(short, long)]
     pub(crate) force: bool,
     /// Be content with files that have the server's size and time already
     #[arg(long)]
@@ -65,7 +65,7 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) checksum: Option<PathBuf>,
     /// Receive at most SIZE a second, over all connections
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub(crate) rate: Option<ByteSize>,
     /// Give up after N failures in a row without a byte in between
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -74,10 +74,10 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub(crate) retry_wait: Duration,
     /// Give a server this long to take a connection
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout)]
     pub(crate) connect_timeout: Duration,
     /// Give up a connection that brings nothing for this long
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
     pub(crate) stall_timeout: Duration,
     /// How bytes go from the socket to the file
     #[arg(long, value_enum, default_value_t = Receive::Auto)]
@@ -151,6 +151,12 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
     if sources.len() > 1 && (args.output.is_some() || !args.mirror.is_empty()) {
         return Err(Unusable::from("-o and --mirror go with one URL"));
     }
+    let one_sum = args.sha256.is_some() || args.blake3.is_some();
+    if one_sum && (sources.len() > 1 || args.recursive) {
+        return Err(Unusable::from(
+            "--sha256 and --blake3 go with one file; --checksum FILE has the sums of many",
+        ));
+    }
     let to_stdout = args
         .output
         .as_ref()
@@ -195,9 +201,10 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
             Recursion::Off
         },
         existing: match (args.force, args.skip_existing) {
-            (true, _) => Existing::Overwrite,
-            (_, true) => Existing::Skip,
-            _ => Existing::Refuse,
+            (true, true) => Existing::Update,
+            (true, false) => Existing::Overwrite,
+            (false, true) => Existing::Skip,
+            (false, false) => Existing::Refuse,
         },
         parallel: args.parallel,
         segments: args.segments,
@@ -290,6 +297,25 @@ fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_rate(text: &str) -> Result<ByteSize, String> {
+    let rate = text.parse();
+    match rate.map_err(|_| "bytes a second, as 500K or 10MiB")? {
+        ByteSize(0) => {
+            Err("at that rate nothing ever comes; leave --rate away for no limit".into())
+        }
+        rate => Ok(rate),
+    }
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        timeout if timeout.is_zero() || timeout > LONGEST_TIMEOUT => {
+            Err("a time above zero and up to a day, as 30s or 5m".to_owned())
+        }
+        timeout => Ok(timeout),
+    }
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
@@ -299,6 +325,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 const MAX_COUNT: usize = 256;
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 const AFTER_HELP: &str = "\
 Examples:

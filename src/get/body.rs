@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::protocol::response::{Chunked, Framing, Malformed, Piece};
+use crate::protocol::response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
 use crate::sys::receive::{SpliceError, SplicePipe};
 
 use super::error::{Blame, GetError};
@@ -202,6 +202,7 @@ impl Body {
     }
 
     fn read_chunked(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+        let mut framing_bytes = 0;
         loop {
             let Rest::Chunks(mut decoder) = self.rest else {
                 return Ok(0);
@@ -216,7 +217,13 @@ impl Body {
             self.rest = Rest::Chunks(decoder);
             match piece {
                 Piece::End => return Ok(0),
-                Piece::Framing(count) => drop(self.wire.input.drain(..count)),
+                Piece::Framing(count) => {
+                    self.wire.input.drain(..count);
+                    framing_bytes += count;
+                    if framing_bytes > MAX_HEAD_BYTES {
+                        return Err(malformed(&Malformed::Chunk));
+                    }
+                }
                 Piece::Data(count) => {
                     buffer[..count].copy_from_slice(&self.wire.input[..count]);
                     self.wire.input.drain(..count);

@@ -115,7 +115,14 @@ impl Client {
             }
         }
         let (host, port) = self.hop(ask.url);
-        let wire = Wire::connect(&host, port, self.connect_timeout, watch)?;
+        let proxied = self.proxies.for_url(ask.url).is_some();
+        let wire = Wire::connect(&host, port, self.connect_timeout, watch).map_err(|error| {
+            if proxied && error.blame == Blame::Network {
+                error.and("that is the proxy of http_proxy")
+            } else {
+                error
+            }
+        })?;
         Self::exchange(wire, &request, ask, watch)
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Coordinator<'a, 's> {
     /// No request before this.
     not_before: Instant,
     busy: BTreeMap<SegmentId, Cancel>,
+    /// Segments that have not reported: the busy ones, and those dismissed that may still write.
+    outstanding: usize,
     /// The segment that receives an answer with the whole file.
     taker: Option<SegmentId>,
     reports: (Sender<Report>, Receiver<Report>),
@@ -57,6 +59,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             ticked: now,
             not_before: now,
             busy: BTreeMap::new(),
+            outstanding: 0,
             taker: None,
             reports: crossbeam_channel::unbounded(),
             watch: session.shared.watch(),
@@ -95,10 +98,11 @@ impl<'a, 's> Coordinator<'a, 's> {
     {
         loop {
             self.watch.check()?;
-            if self.busy.is_empty() && self.session.plan().is_whole() {
+            let whole = self.session.plan().is_whole();
+            if whole && self.outstanding == 0 {
                 return Ok(SessionEnd::Whole);
             }
-            if self.busy.is_empty() && self.ranges == Ranges::Impossible {
+            if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
                     why: NO_MIDDLE.to_owned(),
                     answer: None,
@@ -133,11 +137,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.ramp.want() {
-            let Some((id, cancel)) = self.busy.pop_last() else {
+            let Some((_, cancel)) = self.busy.pop_last() else {
                 break;
             };
+            // Its range is anybody's once it has reported: until then it may be writing.
             cancel.cancel();
-            self.session.plan().release(id);
         }
     }
 
@@ -153,6 +157,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         self.leads.engage(lead.index);
         let (watch, cancel) = self.watch.fork();
         self.busy.insert(id, cancel);
+        self.outstanding += 1;
         let segment = Segment {
             session: self.session,
             id,
@@ -176,6 +181,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             outcome,
         } = report;
         self.session.plan().release(id);
+        self.outstanding -= 1;
         self.leads.disengage(lead);
         if self.busy.remove(&id).is_none() {
             // Dismissed earlier: what it saw on its way out changes nothing.
@@ -216,14 +222,24 @@ impl<'a, 's> Coordinator<'a, 's> {
         if error.blame == Blame::LocalFile {
             return Err(error);
         }
-        if error.again == Again::Never || self.leads.failed(lead) == Patience::Spent {
-            return self.drop_lead(lead, error);
-        }
         let alone = !self.leads.has_others(lead);
         if alone && self.ranges == Ranges::Possible && !self.busy.is_empty() && received == 0 {
-            // The others go on: one connection too many, it seems.
+            // The others go on: one connection too many, it seems, whatever the server calls it.
+            let _ = self.leads.failed(lead);
             self.ramp.limit(self.busy.len(), self.began.elapsed());
+            if let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) {
+                self.session.plan().reclaim(taker);
+            }
             return Ok(None);
+        }
+        // Where a redirect led may have expired; the address itself deserves to be asked again.
+        let expired = self.leads.lead(lead).has_moved();
+        let error = match error.again {
+            Again::Never if expired => error.with_again(Again::Later),
+            _ => error,
+        };
+        if error.again == Again::Never || self.leads.failed(lead) == Patience::Spent {
+            return self.drop_lead(lead, error);
         }
         let kept = match self.ranges {
             Ranges::Possible => self.session.plan().done().total(),
@@ -262,7 +278,11 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.leads.distrust_ranges();
-        let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) else {
+        let mut plan = self.session.plan();
+        // What another one has written may have been hashed: nobody writes there again.
+        let goes_on =
+            |taker: &SegmentId| self.busy.contains_key(taker) && plan.is_only_writer(*taker);
+        let Some(taker) = self.taker.filter(goes_on) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
                 answer,
@@ -272,16 +292,14 @@ impl<'a, 's> Coordinator<'a, 's> {
             .reporter
             .note(format!("{why}: one connection it is"));
         self.ramp = Ramp::new(Segments::Fixed(1));
-        let mut plan = self.session.plan();
-        for (id, cancel) in self.busy.split_off(&taker).into_iter() {
+        for (id, cancel) in std::mem::take(&mut self.busy) {
             if id == taker {
                 self.busy.insert(id, cancel);
             } else {
                 cancel.cancel();
-                plan.release(id);
             }
         }
-        plan.widen(taker);
+        plan.leave_to(taker);
         None
     }
 

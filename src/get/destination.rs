@@ -1,5 +1,6 @@
 //! Where a file goes, whether it has to be fetched, and what it must be.
 
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use super::error::{Blame, GetError};
 use super::retry::Attempts;
 use super::source::{HttpUrl, Source};
 use super::verify::Sum;
-use super::{Existing, Job, Naming, Shared, Target, answer, names, part};
+use super::{Existing, Job, Naming, Reporter, Shared, Target, answer, names, part};
 
 /// Where the bytes go.
 pub(super) enum Destination {
@@ -23,21 +24,15 @@ pub(super) enum Destination {
 }
 
 /// Decides where the file of `job` goes.
-pub(super) fn choose(shared: &Shared, job: &Job) -> Result<Destination, GetError> {
+pub(super) fn choose(
+    shared: &Shared,
+    reporter: &Reporter,
+    job: &Job,
+) -> Result<Destination, GetError> {
     let relative = match &job.target {
         Target::Stream => return Ok(Destination::Stream),
-        Target::Path(path) => {
-            let special = path.metadata().is_ok_and(|found| {
-                let kind = found.file_type();
-                kind.is_char_device() || kind.is_fifo()
-            });
-            if special {
-                return Ok(Destination::Device(path.clone()));
-            }
-            return Ok(Destination::File(path.clone()));
-        }
-        Target::Below(relative) => relative.clone(),
-        Target::Named => PathBuf::from(server_name(shared, &job.source)?),
+        Target::Path(path) | Target::Below(path) => path.clone(),
+        Target::Named => PathBuf::from(server_name(shared, reporter, &job.source)?),
     };
     // "./" before every name helps nobody.
     let here = shared.config.directory == Path::new(".");
@@ -46,10 +41,18 @@ pub(super) fn choose(shared: &Shared, job: &Job) -> Result<Destination, GetError
     } else {
         shared.config.directory.join(relative)
     };
-    Ok(Destination::File(path))
+    let special = path.metadata().is_ok_and(|found| {
+        let kind = found.file_type();
+        kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
+    });
+    match &job.target {
+        // What a server names is never taken for a device.
+        Target::Path(_) if special => Ok(Destination::Device(path)),
+        _ => Ok(Destination::File(path)),
+    }
 }
 
-fn server_name(shared: &Shared, source: &Source) -> Result<String, GetError> {
+fn server_name(shared: &Shared, reporter: &Reporter, source: &Source) -> Result<String, GetError> {
     let (path, url) = match source {
         Source::Name(url) => (
             String::from_utf8_lossy(&url.name).into_owned(),
@@ -57,7 +60,7 @@ fn server_name(shared: &Shared, source: &Source) -> Result<String, GetError> {
         ),
         Source::Http(url) => {
             if shared.config.naming == Naming::Remote
-                && let Some(name) = ask_name(shared, url)?
+                && let Some(name) = ask_name(shared, reporter, url)?
             {
                 return Ok(name);
             }
@@ -76,8 +79,12 @@ fn server_name(shared: &Shared, source: &Source) -> Result<String, GetError> {
 
 /// The name in `Content-Disposition`. A HEAD request of its own, so that what an earlier run left
 /// under that name can be resumed.
-fn ask_name(shared: &Shared, url: &HttpUrl) -> Result<Option<String>, GetError> {
-    let head = head(shared, url)?;
+fn ask_name(
+    shared: &Shared,
+    reporter: &Reporter,
+    url: &HttpUrl,
+) -> Result<Option<String>, GetError> {
+    let head = head(shared, reporter, url)?;
     let disposition = head
         .as_ref()
         .and_then(|head| head.content_disposition.as_deref());
@@ -85,7 +92,7 @@ fn ask_name(shared: &Shared, url: &HttpUrl) -> Result<Option<String>, GetError> 
 }
 
 /// What a HEAD request says; `None` when the server does not do HEAD.
-fn head(shared: &Shared, url: &HttpUrl) -> Result<Option<Head>, GetError> {
+fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Option<Head>, GetError> {
     let mut attempts = Attempts::new(shared.config.retry);
     let watch = shared.watch();
     let ask = Ask {
@@ -106,7 +113,10 @@ fn head(shared: &Shared, url: &HttpUrl) -> Result<Option<Head>, GetError> {
             Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
             Err(error) => error,
         };
-        watch.sleep(attempts.failed(error, 0)?)?;
+        let text = error.to_string();
+        let wait = attempts.failed(error, 0)?;
+        reporter.retry(text, wait);
+        watch.sleep(wait)?;
     }
 }
 
@@ -121,35 +131,50 @@ pub(super) enum Standing {
 ///
 /// # Errors
 /// LocalFile: there is one, and it may not be replaced.
-pub(super) fn look(shared: &Shared, job: &Job, target: &Path) -> Result<Standing, GetError> {
+pub(super) fn look(
+    shared: &Shared,
+    reporter: &Reporter,
+    job: &Job,
+    target: &Path,
+) -> Result<Standing, GetError> {
     let found = match target.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Needed),
         Err(error) => return Err(GetError::local("look at", target, &error)),
     };
-    match (shared.config.existing, &job.source) {
-        (Existing::Overwrite, _) if !found.is_dir() => Ok(Standing::Needed),
-        (Existing::Skip, Source::Http(url)) if found.is_file() => {
-            let head = head(shared, url)?.unwrap_or_default();
-            let same_size = head.content_length == Some(found.len());
-            let theirs = modified(&head);
-            let same_time = theirs.is_some_and(|theirs| {
-                // HTTP's dates are whole seconds.
-                let seconds = |time: SystemTime| {
-                    time.duration_since(SystemTime::UNIX_EPOCH)
-                        .map_or(0, |since| since.as_secs())
-                };
-                found
-                    .modified()
-                    .is_ok_and(|ours| seconds(ours) == seconds(theirs))
-            });
-            if same_size && same_time {
+    let replaceable = match (shared.config.existing, &job.source) {
+        (Existing::Skip | Existing::Update, Source::Http(url)) if found.is_file() => {
+            let head = head(shared, reporter, url)?.unwrap_or_default();
+            if is_same(&found, &head) {
                 return Ok(Standing::Same);
             }
-            Err(part::refuse_existing(target).and("its size or time is not the server's"))
+            if shared.config.existing == Existing::Skip {
+                return Err(
+                    part::refuse_existing(target).and("its size or time is not the server's")
+                );
+            }
+            true
         }
-        _ => Err(part::refuse_existing(target)),
+        (existing, _) => matches!(existing, Existing::Overwrite | Existing::Update),
+    };
+    if !replaceable || found.is_dir() {
+        return Err(part::refuse_existing(target));
     }
+    part::refuse_unfinished(target).map(|()| Standing::Needed)
+}
+
+fn is_same(found: &Metadata, head: &Head) -> bool {
+    // HTTP's dates are whole seconds.
+    let seconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    };
+    let same_time = modified(head).is_some_and(|theirs| {
+        found
+            .modified()
+            .is_ok_and(|ours| seconds(ours) == seconds(theirs))
+    });
+    same_time && head.content_length == Some(found.len())
 }
 
 fn modified(head: &Head) -> Option<SystemTime> {

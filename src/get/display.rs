@@ -174,11 +174,12 @@ impl Totals {
         let received: u64 = self.finished.iter().map(|summary| summary.received).sum();
         let retries: u32 = self.finished.iter().map(|summary| summary.retries).sum();
         Some(format!(
-            "{} files, {} in {}, {}, {retries} retries, {} failed",
-            self.finished.len(),
+            "{}, {} in {}, {}, {}, {} failed",
+            line::counted(self.finished.len() as u64, "file", "files"),
             line::size(bytes),
             line::time(elapsed),
             line::rate(received as f64 / elapsed.as_secs_f64().max(1e-3)),
+            line::counted(retries.into(), "retry", "retries"),
             self.failed
         ))
     }

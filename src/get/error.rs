@@ -68,7 +68,8 @@ impl GetError {
     pub(super) fn local(doing: &str, path: &Path, error: &io::Error) -> Self {
         let advice = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                ": make room and run the same command again, it goes on where it stopped"
+                ": make room and run the same command again; it goes on where it stopped, if the \
+                 server can"
             }
             io::ErrorKind::InvalidFilename => ": the name is too long here, choose one with -o",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,6 +1,6 @@
 //! What a download tells its display, in one direction only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +19,7 @@ pub enum Event {
         /// Which file.
         file: FileId,
         /// Where it will be.
+        #[serde(serialize_with = "as_text")]
         name: PathBuf,
         /// The address.
         url: String,
@@ -70,6 +71,7 @@ pub enum Event {
         /// Which file.
         file: FileId,
         /// Where it is.
+        #[serde(serialize_with = "as_text")]
         name: PathBuf,
     },
     /// The file could not be had.
@@ -88,6 +90,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Where the file is.
+    #[serde(serialize_with = "as_text")]
     pub name: PathBuf,
     /// Its length in bytes.
     pub bytes: u64,
@@ -100,6 +103,11 @@ pub struct Summary {
     pub retries: u32,
     /// Whether a sum was compared.
     pub verified: bool,
+}
+
+/// A name that is not UTF-8 is no reason to lose the event.
+fn as_text<S: serde::Serializer>(name: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&name.to_string_lossy())
 }
 
 fn as_seconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {

@@ -40,6 +40,13 @@ enum Standing {
     Dropped,
 }
 
+impl Lead {
+    /// It is asked where it led last, not as it was given.
+    pub(super) fn has_moved(&self) -> bool {
+        self.current != self.url
+    }
+}
+
 impl Leads {
     pub(super) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
         let lead = |(index, url): (usize, HttpUrl)| Lead {

@@ -32,6 +32,9 @@ pub(super) fn fetch(
     let watch = shared.watch();
     reporter.note(PLAIN_WORD.to_owned());
     let mut part = Part::left_over(target)?.map(|(part, _)| part);
+    if part.is_some() {
+        reporter.note(super::NOT_RESUMED.to_owned());
+    }
     let mut attempts = Attempts::new(shared.config.retry);
     let mut received = 0;
     loop {
@@ -65,10 +68,14 @@ pub(super) fn fetch(
                 let wait = match attempts.failed(error, 0) {
                     Ok(wait) => wait,
                     Err(error) => {
-                        if let Some(part) = part {
+                        // As long as nothing came, what is there is an earlier run's.
+                        if let Some(part) = part.filter(|_| received > 0) {
                             part.discard();
                         }
-                        return Err(error);
+                        return Err(match error.blame {
+                            Blame::Interrupted => error.and("the same command starts over"),
+                            _ => error,
+                        });
                     }
                 };
                 reporter.retry(text, wait);

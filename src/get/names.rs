@@ -19,7 +19,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// A file name made from a name that a server chose: one component, not hidden by a dot, not
-/// taken for a flag, nothing that a terminal obeys. `None` when nothing of it can be kept.
+/// taken for a flag or for a state file, nothing that a terminal obeys. `None` when nothing of it can be kept.
 pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     // Backslashes part paths on the other system; a name that has them was made there.
     let last = offered.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -31,7 +31,12 @@ pub(super) fn safe_file_name(offered: &str) -> Option<String> {
         '-' | '.' => format!("_{}", &cleaned.trim()[1..]),
         _ => cleaned.trim().to_owned(),
     };
-    (!matches!(name.as_str(), "_" | "_.")).then_some(name)
+    if matches!(name.as_str(), "_" | "_.") {
+        return None;
+    }
+    // A server that could write a state file could vouch for other files' bytes.
+    let vouches = name.to_ascii_lowercase().ends_with(STATE_SUFFIX);
+    Some(if vouches { name + "_" } else { name })
 }
 
 /// The file name in a URL's path, percent-decoded and made safe.
@@ -97,6 +102,9 @@ fn is_unprintable(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// How a download's state file ends; no name from a server does.
+pub(super) const STATE_SUFFIX: &str = ".part.state";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +120,9 @@ mod tests {
             ("-rf", Some("_rf")),
             ("a\u{1b}[2Jb\r\n", Some("a_[2Jb__")),
             ("nul\0byte", Some("nul_byte")),
+            ("x.part.state", Some("x.part.state_")),
+            ("x.Part.State ", Some("x.Part.State_")),
+            ("x.part", Some("x.part")),
             ("..", None),
             (".", None),
             ("-", None),

@@ -22,6 +22,7 @@ use super::Existing;
 use super::answer::Identity;
 use super::error::{Blame, GetError};
 use super::extents::Extents;
+use super::names::STATE_SUFFIX;
 
 /// A locked part file.
 #[derive(Debug)]
@@ -162,7 +163,9 @@ impl Part {
             GetError::local("write", &self.state_path, &io::Error::other(error))
         })?;
         let write = || {
-            let mut file = File::create(&next)?;
+            // Whatever is there, a link of somebody's perhaps, is not written through.
+            let _ = fs::remove_file(&next);
+            let mut file = File::create_new(&next)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&next, &self.state_path)
@@ -184,7 +187,7 @@ impl Part {
     /// The whole file gets its time, its place on the disk and its name, in this order.
     ///
     /// # Errors
-    /// LocalFile: for [`Existing::Overwrite`] aside, a file that has appeared under the name stays
+    /// LocalFile: unless it may be replaced, a file that has appeared under the name stays
     /// and the part file too.
     pub(super) fn finish(
         self,
@@ -196,8 +199,19 @@ impl Part {
             self.file.set_modified(modified).map_err(failed)?;
         }
         self.file.sync_all().map_err(failed)?;
+        if !is_at(&self.file, &self.path) {
+            // Another file of that name, from a tree with both NAME and NAME.part, say.
+            let text = format!(
+                "{} was replaced by somebody while it was written: run the same command again",
+                self.path.display()
+            );
+            // Its state must not vouch for the other file's bytes.
+            let _ = fs::remove_file(&self.state_path);
+            return Err(GetError::new(Blame::LocalFile, text));
+        }
+        refuse_unfinished(&self.target)?;
         let renamed = match existing {
-            Existing::Overwrite => fs::rename(&self.path, &self.target),
+            Existing::Overwrite | Existing::Update => fs::rename(&self.path, &self.target),
             Existing::Refuse | Existing::Skip => receive::rename_new(&self.path, &self.target),
         };
         renamed.map_err(|error| match error.kind() {
@@ -244,20 +258,58 @@ pub(super) fn refuse_existing(target: &Path) -> GetError {
             )
         }
         _ => format!(
-            "{} is already there: --force overwrites it",
+            "{} is already there: --force overwrites it, --skip-existing is content if it is the same",
             target.display()
         ),
     };
     GetError::new(Blame::LocalFile, what)
 }
 
+/// Refuses to write over the part file of another download, whose state would then vouch for bytes
+/// that are not its file's.
+///
+/// # Errors
+/// LocalFile: `target` is such a part file.
+pub(super) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
+    let mut state = target.as_os_str().to_owned();
+    state.push(".state");
+    if !state.as_encoded_bytes().ends_with(STATE_SUFFIX.as_bytes())
+        || Path::new(&state).symlink_metadata().is_err()
+    {
+        return Ok(());
+    }
+    let text = format!(
+        "{} belongs to an unfinished download: finish that one first, or remove it and {}",
+        target.display(),
+        Path::new(&state).display()
+    );
+    Err(GetError::new(Blame::LocalFile, text))
+}
+
+/// The names of a part file and its state. A name that leaves no room for what is put behind it is
+/// cut, and told from others by its sum.
 fn beside(target: &Path) -> (PathBuf, PathBuf) {
+    let name = target.file_name().unwrap_or_default();
+    let longest = MAX_NAME_BYTES - STATE_SUFFIX.len() - "~".len();
+    let stem = if name.len() <= longest {
+        target.to_owned()
+    } else {
+        let sum = blake3::hash(name.as_encoded_bytes()).to_hex();
+        let text = name.to_string_lossy();
+        let (mut head, tail) = (String::new(), &sum[..16]);
+        let room = longest - tail.len() - "~".len();
+        head.extend(text.chars().scan(0, |used, next| {
+            *used += next.len_utf8();
+            (*used <= room).then_some(next)
+        }));
+        target.with_file_name(format!("{head}~{tail}"))
+    };
     let with = |suffix: &str| {
-        let mut name = target.as_os_str().to_owned();
+        let mut name = stem.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
     };
-    (with(".part"), with(".part.state"))
+    (with(".part"), with(STATE_SUFFIX))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -274,6 +326,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 const STATE_VERSION: u32 = 1;
+/// What Linux's file systems allow.
+const MAX_NAME_BYTES: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -343,6 +397,33 @@ mod tests {
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
         assert!(Part::create(&directory.path().join("g")).is_err());
         assert!(!directory.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_next_state_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, victim) = (directory.path().join("f"), directory.path().join("victim"));
+        fs::write(&victim, b"precious").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("f.part.state~")).unwrap();
+        let part = Part::create(&target).unwrap();
+        part.begin(&state(10, &[]), Some(10)).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn only_its_own_part_gets_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("f");
+        let part = Part::create(&target).unwrap();
+        fs::write(directory.path().join("other"), b"another file").unwrap();
+        fs::rename(
+            directory.path().join("other"),
+            directory.path().join("f.part"),
+        )
+        .unwrap();
+        let error = part.finish(None, Existing::Overwrite).unwrap_err();
+        assert_eq!(error.blame, Blame::LocalFile);
+        assert!(!target.exists());
     }
 
     #[test]

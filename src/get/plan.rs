@@ -23,6 +23,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Segment {
     at: u64,
+    /// What its connection may be writing just now ends here, never before `at`.
+    claimed: u64,
     end: u64,
     /// Smoothed bytes a second; `None` before the first tick.
     rate: Option<f64>,
@@ -68,12 +70,25 @@ impl Plan {
             .map_or(0, |segment| segment.end.saturating_sub(segment.at))
     }
 
+    /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
+    /// before the segment is released. Were two connections to write the same bytes, the sum might
+    /// be taken from one's while the file keeps the other's.
+    pub(super) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
+        let room = self.room(id);
+        let count = usize::try_from(room).map_or(most, |room| room.min(most));
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.claimed = segment.at + count as u64;
+        }
+        count
+    }
+
     /// `count` more bytes of the segment are in the file.
     pub(super) fn record(&mut self, id: SegmentId, count: u64) {
         self.received += count;
         if let Some(segment) = self.segments.get_mut(&id) {
             self.done.insert(segment.at, segment.at + count);
             segment.at += count;
+            segment.claimed = segment.claimed.max(segment.at);
             segment.since_tick += count;
         }
     }
@@ -85,10 +100,35 @@ impl Plan {
         }
     }
 
-    /// The segment, whose answer brings the whole file, gets everything behind it back.
-    pub(super) fn widen(&mut self, id: SegmentId) {
+    /// All bytes so far are the segment's, from the first one on, and nobody else is writing any.
+    pub(super) fn is_only_writer(&self, id: SegmentId) -> bool {
+        let mine = self.segments.get(&id).map(|segment| segment.at);
+        let idle = |(&other, segment): (&SegmentId, &Segment)| {
+            other == id || segment.claimed == segment.at
+        };
+        mine == Some(self.done.total()) && self.segments.iter().all(idle)
+    }
+
+    /// The segment, whose answer brings the whole file, is the only one from now on.
+    pub(super) fn leave_to(&mut self, id: SegmentId) {
+        self.segments.retain(|&other, _| other == id);
         if let (Some(segment), Some(length)) = (self.segments.get_mut(&id), self.length) {
             segment.end = length;
+        }
+    }
+
+    /// The segment, whose answer brings the whole file, gets back what is behind it as far as it is
+    /// neither there nor anybody else's.
+    pub(super) fn reclaim(&mut self, id: SegmentId) {
+        let (Some(mine), Some(length)) = (self.segments.get(&id), self.length) else {
+            return;
+        };
+        let others = self.segments.values().map(|segment| segment.at);
+        let there = self.done.as_slice().iter().map(|&(start, _)| start);
+        let behind = others.chain(there).filter(|&start| start >= mine.end);
+        let end = behind.min().unwrap_or(length);
+        if let Some(mine) = self.segments.get_mut(&id) {
+            mine.end = end;
         }
     }
 
@@ -139,6 +179,7 @@ impl Plan {
             id,
             Segment {
                 at: start,
+                claimed: start,
                 end,
                 rate: None,
                 since_tick: 0,
@@ -157,7 +198,7 @@ impl Plan {
             .collect();
         let mean = (rates.iter().sum::<f64>() / rates.len().max(1) as f64).max(1.0);
         let rate = |segment: &Segment| segment.rate.unwrap_or(mean).max(mean / 100.0);
-        let left = |segment: &Segment| segment.end.saturating_sub(segment.at);
+        let left = |segment: &Segment| segment.end.saturating_sub(segment.claimed);
         let time = |segment: &Segment| left(segment) as f64 / rate(segment);
         let slowest = self
             .segments
@@ -166,7 +207,7 @@ impl Plan {
             .max_by(|a, b| time(a).total_cmp(&time(b)))?;
         let keep = left(slowest) as f64 * rate(slowest) / (rate(slowest) + mean);
         let keep = (keep as u64).clamp(MIN_SEGMENT_BYTES, left(slowest) - MIN_SEGMENT_BYTES);
-        let end = std::mem::replace(&mut slowest.end, slowest.at + keep);
+        let end = std::mem::replace(&mut slowest.end, slowest.claimed + keep);
         Some((slowest.end, end))
     }
 }
@@ -210,6 +251,62 @@ mod tests {
         assert_eq!(plan.room(second), 0);
         plan.release(second);
         assert_eq!(plan.next().unwrap().1, (2 * MIB, 10 * MIB));
+    }
+
+    #[test]
+    fn what_a_connection_is_writing_is_nobody_elses() {
+        let mut plan = Plan::new(Some(2 * MIB), Extents::default());
+        let first = plan.whole();
+        assert_eq!(plan.claim(first, MIB as usize), MIB as usize);
+        let (_, (start, end)) = plan.next().unwrap();
+        assert_eq!((start, end), (MIB + MIB / 2, 2 * MIB));
+        assert_eq!(
+            plan.claim(first, 4 * MIB as usize),
+            (MIB + MIB / 2) as usize
+        );
+        assert_eq!(plan.next().unwrap().1.0, MIB + MIB / 2 + MIB / 4);
+    }
+
+    #[test]
+    fn what_a_refused_connection_was_to_bring_goes_back() {
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        let (second, _) = plan.next().unwrap();
+        let (third, extent) = plan.next().unwrap();
+        assert_eq!(extent, (6 * MIB, 8 * MIB));
+        plan.release(second);
+        plan.reclaim(first);
+        assert_eq!(plan.room(first), 6 * MIB, "up to what the third one brings");
+        plan.record(third, MIB);
+        plan.release(third);
+        plan.reclaim(first);
+        assert_eq!(
+            plan.room(first),
+            6 * MIB,
+            "up to what the third one brought"
+        );
+        plan.record(first, 6 * MIB);
+        assert_eq!(plan.next().unwrap().1, (7 * MIB, 8 * MIB));
+    }
+
+    #[test]
+    fn a_file_is_left_to_one_segment_only_where_no_other_has_written() {
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        plan.record(first, MIB);
+        let (second, _) = plan.next().unwrap();
+        assert!(plan.is_only_writer(first));
+        plan.claim(second, 1000);
+        assert!(!plan.is_only_writer(first), "the second one is writing");
+        plan.record(second, 1000);
+        plan.release(second);
+        assert!(!plan.is_only_writer(first), "the second one has written");
+        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
+        let first = plan.whole();
+        let (second, _) = plan.next().unwrap();
+        plan.leave_to(first);
+        assert_eq!(plan.claim(second, 1000), 0);
+        assert_eq!(plan.room(first), 8 * MIB);
     }
 
     #[test]

@@ -50,6 +50,7 @@ impl Attempts {
         if self.failures > self.policy.retries {
             return Err(match self.policy.retries {
                 0 => error,
+                1 => error.and("given up after 1 retry"),
                 retries => error.and(format!("given up after {retries} retries")),
             });
         }

@@ -212,19 +212,21 @@ fn receive(
     };
     let file = (session.part.file(), session.part.path());
     let mut at = start;
+    // Twice what came last: a slow connection must not keep others from much of what it has left.
+    let mut ticket = LEAST_TICKET_BYTES;
     loop {
         watch.check()?;
-        let room = session.plan().room(id);
-        if room == 0 {
+        let wanted = session.plan().claim(id, ticket);
+        if wanted == 0 {
             return Ok(());
         }
-        let wanted = usize::try_from(room).map_or(TICKET_BYTES, |room| room.min(TICKET_BYTES));
         let allowed = session.shared.pace.allow(wanted, watch)?;
         let count = body.receive(file, at, allowed, &mut mover, watch)?;
         session.shared.pace.spend(count);
         if count == 0 {
             return body_ended(session, id);
         }
+        ticket = (count * 2).clamp(LEAST_TICKET_BYTES, TICKET_BYTES);
         at += count as u64;
         *received += count as u64;
         session.plan().record(id, count as u64);
@@ -241,3 +243,5 @@ fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
     plan.end_here(id);
     Ok(())
 }
+
+const LEAST_TICKET_BYTES: usize = 128 * 1024;

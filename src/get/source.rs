@@ -187,8 +187,12 @@ impl NameUrl {
 
     fn parse(text: &str) -> Result<Self, BadAddress> {
         let explain = |why: &dyn fmt::Display| BadAddress(format!("{text}: {why}"));
-        let url = Url::parse(text).map_err(|why| explain(&why))?;
-        let name = percent_decode_str(url.path().trim_start_matches('/')).collect();
+        // Only the server's part is an address: a name may have marks and dots that mean something
+        // in one, and goes as it is.
+        let host = text.find("://").map_or(0, |at| at + "://".len());
+        let end = text[host..].find('/').map_or(text.len(), |at| host + at);
+        let url = Url::parse(&text[..end]).map_err(|why| explain(&why))?;
+        let name = percent_decode_str(text[end..].trim_start_matches('/')).collect();
         Self::new(
             url.host_str().unwrap_or_default(),
             url.port().unwrap_or(HAUL_PORT),
@@ -250,6 +254,17 @@ mod tests {
             (url.host.as_str(), url.port, url.name.as_slice()),
             ("::1", 7788, &b"dir/a b"[..])
         );
+        for (text, name) in [
+            ("name://h/why?.txt", "why?.txt"),
+            ("name://h/a#1/../b?c=d", "a#1/../b?c=d"),
+            ("name://h:1//x", "x"),
+        ] {
+            assert!(
+                matches!(text.parse(), Ok(Source::Name(url)) if url.name == name.as_bytes()),
+                "{text}"
+            );
+        }
+        assert!("name://host".parse::<Source>().is_err());
         assert!("name://host/".parse::<Source>().is_err());
         assert!("name://host/a%0Ab".parse::<Source>().is_err());
     }

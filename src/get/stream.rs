@@ -2,7 +2,7 @@
 //! back, so a broken download goes on where it was or not at all.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use crate::protocol::response::Framing;
@@ -20,17 +20,17 @@ use super::verify::Verifier;
 use super::watch::Watch;
 use super::{Job, Reporter, Shared, TICKET_BYTES};
 
-/// Fetches the file of `job` into `out`. A reader that goes away ends it well.
+/// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
     job: &Job,
-    out: &mut dyn Write,
+    (name, out): (&Path, &mut dyn Write),
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
-    let name = PathBuf::from("-");
-    let sums = sums_for(shared, &name)?;
+    let sums = sums_for(shared, name)?;
     let mut sink = Sink {
+        name,
         out,
         verifier: Verifier::new(&sums),
         written: 0,
@@ -55,12 +55,12 @@ pub(super) fn fetch(
     if flow == Reader::Listens {
         sink.out
             .flush()
-            .map_err(|error| GetError::local("write", Path::new("-"), &error))?;
+            .map_err(|error| GetError::local("write", name, &error))?;
         sink.verifier.finish()?;
     }
     let (elapsed, retries) = (began.elapsed(), attempts.retries());
     Ok(Summary {
-        name,
+        name: name.to_owned(),
         bytes,
         received: bytes,
         elapsed,
@@ -77,6 +77,7 @@ enum Reader {
 }
 
 struct Sink<'a> {
+    name: &'a Path,
     out: &'a mut dyn Write,
     verifier: Verifier,
     written: u64,
@@ -87,7 +88,7 @@ impl Sink<'_> {
         match self.out.write_all(bytes) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reader::Gone),
-            Err(error) => return Err(GetError::local("write", Path::new("-"), &error)),
+            Err(error) => return Err(GetError::local("write", self.name, &error)),
         }
         self.verifier.update(bytes);
         self.written += bytes.len() as u64;
@@ -149,7 +150,7 @@ impl Flow<'_> {
                 };
                 self.reporter.send(|file| Event::Started {
                     file,
-                    name: PathBuf::from("-"),
+                    name: sink.name.to_owned(),
                     url: self.url.to_string(),
                     length,
                     resumed: 0,

@@ -20,7 +20,7 @@ use super::retry::Attempts;
 use super::session::{Session, SessionEnd};
 use super::source::{HttpUrl, Source};
 use super::verify::Sum;
-use super::{Job, Reporter, Shared, Target, name_protocol, stream};
+use super::{Job, Reporter, Shared, Target, crew, name_protocol, stream};
 
 /// What became of a file.
 #[derive(Debug)]
@@ -31,18 +31,19 @@ pub(super) enum Fetched {
 
 /// Fetches the file of `job`.
 pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<Fetched, GetError> {
-    let target = match destination::choose(shared, job)? {
+    let target = match destination::choose(shared, reporter, job)? {
         Destination::Stream => {
-            return stream::fetch(shared, reporter, job, &mut io::stdout()).map(Fetched::Whole);
+            return stream::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
+                .map(Fetched::Whole);
         }
         Destination::Device(path) => {
             let opened = std::fs::OpenOptions::new().write(true).open(&path);
             let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
-            return stream::fetch(shared, reporter, job, &mut file).map(Fetched::Whole);
+            return stream::fetch(shared, reporter, job, (&path, &mut file)).map(Fetched::Whole);
         }
         Destination::File(path) => path,
     };
-    if destination::look(shared, job, &target)? == Standing::Same {
+    if destination::look(shared, reporter, job, &target)? == Standing::Same {
         return Ok(Fetched::Skipped(target));
     }
     let sums = destination::sums_for(shared, &target)?;
@@ -186,8 +187,7 @@ impl<'a> Transfer<'a> {
         let opening = match known {
             Some(resume) => resume,
             None => {
-                self.reporter
-                    .note("what an earlier run left cannot be resumed: starting over".to_owned());
+                self.reporter.note(super::NOT_RESUMED.to_owned());
                 Opening::Ask
             }
         };
@@ -223,12 +223,14 @@ impl<'a> Transfer<'a> {
                 self.reporter.note(format!("a mirror is dropped: {error}"));
                 continue;
             }
+            if error.again != Again::Never && self.leads.has_fresh() {
+                self.reporter.note(format!("{error}; a mirror is next"));
+                continue;
+            }
             let text = error.to_string();
             let wait = self.attempts.failed(error, 0)?;
-            if !self.leads.has_fresh() {
-                self.reporter.retry(text, wait);
-                watch.sleep(wait)?;
-            }
+            self.reporter.retry(text, wait);
+            watch.sleep(wait)?;
         }
     }
 
@@ -291,7 +293,7 @@ impl<'a> Transfer<'a> {
             sums: self.sums,
             plan: Mutex::new(Plan::new(length, done)),
         };
-        let end = session.run(&mut self.leads, first, &mut self.attempts);
+        let end = crew::run(&session, &mut self.leads, first, &mut self.attempts);
         self.received += session.plan().received();
         let kept = session.plan().done().total();
         end.map_err(|error| match (error.blame, &session.identity) {

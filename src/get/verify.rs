@@ -78,7 +78,8 @@ impl SumFile {
         Ok(Self(sums))
     }
 
-    /// The sum for `path`: listed under the whole path, or else under its last component.
+    /// The sum for `path`: listed under the whole path, or else under as much of its end as can be
+    /// found. A tree's own list does not name the directory that the tree is in.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Sum> {
         let find = |name: &Path| {
@@ -86,8 +87,12 @@ impl SumFile {
                 .iter()
                 .find(|(listed, _)| Path::new(listed.trim_start_matches("./")) == name)
         };
-        find(path)
-            .or_else(|| find(Path::new(path.file_name()?)))
+        let ends = std::iter::successors(Some(path.components()), |components| {
+            let mut rest = components.clone();
+            rest.next().map(|_| rest)
+        });
+        ends.take_while(|end| !end.as_path().as_os_str().is_empty())
+            .find_map(|end| find(end.as_path()))
             .map(|&(_, sum)| sum)
     }
 }
@@ -247,7 +252,15 @@ mod tests {
              SHA256 (e (1).iso) = {EMPTY}\nBLAKE3 (f) = {EMPTY}\n"
         );
         let sums = SumFile::parse(&text).unwrap();
-        for name in ["a b.iso", "dir/b", "x/a b.iso", "c\nd", "e (1).iso", "f"] {
+        for name in [
+            "a b.iso",
+            "dir/b",
+            "x/a b.iso",
+            "top/dir/b",
+            "c\nd",
+            "e (1).iso",
+            "f",
+        ] {
             assert!(sums.find(Path::new(name)).is_some(), "{name:?}");
         }
         assert!(sums.find(Path::new("b")).is_none());

@@ -2,7 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::RecvTimeoutError;
 
 use super::error::{Blame, GetError};
 use super::watch::{TICK, Watch};
@@ -23,41 +26,24 @@ impl Wire {
         connect_timeout: Duration,
         watch: &Watch,
     ) -> Result<Self, GetError> {
-        let named = format!("{host}:{port}");
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses: Vec<SocketAddr> = (bare, port)
-            .to_socket_addrs()
-            .map_err(|error| {
-                GetError::passing(Blame::Network, format!("cannot find {host}: {error}"))
-            })?
-            .collect();
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
+        let (dialled, result) = crossbeam_channel::bounded(1);
+        let (host, write_timeout) = (host.to_owned(), watch.stall_timeout());
+        // Neither the resolver nor a connect looks up while it waits; a thread that nobody waits
+        // for any more ends by itself.
+        thread::spawn(move || dialled.send(dial(&host, port, connect_timeout, write_timeout)));
+        loop {
             watch.check()?;
-            match Self::open(address, connect_timeout, watch.stall_timeout()) {
+            match result.recv_timeout(TICK) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(GetError::interrupted()),
                 Ok(stream) => {
-                    return Ok(Self {
+                    return stream.map(|stream| Self {
                         stream,
                         input: Vec::new(),
                     });
                 }
-                Err(error) => last = error,
             }
         }
-        let text = format!("cannot connect to {named}: {last}");
-        Err(GetError::passing(Blame::Network, text))
-    }
-
-    fn open(
-        address: SocketAddr,
-        connect_timeout: Duration,
-        write_timeout: Duration,
-    ) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&address, connect_timeout)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TICK))?;
-        stream.set_write_timeout(Some(write_timeout))?;
-        Ok(stream)
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
@@ -105,6 +91,34 @@ impl Wire {
     }
 }
 
+fn dial(
+    host: &str,
+    port: u16,
+    connect_timeout: Duration,
+    write_timeout: Duration,
+) -> Result<TcpStream, GetError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses = (bare, port).to_socket_addrs().map_err(|error| {
+        GetError::passing(Blame::Network, format!("cannot find {host}: {error}"))
+    })?;
+    let open = |address: SocketAddr| {
+        let stream = TcpStream::connect_timeout(&address, connect_timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TICK))?;
+        stream.set_write_timeout(Some(write_timeout))?;
+        Ok(stream)
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match open(address) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    let text = format!("cannot connect to {host}:{port}: {last}");
+    Err(GetError::passing(Blame::Network, text))
+}
+
 /// See [`Wire::pending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pending {
@@ -121,6 +135,8 @@ pub(super) fn wait_for(
 ) -> Result<usize, GetError> {
     let patience = watch.patience();
     loop {
+        // A peer that never pauses must not keep anybody from stopping.
+        watch.check()?;
         match read() {
             Ok(count) => return Ok(count),
             Err(error) if is_tick(&error) => patience.check()?,

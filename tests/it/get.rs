@@ -1,8 +1,10 @@
 //! `haul get` against servers that behave, and servers that do not.
 
+mod endless;
 mod faults;
 mod local;
 mod many;
+mod pace;
 mod protocols;
 mod resume;
 mod segments;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use console::{measure_text_width, truncate_str};
 
 use crate::get::Extent;
 use crate::get::event::Summary;
@@ -92,7 +93,7 @@ impl Track {
             ),
         };
         let name = fit(&self.name, width / 4);
-        let taken = name.chars().count() + numbers.chars().count() + 4;
+        let taken = measure_text_width(&name) + measure_text_width(&numbers) + 4;
         let map = map(&self.extents, length, width.saturating_sub(taken + 1));
         cut(&format!("{name} ▕{map}▏ {numbers}"), width)
     }
@@ -128,18 +129,20 @@ fn map(extents: &[Extent], length: u64, cells: usize) -> String {
 /// The last line about a file.
 pub(super) fn summary(summary: &Summary) -> String {
     let seconds = summary.elapsed.as_secs_f64().max(1e-3);
-    let retries = match summary.retries {
-        1 => "1 retry".to_owned(),
-        count => format!("{count} retries"),
-    };
     format!(
-        "{}: {} in {}, {}, {retries}{}",
+        "{}: {} in {}, {}, {}{}",
         summary.name.display(),
         size(summary.bytes),
         time(summary.elapsed),
         rate(summary.received as f64 / seconds),
+        counted(summary.retries.into(), "retry", "retries"),
         if summary.verified { ", verified" } else { "" }
     )
+}
+
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    let noun = if count == 1 { one } else { many };
+    format!("{count} {noun}")
 }
 
 pub(super) fn size(bytes: u64) -> String {
@@ -169,20 +172,20 @@ fn percent(done: u64, length: u64) -> u64 {
 
 /// `text` in `width` columns, its middle left out where it is longer.
 fn fit(text: &str, width: usize) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    if characters.len() <= width {
+    if measure_text_width(text) <= width {
         return text.to_owned();
     }
-    let tail = width / 2;
-    let head = width.saturating_sub(tail + 1);
-    let mut fitted: String = characters[..head].iter().collect();
-    fitted.push('…');
-    fitted.extend(&characters[characters.len() - tail..]);
-    fitted
+    let mut tail = text.to_owned();
+    while measure_text_width(&tail) > width / 2 {
+        tail.remove(0);
+    }
+    let head = width.saturating_sub(measure_text_width(&tail) + 1);
+    format!("{}…{tail}", cut(text, head))
 }
 
+/// As much of `text` as has room in `width` columns; some characters take two.
 fn cut(text: &str, width: usize) -> String {
-    text.chars().take(width).collect()
+    truncate_str(text, width, "").into_owned()
 }
 
 const RATE_WINDOW: Duration = Duration::from_millis(500);
@@ -203,6 +206,14 @@ mod tests {
         for width in 0..200 {
             let bar = track.bar(width);
             assert!(bar.chars().count() <= width, "{width}: {bar}");
+        }
+        for length in [Some(1000), None] {
+            let mut wide = Track::new(Path::new("長い名前のファイル.iso"), length, 0);
+            wide.observe(500, length, 1, &[(0, 500)]);
+            for width in 0..200 {
+                let bar = wide.bar(width);
+                assert!(measure_text_width(&bar) <= width, "{width}: {bar}");
+            }
         }
         assert!(track.bar(100).contains(" 50%"), "{}", track.bar(100));
         assert!(track.bar(30).contains(" 50%"));

@@ -8,7 +8,8 @@ use serde::Deserialize;
 ///
 /// Besides haul's own (`name`, `href`, `kind`) nginx's (`type`) and Caddy's (`is_dir`) are read.
 pub(super) fn in_json(text: &[u8]) -> Result<Vec<String>, String> {
-    let entries: Vec<Entry> = serde_json::from_slice(text)
+    // nginx copies names that are not UTF-8 into its JSON: those files are lost, the others not.
+    let entries: Vec<Entry> = serde_json::from_str(&String::from_utf8_lossy(text))
         .map_err(|error| format!("its JSON is not a listing: {error}"))?;
     Ok(entries.into_iter().map(Entry::into_reference).collect())
 }
@@ -82,6 +83,8 @@ mod tests {
             "./caddy/",
         ];
         assert_eq!(in_json(text).unwrap(), expected);
+        let bytes = b"[{\"name\": \"\xff\"}, {\"name\": \"x\"}]";
+        assert_eq!(in_json(bytes).unwrap(), ["./%EF%BF%BD", "./x"]);
         assert!(in_json(b"{\"not\": \"a listing\"}").is_err());
     }
 

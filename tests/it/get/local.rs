@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::support::{Act, Client, Ran, Served, Server, assert_same, finish};
+use super::support::{Act, Client, Ran, Request, Served, Server, assert_same, cut, finish};
 
 /// Runs a shell script in a mount name space of its own, with `$HAUL`, `$URL` and `$DIR`, an empty
 /// directory to mount on. `None`, and a word, where such a name space cannot be had.
@@ -94,6 +94,57 @@ fn a_disk_that_fills_up_meanwhile_keeps_the_part() {
 }
 
 #[test]
+fn what_came_before_the_disk_was_full_is_not_fetched_again() {
+    for receive in ["splice", "copy"] {
+        let (file, client) = (Served::new(1, 3 << 20), Client::new());
+        let served = file.clone();
+        // Two thirds, and then a break.
+        let server = Server::start(move |request| match request.range() {
+            None => vec![Act::Send(cut(&served.whole(), 67)), Act::Close],
+            Some(_) => vec![Act::Send(served.answer(request))],
+        });
+        std::fs::write(client.path("whole"), file.bytes.as_slice()).unwrap();
+        // The room that was reserved for the last third is taken away, as if by a file system that
+        // cannot reserve any, and given to somebody else.
+        let script = "
+            mount -t tmpfs -o size=4m none \"$DIR\"
+            whole=$PWD/whole
+            cd \"$DIR\"
+            get='get --receive RECEIVE --segments 1'
+            status=0; $HAUL $get --retries 0 \"$URL\" || status=$?
+            test $status = 5
+            fallocate --punch-hole --offset 2113536 --length 1032192 f.part
+            cat /dev/zero > filler || true
+            status=0; $HAUL $get \"$URL\" || status=$?
+            test $status = 6
+            test ! -e f
+            test \"$(stat -c %s f.part)\" = 3145728
+            rm filler
+            $HAUL $get \"$URL\"
+            cmp f \"$whole\"
+            test ! -e f.part
+            test ! -e f.part.state";
+        let script = script
+            .replace("$PWD", &here(&client))
+            .replace("RECEIVE", receive);
+        let Some(ran) = with_mounts(&client, &server.url("/f"), &script) else {
+            return;
+        };
+        ran.assert_status(0)
+            .assert_says("make room and run the same command again");
+        let requests = server.requests();
+        let starts: Vec<_> = requests.iter().map(Request::range).collect();
+        assert_eq!(starts.len(), 3, "{starts:?}");
+        for range in &starts[1..] {
+            assert!(
+                range.is_some_and(|(start, _)| start >= 2 << 20),
+                "{starts:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_read_only_directory_is_told() {
     let (file, client) = (Served::new(1, 1000), Client::new());
     let server = Server::of(file);
@@ -125,6 +176,20 @@ fn a_name_that_is_too_long_is_told() {
         .assert_status(6)
         .assert_says("with -o");
     assert!(client.names().is_empty());
+}
+
+#[test]
+fn a_name_that_just_fits_is_no_problem() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    // Two bytes a letter, and one: the cut must not go through a letter.
+    for name in ["n".repeat(255), format!("n{}", "ö".repeat(127))] {
+        client
+            .get(&["-o", &name, &server.url("/f")])
+            .assert_status(0);
+        client.assert_whole(&name, &file.bytes);
+        std::fs::remove_file(client.path(&name)).unwrap();
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Many files: lists, several at once, whole directories.
 
-use super::support::{Act, Client, MODIFIED, Request, Served, Server, assert_same};
+use super::support::{Act, Client, MODIFIED, Request, Served, Server, assert_same, cut};
 
 #[test]
 fn several_addresses_at_once() {
@@ -152,6 +152,21 @@ fn recurses(pages: [(&'static str, &'static str); 3], kind: &'static str) {
         .get(&["-r", "-d", "here", "--skip-existing", &url])
         .assert_status(6);
     assert_same(&client.path("here/pub/one"), b"mine");
+    // Unless it may be replaced; the others still need not come again.
+    let before = bodies(&server.requests());
+    client
+        .get(&["-r", "-d", "here", "--skip-existing", "--force", &url])
+        .assert_status(0);
+    assert_eq!(
+        bodies(&server.requests()) - before,
+        4,
+        "listings and one file"
+    );
+    let target = "/pub/one";
+    assert_same(
+        &client.path("here/pub/one"),
+        &Served::new(target.len() as u64, 1000).bytes,
+    );
 }
 
 #[test]
@@ -200,4 +215,66 @@ fn sums_of_many_files() {
         .get(&["--checksum", "nosuch", &a])
         .assert_status(2)
         .assert_says("nosuch");
+}
+
+#[test]
+fn a_part_file_in_a_tree_is_not_put_in_the_place_of_ours() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let (served, other) = (file.clone(), Served::new(2, 1000));
+    let server = Server::start(move |request| match request.target.as_str() {
+        "/in/" => listing(
+            request,
+            &[("/in/", "<a href='f.part'>1</a><a href='f'>2</a>")],
+            "text/html",
+        ),
+        "/in/f.part" => vec![Act::Send(other.answer(request))],
+        _ if request.range().is_none() => vec![Act::Send(cut(&served.whole(), 80)), Act::Close],
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let single = server.url("/in/f");
+    client
+        .get(&["--retries", "0", "-o", "in/f", &single])
+        .assert_status(6);
+    std::fs::create_dir(client.path("in")).unwrap();
+    client
+        .get(&["--retries", "0", "-o", "in/f", &single])
+        .assert_status(5);
+    client
+        .get(&["-r", "--force", &server.url("/in/")])
+        .assert_status(6)
+        .assert_says("unfinished download");
+    assert_same(&client.path("in/f"), &file.bytes);
+    assert!(!client.path("in/f.part").exists());
+}
+
+#[test]
+fn a_chosen_name_goes_into_the_chosen_directory() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    std::fs::create_dir(client.path("in")).unwrap();
+    client
+        .get(&["-d", "in", "-o", "name", &server.url("/f")])
+        .assert_status(0);
+    assert_eq!(client.names(), ["in"]);
+    assert_same(&client.path("in/name"), &file.bytes);
+    let absolute = client.path("absolute").display().to_string();
+    client
+        .get(&["-d", "in", "-o", &absolute, &server.url("/f")])
+        .assert_status(0);
+    assert_same(&client.path("absolute"), &file.bytes);
+}
+
+#[test]
+fn of_several_files_every_word_says_which_it_is_about() {
+    let client = Client::new();
+    let file = Served::new(1, 1000);
+    let server = Server::start(move |request| match request.target.as_str() {
+        "/a" => vec![Act::Send(file.answer(request))],
+        _ => vec![Act::Send(cut(&file.whole(), 80)), Act::Close],
+    });
+    let (a, b) = (server.url("/a"), server.url("/b"));
+    client
+        .get(&["--retries", "0", &a, &b])
+        .assert_status(5)
+        .assert_says(&format!("{b}: the connection closed before the end"));
 }

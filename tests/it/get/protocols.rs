@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::support::{Act, Client, LONGEST, Served, Server, assert_same, finish, noise};
+use super::support::{Act, Client, LONGEST, Served, Server, assert_same, cut, finish, noise};
 
 fn chunked(bytes: &[u8], end: &[u8]) -> Vec<u8> {
     let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
@@ -253,4 +253,32 @@ fn a_name_to_standard_output() {
     ran.assert_status(0);
     server.join().unwrap();
     assert!(ran.stdout == bytes);
+}
+
+#[test]
+fn a_name_that_brings_nothing_leaves_what_an_earlier_run_left() {
+    let client = Client::new();
+    let file = Served::new(1, 100_000);
+    let server = Server::start(move |_| vec![Act::Send(cut(&file.whole(), 50)), Act::Close]);
+    client
+        .get(&["--retries", "0", &server.url("/f")])
+        .assert_status(5);
+    assert_eq!(client.names(), ["f.part", "f.part.state"]);
+    let (port, server) = name_server(Vec::new(), End::Close);
+    client
+        .get(&[&format!("name://127.0.0.1:{port}/f")])
+        .assert_status(3);
+    server.join().unwrap();
+    assert_eq!(client.names(), ["f.part", "f.part.state"]);
+}
+
+#[test]
+fn a_name_goes_as_it_is() {
+    let (bytes, client) = (noise(1, 1000), Client::new());
+    let (port, server) = name_server(bytes.clone(), End::Close);
+    client
+        .get(&[&format!("name://127.0.0.1:{port}/a#1/../b?c.txt")])
+        .assert_status(0);
+    assert_eq!(server.join().unwrap(), b"a#1/../b?c.txt");
+    client.assert_whole("b?c.txt", &bytes);
 }

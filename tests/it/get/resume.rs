@@ -1,12 +1,12 @@
 //! Killed, interrupted, started twice: the next run goes on, and never from what is not so.
 
 use std::process::Child;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::{Act, Client, Gate, LONGEST, Served, Server, assert_same, finish, wait};
+use super::support::{Act, Client, Gate, Served, Server, assert_same, finish, wait, wait_until};
 
 /// Serves `file` at `piece` bytes every few milliseconds on every connection.
 fn slow(file: &Served, piece: usize) -> Server {
@@ -37,16 +37,6 @@ fn held(file: &Served, gate: &Gate) -> Server {
 
 fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
-}
-
-/// Waits until `is_so`.
-#[track_caller]
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LONGEST;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited for nothing");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

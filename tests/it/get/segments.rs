@@ -1,9 +1,11 @@
 //! Several connections, several servers, one file.
 
+use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use super::support::{Act, Client, Request, Served, Server};
+use super::support::{Act, Client, Gate, Request, Served, Server, finish};
 
 const LENGTH: usize = 8 << 20;
 
@@ -240,5 +242,110 @@ fn a_mirror_that_looks_the_same_but_is_not_is_found_by_the_sum() {
         .get(&arguments)
         .assert_status(0)
         .assert_says("no mirrors any more");
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn connections_that_are_refused_for_good_leave_the_first_one_to_it() {
+    let (file, client, gate) = (Served::new(1, LENGTH), Client::new(), Gate::default());
+    let (served, held) = (file.clone(), gate.clone());
+    // An address that is good for one answer: what comes later is refused.
+    let server = Server::start(move |request| match request.number {
+        0 => {
+            let answer = served.whole();
+            let (first, rest) = answer.split_at(LENGTH / 8);
+            vec![
+                Act::Send(first.to_vec()),
+                Act::Hold(held.clone()),
+                Act::Send(rest.to_vec()),
+            ]
+        }
+        _ => vec![Act::Send(served.head("403 Forbidden", 0, ""))],
+    });
+    let url = server.url("/f");
+    let mut child = client
+        .command(&["--segments", "4", "--json", &url])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let reader = thread::spawn(move || {
+        let mut line = String::new();
+        while stdout.read_line(&mut line).unwrap() > 0 {
+            // The others have come and gone.
+            if server.requests().len() >= 4 && line.contains("\"connections\":1") {
+                gate.open();
+            }
+            line.clear();
+        }
+        server.requests().len()
+    });
+    finish(child).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert_eq!(reader.join().unwrap(), 4);
+}
+
+#[test]
+fn a_mirror_is_asked_before_the_retries_are_spent() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let gone = Server::of(file.clone()).url("/f");
+    let mirror = Server::of(file.clone());
+    client
+        .get(&["--retries", "0", "--mirror", &mirror.url("/g"), &gone])
+        .assert_status(0)
+        .assert_says("a mirror is next");
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn what_was_hashed_is_not_written_over_by_a_liar() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let (rest, wrong) = (Gate::default(), Gate::default());
+    let (served, held, lie) = (file.clone(), rest.clone(), wrong.clone());
+    let whole_answers = AtomicUsize::new(0);
+    // The third quarter comes with the right bytes. The other range is nonsense, so that the first
+    // answer is all there is; and that has other bytes at the end of the third quarter.
+    let server = Server::start(move |request| match request.range() {
+        None if whole_answers.fetch_add(1, Ordering::SeqCst) == 0 => {
+            let mut answer = served.whole();
+            let end = answer.len() - LENGTH / 4;
+            answer[end - (128 << 10)..end].fill(0);
+            let rest = answer.split_off(LENGTH / 8);
+            vec![
+                Act::Send(answer),
+                Act::Hold(held.clone()),
+                Act::Drip {
+                    bytes: rest,
+                    piece: 64 << 10,
+                    pause: Duration::from_millis(2),
+                },
+            ]
+        }
+        Some((start, _)) if start != LENGTH as u64 / 2 => {
+            vec![Act::Hold(lie.clone()), Act::Send(served.part(0, 1000))]
+        }
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let url = server.url("/f");
+    let mut child = client
+        .command(&["--segments", "3", "--json", "--blake3", &sum, &url])
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let reader = thread::spawn(move || {
+        let mut line = String::new();
+        while stdout.read_line(&mut line).unwrap() > 0 {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["done"].as_u64() > Some(LENGTH as u64 / 3) {
+                wrong.open();
+            }
+            if event["event"] == "note" {
+                rest.open();
+            }
+            line.clear();
+        }
+    });
+    finish(child).assert_status(0);
+    reader.join().unwrap();
     client.assert_whole("f", &file.bytes);
 }

@@ -1,6 +1,6 @@
 //! What servers say is not believed further than it goes: names, redirects, proxies, credentials.
 
-use super::support::{Act, Client, Request, Served, Server, assert_same};
+use super::support::{Act, Client, Request, Served, Server, assert_same, cut, finish};
 
 fn named(disposition: &str) -> (Client, Server) {
     let disposition = format!("Content-Disposition: {disposition}\r\n");
@@ -193,7 +193,7 @@ fn through_proxy(no_proxy: &str) -> (Vec<Request>, Vec<Request>) {
         "http_proxy",
         proxy.url("").replace("http://", "http://user:word@"),
     );
-    let ran = super::support::finish(command.env("no_proxy", no_proxy).spawn().unwrap());
+    let ran = finish(command.env("no_proxy", no_proxy).spawn().unwrap());
     ran.assert_status(0);
     client.assert_whole("f", &file.bytes);
     let target = server.url("/f?x=1");
@@ -223,4 +223,82 @@ fn hosts_without_proxy_are_asked_directly() {
     assert_eq!((proxied.len(), direct.len()), (0, 1));
     assert_eq!(direct[0].target, "/f?x=1");
     assert!(direct[0].field("proxy-authorization").is_none());
+}
+
+#[test]
+fn no_server_can_vouch_for_the_bytes_of_another_file() {
+    let client = Client::new();
+    let good = Server::of(Served::new(1, 1000));
+    // As an interrupted run of haul would have left it.
+    let state = serde_json::json!({
+        "version": 1,
+        "url": good.url("/f"),
+        "identity": {"length": 1000, "validator": {"etag": "\"1\""}, "last_modified": null},
+        "done": [[0, 1000]],
+    });
+    let bad = Server::start(move |request| {
+        let (kind, body) = match request.target.as_str() {
+            "/in/" => (
+                "text/html",
+                b"<a href='f.part'>1</a><a href='f.part.state'>2</a>".to_vec(),
+            ),
+            "/in/f.part.state" => ("application/json", state.to_string().into_bytes()),
+            _ => ("text/plain", vec![b'x'; 1000]),
+        };
+        let length = body.len();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n");
+        vec![Act::Send([head.into_bytes(), body].concat())]
+    });
+    client.get(&["-r", &bad.url("/in/")]).assert_status(0);
+    assert!(client.path("in/f.part").exists());
+    assert!(client.path("in/f.part.state_").exists());
+    client
+        .get(&["-d", "in", &good.url("/f")])
+        .assert_status(6)
+        .assert_says("haul did not make it");
+    assert!(!client.path("in/f").exists());
+}
+
+#[test]
+fn an_address_that_expired_is_asked_for_again_where_it_came_from() {
+    let (file, client) = (Served::new(1, 1 << 20), Client::new());
+    let served = file.clone();
+    let tokens = std::sync::Mutex::new((0, std::collections::BTreeSet::new()));
+    let server = Server::start(move |request| {
+        let mut tokens = tokens.lock().unwrap();
+        if request.target == "/f" {
+            tokens.0 += 1;
+            let head = format!(
+                "HTTP/1.1 302 Found\r\nLocation: /token{}\r\nContent-Length: 0\r\n\r\n",
+                tokens.0
+            );
+            return vec![Act::Send(head.into_bytes())];
+        }
+        // Every token is good for one answer, and no answer has more than a quarter of the file.
+        if !tokens.1.insert(request.target.clone()) {
+            return vec![Act::Send(served.head("403 Forbidden", 0, ""))];
+        }
+        match request.range() {
+            Some((start, _)) => {
+                let end = (start + (256 << 10)).min(served.len());
+                vec![Act::Send(served.part(start, end))]
+            }
+            None => vec![Act::Send(cut(&served.whole(), 25)), Act::Close],
+        }
+    });
+    client
+        .get(&["--segments", "1", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_proxy_that_is_not_there_is_called_one() {
+    let client = Client::new();
+    let mut command = client.command(&["--retries", "0", "http://files.example/f"]);
+    command.env("http_proxy", "http://127.0.0.1:1");
+    finish(command.spawn().unwrap())
+        .assert_status(4)
+        .assert_says("the proxy of http_proxy");
 }

@@ -472,6 +472,16 @@ pub(super) fn wait(child: &mut Child) -> Option<i32> {
     }
 }
 
+/// Waits until `is_so`.
+#[track_caller]
+pub(super) fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONGEST;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited for nothing");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
 impl Ran {
     #[track_caller]
     pub(super) fn assert_status(&self, expected: i32) -> &Self {

@@ -1,7 +1,9 @@
 //! What people and scripts see: bars, lines, JSON, questions, help, completions, manual pages.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::thread;
 
@@ -56,7 +58,36 @@ fn logs_get_plain_lines() {
 }
 
 #[test]
+fn a_name_that_is_not_utf8_does_not_silence_the_events() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    let name = OsStr::from_bytes(b"f\xff");
+    let url = server.url("/f");
+    let mut command = client.command(&["--json", &url, "-o"]);
+    let ran = finish(command.arg(name).spawn().unwrap());
+    ran.assert_status(0);
+    assert_eq!(ran.events("finished")[0]["name"], "f\u{fffd}");
+    assert!(client.path("").join(name).exists());
+}
+
+#[test]
+fn a_wait_for_a_name_is_told() {
+    let client = Client::new();
+    let file = Served::new(1, 1000);
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(file.head("503 Busy", 0, "")), Act::Close],
+        _ if request.method == "HEAD" => vec![Act::Send(file.head("200 OK", file.len(), ""))],
+        _ => vec![Act::Send(file.answer(request))],
+    });
+    client
+        .get(&["--remote-name", &server.url("/f")])
+        .assert_status(0)
+        .assert_says("(503); next try in");
+}
+
+#[test]
 fn mistakes_are_usage() {
+    const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let client = Client::new();
     for arguments in [
         &["https://example.org/x"][..],
@@ -65,6 +96,12 @@ fn mistakes_are_usage() {
         &["--no-such-flag"],
         &["-o", "x", "host/a", "host/b"],
         &["--retry-wait", "soon", "host/x"],
+        &["--connect-timeout", "0", "host/x"],
+        &["--stall-timeout", "0s", "host/x"],
+        &["--stall-timeout", "1e19", "host/x"],
+        &["--rate", "0", "host/x"],
+        &["--sha256", SUM, "host/x", "host/y"],
+        &["--blake3", SUM, "--recursive", "host/x"],
         &[],
     ] {
         client.get(arguments).assert_status(2);

@@ -1,0 +1,109 @@
+//! The threads of a session: the coordinator with its segments, the keeper of the state, and the
+//! hasher behind the front. They run until the file is whole or turns out to be another file.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::client::Answer;
+use super::coordinator::Coordinator;
+use super::error::GetError;
+use super::leads::Leads;
+use super::part::State;
+use super::retry::Attempts;
+use super::session::{Session, SessionEnd};
+use super::verify::{Caught, Verifier};
+
+/// Runs `session` to its end.
+///
+/// # Errors
+/// What could not be cured by trying again; the part file holds what there is.
+pub(super) fn run(
+    session: &Session<'_>,
+    leads: &mut Leads,
+    first: Option<(usize, Box<Answer>)>,
+    attempts: &mut Attempts,
+) -> Result<SessionEnd, GetError> {
+    // Before any thread starts: the keeper may come late.
+    let saved = session.plan().done().total();
+    thread::scope(|scope| {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let keeper_stopped = stopped.clone();
+        let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
+        let follower =
+            (!session.sums.is_empty()).then(|| scope.spawn(move || hash_behind(session, &stopped)));
+        let end = Coordinator::new(session, leads, attempts).run(scope, first);
+        drop(stop);
+        let joined = "the thread's panics are the scope's";
+        keeper.join().expect(joined);
+        let verified = follower.map_or(Ok(()), |follower| follower.join().expect(joined));
+        match end? {
+            SessionEnd::Whole => verified.map(|()| SessionEnd::Whole),
+            start_over => Ok(start_over),
+        }
+    })
+}
+
+/// Writes the state after its data, now and then, and once more when the session is stopped;
+/// the state that is there claims `saved` bytes.
+fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
+    let Some(identity) = &session.identity else {
+        return;
+    };
+    let mut pause = SAVE_EVERY;
+    loop {
+        let last = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
+        let done = {
+            let plan = session.plan();
+            if last && plan.is_whole() {
+                return;
+            }
+            plan.done().clone()
+        };
+        let began = Instant::now();
+        if done.total() != saved {
+            let total = done.total();
+            let state = State::new(session.url.clone(), Some(identity.clone()), done);
+            // On a full disk the state before stays valid: it only claims less.
+            if session
+                .part
+                .sync_data()
+                .and_then(|()| session.part.save(&state))
+                .is_ok()
+            {
+                saved = total;
+            }
+        }
+        if last {
+            return;
+        }
+        // A slow disk must not spend its time on this.
+        pause = SAVE_EVERY.max(began.elapsed() * 20);
+    }
+}
+
+/// Hashes what has come without a gap from the start, so that the sum is there at the end.
+fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
+    let mut verifier = Verifier::new(session.sums);
+    loop {
+        let front = session.plan().done().front();
+        let file = (session.part.file(), session.part.path());
+        if verifier.follow(file, front)? == Caught::Behind {
+            session.shared.check()?;
+            continue;
+        }
+        let stopped = stopped.recv_timeout(FOLLOW_EVERY) == Err(RecvTimeoutError::Disconnected);
+        let plan = session.plan();
+        if stopped && !plan.is_whole() {
+            return Ok(());
+        }
+        if stopped && plan.done().front() == front {
+            drop(plan);
+            return verifier.finish();
+        }
+    }
+}
+
+const FOLLOW_EVERY: Duration = Duration::from_millis(20);
+const SAVE_EVERY: Duration = Duration::from_millis(200);
