@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::sys::client_socket;
+
 use super::tally::{Failure, Tally};
 use super::target::Target;
 
@@ -22,8 +24,12 @@ pub(super) fn hold(
     let mut held = Vec::with_capacity(count);
     let mut failed_in_a_row = 0;
     while held.len() < count && failed_in_a_row < MOST_FAILURES && !stop.load(Ordering::Relaxed) {
-        let asked = TcpStream::connect_timeout(&target.address, CONNECT_TIMEOUT)
-            .and_then(|mut stream| stream.write_all(&request).map(|()| stream));
+        let connected = client_socket::connect_with_small_buffer(
+            target.address,
+            CONNECT_TIMEOUT,
+            RECEIVE_BYTES,
+        );
+        let asked = connected.and_then(|mut stream| stream.write_all(&request).map(|()| stream));
         match asked {
             Ok(stream) => {
                 held.push(stream);
@@ -42,6 +48,8 @@ pub(super) fn hold(
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// On one machine the clients' buffers would use up the memory that the server's are measured by.
+const RECEIVE_BYTES: usize = 4 << 10;
 const MOST_FAILURES: u32 = 8;
 /// Time for the server to run into its full buffers.
 const SETTLE: Duration = Duration::from_secs(2);

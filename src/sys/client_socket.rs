@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
+use socket2::{Domain, Socket, Type};
 
 /// What a socket is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,23 @@ impl Readiness {
         }
         Ok(())
     }
+}
+
+/// Connects within `timeout`, blocking, with a receive buffer of no more than `receive_bytes`
+/// (`SO_RCVBUF`, socket(7)), so that what the peer sends stays with the peer.
+///
+/// # Errors
+/// As connect(2) and setsockopt(2).
+pub fn connect_with_small_buffer(
+    address: SocketAddr,
+    timeout: Duration,
+    receive_bytes: usize,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // The window is agreed on when the connection is made.
+    socket.set_recv_buffer_size(receive_bytes)?;
+    socket.connect_timeout(&address.into(), timeout)?;
+    Ok(socket.into())
 }
 
 /// Begins to connect to `address`; the socket becomes writable when that is decided.
