@@ -333,7 +333,7 @@ impl Transfer {
         }
         let resident = match residency_of(file, Extent { offset, len }) {
             Residency::Resident => {
-                let whole = offset % EXTENT_BYTES == 0;
+                let whole = offset.is_multiple_of(EXTENT_BYTES);
                 let whole = whole && (len == EXTENT_BYTES || offset + len == file.meta.len);
                 if whole {
                     file.sightings().note(offset / EXTENT_BYTES, means.now);
