@@ -10,7 +10,7 @@ use crate::connection::{Admission, Connection};
 use crate::permits::{Permit, Permits};
 use crate::sys::poller::{Interest, Poller, Readiness};
 use crate::sys::socket;
-use crate::telemetry::Counters;
+use crate::telemetry::{CloseReason, Counters};
 use crate::worker::Ring;
 
 /// The acceptor's thread.
@@ -135,13 +135,19 @@ impl Acceptor {
         &self,
         stream: TcpStream,
         peer: SocketAddr,
-        permit: Permit,
+        mut permit: Permit,
         mut admission: Admission,
     ) {
         let membership = self.clients.enter(peer.ip());
         let limits = &self.ring.service.config.limits;
-        if membership.client().connections() > limits.connections_per_client {
-            admission = Admission::Overloaded;
+        let is_greedy = membership.client().connections() > limits.connections_per_client;
+        if is_greedy && admission == Admission::Welcome {
+            // It must not sit where another client is welcome, however long it keeps silent.
+            let Some(overflow) = self.overflow.take() else {
+                let counters = &self.ring.service.counters;
+                return counters.count_close(CloseReason::Overloaded);
+            };
+            (permit, admission) = (overflow, Admission::Overloaded);
         }
         let context = (&*self.ring.service, Instant::now());
         let connection = Connection::new(stream, peer, membership, permit, admission, context);

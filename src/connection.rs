@@ -62,11 +62,9 @@ pub enum Errand {
     LookUp,
     /// Read an extent into the page cache.
     Read(Extent),
-    /// Send from the disk lane: what is read in does not stay in memory, or even what is in
-    /// memory may not be touched without waiting for a network.
+    /// Send from the disk lane: what is read in does not stay in memory, or what is there may not
+    /// be touched without waiting for a network, or it is the last bytes that have to be read.
     SendCold,
-    /// Look whether the file is unchanged.
-    Prove,
     /// Produce more of a listing.
     Fill,
 }

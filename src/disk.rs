@@ -1,5 +1,5 @@
-//! The disk lane's line: what waits for a disk, in a line for each file system, and fair within
-//! it.
+//! The disk lane's line: what waits for a disk, in a line for each file system that goes round by
+//! client.
 //!
 //! A file system gets a free disk worker only while it occupies fewer than are free (a dynamic
 //! threshold): one that hangs takes half of the workers, the next one half of the rest, and there
@@ -12,7 +12,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::client::Client;
 use crate::connection::{Connection, Errand};
-use crate::fair::FairQueue;
 use crate::resolve::OpenFile;
 use crate::telemetry::Counters;
 use crate::transmit::{EXTENT_BYTES, Extent};
@@ -86,9 +85,58 @@ struct Lines {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: FairQueue<(Job, Option<ExtentKey>)>,
+    jobs: Rounds<(Job, Option<ExtentKey>)>,
     closing: VecDeque<File>,
     running: usize,
+}
+
+/// Items that go round by client: one of each in turn. What clients were sent so far does not
+/// count here, or a newcomer with a flood of look-ups, which send next to nothing, would go before
+/// whoever was sent a lot for as long as it likes.
+#[derive(Debug)]
+struct Rounds<T> {
+    /// By the client's number.
+    items: HashMap<u64, VecDeque<T>>,
+    turns: VecDeque<u64>,
+    len: usize,
+}
+
+impl<T> Default for Rounds<T> {
+    fn default() -> Self {
+        Self {
+            items: HashMap::new(),
+            turns: VecDeque::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> Rounds<T> {
+    fn push(&mut self, client: &Client, item: T) {
+        let items = self.items.entry(client.id()).or_default();
+        if items.is_empty() {
+            self.turns.push_back(client.id());
+        }
+        items.push_back(item);
+        self.len += 1;
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let client = self.turns.pop_front()?;
+        let items = self.items.get_mut(&client)?;
+        let item = items.pop_front()?;
+        if items.is_empty() {
+            self.items.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        self.len -= 1;
+        Some(item)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
 }
 
 impl Queue {
@@ -160,7 +208,7 @@ impl DiskLane {
         let busy = lines
             .waiting
             .get(&line)
-            .is_some_and(|queue| queue.jobs.len() > LONG_LINE);
+            .is_some_and(|queue| queue.jobs.len > LONG_LINE);
         if busy || lines.extents.contains_key(&key) {
             return;
         }

@@ -67,6 +67,12 @@ impl Dispatch {
         self.receiver.try_recv().ok()
     }
 
+    /// Whether connections are in line.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.receiver.is_empty()
+    }
+
     /// Says that this worker goes to sleep. It must look into the channel once more afterwards.
     pub fn going_idle(&self, worker: usize) {
         self.desks[worker].idle.store(true, Ordering::SeqCst);

@@ -21,7 +21,7 @@ use crate::service::Service;
 use crate::sys::poller::Poller;
 use crate::sys::socket;
 use crate::telemetry::journal::{Journal, Writer};
-use crate::telemetry::{Counters, Snapshot};
+use crate::telemetry::{CloseReason, Counters, Snapshot};
 use crate::worker::{HotWorker, Ring, run_disk_worker};
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
@@ -235,11 +235,16 @@ impl Server {
             self.permits,
         );
         acceptor.run();
-        wait_for(&handle, Instant::now() + grace);
+        wait_for(&handle, Instant::now() + grace, || {});
         self.ring.service.abort();
         self.ring.dispatch.wake_all();
-        // Workers close what is left at once; a disk that hangs is not waited for.
-        wait_for(&handle, Instant::now() + ABORT_GRACE);
+        // Workers close what is left at once; a disk that hangs is not waited for. What comes
+        // back from the disk lane may find no worker any more.
+        wait_for(&handle, Instant::now() + ABORT_GRACE, || {
+            while let Some(connection) = self.ring.dispatch.receive() {
+                connection.close(CloseReason::Shutdown, &self.ring.service);
+            }
+        });
         self.ring.disk.shut();
         let counters = handle.counters();
         if counters.open == 0 {
@@ -252,9 +257,10 @@ impl Server {
     }
 }
 
-/// Waits until no connection is left, or the time has come.
-fn wait_for(handle: &Handle, until: Instant) {
+/// Waits until no connection is left, or the time has come, and does something meanwhile.
+fn wait_for(handle: &Handle, until: Instant, meanwhile: impl Fn()) {
     while handle.open() > 0 && Instant::now() < until {
+        meanwhile();
         std::thread::sleep(DRAIN_POLL);
     }
 }

@@ -23,9 +23,8 @@ pub struct Transfer {
     choice: SendChoice,
     /// Bytes of the plan not yet sent.
     remaining: u64,
-    truth: Truth,
-    /// The file's bytes up to here were found in the page cache a moment ago.
-    resident_until: u64,
+    /// These bytes of the file were found in the page cache a moment ago.
+    resident: Range<u64>,
     /// The file's bytes up to here were asked to be read ahead.
     ahead_until: u64,
     momentum: Momentum,
@@ -38,15 +37,6 @@ enum Momentum {
     Free(u64),
     /// So many since the send queue was full.
     Regained(u64),
-}
-
-/// Whether the file was found unchanged after all but the last bytes were sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Truth {
-    /// Not looked yet: the last bytes are held back.
-    Held,
-    /// Looked: the rest may go.
-    Established,
 }
 
 /// Which lane the caller is in.
@@ -69,12 +59,10 @@ pub enum Progress {
     Spent,
     /// The next bytes of the file are not in memory.
     Cold(Extent),
-    /// The next bytes are in memory, but the file system may wait for a network even so: the disk
-    /// lane must send them.
-    Remote,
-    /// All but the last bytes are sent, and looking at the file may wait: the disk lane must call
-    /// [`Transfer::establish_truth`].
-    Unproven,
+    /// The disk lane must send the next bytes. They are in memory, but the file system may wait for
+    /// a network even so; or they are the last ones, and to read them or to look at the file may
+    /// wait.
+    Reserved,
     /// It cannot go on.
     Failed(TransmitError),
 }
@@ -123,12 +111,6 @@ impl Transfer {
             .segments
             .iter()
             .any(|segment| matches!(segment, Segment::File { .. }));
-        let truth = if draws {
-            Truth::Held
-        } else {
-            Truth::Established
-        };
-        let (resident_until, ahead_until) = (0, 0);
         let file = file.filter(|_| draws);
         if let Some(file) = &file {
             file.begin_reading();
@@ -138,9 +120,8 @@ impl Transfer {
             file,
             choice,
             remaining,
-            truth,
-            resident_until,
-            ahead_until,
+            resident: 0..0,
+            ahead_until: 0,
             momentum: Momentum::Free(0),
         }
     }
@@ -180,25 +161,6 @@ impl Transfer {
         (before - self.remaining, progress)
     }
 
-    /// Looks whether the file is what it was; the rest may go if it is.
-    ///
-    /// # Errors
-    /// [`TransmitError::Changed`], or the file cannot be looked at.
-    pub fn establish_truth(&mut self) -> Result<(), TransmitError> {
-        let unchanged = self
-            .file
-            .as_ref()
-            .map_or(Ok(true), |file| file.keeps_content());
-        match unchanged {
-            Ok(true) => {
-                self.truth = Truth::Established;
-                Ok(())
-            }
-            Ok(false) => Err(TransmitError::Changed),
-            Err(error) => Err(TransmitError::File(error)),
-        }
-    }
-
     /// Adds to the end of the plan.
     pub fn append(&mut self, segment: Segment) {
         self.remaining += segment.len();
@@ -222,14 +184,14 @@ impl Transfer {
         Some(Extent { offset: from, len })
     }
 
-    /// Notes that the disk lane has read the file in up to this byte.
-    pub fn note_resident(&mut self, until: u64) {
-        self.resident_until = self.resident_until.max(until);
+    /// Notes that the disk lane has read these bytes of the file in.
+    pub fn note_resident(&mut self, extent: Extent) {
+        self.resident = extent.offset..extent.offset + extent.len;
     }
 
     /// Forgets what was known of residency: a long wait lies behind.
     pub fn forget_residency(&mut self) {
-        self.resident_until = 0;
+        self.resident = 0..0;
     }
 
     fn run_inner(
@@ -246,19 +208,13 @@ impl Transfer {
             if spent >= means.budget {
                 return Ok(Progress::Spent);
             }
-            if let Some(progress) = self.send_small(sink, means)? {
-                return Ok(progress);
+            match self.send_small(sink, means)? {
+                Small::Again => continue,
+                Small::Left(progress) => return Ok(progress),
+                Small::Unfit => {}
             }
-            if self.truth == Truth::Held
-                && self.remaining <= HELD_BYTES
-                && let Some(progress) = self.prove(means.lane)
-            {
-                return Ok(progress);
-            }
-            let held = match self.truth {
-                Truth::Held => HELD_BYTES,
-                Truth::Established => 0,
-            };
+            // The last bytes of a file's response leave by `send_small` or not at all.
+            let held = if self.file.is_some() { HELD_BYTES } else { 0 };
             // The budget is looked at between calls, not within one: cutting an extent in two to
             // the byte would leave pages and segments incomplete.
             let allowed = (self.remaining - held).min(means.budget);
@@ -297,53 +253,61 @@ impl Transfer {
         }
     }
 
-    /// Sends what is left in one call if it fits one small buffer and draws from the file: its
-    /// truth is established before it leaves. `None` if it does not fit, may not be read here, or
-    /// was not taken whole.
-    fn send_small(
-        &mut self,
-        sink: &impl Sink,
-        means: &mut Means<'_>,
-    ) -> Result<Option<Progress>, SendError> {
+    /// Sends what is left in one call if it fits one small buffer and draws from the file. What is
+    /// read of the file leaves only if the file is found unchanged after it was read, and is read
+    /// anew if the peer does not take it.
+    fn send_small(&mut self, sink: &impl Sink, means: &mut Means<'_>) -> Result<Small, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let Some(file) = &self.file else {
-            return Ok(None);
+            return Ok(Small::Unfit);
         };
         if total > SMALL_BYTES.min(means.tools.scratch.len()) {
-            return Ok(None);
+            return Ok(Small::Unfit);
         }
         let bytes = &mut means.tools.scratch[..total];
-        match gather(&self.plan, file, bytes, means.lane)? {
-            Gathered::Kept => self.truth = Truth::Established,
-            Gathered::Read(whole) if self.truth == Truth::Held => {
-                if let Some(progress) = self.prove(means.lane) {
-                    return Ok(Some(progress));
+        match gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
+            Gathered::Kept => {}
+            Gathered::Read(whole) => {
+                if file.device.may_wait() && means.lane == Lane::Hot {
+                    return Ok(Small::Left(Progress::Reserved));
                 }
-                if let (Some(file), Some(whole)) = (&self.file, whole) {
+                if !file.keeps_content().map_err(SendError::File)? {
+                    return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+                }
+                if let Some(whole) = whole {
                     file.keep(&means.tools.scratch[whole]);
                 }
             }
-            Gathered::Read(_) => {}
-            Gathered::Short => return Ok(Some(Progress::Failed(TransmitError::Changed))),
-            Gathered::Cold => return Ok(None),
+            Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
+            Gathered::Cold => return Ok(Small::Unfit),
         }
         let sent = sink
             .send(&means.tools.scratch[..total], Follow::Nothing)
             .map_err(blocked_or_network)?;
         self.consume(sent as u64);
-        Ok((self.remaining == 0).then_some(Progress::Done))
+        Ok(Small::Again)
     }
 
-    /// Looks at the file, or says why it cannot be done here. `None` is success.
-    fn prove(&mut self, lane: Lane) -> Option<Progress> {
-        let may_wait = self
-            .file
-            .as_ref()
-            .is_some_and(|file| file.device.may_wait());
-        if may_wait && lane == Lane::Hot {
-            return Some(Progress::Unproven);
+    /// The last bytes have to be read, and that may wait: says where.
+    fn fetch_last(&mut self, means: &mut Means<'_>) -> Small {
+        let mut pieces = self
+            .plan
+            .segments
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::File { offset, len } => Some((*offset, *len)),
+                Segment::Memory(_) => None,
+            });
+        let (Some((offset, len)), None) = (pieces.next(), pieces.next()) else {
+            return Small::Left(Progress::Reserved);
+        };
+        match self.residency(offset, len, means) {
+            // It has just come: now it can be read.
+            Ok(found) if found == len => Small::Again,
+            Ok(_) => Small::Left(Progress::Reserved),
+            Err(progress) => Small::Left(progress),
         }
-        self.establish_truth().err().map(Progress::Failed)
     }
 
     /// How many bytes from `offset` on may be sent here, or why none.
@@ -354,22 +318,22 @@ impl Transfer {
         if means.lane == Lane::Disk {
             return Ok(len);
         }
-        let resident = self.resident_until > offset;
+        let resident = self.resident.contains(&offset);
         if file.device.may_wait() && resident {
-            return Err(Progress::Remote);
+            return Err(Progress::Reserved);
         }
         if resident {
-            return Ok(len.min(self.resident_until - offset));
+            return Ok(len.min(self.resident.end - offset));
         }
         // To the end of the extent, so that all readers of a file ask for the same ones.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
         if file.sightings().is_fresh(offset / EXTENT_BYTES, means.now) {
-            self.resident_until = offset + len;
+            self.resident = offset..offset + len;
             return Ok(len);
         }
         let resident = match residency_of(file, Extent { offset, len }) {
             Residency::Resident => {
-                let whole = offset % EXTENT_BYTES == 0;
+                let whole = offset.is_multiple_of(EXTENT_BYTES);
                 let whole = whole && (len == EXTENT_BYTES || offset + len == file.meta.len);
                 if whole {
                     file.sightings().note(offset / EXTENT_BYTES, means.now);
@@ -386,7 +350,7 @@ impl Transfer {
         if !resident {
             return Err(Progress::Cold(Extent { offset, len }));
         }
-        self.resident_until = offset + len;
+        self.resident = offset..offset + len;
         Ok(len)
     }
 
@@ -453,6 +417,7 @@ impl Drop for Transfer {
 /// other readers it stays.
 pub fn drop_behind(file: &OpenFile, end: u64) {
     if file.readers() <= 1 {
+        file.sightings().forget();
         file::drop_behind(file.file(), 0, end);
     }
 }
@@ -517,6 +482,16 @@ impl Momentum {
     }
 }
 
+/// What came of trying to send all that is left in one call.
+enum Small {
+    /// Look at what is left now: some of it was sent, or has come into memory.
+    Again,
+    /// Nothing, and this is why.
+    Left(Progress),
+    /// It is too much, or may not be read here.
+    Unfit,
+}
+
 /// What came of gathering a plan's bytes in memory.
 enum Gathered {
     /// They were kept from when the file was last read.
@@ -534,7 +509,7 @@ fn gather(
     plan: &Plan,
     file: &OpenFile,
     bytes: &mut [u8],
-    lane: Lane,
+    at_hand: (Lane, &Range<u64>),
 ) -> Result<Gathered, SendError> {
     let kept = file.kept();
     let mut whole = None;
@@ -552,12 +527,14 @@ fn gather(
                 };
                 room.copy_from_slice(content);
             }
-            (&Segment::File { offset, len }, None) => match read_small(file, room, offset, lane)? {
-                None => return Ok(Gathered::Cold),
-                Some(read) if read < room.len() => return Ok(Gathered::Short),
-                Some(_) if len == file.meta.len => whole = Some(filled..end),
-                Some(_) => {}
-            },
+            (&Segment::File { offset, len }, None) => {
+                match read_small(file, room, offset, at_hand)? {
+                    None => return Ok(Gathered::Cold),
+                    Some(read) if read < room.len() => return Ok(Gathered::Short),
+                    Some(_) if len == file.meta.len => whole = Some(filled..end),
+                    Some(_) => {}
+                }
+            }
         }
         filled = end;
     }
@@ -572,12 +549,13 @@ fn read_small(
     file: &OpenFile,
     bytes: &mut [u8],
     offset: u64,
-    lane: Lane,
+    (lane, resident): (Lane, &Range<u64>),
 ) -> Result<Option<usize>, SendError> {
     if lane == Lane::Hot && file.device.may_wait() {
         return Ok(None);
     }
-    if lane == Lane::Hot && !file.device.answers_from_memory() {
+    let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
+    if lane == Lane::Hot && !is_resident && !file.device.answers_from_memory() {
         return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
     }
     read_at(file.file(), bytes, offset).map(Some)

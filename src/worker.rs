@@ -99,11 +99,15 @@ impl HotWorker {
         }
     }
 
-    /// Takes connections from the channel: all there are if there is nothing else to do, one
-    /// otherwise, so that whoever is less busy gets the rest.
+    /// Takes connections from the channel: many if there is nothing else to do, one otherwise, so
+    /// that whoever is less busy gets the rest. However many come, those who are here already
+    /// have their turn.
     fn adopt(&mut self) {
         let now = Instant::now();
-        while let Some(connection) = self.ring.dispatch.receive() {
+        for _ in 0..MOST_ADOPTED {
+            let Some(connection) = self.ring.dispatch.receive() else {
+                return;
+            };
             let token = self.table.insert(connection);
             let Some(entry) = self.table.get_mut(token) else {
                 return;
@@ -120,9 +124,9 @@ impl HotWorker {
         }
     }
 
-    /// Waits for readiness; not at all if there is work in the queue.
+    /// Waits for readiness; not at all if there is work in the queue or in the channel.
     fn wait(&self, ready: &mut Vec<Readiness>) {
-        let timeout = if self.queue.is_empty() {
+        let timeout = if self.queue.is_empty() && !self.ring.dispatch.has_waiting() {
             let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
             let sweep = (!self.names.is_empty()).then(|| self.names_swept + names::TRUST);
             let next = [next, sweep].into_iter().flatten().min();
@@ -166,6 +170,10 @@ impl HotWorker {
             return;
         }
         if entry.connection.is_sending() {
+            // What the peer says meanwhile, or said before, makes no room for what it is sent.
+            if !readiness.writable {
+                return;
+            }
             entry.queued = true;
             let client = Arc::clone(entry.connection.client());
             self.queue.push(&client, readiness.token);
@@ -262,7 +270,21 @@ impl HotWorker {
         if entry.scheduled.is_none_or(|at| deadline < at) {
             entry.scheduled = Some(deadline);
             self.deadlines.push(Reverse((deadline, token)));
+            self.drop_stale_deadlines();
         }
+    }
+
+    /// Drops the deadlines of connections that have left, once they outnumber the others: where
+    /// connections come and go by the thousand a second, minutes of them would pile up.
+    fn drop_stale_deadlines(&mut self) {
+        if self.deadlines.len() <= 2 * self.table.len() + FEW_DEADLINES {
+            return;
+        }
+        let table = &mut self.table;
+        self.deadlines.retain(|Reverse((at, token))| {
+            let entry = table.get_mut(*token);
+            entry.is_some_and(|entry| entry.scheduled == Some(*at))
+        });
     }
 
     fn expire(&mut self, now: Instant) {
@@ -422,6 +444,12 @@ fn errand_line(
     )
 }
 
+/// Connections that a worker takes in before it looks after those it has.
+const MOST_ADOPTED: usize = 64;
+
+/// So many deadlines are kept whoever has left.
+const FEW_DEADLINES: usize = 64;
+
 /// What is read ahead lies no further than this before its reader.
 const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
 
@@ -436,6 +464,9 @@ mod tests {
     use crate::connection::Admission;
     use crate::permits::Permits;
     use crate::telemetry::journal::{Destination, Journal};
+
+    /// Connections that the bench has room for.
+    const ROOM: usize = 256;
 
     /// A worker that nobody runs, over a directory with one file, and what admits to it.
     struct Bench {
@@ -463,7 +494,7 @@ mod tests {
             let service = Service::new(config, counters, journal, closer).expect("a service");
             let ring = Ring {
                 service: Arc::new(service),
-                dispatch: Dispatch::new(8, [Arc::clone(&poller)]),
+                dispatch: Dispatch::new(ROOM, [Arc::clone(&poller)]),
                 disk,
             };
             Self {
@@ -471,7 +502,7 @@ mod tests {
                 worker: HotWorker::new(Arc::new(ring), 0, poller),
                 listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
                 clients: Clients::default(),
-                permits: Permits::new(8),
+                permits: Permits::new(ROOM),
             }
         }
 
@@ -547,6 +578,43 @@ mod tests {
         disk.join().expect("it has not panicked");
         let counters = ring.service.counters.snapshot();
         assert_eq!((counters.panics, counters.closed_in_all()), (1, 2));
+    }
+
+    #[test]
+    fn those_who_come_and_go_leave_no_deadline_behind() {
+        let mut bench = Bench::new();
+        for _ in 0..10 * FEW_DEADLINES {
+            let (connection, _peer) = bench.connect();
+            let token = bench.adopt(connection);
+            bench.worker.advance(token, Instant::now());
+            bench.worker.close(token, CloseReason::Aborted);
+        }
+        assert!(bench.worker.deadlines.len() <= FEW_DEADLINES);
+        let (connection, _peer) = bench.connect();
+        let token = bench.adopt(connection);
+        bench.worker.advance(token, Instant::now());
+        let kept = bench.worker.deadlines.iter();
+        assert_eq!(kept.filter(|Reverse((_, kept))| *kept == token).count(), 1);
+    }
+
+    #[test]
+    fn newcomers_do_not_keep_those_who_are_here_from_their_turn() {
+        let mut bench = Bench::new();
+        let (connection, mut peer) = bench.connect();
+        let token = bench.adopt(connection);
+        let mut ready = Vec::new();
+        bench.worker.wait(&mut ready);
+        peer.write_all(b"f\n").expect("sent");
+        let newcomers: Vec<_> = (0..2 * MOST_ADOPTED).map(|_| bench.connect()).collect();
+        let mut peers = Vec::new();
+        for (connection, peer) in newcomers {
+            bench.worker.ring.dispatch.send(connection);
+            peers.push(peer);
+        }
+        bench.worker.adopt();
+        assert!(bench.worker.ring.dispatch.has_waiting());
+        bench.worker.wait(&mut ready);
+        assert!(ready.iter().any(|readiness| readiness.token == token));
     }
 
     #[test]

@@ -56,14 +56,12 @@ impl Rest {
         self.device
     }
 
-    /// Produces more. May wait for a disk.
+    /// Produces more, if only by looking at some names: others wait for the disk as well. May
+    /// wait for a disk.
     pub(super) fn fill(&mut self, service: &Service) -> io::Result<Filled> {
         let mut content = Vec::new();
         let follow = |name: &[u8]| follow(&self.path, name, service);
-        let mut progress = Progress::More;
-        while content.is_empty() && progress == Progress::More {
-            progress = self.listing.fill(&mut content, &follow)?;
-        }
+        let progress = self.listing.fill(&mut content, &follow)?;
         let is_last = progress == Progress::Done;
         if self.framing != StreamFraming::Chunked {
             return Ok(Filled {

@@ -114,17 +114,25 @@ impl Pace {
 
     /// What the kernel should be told from now on, if it is something else.
     fn correct(&mut self, sent: u64, now: Instant) -> Option<u64> {
-        let elapsed = now.saturating_duration_since(self.since.0);
-        if self.rate < CORRECTED_FROM || (elapsed < MEASURED_OVER && sent >= self.since.1) {
+        if self.rate < CORRECTED_FROM {
             return None;
         }
-        let bytes = sent.checked_sub(self.since.1);
+        // Another response has begun since: what came of this one says nothing, nor does the
+        // silence between the two.
+        let bytes = sent.checked_sub(self.since.1).filter(|_| sent > 0);
+        let Some(bytes) = bytes else {
+            self.since = (now, sent);
+            return None;
+        };
+        let elapsed = now.saturating_duration_since(self.since.0);
+        if elapsed < MEASURED_OVER {
+            return None;
+        }
         self.since = (now, sent);
-        // Another response has begun since: what came of this one says nothing.
-        let measured = bytes? as f64 / elapsed.as_secs_f64();
+        let measured = bytes as f64 / elapsed.as_secs_f64();
         let told = self.told as f64 * self.rate as f64 / measured.max(1.0);
         // A peer that takes less than it may must not have saved up for later.
-        let told = (told as u64).clamp(self.rate, MOST_CORRECTION * self.rate);
+        let told = (told as u64).clamp(self.rate, self.rate.saturating_mul(MOST_CORRECTION));
         (told.abs_diff(self.told) > self.rate / 100).then_some(told)
     }
 }
@@ -177,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_slow_peer_saves_little_up_and_a_low_rate_is_left_alone() {
-        assert_eq!(told_after(RATE, &[1, 1, 1]), MOST_CORRECTION * RATE);
+        assert_eq!(told_after(RATE, &[5, 5, 5]), MOST_CORRECTION * RATE);
         assert_eq!(told_after(1_000_000, &[1, 1, 1]), 1_000_000);
     }
 
@@ -187,5 +195,20 @@ mod tests {
         let mut pace = Pace::new(RATE, 500, now);
         assert_eq!(pace.correct(0, now + MEASURED_OVER), None);
         assert_eq!(pace.correct(RATE / 5, now + 2 * MEASURED_OVER), None);
+    }
+
+    #[test]
+    fn silence_between_two_responses_is_no_low_rate() {
+        let now = Instant::now();
+        let mut pace = Pace::new(RATE, 0, now);
+        assert_eq!(pace.correct(0, now + 5 * MEASURED_OVER), None);
+        assert_eq!(pace.correct(RATE / 5, now + 6 * MEASURED_OVER), None);
+    }
+
+    #[test]
+    fn no_rate_is_too_high_to_be_corrected() {
+        let now = Instant::now();
+        let mut pace = Pace::new(u64::MAX, 0, now);
+        assert_eq!(pace.correct(1, now + MEASURED_OVER), None);
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct Sending {
     /// Content that the disk lane has yet to produce.
     rest: Option<Rest>,
     end_mark: EndMark,
-    /// What a run in the disk lane came upon.
-    failure: Option<TransmitError>,
+    /// Why the disk lane did not get on, for the hot lane to act upon.
+    left_off: Option<Progress>,
     asked: Asked,
     status: u16,
     persistence: Persistence,
@@ -101,7 +101,7 @@ impl Sending {
             transfer,
             rest,
             end_mark,
-            failure: None,
+            left_off: None,
             asked,
             status: response.status,
             persistence: response.persistence,
@@ -163,8 +163,8 @@ impl Sending {
         turn: &mut Turn<'_>,
         client: &Client,
     ) -> Flowing {
-        if let Some(error) = self.failure.take() {
-            return Flowing::Broken(reason_of(&error));
+        if let Some(progress) = self.left_off.take() {
+            return self.flow_on(progress, stream, turn);
         }
         if self.pulse.waited_since(turn.now) > STALE_AFTER {
             self.transfer.forget_residency();
@@ -187,8 +187,7 @@ impl Sending {
             Progress::Done if self.rest.is_some() => Flowing::Warm(Errand::Fill),
             Progress::Done => Flowing::Done,
             Progress::Spent => Flowing::Spent,
-            Progress::Unproven => Flowing::Warm(Errand::Prove),
-            Progress::Remote => {
+            Progress::Reserved => {
                 self.pulse.pause();
                 Flowing::Warm(Errand::SendCold)
             }
@@ -234,13 +233,12 @@ impl Sending {
                 .read_in(extent, service, &mut tools.scratch)
                 .map(|()| 0),
             Errand::SendCold => return self.send_cold(stream, service, tools),
-            Errand::Prove => self.transfer.establish_truth().map(|()| 0),
             Errand::Fill => self.fill(service).map(|()| 0),
         };
         match done {
             Ok(sent) => sent,
             Err(error) => {
-                self.failure = Some(error);
+                self.left_off = Some(Progress::Failed(error));
                 0
             }
         }
@@ -353,7 +351,7 @@ impl Sending {
         warm(&file, extent, scratch).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
         if residency_of(&file, extent) != Residency::Absent {
-            self.transfer.note_resident(extent.offset + extent.len);
+            self.transfer.note_resident(extent);
         }
         Ok(())
     }
@@ -363,13 +361,14 @@ impl Sending {
         let budget = service.config.quantum_bytes;
         let lane = (Lane::Disk, Instant::now());
         let (sent, progress) = self.run(stream, lane, budget, service, tools);
+        self.pulse.note_sent(sent, Instant::now());
         self.cold = Cold::At {
             offset: 0,
             times: 0,
         };
-        // Anything else shows again when the hot lane goes on.
-        if let Progress::Failed(error) = progress {
-            self.failure = Some(error);
+        // Who takes nothing has to be waited for. All but that shows again in the hot lane.
+        if let Progress::Failed(_) | Progress::Blocked = progress {
+            self.left_off = Some(progress);
         }
         sent
     }

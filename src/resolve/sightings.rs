@@ -42,6 +42,13 @@ impl Sightings {
         }
     }
 
+    /// Forgets all: what was found is being taken out of memory.
+    pub fn forget(&self) {
+        for slot in &self.slots {
+            slot.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn slot(&self, extent: u64) -> Option<&AtomicU64> {
         // Beyond 2^24 extents, which is 32 TiB, nothing is noted.
         (extent < 1 << (u64::BITS - TIME_BITS)).then(|| &self.slots[extent as usize % SLOTS])
@@ -82,6 +89,8 @@ mod tests {
             sightings.is_fresh(1, now),
             "clocks of two threads may differ"
         );
+        sightings.forget();
+        assert!(!sightings.is_fresh(1, now + 2 * FRESH));
     }
 
     #[test]

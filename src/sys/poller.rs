@@ -33,6 +33,8 @@ pub struct Readiness {
     pub token: u64,
     /// Bytes, the end of the stream or an error can be read.
     pub readable: bool,
+    /// There is room in the send queue, or an error that a send would meet.
+    pub writable: bool,
     /// The end of the stream or an error is among what can be read, and will not be reported
     /// again: a read that comes back short does not mean that nothing is left.
     pub hung_up: bool,
@@ -132,10 +134,12 @@ mod epoll {
                     // Cleared before the caller looks for work: a later wake-up writes again.
                     self.woken.swap(false, Ordering::SeqCst);
                 } else {
-                    let ends = EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+                    let faults = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+                    let ends = EpollFlags::EPOLLRDHUP | faults;
                     ready.push(Readiness {
                         token: event.data(),
                         readable: event.events().intersects(ends | EpollFlags::EPOLLIN),
+                        writable: event.events().intersects(faults | EpollFlags::EPOLLOUT),
                         hung_up: event.events().intersects(ends),
                     });
                 }
@@ -235,6 +239,8 @@ mod portable {
                     .map(|event| Readiness {
                         token: event.key as u64,
                         readable: event.readable,
+                        // Who waits for room has asked for nothing else.
+                        writable: true,
                         // Levels are reported as often as they are asked for.
                         hung_up: false,
                     }),

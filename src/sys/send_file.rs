@@ -56,7 +56,7 @@ mod pipe {
     use std::net::TcpStream;
     use std::os::fd::OwnedFd;
 
-    use rustix::io::retry_on_intr;
+    use rustix::io::{Errno, retry_on_intr};
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
     use super::Fault;
@@ -119,9 +119,7 @@ mod pipe {
                     Ok(0) => break,
                     Ok(inside) => match self.drain(socket, inside, more) {
                         Ok(()) => sent += inside,
-                        Err((taken, error)) if sent + taken == 0 => {
-                            return Err(Fault::Socket(error));
-                        }
+                        Err((taken, fault)) if sent + taken == 0 => return Err(fault),
                         Err((taken, _)) => return Ok(sent + taken),
                     },
                     Err(error) if sent == 0 => return Err(Fault::File(error)),
@@ -140,26 +138,33 @@ mod pipe {
             })?)
         }
 
-        /// Empties the pipe into the socket. An error comes with the bytes taken before it.
+        /// Empties the pipe into the socket. A fault comes with the bytes taken before it.
         fn drain(
             &mut self,
             socket: &TcpStream,
             inside: usize,
             more: bool,
-        ) -> Result<(), (usize, io::Error)> {
+        ) -> Result<(), (usize, Fault)> {
             let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
             flags.set(SpliceFlags::MORE, more);
             let mut taken = 0;
             while taken < inside {
                 let outlet = &self.outlet;
                 let left = inside - taken;
-                match retry_on_intr(|| splice(outlet, None, socket, None, left, flags)) {
-                    Ok(count) => taken += count,
-                    Err(errno) => {
-                        self.discard(inside - taken);
-                        return Err((taken, errno.into()));
+                let fault = match retry_on_intr(|| splice(outlet, None, socket, None, left, flags))
+                {
+                    // The page was taken out of the file before it was whole (truncate(2)).
+                    Ok(0) => Fault::File(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => {
+                        taken += count;
+                        continue;
                     }
-                }
+                    // Reading it failed; sockets have other errors.
+                    Err(Errno::IO) => Fault::File(Errno::IO.into()),
+                    Err(errno) => Fault::Socket(errno.into()),
+                };
+                self.discard(left);
+                return Err((taken, fault));
             }
             Ok(())
         }

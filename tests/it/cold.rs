@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use haul::sys::file::{Residency, drop_behind, residency};
 use haul::telemetry::CloseReason;
 
+use crate::limits::connect_from;
 use crate::slowfs::{Call, SlowFs, content, skip};
 use crate::support::{Client, PATIENCE, TestServer, noise};
 
@@ -197,6 +198,78 @@ fn closes_that_hang_keep_nobody_else_out() {
     other.wait_for(Call::Close, 8);
     slow.release(Call::Close);
     slow.wait_for(Call::Close, 40);
+}
+
+#[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
+    let server = TestServer::with(|config| {
+        config.deadlines.send_stall = Duration::from_millis(500);
+    });
+    let Some(slow) = SlowFs::mount(&server.root().join("slow")) else {
+        return;
+    };
+    let mut client = Client::with_small_window(server.address());
+    client.send("GET /slow/f1 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000));
+    let counters = server.counters_when(|counters| counters.closed_in_all() == 1);
+    assert_eq!(counters.closed(CloseReason::Stalled), 1, "{counters:#?}");
+    // It did not go to and fro between the lanes meanwhile.
+    assert!(counters.disk_visits < 500, "{counters:#?}");
+    drop(slow);
+}
+
+#[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn look_ups_do_not_go_before_those_who_were_sent_a_lot() {
+    let server = TestServer::with(|config| {
+        config.disk_workers = NonZeroUsize::new(1).expect("1 is not 0");
+    });
+    let Some(mut slow) = SlowFs::mount(&server.root().join("slow")) else {
+        return;
+    };
+    let large = noise(16 << 20, 1);
+    server.put("large", &large);
+    assert!(server.by_name("large") == large);
+    slow.hold(Call::LookUp);
+    let flood: Vec<_> = (0..200)
+        .map(|number| {
+            let mut client = connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address());
+            client.send(format!("slow/missing{number}\n"));
+            client
+        })
+        .collect();
+    let before = server.counters_when(|counters| counters.disk_visits >= 200);
+    let mut client = server.connect();
+    client.send("slow/f1\n");
+    server.counters_when(|counters| counters.disk_visits > before.disk_visits);
+    slow.delay(Call::LookUp, Duration::from_millis(50));
+    slow.release(Call::LookUp);
+    assert!(client.rest() == content(1));
+    let looked_up = slow.count(Call::LookUp);
+    assert!(looked_up < 100, "{looked_up} look-ups came first");
+    slow.delay(Call::LookUp, Duration::ZERO);
+    drop(flood);
+}
+
+#[test]
+#[cfg_attr(haul_portable, ignore = "only Linux says what is in memory")]
+fn every_range_is_looked_for_in_memory() {
+    let server = TestServer::start();
+    let path = server.put("cold", noise(8 << 20, 4));
+    if !cool(&path) {
+        skip("this file system keeps its files in memory");
+        return;
+    }
+    let ranges = format!("Range: bytes={}-,0-99999\r\n", (8 << 20) - 100_000);
+    assert_eq!(server.get("/cold", &ranges).status, 206);
+    let counters = server.counters();
+    assert_eq!(counters.extents_warmed, 2, "{counters:#?}");
 }
 
 #[test]

@@ -95,6 +95,23 @@ fn one_client_has_no_more_than_its_connections() {
 }
 
 #[test]
+fn who_has_too_many_connections_takes_no_place_from_others() {
+    let server = TestServer::with(|config| {
+        config.limits.connections = 4;
+        config.limits.connections_per_client = 1;
+    });
+    server.put("small", b"small");
+    let silent: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    server.counters_when(|counters| counters.accepted == 40);
+    let mut other = connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address());
+    other.send("small\n");
+    assert_eq!(other.rest(), b"small");
+    drop((silent, other));
+    let counters = server.counters_when(|counters| counters.open == 0);
+    assert_eq!(counters.closed_in_all(), 41);
+}
+
+#[test]
 fn large_transfers_leave_room_for_small_requests() {
     let server = TestServer::with(|config| config.limits.bulk_transfers = 2);
     server.put("small", b"small");

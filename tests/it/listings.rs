@@ -46,6 +46,19 @@ fn a_directory_is_a_json_array() {
 }
 
 #[test]
+fn names_that_are_not_shown_are_looked_at_in_steps_as_well() {
+    let server = TestServer::start();
+    fs::create_dir(server.root().join("d")).expect("a directory");
+    for number in 0..10_000 {
+        File::create(server.root().join(format!("d/{number}"))).expect("a file");
+    }
+    assert_eq!(listing(&server, "/d/?format=json&q=x", "").body, b"[]\n");
+    // Others have their turn at the disk in between: a look-up and five steps at the least.
+    let counters = server.counters();
+    assert!(counters.disk_visits > 5, "{counters:#?}");
+}
+
+#[test]
 fn the_form_is_by_accept_and_by_query() {
     let server = TestServer::start();
     server.put("d/a", "a");

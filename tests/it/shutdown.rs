@@ -8,6 +8,7 @@ use haul::telemetry::CloseReason;
 use nix::sys::signal::Signal;
 
 use crate::process::Program;
+use crate::slowfs::{Call, SlowFs};
 use crate::support::{Answer, Client, PATIENCE, TestServer, noise};
 
 /// More than all buffers on the way hold.
@@ -110,6 +111,22 @@ fn what_outlasts_the_grace_is_reset() {
             ErrorKind::ConnectionReset
         );
     }
+}
+
+#[test]
+fn what_comes_back_from_a_slow_disk_after_the_grace_is_closed_as_well() {
+    let server = TestServer::with(|config| config.grace = Duration::from_millis(50));
+    let Some(mut slow) = SlowFs::mount(&server.root().join("slow")) else {
+        return;
+    };
+    slow.delay(Call::Read, Duration::from_millis(500));
+    let mut client = server.connect();
+    client.send("slow/f1\n");
+    slow.wait_for(Call::Read, 1);
+    let counters = server.shut_down();
+    assert_eq!(counters.open, 0, "{counters:#?}");
+    assert_eq!(counters.closed(CloseReason::Shutdown), 1);
+    drop(slow);
 }
 
 #[test]

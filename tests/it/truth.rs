@@ -224,6 +224,53 @@ fn a_small_file_that_was_kept_in_memory_is_read_again_once_it_changes() {
 }
 
 #[test]
+fn a_small_response_that_was_taken_in_part_does_not_go_on_in_a_changed_file() {
+    const LEN: usize = 12_000;
+    let server = TestServer::start();
+    let path = server.put("f", vec![b'a'; LEN + 1]);
+    wait_for_tick(&path);
+    let mut client = Client::with_small_window(server.address());
+    // Not the whole file, which might be kept in memory; and so many that they fill all buffers.
+    let request = format!(
+        "GET /f HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{}\r\n\r\n",
+        LEN - 1
+    );
+    client.send(request.repeat(400));
+    wait_until_stuck(&server);
+    open(&path)
+        .write_all_at(&[b'b'; LEN + 1], 0)
+        .expect("rewritten");
+    let (bytes, _) = client.try_rest();
+    let mut left = bytes.as_slice();
+    let mut whole = 0;
+    while let Some(head) = left.windows(4).position(|four| four == b"\r\n\r\n") {
+        let Some(content) = left.get(head + 4..head + 4 + LEN) else {
+            break;
+        };
+        assert!(
+            content.iter().all(|byte| *byte == content[0]),
+            "answer {whole} is of both"
+        );
+        left = &left[head + 4 + LEN..];
+        whole += 1;
+    }
+    assert!(whole > 0);
+}
+
+/// Waits until the server cannot send any more to a client that does not read.
+fn wait_until_stuck(server: &TestServer) {
+    let mut before = 0;
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        let sent = server.counters().bytes_sent;
+        if sent > 0 && sent == before {
+            return;
+        }
+        before = sent;
+    }
+}
+
+#[test]
 fn a_kept_connection_ends_with_the_response_that_broke() {
     let server = TestServer::start();
     let path = server.put("big", noise(LARGE, 3));
