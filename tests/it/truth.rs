@@ -236,6 +236,7 @@ fn a_small_response_that_was_taken_in_part_does_not_go_on_in_a_changed_file() {
         LEN - 1
     );
     client.send(request.repeat(400));
+    client.half_close();
     wait_until_stuck(&server);
     open(&path)
         .write_all_at(&[b'b'; LEN + 1], 0)
