@@ -2,9 +2,10 @@
 //!
 //! A hot worker owns a poller and a table of connections; what it holds, nobody else touches. It
 //! takes connections from the dispatch channel, advances those that are ready, and gives away
-//! what it has too much of when another worker is idle. A disk worker runs errands and sends
-//! connections back to dispatch.
+//! what it has too much of when another worker is idle. A disk worker (in a file of its own) runs
+//! errands and sends connections back to dispatch.
 
+mod disk_worker;
 mod table;
 
 use std::cmp::Reverse;
@@ -13,18 +14,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::CacheChoice;
-use crate::connection::{Connection, Errand, READ_AHEAD_EXTENTS, Step, Turn};
-use crate::disk::{DiskLane, ExtentKey, Job};
+use crate::connection::{Connection, Errand, Step, Turn};
+use crate::disk::{DiskLane, ExtentKey};
 use crate::dispatch::Dispatch;
 use crate::fair::FairQueue;
 use crate::resolve::names::{self, Names};
 use crate::service::Service;
-use crate::sys::file::Residency;
 use crate::sys::poller::{Poller, Readiness};
 use crate::telemetry::{CloseReason, Counters};
-use crate::transmit::{EXTENT_BYTES, drop_behind, residency_of, warm};
 use crate::transport::Tools;
+pub use crate::worker::disk_worker::run_disk_worker;
 use crate::worker::table::Table;
 
 /// What the workers of one server share.
@@ -373,60 +372,6 @@ impl HotWorker {
     }
 }
 
-/// Works in the disk lane until it is closed.
-pub fn run_disk_worker(ring: &Ring) {
-    let mut tools = Tools::default();
-    while let Some((job, ticket)) = ring.disk.take() {
-        let back = match job {
-            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
-            Job::Prefetch(file, extent) => {
-                if ring.service.config.cache == CacheChoice::DropBehind {
-                    let reader = extent.offset.saturating_sub(AHEAD_BYTES);
-                    drop_behind(&file, reader);
-                }
-                if residency_of(&file, extent) != Residency::Resident {
-                    // Whoever sends these bytes will come upon the error, and has a peer to tell.
-                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools.scratch));
-                    if matches!(catch_unwind(read), Ok(Ok(()))) {
-                        Counters::add_one(&ring.service.counters.extents_warmed);
-                    }
-                }
-                None
-            }
-            Job::Close(file) => {
-                drop(file);
-                None
-            }
-        };
-        for connection in ring.disk.finish(&ticket).into_iter().chain(back) {
-            ring.dispatch.send(connection);
-        }
-    }
-}
-
-/// Runs an errand; a panic in it costs that connection alone.
-fn visit(
-    mut connection: Box<Connection>,
-    errand: Errand,
-    ring: &Ring,
-    tools: &mut Tools,
-) -> Option<Box<Connection>> {
-    let run = AssertUnwindSafe(|| {
-        connection.run_errand(errand, &ring.service, tools);
-        if let Errand::Read(_) = errand {
-            while let Some((file, extent)) = connection.next_read_ahead() {
-                ring.disk.prefetch(connection.client(), &file, extent);
-            }
-        }
-    });
-    if catch_unwind(run).is_ok() {
-        return Some(connection);
-    }
-    Counters::add_one(&ring.service.counters.panics);
-    connection.close(CloseReason::Panicked, &ring.service);
-    None
-}
-
 /// The file system that an errand may wait for, and the extent it reads.
 fn errand_line(
     connection: &Connection,
@@ -449,9 +394,6 @@ const MOST_ADOPTED: usize = 64;
 
 /// So many deadlines are kept whoever has left.
 const FEW_DEADLINES: usize = 64;
-
-/// What is read ahead lies no further than this before its reader.
-const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
 
 #[cfg(test)]
 mod tests {

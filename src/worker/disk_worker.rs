@@ -1,0 +1,69 @@
+//! A disk worker: it waits for disks, so that no hot worker has to.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::config::CacheChoice;
+use crate::connection::{Connection, Errand, READ_AHEAD_EXTENTS};
+use crate::disk::Job;
+use crate::sys::file::Residency;
+use crate::telemetry::{CloseReason, Counters};
+use crate::transmit::{EXTENT_BYTES, drop_behind, residency_of, warm};
+use crate::transport::Tools;
+use crate::worker::Ring;
+
+/// Works in the disk lane until it is closed.
+pub fn run_disk_worker(ring: &Ring) {
+    let mut tools = Tools::default();
+    while let Some((job, ticket)) = ring.disk.take() {
+        let back = match job {
+            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
+            Job::Prefetch(file, extent) => {
+                if ring.service.config.cache == CacheChoice::DropBehind {
+                    let reader = extent.offset.saturating_sub(AHEAD_BYTES);
+                    drop_behind(&file, reader);
+                }
+                if residency_of(&file, extent) != Residency::Resident {
+                    // Whoever sends these bytes will come upon the error, and has a peer to tell.
+                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools.scratch));
+                    if matches!(catch_unwind(read), Ok(Ok(()))) {
+                        Counters::add_one(&ring.service.counters.extents_warmed);
+                    }
+                }
+                None
+            }
+            Job::Close(file) => {
+                drop(file);
+                None
+            }
+        };
+        for connection in ring.disk.finish(&ticket).into_iter().chain(back) {
+            ring.dispatch.send(connection);
+        }
+    }
+}
+
+/// Runs an errand; a panic in it costs that connection alone.
+fn visit(
+    mut connection: Box<Connection>,
+    errand: Errand,
+    ring: &Ring,
+    tools: &mut Tools,
+) -> Option<Box<Connection>> {
+    let run = AssertUnwindSafe(|| {
+        connection.run_errand(errand, &ring.service, tools);
+        if let Errand::Read(_) = errand {
+            while let Some((file, extent)) = connection.next_read_ahead() {
+                ring.disk.prefetch(connection.client(), &file, extent);
+            }
+        }
+    });
+    if catch_unwind(run).is_ok() {
+        return Some(connection);
+    }
+    Counters::add_one(&ring.service.counters.panics);
+    connection.close(CloseReason::Panicked, &ring.service);
+    None
+}
+
+/// What is read ahead lies no further than this before its reader.
+const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;
