@@ -9,7 +9,7 @@ use crate::client::Clients;
 use crate::connection::{Admission, Connection};
 use crate::permits::{Permit, Permits};
 use crate::sys::poller::{Interest, Poller, Readiness};
-use crate::sys::socket;
+use crate::sys::{resources, socket};
 use crate::telemetry::{CloseReason, Counters};
 use crate::worker::Ring;
 
@@ -24,6 +24,8 @@ pub struct Acceptor {
     welcome: Arc<Permits>,
     /// Connections beyond those, which are told to come back later.
     overflow: Arc<Permits>,
+    /// Descriptors from this number on are for the files of those who are in.
+    kept_for_files: u64,
     pace: Pace,
 }
 
@@ -46,6 +48,8 @@ impl Acceptor {
         (welcome, overflow): (Arc<Permits>, Arc<Permits>),
     ) -> Self {
         let (clients, pace) = (Clients::default(), Pace::Full);
+        let open_files = resources::open_files();
+        let kept_for_files = open_files - (open_files / 4).min(MOST_KEPT_FOR_FILES);
         Self {
             ring,
             poller,
@@ -53,6 +57,7 @@ impl Acceptor {
             clients,
             welcome,
             overflow,
+            kept_for_files,
             pace,
         }
     }
@@ -89,6 +94,9 @@ impl Acceptor {
     /// Accepts from every listener until none is left. Edges tell of newcomers only, so whatever
     /// stops it early has to come back by the clock.
     fn accept_all(&mut self) {
+        if matches!(self.pace, Pace::HoldUntil(..)) && self.descriptors_run_short() {
+            return self.hold();
+        }
         for number in 0..self.listeners.len() {
             loop {
                 if self.ring.service.is_draining() {
@@ -100,9 +108,15 @@ impl Acceptor {
                 let counters = &self.ring.service.counters;
                 match socket::accept(&self.listeners[number]) {
                     Ok((stream, peer)) => {
-                        self.pace = Pace::Full;
                         Counters::add_one(&counters.accepted);
+                        let runs_short =
+                            resources::descriptor_number(&stream) >= self.kept_for_files;
                         self.dispatch(stream, peer, permit, admission);
+                        if runs_short {
+                            Counters::add_one(&self.ring.service.counters.accept_exhausted);
+                            return self.hold();
+                        }
+                        self.pace = Pace::Full;
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                     Err(error) if socket::is_exhaustion(&error) => {
@@ -117,6 +131,13 @@ impl Acceptor {
             let _ = poller.rearm(listener, number as u64, Interest::Read);
         }
         self.pace = Pace::Full;
+    }
+
+    /// Whether a newcomer would get one of the last descriptors. Whoever is in would then ask for
+    /// a file and be told that there is none.
+    fn descriptors_run_short(&self) -> bool {
+        let next = self.listeners.first().map(resources::next_descriptor);
+        next.is_some_and(|next| next.map_or(true, |number| number >= self.kept_for_files))
     }
 
     fn permit(&self) -> Option<(Permit, Admission)> {
@@ -166,3 +187,5 @@ impl Acceptor {
 
 const FIRST_HOLD: Duration = Duration::from_millis(5);
 const LONGEST_HOLD: Duration = Duration::from_millis(500);
+/// Disk workers open files at the same time, each with a descriptor or two.
+const MOST_KEPT_FOR_FILES: u64 = 64;

@@ -11,6 +11,7 @@ mod ending;
 mod http;
 mod intake;
 mod name;
+mod pace;
 mod pulse;
 mod receipt;
 mod rest;
@@ -25,6 +26,7 @@ use crate::client::{Client, Membership};
 use crate::connection::answer::{Answer, Asked, Cache};
 use crate::connection::ending::Lingering;
 use crate::connection::intake::{Intake, Receiving, Recognized};
+use crate::connection::pace::Pace;
 use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
 use crate::connection::send_queue::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
@@ -49,6 +51,8 @@ pub enum Step {
     Yield,
     /// The socket has to become ready, or the deadline to pass.
     Park(Interest),
+    /// The deadline has to pass, whatever the socket says: it has sent what its rate allows.
+    Rest,
     /// The next names or bytes are not in memory: to the disk lane, with this to do there.
     Warm(Errand),
     /// It has ended.
@@ -107,6 +111,7 @@ pub struct Connection {
     /// A file the disk lane looked up, for the names of the worker that gets the connection.
     looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
     queue: SendQueue,
+    pace: Pace,
     /// The record of the last response, while it has not arrived.
     receipt: Option<Box<Receipt>>,
 }
@@ -161,6 +166,7 @@ impl Connection {
             deadline: now + service.config.deadlines.first_byte,
             looked_up: None,
             queue: SendQueue::default(),
+            pace: Pace::default(),
             receipt: None,
         })
     }
@@ -221,6 +227,7 @@ impl Connection {
             State::Sending(sending) => {
                 let charged = sending.run_errand(errand, &self.stream, service, tools);
                 self.membership.client().charge(charged);
+                self.pace.spend(charged);
             }
             // An errand belongs to one of the states above.
             State::Receiving(_) | State::Discarding(_) | State::Lingering(_) => {}
@@ -281,6 +288,7 @@ impl Connection {
                 self.advance(turn)
             }
             State::Answering(_) => Step::Yield,
+            State::Sending(_) if self.pace.rests() => Step::Yield,
             State::Sending(sending) => {
                 match sending.expire(&self.stream, &turn.service.config, turn.now) {
                     Ok(deadline) => {
@@ -511,16 +519,19 @@ impl Connection {
         };
         let client = self.membership.client();
         let rate = turn.service.rate_for(client);
-        self.queue
-            .pace(&self.stream, rate, sending.sent(), turn.now);
-        match sending.advance(&self.stream, turn, client) {
+        self.pace.set(&self.stream, rate, turn.now);
+        match sending.advance(&self.stream, turn, client, &mut self.pace) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
                 let long_queues = &turn.service.long_queues;
-                self.queue
-                    .note_full(&self.stream, sending.sent(), long_queues);
+                let so_far = (sending.sent(), self.pace.rate());
+                self.queue.note_full(&self.stream, so_far, long_queues);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
+            }
+            Flowing::Resting(due) => {
+                self.deadline = due;
+                Flow::Stop(Step::Rest)
             }
             Flowing::Spent => Flow::Stop(Step::Yield),
             Flowing::Warm(errand) => Flow::Stop(Step::Warm(errand)),

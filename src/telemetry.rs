@@ -137,7 +137,8 @@ counters! {
     open,
     /// Errors of accept(2) that concerned one connection.
     accept_errors,
-    /// Times that accept(2) found the system out of something.
+    /// Times that accepting found the system out of something, or down to the descriptors that
+    /// are kept for files.
     accept_exhausted,
     /// Requests received whole.
     requests,

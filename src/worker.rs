@@ -237,6 +237,10 @@ impl HotWorker {
                 self.read_ahead(token);
                 self.schedule(token);
             }
+            Step::Rest => {
+                self.read_ahead(token);
+                self.schedule(token);
+            }
             Step::Yield => {
                 Counters::add_one(&self.ring.service.counters.yields);
                 self.read_ahead(token);

@@ -282,6 +282,7 @@ impl ServeArguments {
         let open_files = resources::raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let config = self.into_config(open_files);
+        warn_of_connections_without_files(&config, open_files);
         let server = match Server::bind(config.clone()) {
             Ok(server) => server,
             Err(error) => {
@@ -360,14 +361,34 @@ impl ServeArguments {
     }
 }
 
+/// How many connections a limit on open files allows for.
+fn allowed_connections(open_files: u64, workers: usize) -> usize {
+    // Each connection may need a second descriptor for its file, and haul has some itself.
+    let allowed = usize::try_from(open_files)
+        .unwrap_or(usize::MAX)
+        .min(MOST_OPEN_FILES);
+    let own = OWN_OPEN_FILES + workers.saturating_mul(WORKERS_OPEN_FILES);
+    (allowed.saturating_sub(own) / 2).max(1)
+}
+
+/// Says so where `--max-connections` is more than the limit on open files allows for.
+fn warn_of_connections_without_files(config: &ServeConfig, open_files: u64) {
+    let (asked, allowed) = (
+        config.limits.connections,
+        allowed_connections(open_files, config.workers.get()),
+    );
+    if asked > allowed {
+        eprintln!(
+            "haul: --max-connections {asked} is more than the limit of {open_files} open files \
+             allows for ({allowed}, each with a file of its own); beyond that newcomers wait. \
+             Raise the limit with `ulimit -n` or systemd's LimitNOFILE="
+        );
+    }
+}
+
 impl LimitArgs {
     fn connection_limits(&self, open_files: u64, workers: usize) -> ConnectionLimits {
-        // Each connection may need a second descriptor for its file, and haul has some itself.
-        let allowed = usize::try_from(open_files)
-            .unwrap_or(usize::MAX)
-            .min(MOST_OPEN_FILES);
-        let own = OWN_OPEN_FILES + workers.saturating_mul(WORKERS_OPEN_FILES);
-        let allowed = (allowed.saturating_sub(own) / 2).max(1);
+        let allowed = allowed_connections(open_files, workers);
         let connections = self.max_connections.map_or(allowed, NonZeroUsize::get);
         let limits = ConnectionLimits::for_connections(connections);
         ConnectionLimits {

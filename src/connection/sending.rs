@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::config::{CacheChoice, ServeConfig};
 use crate::connection::answer::{Answer, Asked};
+use crate::connection::pace::{Allowance, Pace};
 use crate::connection::pulse::Pulse;
 use crate::connection::rest::Rest;
 use crate::connection::{Errand, Turn, wall_clock};
@@ -68,6 +69,7 @@ enum Cold {
 pub(super) enum Flowing {
     Done,
     Blocked(Instant),
+    Resting(Instant),
     Spent,
     Warm(Errand),
     Broken(CloseReason),
@@ -132,7 +134,7 @@ impl Sending {
         self.pulse.seems_stalled()
     }
 
-    /// Bytes given to the kernel so far.
+    /// Bytes given to the kernel so far, the head included.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
@@ -162,6 +164,7 @@ impl Sending {
         stream: &TcpStream,
         turn: &mut Turn<'_>,
         client: &Client,
+        pace: &mut Pace,
     ) -> Flowing {
         if let Some(progress) = self.left_off.take() {
             return self.flow_on(progress, stream, turn);
@@ -169,7 +172,13 @@ impl Sending {
         if self.pulse.waited_since(turn.now) > STALE_AFTER {
             self.transfer.forget_residency();
         }
-        let budget = turn.service.config.quantum_bytes;
+        let budget = match pace.allowance(turn.now) {
+            Allowance::Bytes(bytes) => bytes.min(turn.service.config.quantum_bytes),
+            Allowance::NotBefore(due) => {
+                self.pulse.pause();
+                return Flowing::Resting(due);
+            }
+        };
         let progress = self.run(
             stream,
             (Lane::Hot, turn.now),
@@ -178,6 +187,7 @@ impl Sending {
             turn.tools,
         );
         client.charge(progress.0.max(LEAST_CHARGE));
+        pace.spend(progress.0);
         self.pulse.note_sent(progress.0, turn.now);
         self.flow_on(progress.1, stream, turn)
     }

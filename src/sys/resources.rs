@@ -1,6 +1,7 @@
 //! What the kernel grants a process and how it counts what a process used.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -19,6 +20,29 @@ pub fn raise_open_files() -> io::Result<u64> {
         },
     )?;
     Ok(maximum.unwrap_or(u64::MAX))
+}
+
+/// The soft limit on open files, one more than the highest descriptor there can be; `u64::MAX`
+/// stands for no limit (`getrlimit(2)`, `RLIMIT_NOFILE`).
+#[must_use]
+pub fn open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// A descriptor's number. A new one gets the lowest that is free (`open(2)`), so it tells how
+/// many there are.
+#[must_use]
+pub fn descriptor_number(descriptor: &impl AsRawFd) -> u64 {
+    u64::try_from(descriptor.as_raw_fd()).unwrap_or(0)
+}
+
+/// The number that the next descriptor will get; `descriptor` may be any open one.
+///
+/// # Errors
+/// `EMFILE` if there is none left (`fcntl(2)`, `F_DUPFD_CLOEXEC`).
+pub fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, 0)?;
+    Ok(descriptor_number(&copy))
 }
 
 /// The unit of processor time in `/proc/PID/stat`, in ticks a second (`sysconf(3)`,
