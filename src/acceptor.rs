@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::Clients;
+use crate::config::ServeConfig;
 use crate::connection::{Admission, Connection};
 use crate::permits::{Permit, Permits};
 use crate::sys::poller::{Interest, Poller, Readiness};
@@ -48,8 +49,7 @@ impl Acceptor {
         (welcome, overflow): (Arc<Permits>, Arc<Permits>),
     ) -> Self {
         let (clients, pace) = (Clients::default(), Pace::Full);
-        let open_files = resources::open_files();
-        let kept_for_files = open_files - (open_files / 4).min(MOST_KEPT_FOR_FILES);
+        let kept_for_files = kept_for_files(&ring.service.config, &listeners);
         Self {
             ring,
             poller,
@@ -119,7 +119,7 @@ impl Acceptor {
                         self.pace = Pace::Full;
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                    Err(error) if socket::is_exhaustion(&error) => {
+                    Err(error) if resources::is_exhaustion(&error) => {
                         Counters::add_one(&counters.accept_exhausted);
                         return self.hold();
                     }
@@ -185,7 +185,20 @@ impl Acceptor {
     }
 }
 
+/// The first of the descriptors that are kept for files: enough for all workers to look a name up
+/// at the same time and for some files, but no more than half of those that are free before
+/// anybody has come.
+fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
+    let all = resources::open_files();
+    let next = listeners.first().map(resources::next_descriptor);
+    let free = all.saturating_sub(next.and_then(Result::ok).unwrap_or(0));
+    let threads = (config.workers.get() + config.disk_workers.get()) as u64;
+    all - (threads * LOOK_UP_DESCRIPTORS + SPARE_DESCRIPTORS).min(free / 2)
+}
+
 const FIRST_HOLD: Duration = Duration::from_millis(5);
 const LONGEST_HOLD: Duration = Duration::from_millis(500);
-/// Disk workers open files at the same time, each with a descriptor or two.
-const MOST_KEPT_FOR_FILES: u64 = 64;
+/// Descriptors of one look-up: the place in the file system, and the open file.
+const LOOK_UP_DESCRIPTORS: u64 = 2;
+/// Descriptors for files that are being sent, or wait for their close.
+const SPARE_DESCRIPTORS: u64 = 32;

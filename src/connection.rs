@@ -396,9 +396,7 @@ impl Connection {
         }
         if self.admission == Admission::Overloaded {
             request.persistence = Persistence::Close;
-            request.refusal = Some(Refusal::Overloaded {
-                retry_after: RETRY_AFTER,
-            });
+            request.refusal = Some(Refusal::Overloaded);
         }
         let is_too_long = match request.body {
             BodyLength::Known(len) => len > limits.discarded_body_bytes,
@@ -614,6 +612,3 @@ fn wall_clock() -> SystemTime {
 
 /// Steps of the state machine in one quantum; pipelined requests take three each.
 const MAX_STEPS: usize = 192;
-
-/// Seconds after which a client that was sent away may try again.
-const RETRY_AFTER: u32 = 10;

@@ -163,11 +163,8 @@ pub enum Refusal {
     Forbidden(&'static str),
     /// Reading the file or directory failed (500); the text says what failed.
     Internal(&'static str),
-    /// Too many connections or transfers; try again after so many seconds (503).
-    Overloaded {
-        /// Seconds for `Retry-After`.
-        retry_after: u32,
-    },
+    /// Too many connections, transfers or open files for now (503).
+    Overloaded,
     /// A precondition of the request is false (412, RFC 9110 section 13.1).
     PreconditionFailed,
 }
@@ -187,7 +184,7 @@ impl Refusal {
             Self::NotImplemented => "an unknown method",
             Self::VersionNotSupported => "an HTTP version that is not spoken here",
             Self::NotFound => "no such file",
-            Self::Overloaded { .. } => "too many connections or transfers",
+            Self::Overloaded => "too many connections, transfers or open files",
             Self::PreconditionFailed => "a precondition is false",
         }
     }

@@ -21,6 +21,7 @@ use crate::exchange::{Coding, Meta, Refusal, Target};
 use crate::resolve::device::{Device, Devices};
 use crate::resolve::sightings::Sightings;
 use crate::sys::file::{self, Handle, Kind, Patience};
+use crate::sys::resources;
 
 /// An open file, shared by all who are sending it.
 #[derive(Debug)]
@@ -340,6 +341,7 @@ fn refusal_of(error: &io::Error) -> Refusal {
         }
         io::ErrorKind::PermissionDenied => Refusal::Forbidden("the server's user may not read it"),
         io::ErrorKind::InvalidInput => Refusal::Forbidden("it is not a regular file"),
+        _ if resources::is_exhaustion(error) => Refusal::Overloaded,
         _ if file::is_escape(error) => Refusal::Forbidden("it leads out of the served directory"),
         _ => Refusal::Internal("the file system failed to look it up"),
     }

@@ -132,9 +132,7 @@ pub fn to_refusal(
     let mut head = Head::new(explanation.status, policy, now);
     match refusal {
         Refusal::MethodNotAllowed => head.field("Allow", ALLOW),
-        Refusal::Overloaded { retry_after } => {
-            head.number("Retry-After", u64::from(*retry_after));
-        }
+        Refusal::Overloaded => head.number("Retry-After", RETRY_AFTER_SECONDS),
         _ => {}
     }
     explain::finish(request, explanation, head)
@@ -345,6 +343,9 @@ fn respond(
 
 /// The methods that haul serves.
 const ALLOW: &[u8] = b"GET, HEAD, OPTIONS";
+
+/// Seconds after which a client that was sent away may try again.
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 #[cfg(test)]
 mod tests;

@@ -53,7 +53,7 @@ pub(super) fn prepare(
 pub(super) fn refuse(request: Option<&Request>, refusal: &Refusal, service: &Service) -> Answer {
     let response = respond::to_refusal(request, refusal, &service.config.http, &Now::current());
     let outcome = match refusal {
-        Refusal::Overloaded { .. } => CloseReason::Overloaded,
+        Refusal::Overloaded => CloseReason::Overloaded,
         Refusal::RequestTimeout => CloseReason::HeadTimeout,
         _ if request.is_none() => CloseReason::Malformed,
         _ => CloseReason::Refused,
@@ -93,10 +93,7 @@ fn answer_with_file(
     if response.content_length >= BULK_BYTES {
         bulk = service.bulk.take();
         if bulk.is_none() {
-            let refusal = Refusal::Overloaded {
-                retry_after: super::RETRY_AFTER,
-            };
-            return Some(refuse(Some(request), &refusal, service));
+            return Some(refuse(Some(request), &Refusal::Overloaded, service));
         }
     }
     Some(Answer {

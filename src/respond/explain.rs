@@ -126,7 +126,7 @@ impl Explained {
                 "Use GET or HEAD.",
                 After::AsAsked,
             ),
-            Refusal::Overloaded { .. } => (
+            Refusal::Overloaded => (
                 503,
                 "Service unavailable",
                 "The server has as many transfers as it can carry.",

@@ -328,9 +328,8 @@ fn a_refusal_is_explained_in_the_form_that_is_liked() {
     let malformed = to_refusal(None, &Refusal::BadRequest("two Hosts"), &policy, &now());
     assert_eq!(malformed.persistence, Persistence::Close);
     assert_eq!(field(&malformed, "Connection"), Some("close"));
-    let overloaded = Refusal::Overloaded { retry_after: 7 };
-    let overloaded = to_refusal(Some(&get()), &overloaded, &policy, &now());
-    assert_eq!(field(&overloaded, "Retry-After"), Some("7"));
+    let overloaded = to_refusal(Some(&get()), &Refusal::Overloaded, &policy, &now());
+    assert_eq!(field(&overloaded, "Retry-After"), Some("10"));
     assert_eq!(overloaded.persistence, Persistence::Close);
     let post = to_refusal(Some(&get()), &Refusal::MethodNotAllowed, &policy, &now());
     assert_eq!(field(&post, "Allow"), Some("GET, HEAD, OPTIONS"));

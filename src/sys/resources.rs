@@ -45,6 +45,17 @@ pub fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
     Ok(descriptor_number(&copy))
 }
 
+/// Whether an error means that the system, not the one thing asked for, is out of something
+/// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
+#[must_use]
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(
+        error.raw_os_error(),
+        Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)
+    )
+}
+
 /// The unit of processor time in `/proc/PID/stat`, in ticks a second (`sysconf(3)`,
 /// `_SC_CLK_TCK`).
 #[must_use]

@@ -53,17 +53,6 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     }
 }
 
-/// Whether an error of [`accept`] means that the system, not the one connection, is out of
-/// something (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
-#[must_use]
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(
-        error.raw_os_error(),
-        Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)
-    )
-}
-
 /// Sends bytes; `more` follows at once, so an incomplete segment may wait for it (`MSG_MORE`).
 ///
 /// # Errors

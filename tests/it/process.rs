@@ -92,6 +92,18 @@ impl Program {
         std::fs::read_dir(directory).expect("it runs").count()
     }
 
+    /// Lowers its limit on open files, whatever it has open (`prlimit(2)`).
+    pub fn limit_open_files(&self, limit: u64) {
+        let id = i32::try_from(self.child.id()).ok();
+        let id = id.and_then(rustix::process::Pid::from_raw);
+        let limit = rustix::process::Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        rustix::process::prlimit(id, rustix::process::Resource::Nofile, limit)
+            .expect("it is ours to limit");
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");

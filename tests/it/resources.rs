@@ -17,34 +17,51 @@ fn out_of_descriptors_it_waits_and_goes_on() {
     let haul = haul();
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -n 40 && exec \"$@\"", "sh"])
+        .args(["-c", "ulimit -n 128 && exec \"$@\"", "sh"])
         .arg(haul.get_program())
         .args(["serve", "--listen", "127.0.0.1:0", "--log", "debug"])
-        .args(["--max-connections", "1000", "--root"])
+        .args(["--max-connections", "1000", "--workers", "1"])
+        .args(["--disk-workers", "1", "--root"])
         .arg(root.path());
     let mut program = Program::start(&mut command);
     let address = program.address();
     // More than it has descriptors for; the kernel's queue holds the rest.
-    let mut clients: Vec<_> = (0..60).map(|_| program.connect(address)).collect();
-    let mut last = clients.split_off(50);
+    let mut clients: Vec<_> = (0..200).map(|_| program.connect(address)).collect();
+    let mut last = clients.split_off(190);
     for client in &mut last {
         client.send("f\n");
     }
     // Those in front leave without a word, and the others get their turn.
     drop(clients);
-    for client in &mut last {
-        assert_eq!(client.rest(), b"content");
-    }
+    let taken: Vec<_> = last.iter_mut().map(Client::rest).collect();
     drop(last);
     program.signal(Signal::SIGTERM);
     assert!(program.end().success());
     let said = program.said.join("\n");
+    assert!(taken.iter().all(|taken| taken == b"content"), "{said}");
     let exhausted = said
         .split("accept_exhausted: ")
         .nth(1)
         .expect("the counter");
     assert!(!exhausted.starts_with('0'), "it never ran out: {said}");
     assert!(said.contains("--max-connections 1000 is more than"), "{said}");
+}
+
+/// The server's limit on open files is lowered under it until no look-up can have one.
+#[test]
+fn without_a_descriptor_for_the_file_clients_are_told_to_come_back() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    let mut program = Program::serve(["--root".as_ref(), root.path().as_os_str()]);
+    let address = program.address();
+    let mut client = program.connect(address);
+    client.send("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer().status, 404);
+    program.limit_open_files(8);
+    client.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!(answer.status, 503);
+    assert!(answer.field("retry-after").is_some());
 }
 
 #[test]
