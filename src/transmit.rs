@@ -426,22 +426,17 @@ pub fn drop_behind(file: &OpenFile, end: u64) {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn warm(file: &OpenFile, extent: Extent, scratch: &mut [u8]) -> io::Result<()> {
+pub fn warm(file: &OpenFile, extent: Extent, tools: &mut Tools) -> io::Result<()> {
     let unknown = residency_of(file, extent) == Residency::Unknown;
     file::will_need(file.file(), extent.offset, extent.len);
     let begun = Instant::now();
     let end = extent.offset + extent.len;
     let mut at = extent.offset;
     while at < end {
-        let len = usize::try_from(end - at)
-            .unwrap_or(usize::MAX)
-            .min(scratch.len());
-        match read_at(file.file(), &mut scratch[..len], at) {
+        match tools.take_in(file.file(), at, end - at)? {
             // The file has shrunk: whoever sends it will find that out.
-            Ok(0) => break,
-            Ok(count) => at += count as u64,
-            Err(SendError::File(error) | SendError::Network(error)) => return Err(error),
-            Err(SendError::Blocked) => break,
+            0 => break,
+            count => at += count as u64,
         }
     }
     if unknown {

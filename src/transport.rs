@@ -75,6 +75,8 @@ pub struct Tools {
     /// Memory for copying.
     pub scratch: Box<[u8]>,
     pipe: Option<SendPipe>,
+    /// `/dev/null`.
+    waste: Option<File>,
 }
 
 impl Default for Tools {
@@ -82,6 +84,7 @@ impl Default for Tools {
         Self {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             pipe: None,
+            waste: None,
         }
     }
 }
@@ -94,6 +97,37 @@ impl Tools {
         Self {
             pipe: SendPipe::new().ok(),
             ..Self::default()
+        }
+    }
+
+    /// With a place to throw bytes away, for who reads a lot that is not for itself. Without one,
+    /// reading takes a little longer.
+    #[must_use]
+    pub fn with_waste() -> Self {
+        Self {
+            waste: File::options().write(true).open("/dev/null").ok(),
+            ..Self::default()
+        }
+    }
+
+    /// Has the page cache take in bytes of a file, waits for them, and says how many they are.
+    /// Zero means that the file ends at `offset`. They are copied only if need be.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn take_in(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+        if let Some(waste) = &self.waste {
+            match send_file::send_file(waste, file, offset, len) {
+                Err(error) if send_file::is_refusal(&error) => {}
+                taken => return taken,
+            }
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let len = len.min(self.scratch.len());
+        match read_at(file, &mut self.scratch[..len], offset) {
+            Err(SendError::File(error) | SendError::Network(error)) => Err(error),
+            Err(SendError::Blocked) => Ok(0),
+            Ok(count) => Ok(count),
         }
     }
 }

@@ -240,7 +240,7 @@ impl Sending {
         let done = match errand {
             Errand::LookUp => Ok(0),
             Errand::Read(extent) => self
-                .read_in(extent, service, &mut tools.scratch)
+                .read_in(extent, service, tools)
                 .map(|()| 0),
             Errand::SendCold => return self.send_cold(stream, service, tools),
             Errand::Fill => self.fill(service).map(|()| 0),
@@ -350,7 +350,7 @@ impl Sending {
         &mut self,
         extent: Extent,
         service: &Service,
-        scratch: &mut [u8],
+        tools: &mut Tools,
     ) -> Result<(), TransmitError> {
         let Some(file) = self.transfer.file().cloned() else {
             return Ok(());
@@ -358,7 +358,7 @@ impl Sending {
         if service.config.cache == CacheChoice::DropBehind {
             drop_behind(&file, extent.offset);
         }
-        warm(&file, extent, scratch).map_err(TransmitError::File)?;
+        warm(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
         if residency_of(&file, extent) != Residency::Absent {
             self.transfer.note_resident(extent);
@@ -413,7 +413,7 @@ const STALE_AFTER: Duration = Duration::from_millis(200);
 const MAX_READS: u8 = 2;
 
 /// Extents that are read ahead of a reader whose file comes from a disk.
-pub const READ_AHEAD_EXTENTS: u64 = 3;
+pub const READ_AHEAD_EXTENTS: u64 = 8;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 const LEAST_CHARGE: u64 = 4 << 10;

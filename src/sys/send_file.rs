@@ -2,20 +2,21 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpStream;
+use std::os::fd::AsFd;
 
 /// Sends up to `count` bytes of `file` from `offset` without copying them (sendfile(2)), and
-/// says how many. Zero means that the file ends at `offset`.
+/// says how many. Zero means that the file ends at `offset`. Into `/dev/null` it is a way to wait
+/// until the page cache has them.
 ///
 /// # Errors
 /// `WouldBlock` when the send queue is full; `InvalidInput`, `Unsupported` or `ENOSYS` when the
 /// file system cannot do it, see [`is_refusal`]; errors of the file or the network.
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub fn send_file(socket: &TcpStream, file: &File, offset: u64, count: u64) -> io::Result<usize> {
+pub fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Result<usize> {
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_COUNT);
     Ok(rustix::io::retry_on_intr(|| {
         let mut at = offset;
-        rustix::fs::sendfile(socket, file, Some(&mut at), count)
+        rustix::fs::sendfile(to, file, Some(&mut at), count)
     })?)
 }
 
@@ -24,7 +25,7 @@ pub fn send_file(socket: &TcpStream, file: &File, offset: u64, count: u64) -> io
 /// # Errors
 /// `Unsupported`.
 #[cfg(not(all(target_os = "linux", not(haul_portable))))]
-pub fn send_file(_: &TcpStream, _: &File, _: u64, _: u64) -> io::Result<usize> {
+pub fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

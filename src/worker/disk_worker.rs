@@ -13,7 +13,7 @@ use crate::worker::Ring;
 
 /// Works in the disk lane until it is closed.
 pub fn run_disk_worker(ring: &Ring) {
-    let mut tools = Tools::default();
+    let mut tools = Tools::with_waste();
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
             Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
@@ -24,7 +24,7 @@ pub fn run_disk_worker(ring: &Ring) {
                 }
                 if residency_of(&file, extent) != Residency::Resident {
                     // Whoever sends these bytes will come upon the error, and has a peer to tell.
-                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools.scratch));
+                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));
                     if matches!(catch_unwind(read), Ok(Ok(()))) {
                         Counters::add_one(&ring.service.counters.extents_warmed);
                     }
