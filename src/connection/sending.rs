@@ -239,9 +239,7 @@ impl Sending {
     ) -> u64 {
         let done = match errand {
             Errand::LookUp => Ok(0),
-            Errand::Read(extent) => self
-                .read_in(extent, service, tools)
-                .map(|()| 0),
+            Errand::Read(extent) => self.read_in(extent, service, tools).map(|()| 0),
             Errand::SendCold => return self.send_cold(stream, service, tools),
             Errand::Fill => self.fill(service).map(|()| 0),
         };

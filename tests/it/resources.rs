@@ -44,7 +44,10 @@ fn out_of_descriptors_it_waits_and_goes_on() {
         .nth(1)
         .expect("the counter");
     assert!(!exhausted.starts_with('0'), "it never ran out: {said}");
-    assert!(said.contains("--max-connections 1000 is more than"), "{said}");
+    assert!(
+        said.contains("--max-connections 1000 is more than"),
+        "{said}"
+    );
 }
 
 /// The server's limit on open files is lowered under it until no look-up can have one.
