@@ -473,7 +473,8 @@ fn cool(path: &Path) -> bool {
     // Pages under write-back for another reason stay for a moment.
     while begun.elapsed() < PATIENCE / 20 {
         drop_behind(&file, 0, len);
-        if residency(&file, 0, 1) == Residency::Absent {
+        let mut pages = (0..len).step_by(4096);
+        if pages.all(|page| residency(&file, page, 1) == Residency::Absent) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(10));
