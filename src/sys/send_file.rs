@@ -209,7 +209,7 @@ impl SendPipe {
     /// None.
     pub fn send_file(
         &mut self,
-        _: &TcpStream,
+        _: &std::net::TcpStream,
         _: &File,
         _: (u64, u64),
         _: usize,
