@@ -267,9 +267,12 @@ fn every_range_is_looked_for_in_memory() {
         return;
     }
     let ranges = format!("Range: bytes={}-,0-99999\r\n", (8 << 20) - 100_000);
-    assert_eq!(server.get("/cold", &ranges).status, 206);
-    let counters = server.counters();
-    assert_eq!(counters.extents_warmed, 2, "{counters:#?}");
+    assert!(once_in(10, || {
+        cool(&path);
+        let before = server.counters().extents_warmed;
+        assert_eq!(server.get("/cold", &ranges).status, 206);
+        server.counters().extents_warmed == before + 2
+    }));
 }
 
 #[test]
@@ -379,9 +382,12 @@ fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
         skip("this file system keeps its files in memory");
         return;
     }
-    assert!(server.by_name("once") == content);
     let file = File::open(&path).expect("the file");
-    assert_eq!(residency(&file, 0, 4096), Residency::Absent);
+    assert!(once_in(10, || {
+        cool(&path);
+        assert!(server.by_name("once") == content);
+        residency(&file, 0, 4096) == Residency::Absent
+    }));
 }
 
 #[test]
@@ -464,6 +470,12 @@ impl Drop for Program {
     }
 }
 
+/// Whether something comes true at least once. What the kernel keeps in memory is its own affair:
+/// a page that is being written or was just asked for stays whatever anybody says.
+fn once_in(attempts: u32, mut attempt: impl FnMut() -> bool) -> bool {
+    (0..attempts).any(|_| attempt())
+}
+
 /// Takes a file out of the page cache. Whether that worked.
 fn cool(path: &Path) -> bool {
     let file = File::open(path).expect("the file");
@@ -476,7 +488,8 @@ fn cool(path: &Path) -> bool {
     // Pages under write-back for another reason stay for a moment.
     while begun.elapsed() < PATIENCE / 20 {
         drop_behind(&file, 0, len);
-        if residency(&file, 0, 1) == Residency::Absent {
+        let mut pages = (0..len).step_by(1 << 20);
+        if pages.all(|page| residency(&file, page, 1) == Residency::Absent) {
             drop_behind(&file, 0, len);
             return true;
         }
