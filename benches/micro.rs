@@ -12,7 +12,7 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use haul::config::http::{HttpLimits, HttpPolicy};
 use haul::config::{SendChoice, ServeConfig};
-use haul::exchange::{Meta, Plan, RangeSpec, Segment, Target};
+use haul::exchange::{Meta, Plan, RangeSpec, Segment, Target, Validators};
 use haul::protocol::http1::{Parsed, parse_request};
 use haul::resolve::names::Names;
 use haul::resolve::{Found, LookUp, Root, Shown};
@@ -55,13 +55,15 @@ fn plan(criterion: &mut Criterion) {
         len: 1 << 30,
         ..Meta::default()
     };
+    let policy = HttpPolicy::default();
+    let validators = Validators::of(&meta, policy.etag, &Now::current());
     let subject = Subject {
         meta: &meta,
+        validators: &validators,
         path: b"images/disk.img",
         coding: None,
         selection: Negotiation::None,
     };
-    let policy = HttpPolicy::default();
     criterion.bench_function("plan", |bencher| {
         bencher.iter(|| to_file(black_box(&request), &subject, &policy, &Now::current()));
     });

@@ -14,6 +14,7 @@ mod name;
 mod pace;
 mod pulse;
 mod receipt;
+mod responding;
 mod rest;
 pub(crate) mod send_queue;
 mod sending;
@@ -30,7 +31,7 @@ use crate::connection::pace::Pace;
 use crate::connection::receipt::{LOOK_EVERY, Receipt, outstanding};
 use crate::connection::send_queue::SendQueue;
 pub use crate::connection::sending::READ_AHEAD_EXTENTS;
-use crate::connection::sending::{Flowing, Sending};
+use crate::connection::sending::Sending;
 use crate::exchange::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::permits::Permit;
 use crate::protocol::http1::body::{Discard, Discarded};
@@ -87,7 +88,8 @@ pub enum Admission {
 pub struct Turn<'a> {
     /// What all connections share.
     pub service: &'a Service,
-    /// The time at which the turn began.
+    /// The time at which the turn began, or a later request was looked for. What is known of files
+    /// since then holds for a request that came before.
     pub now: Instant,
     /// The worker's looked-up files.
     pub names: &'a mut Names,
@@ -114,6 +116,8 @@ pub struct Connection {
     pace: Pace,
     /// The record of the last response, while it has not arrived.
     receipt: Option<Box<Receipt>>,
+    /// Times that the answer was made anew because the file had changed.
+    renewals: u8,
 }
 
 #[derive(Debug)]
@@ -168,6 +172,7 @@ impl Connection {
             queue: SendQueue::default(),
             pace: Pace::default(),
             receipt: None,
+            renewals: 0,
         })
     }
 
@@ -487,78 +492,6 @@ impl Connection {
         let answer = http::refuse(None, &refusal, turn.service);
         self.state = State::Answering(Box::new(Asked::malformed(refusal, line)));
         self.start(answer, turn.service);
-    }
-
-    /// Begins to send an answer to what was asked.
-    fn start(&mut self, answer: Answer, service: &Service) {
-        let State::Answering(asked) = &mut self.state else {
-            return;
-        };
-        if let Some(receipt) = self.receipt.take() {
-            // Whoever asks for more has had it, or it cannot be told apart any more.
-            receipt.write(service);
-        }
-        service.begin_transfer(self.membership.client());
-        let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
-        let sending = Sending::new(asked, answer, service);
-        if sending.ends_like_a_file() {
-            // From here to the last byte even the death of the process must look like a break.
-            let _ = socket::reset_on_close(&self.stream);
-        }
-        if sending.is_large() {
-            self.queue.begin_large(&self.stream);
-        }
-        self.state = State::Sending(Box::new(sending));
-    }
-
-    fn send(&mut self, turn: &mut Turn<'_>) -> Flow {
-        let State::Sending(sending) = &mut self.state else {
-            return Flow::Again;
-        };
-        let client = self.membership.client();
-        let rate = turn.service.rate_for(client);
-        self.pace.set(&self.stream, rate, turn.now);
-        match sending.advance(&self.stream, turn, client, &mut self.pace) {
-            Flowing::Done => self.finish(turn),
-            Flowing::Blocked(deadline) => {
-                let long_queues = &turn.service.long_queues;
-                let so_far = (sending.sent(), self.pace.rate());
-                self.queue.note_full(&self.stream, so_far, long_queues);
-                self.deadline = deadline;
-                Flow::Stop(Step::Park(Interest::Write))
-            }
-            Flowing::Resting(due) => {
-                self.deadline = due;
-                Flow::Stop(Step::Rest)
-            }
-            Flowing::Spent => Flow::Stop(Step::Yield),
-            Flowing::Warm(errand) => Flow::Stop(Step::Warm(errand)),
-            Flowing::Broken(reason) => Flow::Stop(Step::Close(reason)),
-        }
-    }
-
-    /// Records a response that was sent, and goes on to the next request or to the end.
-    fn finish(&mut self, turn: &Turn<'_>) -> Flow {
-        let next = State::Receiving(Receiving::next(turn.now));
-        let State::Sending(sending) = std::mem::replace(&mut self.state, next) else {
-            return Flow::Again;
-        };
-        turn.service.end_transfer(self.membership.client());
-        self.queue.end(&self.stream);
-        if sending.ends_like_a_file() {
-            let _ = socket::orderly_on_close(&self.stream);
-        }
-        let outcome = sending.outcome();
-        let persistence = sending.persistence();
-        self.receipt = sending
-            .into_record(outcome, self.peer, turn.service)
-            .and_then(|record| Receipt::of(record, &self.stream, turn.service));
-        if persistence == Persistence::KeepAlive {
-            self.deadline = turn.now + turn.service.config.deadlines.idle;
-            return Flow::Again;
-        }
-        // A close with bytes unread would be a reset, and might take the response with it.
-        self.end(outcome, turn.now)
     }
 
     /// Silence has made a name of what came.

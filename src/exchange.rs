@@ -135,6 +135,17 @@ pub struct Meta {
     pub changed: Timestamp,
 }
 
+/// What tells one content of a file from another (RFC 9110 section 8.8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validators {
+    /// For `ETag`.
+    pub etag: EntityTag,
+    /// For `Last-Modified`: seconds since 1970, not in the future.
+    pub last_modified: u64,
+    /// How far `last_modified` can be trusted (RFC 9110 section 8.8.2.2).
+    pub date_strength: Strength,
+}
+
 /// Why a request is refused. Every refusal becomes a status in HTTP and a plain close in the name
 /// protocol, and its reason goes to the access log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

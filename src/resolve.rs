@@ -8,16 +8,17 @@ pub mod device;
 pub mod names;
 pub mod sightings;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Sender;
 
-use crate::exchange::{Coding, Meta, Refusal, Target};
+use crate::exchange::{Coding, Meta, Refusal, Strength, Target, Validators};
 use crate::resolve::device::{Device, Devices};
 use crate::resolve::sightings::Sightings;
 use crate::sys::file::{self, Handle, Kind, Patience};
@@ -36,8 +37,12 @@ pub struct OpenFile {
     pub device: Arc<Device>,
     /// Transfers under way that draw from it.
     readers: AtomicUsize,
-    /// The content, if it is small and was sent before.
+    /// A transfer has drawn from it.
+    was_read: AtomicBool,
+    /// The content, if it is small and is asked for again and again.
     content: OnceLock<Box<[u8]>>,
+    /// The validators, once they are strong.
+    validators: OnceLock<Validators>,
     /// Which of its extents were found in memory a moment ago.
     sightings: Sightings,
     /// Where the file is closed if close(2) may wait.
@@ -237,7 +242,9 @@ impl Root {
             siblings,
             device,
             readers: AtomicUsize::new(0),
+            was_read: AtomicBool::new(false),
             content: OnceLock::new(),
+            validators: OnceLock::new(),
             sightings: Sightings::default(),
             closer,
         };
@@ -255,9 +262,10 @@ impl OpenFile {
         self.file.as_ref().expect("taken out by drop alone")
     }
 
-    /// A transfer begins to draw from it.
-    pub fn begin_reading(&self) {
+    /// A transfer begins to draw from it. Returns whether one did so before.
+    pub fn begin_reading(&self) -> bool {
         self.readers.fetch_add(1, Ordering::Relaxed);
+        self.was_read.swap(true, Ordering::Relaxed)
     }
 
     /// A transfer is through with it.
@@ -277,21 +285,36 @@ impl OpenFile {
         &self.sightings
     }
 
+    /// Its validators, which are made once: but for weak ones, which become strong with time.
+    pub fn validators(&self, make: impl FnOnce() -> Validators) -> Cow<'_, Validators> {
+        if let Some(kept) = self.validators.get() {
+            return Cow::Borrowed(kept);
+        }
+        let made = make();
+        if made.etag.strength == Strength::Strong {
+            let _ = self.validators.set(made.clone());
+        }
+        Cow::Owned(made)
+    }
+
     /// The content, if it was kept: what it was when `meta` was true, whatever happened since.
     #[must_use]
     pub fn kept(&self) -> Option<&[u8]> {
         self.content.get().map(AsRef::as_ref)
     }
 
-    /// Keeps the content, which was read before the file was found unchanged. A file that may
-    /// still change within one tick of the clock that stamps it is not kept.
+    /// Keeps the content, which was read before the file was found unchanged.
     pub fn keep(&self, content: &[u8]) {
+        let _ = self.content.set(content.into());
+    }
+
+    /// Whether a change would show in the file's time stamps: one within the same tick of the
+    /// clock that stamps it would not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
         let changed = self.meta.modified.seconds.max(self.meta.changed.seconds);
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let settled = now.is_ok_and(|now| now.as_secs() as i64 - changed >= SETTLED_SECONDS);
-        if settled {
-            let _ = self.content.set(content.into());
-        }
+        now.is_ok_and(|now| now.as_secs() as i64 - changed >= SETTLED_SECONDS)
     }
 
     /// Whether nothing about the file has changed since it was opened, its names included, so

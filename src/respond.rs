@@ -6,7 +6,7 @@
 use crate::config::http::{Cors, HttpPolicy};
 use crate::exchange::{
     Coding, ContentKind, Disposition, MediaType, Meta, Method, Persistence, Plan, Refusal, Request,
-    Response, Segment, Target, Version,
+    Response, Segment, Target, Validators, Version,
 };
 
 mod date;
@@ -22,13 +22,14 @@ pub use date::Now;
 use head::Head;
 use precondition::{RangeVerdict, Verdict};
 use range::{Extent, Selection};
-use validator::Validators;
 
 /// A file, as far as a response has to do with it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// Of the file whose bytes are sent: the precompressed sibling's where there is one.
     pub meta: &'a Meta,
+    /// Made from `meta`.
+    pub validators: &'a Validators,
     /// The path from the root that names the content: without a sibling's suffix.
     pub path: &'a [u8],
     /// The coding of the bytes.
@@ -73,30 +74,29 @@ pub fn to_file(
     policy: &HttpPolicy,
     now: &Now,
 ) -> Response {
-    let validators = Validators::of(subject.meta, policy.etag, now);
     let verdict = match &request.conditions {
-        Some(conditions) => precondition::evaluate(conditions, &validators),
+        Some(conditions) => precondition::evaluate(conditions, subject.validators),
         None => Verdict::Perform(RangeVerdict::Apply),
     };
     let ranges = match verdict {
         Verdict::Failed => {
             return to_refusal(Some(request), &Refusal::PreconditionFailed, policy, now);
         }
-        Verdict::NotModified => return not_modified(request, subject, &validators, policy, now),
+        Verdict::NotModified => return not_modified(request, subject, policy, now),
         Verdict::Perform(RangeVerdict::Ignore) => None,
         Verdict::Perform(RangeVerdict::Apply) => request.ranges.as_deref(),
     };
     let len = subject.meta.len;
     match ranges.map_or(Selection::Whole, |specs| range::resolve(specs, len)) {
         Selection::Whole => {
-            let mut head = file_head(200, request, subject, &validators, policy, now);
+            let mut head = file_head(200, request, subject, policy, now);
             content_type(&mut head, subject.path);
             head.number("Content-Length", len);
             let extent = (len > 0).then_some(Segment::File { offset: 0, len });
             respond(request, 200, head, extent, len)
         }
         Selection::One(Extent { offset, len: part }) => {
-            let mut head = file_head(206, request, subject, &validators, policy, now);
+            let mut head = file_head(206, request, subject, policy, now);
             content_type(&mut head, subject.path);
             head.content_range(offset, part, len);
             head.number("Content-Length", part);
@@ -109,7 +109,7 @@ pub fn to_file(
             )
         }
         Selection::Several(extents) => {
-            let head = file_head(206, request, subject, &validators, policy, now);
+            let head = file_head(206, request, subject, policy, now);
             multipart(request, subject, &extents, head)
         }
         Selection::Unsatisfiable => {
@@ -226,13 +226,12 @@ pub fn to_stream(request: &Request, kind: ContentKind, policy: &HttpPolicy, now:
 fn not_modified(
     request: &Request,
     subject: &Subject<'_>,
-    validators: &Validators,
     policy: &HttpPolicy,
     now: &Now,
 ) -> Response {
     // RFC 9110 section 15.4.5: what a 200 would have said, as far as it guides caches.
     let mut head = Head::new(304, policy, now);
-    head.etag(validators);
+    head.etag(subject.validators);
     negotiated(&mut head, subject, policy);
     respond(request, 304, head, None, 0)
 }
@@ -242,13 +241,12 @@ fn file_head(
     status: u16,
     request: &Request,
     subject: &Subject<'_>,
-    validators: &Validators,
     policy: &HttpPolicy,
     now: &Now,
 ) -> Head {
     let mut head = Head::new(status, policy, now);
-    head.etag(validators);
-    head.last_modified(validators.last_modified);
+    head.etag(subject.validators);
+    head.last_modified(subject.validators.last_modified);
     head.field("Accept-Ranges", b"bytes");
     head.field("X-Content-Type-Options", b"nosniff");
     if let Some(coding) = subject.coding {

@@ -4,6 +4,8 @@
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
+mod small;
+
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use crate::config::SendChoice;
 use crate::exchange::{Plan, Segment};
 use crate::resolve::OpenFile;
 use crate::sys::file::{self, Residency};
-use crate::transport::{FilePart, Follow, SendError, Sink, Tools, read_at};
+use crate::transmit::small::Gathered;
+use crate::transport::{FilePart, Follow, SendError, Sink, Tools, blocked_or_network};
 
 /// A plan on its way, and the file it draws from.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Transfer {
     /// The file's bytes up to here were asked to be read ahead.
     ahead_until: u64,
     momentum: Momentum,
+    /// The file was sent a moment ago: its content, if it is small, is worth keeping.
+    worth_keeping: bool,
 }
 
 /// How willingly the peer takes bytes.
@@ -112,9 +117,7 @@ impl Transfer {
             .iter()
             .any(|segment| matches!(segment, Segment::File { .. }));
         let file = file.filter(|_| draws);
-        if let Some(file) = &file {
-            file.begin_reading();
-        }
+        let worth_keeping = file.as_ref().is_some_and(|file| file.begin_reading());
         Self {
             plan,
             file,
@@ -123,6 +126,7 @@ impl Transfer {
             resident: 0..0,
             ahead_until: 0,
             momentum: Momentum::Free(0),
+            worth_keeping,
         }
     }
 
@@ -253,40 +257,106 @@ impl Transfer {
         }
     }
 
-    /// Sends what is left in one call if it fits one small buffer and draws from the file. What is
-    /// read of the file leaves only if the file is found unchanged after it was read, and is read
-    /// anew if the peer does not take it.
+    /// Sends what is left in one call if the file's content is kept, or if it fits one small buffer
+    /// and draws from the file. What is read of the file leaves only if the file is found unchanged
+    /// after it was read, and is read anew if the peer does not take it.
     fn send_small(&mut self, sink: &impl Sink, means: &mut Means<'_>) -> Result<Small, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let Some(file) = &self.file else {
             return Ok(Small::Unfit);
         };
-        if total > SMALL_BYTES.min(means.tools.scratch.len()) {
-            return Ok(Small::Unfit);
+        if std::mem::take(&mut self.worth_keeping) && file.kept().is_none() {
+            small::keep(file, &mut means.tools.scratch, means.lane);
+        }
+        if let Some(content) = file.kept() {
+            return match small::send_kept(&self.plan, content, sink)? {
+                Some(sent) => Ok(self.after(sent)),
+                None => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            };
+        }
+        let small = match self.choice {
+            SendChoice::Auto => SMALL_BYTES,
+            SendChoice::Copy => SMALL_COPY_BYTES,
+        };
+        if total > small.min(means.tools.scratch.len()) {
+            return self.send_at_once(sink, means);
         }
         let bytes = &mut means.tools.scratch[..total];
-        match gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
-            Gathered::Kept => {}
-            Gathered::Read(whole) => {
-                if file.device.may_wait() && means.lane == Lane::Hot {
-                    return Ok(Small::Left(Progress::Reserved));
-                }
-                if !file.keeps_content().map_err(SendError::File)? {
-                    return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
-                }
-                if let Some(whole) = whole {
-                    file.keep(&means.tools.scratch[whole]);
-                }
-            }
+        match small::gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
+            Gathered::Whole => {}
             Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
             Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
+        if file.device.may_wait() && means.lane == Lane::Hot {
+            return Ok(Small::Left(Progress::Reserved));
+        }
+        if !file.keeps_content().map_err(SendError::File)? {
+            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+        }
         let sent = sink
             .send(&means.tools.scratch[..total], Follow::Nothing)
             .map_err(blocked_or_network)?;
+        Ok(self.after(sent))
+    }
+
+    /// Sends what is left from the worker's pipe, if it is a head and a piece of the file that the
+    /// peer most likely takes at once: the file is looked at when all of it is in the pipe.
+    fn send_at_once(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut Means<'_>,
+    ) -> Result<Small, SendError> {
+        let Some((offset, len)) = self.single_piece() else {
+            return Ok(Small::Unfit);
+        };
+        let Some(file) = self.file.clone() else {
+            return Ok(Small::Unfit);
+        };
+        let likely = len <= self.momentum.at_once() as u64;
+        if !likely || self.choice != SendChoice::Auto || file.device.may_wait() {
+            return Ok(Small::Unfit);
+        }
+        // What is not in memory is found out again, after the head was sent.
+        if !matches!(self.residency(offset, len, means), Ok(found) if found == len) {
+            return Ok(Small::Unfit);
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Some(loaded) = means.tools.load(file.file(), offset, len) else {
+            return Ok(Small::Unfit);
+        };
+        if !file.keeps_content().map_err(SendError::File)? {
+            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+        }
+        if let Some(Segment::Memory(head)) = self.plan.segments.front() {
+            let (sent, all) = (sink.send(head, Follow::More), head.len());
+            let sent = sent.map_err(blocked_or_network)?;
+            self.consume(sent as u64);
+            if sent < all {
+                return Ok(Small::Again);
+            }
+        }
+        let sent = sink.send_loaded(loaded)?;
+        self.momentum.note(sent as u64, len as u64);
+        Ok(self.after(sent))
+    }
+
+    /// The piece of the file that is left, if nothing but a head is left besides.
+    fn single_piece(&self) -> Option<(u64, u64)> {
+        let mut segments = self.plan.segments.iter();
+        let piece = match segments.next()? {
+            Segment::Memory(_) => segments.next()?,
+            piece @ Segment::File { .. } => piece,
+        };
+        match (piece, segments.next()) {
+            (&Segment::File { offset, len }, None) => Some((offset, len)),
+            _ => None,
+        }
+    }
+
+    fn after(&mut self, sent: usize) -> Small {
         self.consume(sent as u64);
-        Ok(Small::Again)
+        Small::Again
     }
 
     /// The last bytes have to be read, and that may wait: says where.
@@ -487,85 +557,12 @@ enum Small {
     Unfit,
 }
 
-/// What came of gathering a plan's bytes in memory.
-enum Gathered {
-    /// They were kept from when the file was last read.
-    Kept,
-    /// They were read; where the whole content of the file is, if it is among them.
-    Read(Option<Range<usize>>),
-    /// The file has fewer.
-    Short,
-    /// They may not be read here.
-    Cold,
-}
-
-/// Gathers all bytes of a plan, for which `bytes` has just the room.
-fn gather(
-    plan: &Plan,
-    file: &OpenFile,
-    bytes: &mut [u8],
-    at_hand: (Lane, &Range<u64>),
-) -> Result<Gathered, SendError> {
-    let kept = file.kept();
-    let mut whole = None;
-    let mut filled = 0;
-    for segment in &plan.segments {
-        let end = filled + usize::try_from(segment.len()).unwrap_or(usize::MAX);
-        let room = &mut bytes[filled..end];
-        match (segment, kept) {
-            (Segment::Memory(bytes), _) => room.copy_from_slice(bytes),
-            (&Segment::File { offset, .. }, Some(content)) => {
-                let at = usize::try_from(offset).unwrap_or(usize::MAX);
-                let Some(content) = content.get(at..).and_then(|rest| rest.get(..room.len()))
-                else {
-                    return Ok(Gathered::Short);
-                };
-                room.copy_from_slice(content);
-            }
-            (&Segment::File { offset, len }, None) => {
-                match read_small(file, room, offset, at_hand)? {
-                    None => return Ok(Gathered::Cold),
-                    Some(read) if read < room.len() => return Ok(Gathered::Short),
-                    Some(_) if len == file.meta.len => whole = Some(filled..end),
-                    Some(_) => {}
-                }
-            }
-        }
-        filled = end;
-    }
-    Ok(match kept {
-        Some(_) => Gathered::Kept,
-        None => Gathered::Read(whole),
-    })
-}
-
-/// Reads all of a small piece, or says `None` if that might wait for a disk.
-fn read_small(
-    file: &OpenFile,
-    bytes: &mut [u8],
-    offset: u64,
-    (lane, resident): (Lane, &Range<u64>),
-) -> Result<Option<usize>, SendError> {
-    if lane == Lane::Hot && file.device.may_wait() {
-        return Ok(None);
-    }
-    let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
-    if lane == Lane::Hot && !is_resident && !file.device.answers_from_memory() {
-        return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
-    }
-    read_at(file.file(), bytes, offset).map(Some)
-}
-
-fn blocked_or_network(error: io::Error) -> SendError {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => SendError::Blocked,
-        _ => SendError::Network(error),
-    }
-}
-
 /// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
 /// copying costs more than the calls it saves.
-pub const SMALL_BYTES: usize = 16 << 10;
+const SMALL_BYTES: usize = 16 << 10;
+
+/// The same where the bytes are copied in any case.
+const SMALL_COPY_BYTES: usize = 128 << 10;
 
 /// What may be prepared at once for a peer of whom nothing is known.
 const FIRST_AT_ONCE: usize = 128 << 10;
@@ -575,7 +572,7 @@ const FIRST_AT_ONCE: usize = 128 << 10;
 const REGAINED_BYTES: u64 = 8 << 20;
 
 /// What is held back of a file's response until the file was found unchanged. It is copied, so it
-/// is little; and enough that head and rest of a file of 64 KiB fit one segment of the loopback.
+/// is little.
 const HELD_BYTES: u64 = 1 << 10;
 
 /// The unit in which residency is looked at and the disk lane reads.

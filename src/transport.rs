@@ -1,12 +1,12 @@
 //! A byte stream to a peer: the one place where file bytes enter a socket.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
 use crate::config::SendChoice;
-use crate::sys::send_file::{self, Fault, SendPipe};
+use crate::sys::send_file::{self, Fault, Loaded, SendPipe};
 use crate::sys::socket;
 
 /// Whether more bytes of the same response follow at once.
@@ -27,11 +27,23 @@ pub trait Sink {
     /// As send(2).
     fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize>;
 
+    /// Sends bytes at hand that lie in several places.
+    ///
+    /// # Errors
+    /// As sendmsg(2).
+    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize>;
+
     /// Sends bytes of a file; zero means that the file ends at `offset`.
     ///
     /// # Errors
     /// [`SendError`] says whose fault it is.
     fn send_file(&self, part: FilePart<'_>, tools: &mut Tools) -> Result<usize, SendError>;
+
+    /// Sends what was loaded. What the peer does not take is thrown away.
+    ///
+    /// # Errors
+    /// [`SendError`] says whose fault it is.
+    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError>;
 
     /// Sends what waits for a full segment.
     ///
@@ -110,6 +122,13 @@ impl Tools {
         }
     }
 
+    /// Takes bytes of a file into the pipe, all or none: `None` if there is no pipe, or it does not
+    /// take them all.
+    pub fn load(&mut self, file: &File, offset: u64, len: usize) -> Option<Loaded<'_>> {
+        let loaded = self.pipe.as_mut()?.load(file, offset, len).ok()?;
+        (loaded.len() == len).then_some(loaded)
+    }
+
     /// Has the page cache take in bytes of a file, waits for them, and says how many they are.
     /// Zero means that the file ends at `offset`. They are copied only if need be.
     ///
@@ -140,6 +159,10 @@ impl Sink for TcpStream {
         socket::send(self, bytes, follow == Follow::More)
     }
 
+    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize> {
+        socket::send_pieces(self, pieces, follow == Follow::More)
+    }
+
     fn send_file(&self, part: FilePart<'_>, tools: &mut Tools) -> Result<usize, SendError> {
         if *part.choice == SendChoice::Auto {
             if let Some(sent) = send_through_pipe(self, &part, tools) {
@@ -166,10 +189,16 @@ impl Sink for TcpStream {
             part.follow
         };
         self.send(&scratch[..count], follow)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => SendError::Blocked,
-                _ => SendError::Network(error),
-            })
+            .map_err(blocked_or_network)
+    }
+
+    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError> {
+        match loaded.send(self, false) {
+            Ok(sent) => Ok(sent),
+            Err((0, Fault::Socket(error))) => Err(blocked_or_network(error)),
+            Err((0, Fault::File(error))) => Err(SendError::File(error)),
+            Err((sent, _)) => Ok(sent),
+        }
     }
 
     fn push(&self) -> io::Result<()> {
@@ -192,10 +221,7 @@ fn send_through_pipe(
     let pipe = tools.pipe.as_mut()?;
     match pipe.send_file(stream, part.file, extent, part.at_once, more) {
         Ok(sent) => Some(Ok(sent)),
-        Err(Fault::Socket(error)) => Some(Err(match error.kind() {
-            io::ErrorKind::WouldBlock => SendError::Blocked,
-            _ => SendError::Network(error),
-        })),
+        Err(Fault::Socket(error)) => Some(Err(blocked_or_network(error))),
         Err(Fault::File(_)) => None,
     }
 }
@@ -211,6 +237,14 @@ pub fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, Send
             Err(error) => return Err(SendError::File(error)),
             Ok(count) => return Ok(count),
         }
+    }
+}
+
+/// What send(2) says.
+pub fn blocked_or_network(error: io::Error) -> SendError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => SendError::Blocked,
+        _ => SendError::Network(error),
     }
 }
 

@@ -102,7 +102,6 @@ impl HotWorker {
     /// that whoever is less busy gets the rest. However many come, those who are here already
     /// have their turn.
     fn adopt(&mut self) {
-        let now = Instant::now();
         for _ in 0..MOST_ADOPTED {
             let Some(connection) = self.ring.dispatch.receive() else {
                 return;
@@ -116,7 +115,7 @@ impl HotWorker {
                 continue;
             }
             self.ring.dispatch.note_held(self.number, self.table.len());
-            self.advance(token, now);
+            self.advance(token, Instant::now());
             if !self.queue.is_empty() {
                 return;
             }

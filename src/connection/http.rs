@@ -8,7 +8,7 @@ use crate::config::http::{DotNames, ListingPolicy};
 use crate::config::{IndexChoice, ListingChoice};
 use crate::connection::answer::{Answer, BULK_BYTES, Cache, look_up};
 use crate::connection::rest::Rest;
-use crate::exchange::{Method, Refusal, Request, Response, Target};
+use crate::exchange::{Method, Refusal, Request, Response, Target, Validators};
 use crate::listing::{self, Listing};
 use crate::resolve::{Found, LookUp, OpenFile};
 use crate::respond::{self, Negotiation, Now, StreamFraming, Subject};
@@ -82,13 +82,17 @@ fn answer_with_file(
         Some((sibling, coding)) => (sibling, Some(coding)),
         None => (file, None),
     };
+    let (policy, now) = (&service.config.http, Now::current());
+    let validators = file.validators(|| Validators::of(&file.meta, policy.etag, &now));
     let subject = Subject {
         meta: &file.meta,
+        validators: &validators,
         path,
         coding,
         selection,
     };
-    let response = respond::to_file(request, &subject, &service.config.http, &Now::current());
+    let response = respond::to_file(request, &subject, policy, &now);
+    drop(validators);
     let mut bulk = None;
     if response.content_length >= BULK_BYTES {
         bulk = service.bulk.take();

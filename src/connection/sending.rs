@@ -261,6 +261,11 @@ impl Sending {
         self.transfer.file().map(|file| (Arc::clone(file), extent))
     }
 
+    /// What it would have been the answer to.
+    pub(super) fn into_asked(self: Box<Self>) -> Asked {
+        self.asked
+    }
+
     /// Ends the response. Returns its access record, if anybody wants one.
     pub(super) fn into_record(
         self: Box<Self>,

@@ -3,9 +3,8 @@
 use std::io::Write as _;
 
 use super::date::{Now, write_date};
-use super::validator::Validators;
 use crate::config::http::{Cors, HttpPolicy};
-use crate::exchange::{ContentKind, MediaType, Persistence, Version};
+use crate::exchange::{ContentKind, MediaType, Persistence, Validators, Version};
 
 /// A head that is being written.
 pub(super) struct Head(Vec<u8>);

@@ -2,8 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::validator::Validators;
-use crate::exchange::{Conditions, EntityTag, EntityTags, IfRange, Strength};
+use crate::exchange::{Conditions, EntityTag, EntityTags, IfRange, Strength, Validators};
 
 /// What the preconditions say about a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

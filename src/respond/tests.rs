@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use super::*;
 use crate::config::http::{CacheRule, Field};
 use crate::exchange::{
@@ -46,9 +48,13 @@ fn now() -> Now {
     Now::at(784_111_877)
 }
 
+static VALIDATORS: LazyLock<Validators> =
+    LazyLock::new(|| Validators::of(&META, HttpPolicy::default().etag, &now()));
+
 fn subject(meta: &Meta) -> Subject<'_> {
     Subject {
         meta,
+        validators: &VALIDATORS,
         path: b"a/b.txt",
         coding: None,
         selection: Negotiation::None,
@@ -57,7 +63,7 @@ fn subject(meta: &Meta) -> Subject<'_> {
 
 fn etag() -> String {
     let mut etag = Vec::new();
-    Validators::of(&META, HttpPolicy::default().etag, &now()).write_etag(&mut etag);
+    VALIDATORS.write_etag(&mut etag);
     String::from_utf8(etag).expect("ASCII")
 }
 

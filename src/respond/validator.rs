@@ -5,18 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::date::Now;
 use crate::config::http::EtagChoice;
-use crate::exchange::{EntityTag, Meta, Strength};
-
-/// The validators of one file at one time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validators {
-    /// For `ETag`.
-    pub etag: EntityTag,
-    /// For `Last-Modified`: seconds since 1970, not in the future.
-    pub last_modified: u64,
-    /// How far `last_modified` can be trusted (RFC 9110 section 8.8.2.2).
-    pub date_strength: Strength,
-}
+use crate::exchange::{EntityTag, Meta, Strength, Validators};
 
 impl Validators {
     /// The validators of the file that `meta` describes.

@@ -48,7 +48,7 @@ pub enum Fault {
 }
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub use self::pipe::SendPipe;
+pub use self::pipe::{Loaded, SendPipe};
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 mod pipe {
@@ -109,17 +109,14 @@ mod pipe {
             at_once: usize,
             more: bool,
         ) -> Result<usize, Fault> {
-            if self.spoilt {
-                *self = Self::new().map_err(Fault::File)?;
-            }
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             let mut sent = 0;
             while sent < count {
-                let wanted = PIPE_BYTES.min(at_once.max(sent)).min(count - sent);
-                match self.fill(file, offset + sent as u64, wanted) {
-                    Ok(0) => break,
-                    Ok(inside) => match self.drain(socket, inside, more) {
-                        Ok(()) => sent += inside,
+                let wanted = at_once.max(sent).min(count - sent);
+                match self.load(file, offset + sent as u64, wanted) {
+                    Ok(loaded) if loaded.is_empty() => break,
+                    Ok(loaded) => match loaded.send(socket, more) {
+                        Ok(taken) => sent += taken,
                         Err((taken, fault)) if sent + taken == 0 => return Err(fault),
                         Err((taken, _)) => return Ok(sent + taken),
                     },
@@ -131,43 +128,22 @@ mod pipe {
             Ok(sent)
         }
 
-        fn fill(&self, file: &File, offset: u64, wanted: usize) -> io::Result<usize> {
-            Ok(retry_on_intr(|| {
+        /// Takes up to `wanted` bytes of `file` from `offset` into the pipe, as many as it has
+        /// room for.
+        ///
+        /// # Errors
+        /// Those of the file, and of a pipe that has to be replaced.
+        pub fn load(&mut self, file: &File, offset: u64, wanted: usize) -> io::Result<Loaded<'_>> {
+            if self.spoilt {
+                *self = Self::new()?;
+            }
+            let wanted = wanted.min(PIPE_BYTES);
+            let len = retry_on_intr(|| {
                 let mut at = offset;
                 let (inlet, flags) = (&self.inlet, SpliceFlags::MOVE);
                 splice(file, Some(&mut at), inlet, None, wanted, flags)
-            })?)
-        }
-
-        /// Empties the pipe into the socket. A fault comes with the bytes taken before it.
-        fn drain(
-            &mut self,
-            socket: &TcpStream,
-            inside: usize,
-            more: bool,
-        ) -> Result<(), (usize, Fault)> {
-            let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            flags.set(SpliceFlags::MORE, more);
-            let mut taken = 0;
-            while taken < inside {
-                let outlet = &self.outlet;
-                let left = inside - taken;
-                let fault = match retry_on_intr(|| splice(outlet, None, socket, None, left, flags))
-                {
-                    // The page was taken out of the file before it was whole (truncate(2)).
-                    Ok(0) => Fault::File(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(count) => {
-                        taken += count;
-                        continue;
-                    }
-                    // Reading it failed; sockets have other errors.
-                    Err(Errno::IO) => Fault::File(Errno::IO.into()),
-                    Err(errno) => Fault::Socket(errno.into()),
-                };
-                self.discard(left);
-                return Err((taken, fault));
-            }
-            Ok(())
+            })?;
+            Ok(Loaded { pipe: self, len })
         }
 
         /// Throws away what is left in the pipe.
@@ -181,6 +157,60 @@ mod pipe {
                 }
             }
             self.spoilt = left > 0;
+        }
+    }
+
+    /// Bytes of a file in the pipe. What is not sent is thrown away when it is dropped.
+    #[derive(Debug)]
+    pub struct Loaded<'a> {
+        pipe: &'a mut SendPipe,
+        len: usize,
+    }
+
+    impl Loaded<'_> {
+        /// How many there are.
+        #[must_use]
+        pub fn len(&self) -> usize {
+            self.len
+        }
+
+        /// Whether there are none: the file ends before them.
+        #[must_use]
+        pub fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
+        /// Empties the pipe into the socket, and says how many bytes were taken.
+        ///
+        /// # Errors
+        /// A fault comes with the bytes taken before it.
+        pub fn send(mut self, socket: &TcpStream, more: bool) -> Result<usize, (usize, Fault)> {
+            let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+            flags.set(SpliceFlags::MORE, more);
+            let all = self.len;
+            while self.len > 0 {
+                let (outlet, left) = (&self.pipe.outlet, self.len);
+                let fault = match retry_on_intr(|| splice(outlet, None, socket, None, left, flags))
+                {
+                    // The page was taken out of the file before it was whole (truncate(2)).
+                    Ok(0) => Fault::File(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => {
+                        self.len -= count;
+                        continue;
+                    }
+                    // Reading it failed; sockets have other errors.
+                    Err(Errno::IO) => Fault::File(Errno::IO.into()),
+                    Err(errno) => Fault::Socket(errno.into()),
+                };
+                return Err((all - self.len, fault));
+            }
+            Ok(all)
+        }
+    }
+
+    impl Drop for Loaded<'_> {
+        fn drop(&mut self) {
+            self.pipe.discard(self.len);
         }
     }
 
@@ -216,6 +246,36 @@ impl SendPipe {
         _: bool,
     ) -> Result<usize, Fault> {
         match *self {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn load(&mut self, _: &File, _: u64, _: usize) -> io::Result<Loaded<'_>> {
+        match *self {}
+    }
+}
+
+/// Never made.
+#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[derive(Debug)]
+pub struct Loaded<'a>(&'a SendPipe);
+
+#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+impl Loaded<'_> {
+    /// Never called.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match *self.0 {}
+    }
+
+    /// Never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn send(self, _: &std::net::TcpStream, _: bool) -> Result<usize, (usize, Fault)> {
+        match *self.0 {}
     }
 }
 

@@ -1,10 +1,11 @@
 //! TCP sockets: listening, accepting, options.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Opens a non-blocking listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and
@@ -58,16 +59,30 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 /// # Errors
 /// As send(2). `SIGPIPE` is never raised.
 pub fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    let mut flags = SendFlags::NOSIGNAL;
-    #[cfg(target_os = "linux")]
-    if more {
-        flags |= SendFlags::MORE;
-    }
-    let _ = (more, &mut flags);
+    let flags = send_flags(more);
     Ok(rustix::io::retry_on_intr(|| {
         rustix::net::send(stream, bytes, flags)
     })?)
+}
+
+/// Sends bytes that lie in several places, as [`send`] does.
+///
+/// # Errors
+/// As sendmsg(2). `SIGPIPE` is never raised.
+pub fn send_pieces(stream: &TcpStream, pieces: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    use rustix::net::{SendAncillaryBuffer, sendmsg};
+    let flags = send_flags(more);
+    Ok(rustix::io::retry_on_intr(|| {
+        sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), flags)
+    })?)
+}
+
+fn send_flags(more: bool) -> SendFlags {
+    let mut flags = SendFlags::NOSIGNAL;
+    #[cfg(target_os = "linux")]
+    flags.set(SendFlags::MORE, more);
+    let _ = (more, &mut flags);
+    flags
 }
 
 /// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails

@@ -1,0 +1,121 @@
+//! A response from its beginning to its end, as a state of its connection.
+
+use std::time::Instant;
+
+use crate::connection::answer::{Answer, Asked};
+use crate::connection::intake::Receiving;
+use crate::connection::receipt::Receipt;
+use crate::connection::sending::{Flowing, Sending};
+use crate::connection::{Connection, Flow, State, Step, Turn};
+use crate::exchange::{Persistence, Refusal};
+use crate::service::Service;
+use crate::sys::poller::Interest;
+use crate::sys::socket;
+use crate::telemetry::CloseReason;
+
+impl Connection {
+    /// Begins to send an answer to what was asked.
+    pub(super) fn start(&mut self, answer: Answer, service: &Service) {
+        let State::Answering(asked) = &mut self.state else {
+            return;
+        };
+        if let Some(receipt) = self.receipt.take() {
+            // Whoever asks for more has had it, or it cannot be told apart any more.
+            receipt.write(service);
+        }
+        service.begin_transfer(self.membership.client());
+        let asked = std::mem::replace(&mut **asked, Asked::malformed(Refusal::NotFound, [].into()));
+        let sending = Sending::new(asked, answer, service);
+        if sending.ends_like_a_file() {
+            // From here to the last byte even the death of the process must look like a break.
+            let _ = socket::reset_on_close(&self.stream);
+        }
+        if sending.is_large() {
+            self.queue.begin_large(&self.stream);
+        }
+        self.state = State::Sending(Box::new(sending));
+    }
+
+    pub(super) fn send(&mut self, turn: &mut Turn<'_>) -> Flow {
+        let State::Sending(sending) = &mut self.state else {
+            return Flow::Again;
+        };
+        let client = self.membership.client();
+        let rate = turn.service.rate_for(client);
+        self.pace.set(&self.stream, rate, turn.now);
+        match sending.advance(&self.stream, turn, client, &mut self.pace) {
+            Flowing::Done => self.finish(turn),
+            Flowing::Blocked(deadline) => {
+                let long_queues = &turn.service.long_queues;
+                let so_far = (sending.sent(), self.pace.rate());
+                self.queue.note_full(&self.stream, so_far, long_queues);
+                self.deadline = deadline;
+                Flow::Stop(Step::Park(Interest::Write))
+            }
+            Flowing::Resting(due) => {
+                self.deadline = due;
+                Flow::Stop(Step::Rest)
+            }
+            Flowing::Spent => Flow::Stop(Step::Yield),
+            Flowing::Warm(errand) => Flow::Stop(Step::Warm(errand)),
+            Flowing::Broken(CloseReason::Changed) if self.may_answer_anew() => {
+                self.answer_anew(turn)
+            }
+            Flowing::Broken(reason) => Flow::Stop(Step::Close(reason)),
+        }
+    }
+
+    /// Whether nothing of the response has left, so that another can take its place. A file that
+    /// changes each time is not waited for.
+    fn may_answer_anew(&self) -> bool {
+        matches!(&self.state, State::Sending(sending) if sending.sent() == 0)
+            && self.renewals < MAX_RENEWALS
+    }
+
+    /// The file has changed before its first byte was sent: answers with what it is now.
+    fn answer_anew(&mut self, turn: &mut Turn<'_>) -> Flow {
+        self.renewals += 1;
+        turn.now = Instant::now();
+        if let Some(sending) = self.take_sending(turn) {
+            self.state = State::Answering(Box::new(sending.into_asked()));
+        }
+        Flow::Again
+    }
+
+    /// Ends the sending state; what follows is another request or another answer.
+    fn take_sending(&mut self, turn: &Turn<'_>) -> Option<Box<Sending>> {
+        let next = State::Receiving(Receiving::next(turn.now));
+        let State::Sending(sending) = std::mem::replace(&mut self.state, next) else {
+            return None;
+        };
+        turn.service.end_transfer(self.membership.client());
+        self.queue.end(&self.stream);
+        if sending.ends_like_a_file() {
+            let _ = socket::orderly_on_close(&self.stream);
+        }
+        Some(sending)
+    }
+
+    /// Records a response that was sent, and goes on to the next request or to the end.
+    fn finish(&mut self, turn: &mut Turn<'_>) -> Flow {
+        turn.now = Instant::now();
+        self.renewals = 0;
+        let Some(sending) = self.take_sending(turn) else {
+            return Flow::Again;
+        };
+        let outcome = sending.outcome();
+        let persistence = sending.persistence();
+        self.receipt = sending
+            .into_record(outcome, self.peer, turn.service)
+            .and_then(|record| Receipt::of(record, &self.stream, turn.service));
+        if persistence == Persistence::KeepAlive {
+            self.deadline = turn.now + turn.service.config.deadlines.idle;
+            return Flow::Again;
+        }
+        // A close with bytes unread would be a reset, and might take the response with it.
+        self.end(outcome, turn.now)
+    }
+}
+
+/// Answers to one request that a changing file may cost before the connection is reset.
+const MAX_RENEWALS: u8 = 3;
