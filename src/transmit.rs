@@ -314,7 +314,11 @@ impl Transfer {
             return Ok(Small::Unfit);
         };
         let likely = len <= self.momentum.at_once() as u64;
-        if !likely || self.choice != SendChoice::Auto || file.device.may_wait() {
+        if !likely
+            || len > means.budget
+            || self.choice != SendChoice::Auto
+            || file.device.may_wait()
+        {
             return Ok(Small::Unfit);
         }
         // What is not in memory is found out again, after the head was sent.

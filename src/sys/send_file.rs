@@ -271,6 +271,12 @@ impl Loaded<'_> {
     }
 
     /// Never called.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match *self.0 {}
+    }
+
+    /// Never called.
     ///
     /// # Errors
     /// None.
