@@ -94,13 +94,13 @@ impl Acceptor {
     /// Accepts from every listener until none is left. Edges tell of newcomers only, so whatever
     /// stops it early has to come back by the clock.
     fn accept_all(&mut self) {
-        if matches!(self.pace, Pace::HoldUntil(..)) && self.descriptors_run_short() {
-            return self.hold();
-        }
         for number in 0..self.listeners.len() {
             loop {
                 if self.ring.service.is_draining() {
                     return;
+                }
+                if self.descriptors_run_short() {
+                    return self.hold_for_descriptors();
                 }
                 let Some((permit, admission)) = self.permit() else {
                     return self.hold();
@@ -109,19 +109,12 @@ impl Acceptor {
                 match socket::accept(&self.listeners[number]) {
                     Ok((stream, peer)) => {
                         Counters::add_one(&counters.accepted);
-                        let runs_short =
-                            resources::descriptor_number(&stream) >= self.kept_for_files;
                         self.dispatch(stream, peer, permit, admission);
-                        if runs_short {
-                            Counters::add_one(&self.ring.service.counters.accept_exhausted);
-                            return self.hold();
-                        }
                         self.pace = Pace::Full;
                     }
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                     Err(error) if resources::is_exhaustion(&error) => {
-                        Counters::add_one(&counters.accept_exhausted);
-                        return self.hold();
+                        return self.hold_for_descriptors();
                     }
                     // The one connection is gone (`ECONNABORTED` and the like); others wait.
                     Err(_) => Counters::add_one(&counters.accept_errors),
@@ -134,8 +127,12 @@ impl Acceptor {
     }
 
     /// Whether a newcomer would get one of the last descriptors. Whoever is in would then ask for
-    /// a file and be told that there is none.
+    /// a file and be told that there is none. Only where connections are many is the system asked.
     fn descriptors_run_short(&self) -> bool {
+        let connections = (self.welcome.taken() + self.overflow.taken()) as u64;
+        if connections < self.kept_for_files / MANY_CONNECTIONS {
+            return false;
+        }
         let next = self.listeners.first().map(resources::next_descriptor);
         next.is_some_and(|next| next.map_or(true, |number| number >= self.kept_for_files))
     }
@@ -175,6 +172,14 @@ impl Acceptor {
         self.ring.dispatch.send(connection);
     }
 
+    /// As `hold`, and counts how often it begins.
+    fn hold_for_descriptors(&mut self) {
+        if matches!(self.pace, Pace::Full) {
+            Counters::add_one(&self.ring.service.counters.accept_exhausted);
+        }
+        self.hold();
+    }
+
     /// Leaves newcomers in the kernel's queue for a moment, twice as long each time.
     fn hold(&mut self) {
         let hold = match self.pace {
@@ -196,6 +201,9 @@ fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
     all - (threads * LOOK_UP_DESCRIPTORS + SPARE_DESCRIPTORS).min(free / 2)
 }
 
+/// With this part of the descriptors in use for connections, as many again for what they are sent
+/// and the rest for names looked up, none may be left.
+const MANY_CONNECTIONS: u64 = 4;
 const FIRST_HOLD: Duration = Duration::from_millis(5);
 const LONGEST_HOLD: Duration = Duration::from_millis(500);
 /// Descriptors of one look-up: the place in the file system, and the open file.

@@ -95,6 +95,8 @@ pub struct Turn<'a> {
     pub names: &'a mut Names,
     /// What the worker moves bytes with.
     pub tools: &'a mut Tools,
+    /// Bytes of service that the turn has given; a quantum at the most.
+    pub served: u64,
 }
 
 /// A connection. Dropping it closes the socket.

@@ -285,6 +285,9 @@ impl Transfer {
         match small::gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
             Gathered::Whole => {}
             Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            Gathered::Cold if self.has_shrunk(means)? => {
+                return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+            }
             Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
@@ -313,7 +316,7 @@ impl Transfer {
         let Some(file) = self.file.clone() else {
             return Ok(Small::Unfit);
         };
-        let likely = len <= self.momentum.at_once() as u64;
+        let likely = len <= AT_ONCE_BYTES.min(self.momentum.at_once() as u64);
         if !likely
             || len > means.budget
             || self.choice != SendChoice::Auto
@@ -327,7 +330,11 @@ impl Transfer {
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let Some(loaded) = means.tools.load(file.file(), offset, len) else {
-            return Ok(Small::Unfit);
+            return Ok(if self.has_shrunk(means)? {
+                Small::Left(Progress::Failed(TransmitError::Changed))
+            } else {
+                Small::Unfit
+            });
         };
         if !file.keeps_content().map_err(SendError::File)? {
             return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
@@ -340,9 +347,25 @@ impl Transfer {
                 return Ok(Small::Again);
             }
         }
-        let sent = sink.send_loaded(loaded)?;
-        self.momentum.note(sent as u64, len as u64);
-        Ok(self.after(sent))
+        match sink.send_loaded(loaded)? {
+            0 => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            sent => {
+                self.momentum.note(sent as u64, len as u64);
+                Ok(self.after(sent))
+            }
+        }
+    }
+
+    /// Whether a read that came back short did so because the file is not what it was, as far as
+    /// that can be told without waiting.
+    fn has_shrunk(&self, means: &Means<'_>) -> Result<bool, SendError> {
+        match &self.file {
+            Some(file) if means.lane == Lane::Disk || !file.device.may_wait() => file
+                .keeps_content()
+                .map(|keeps| !keeps)
+                .map_err(SendError::File),
+            _ => Ok(false),
+        }
     }
 
     /// The piece of the file that is left, if nothing but a head is left besides.
@@ -567,6 +590,9 @@ const SMALL_BYTES: usize = 16 << 10;
 
 /// The same where the bytes are copied in any case.
 const SMALL_COPY_BYTES: usize = 128 << 10;
+
+/// More is not sent from the pipe in one piece: the peer may well not take it.
+const AT_ONCE_BYTES: u64 = 128 << 10;
 
 /// What may be prepared at once for a peer of whom nothing is known.
 const FIRST_AT_ONCE: usize = 128 << 10;

@@ -39,7 +39,8 @@ pub trait Sink {
     /// [`SendError`] says whose fault it is.
     fn send_file(&self, part: FilePart<'_>, tools: &mut Tools) -> Result<usize, SendError>;
 
-    /// Sends what was loaded. What the peer does not take is thrown away.
+    /// Sends what was loaded. What the peer does not take is thrown away. Zero means that the file
+    /// has shrunk since.
     ///
     /// # Errors
     /// [`SendError`] says whose fault it is.
@@ -196,6 +197,7 @@ impl Sink for TcpStream {
         match loaded.send(self, false) {
             Ok(sent) => Ok(sent),
             Err((0, Fault::Socket(error))) => Err(blocked_or_network(error)),
+            Err((0, Fault::File(error))) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             Err((0, Fault::File(error))) => Err(SendError::File(error)),
             Err((sent, _)) => Ok(sent),
         }

@@ -57,6 +57,7 @@ impl HotWorker {
     /// A worker behind the poller that dispatch knows by this number.
     #[must_use]
     pub fn new(ring: Arc<Ring>, number: usize, poller: Arc<Poller>) -> Self {
+        let names = Names::of_one_of(ring.service.config.workers);
         Self {
             ring,
             number,
@@ -64,7 +65,7 @@ impl HotWorker {
             table: Table::default(),
             queue: FairQueue::default(),
             deadlines: BinaryHeap::new(),
-            names: Names::default(),
+            names,
             names_swept: Instant::now(),
             tools: Tools::with_pipe(),
             drained: false,
@@ -91,7 +92,7 @@ impl HotWorker {
                 self.share_work();
                 if let Some(entry) = self.table.get_mut(token) {
                     entry.queued = false;
-                    self.advance(token, now);
+                    self.advance(token, Instant::now());
                 }
             }
             self.expire(now);
@@ -201,6 +202,7 @@ impl HotWorker {
             now,
             names: &mut self.names,
             tools: &mut self.tools,
+            served: 0,
         };
         let step = catch_unwind(AssertUnwindSafe(|| step(&mut entry.connection, &mut turn)));
         match step {
@@ -413,6 +415,8 @@ mod tests {
     /// Connections that the bench has room for.
     const ROOM: usize = 256;
 
+    const QUANTUM: u64 = 64 << 10;
+
     /// A worker that nobody runs, over a directory with one file, and what admits to it.
     struct Bench {
         _root: tempfile::TempDir,
@@ -428,6 +432,7 @@ mod tests {
             std::fs::write(root.path().join("f"), "content").expect("written");
             let config = ServeConfig {
                 root: root.path().to_owned(),
+                quantum_bytes: QUANTUM,
                 ..ServeConfig::default()
             };
             let counters = Arc::new(Counters::default());
@@ -560,6 +565,46 @@ mod tests {
         assert!(bench.worker.ring.dispatch.has_waiting());
         bench.worker.wait(&mut ready);
         assert!(ready.iter().any(|readiness| readiness.token == token));
+    }
+
+    #[test]
+    fn pipelined_requests_share_one_quantum() {
+        const LEN: usize = 10_000;
+        let mut bench = Bench::new();
+        std::fs::write(bench._root.path().join("g"), [b'g'; LEN]).expect("written");
+        let ring = Arc::clone(&bench.worker.ring);
+        let disk = std::thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || run_disk_worker(&ring)
+        });
+        let (connection, mut peer) = bench.connect();
+        let token = bench.adopt(connection);
+        let now = Instant::now();
+        let sent = || ring.service.counters.snapshot().bytes_sent;
+        // The first request looks the file up, by way of the disk lane.
+        let request = b"GET /g HTTP/1.1\r\nHost: x\r\n\r\n";
+        peer.write_all(request).expect("sent");
+        bench.worker.advance(token, now);
+        while sent() < LEN as u64 {
+            bench.worker.adopt();
+        }
+        // It has come back under another token.
+        let token = bench.worker.table.tokens()[0];
+        let before = sent();
+        peer.write_all(&request.repeat(30)).expect("sent");
+        let entry = bench.worker.table.get_mut(token).expect("it is there");
+        entry.connection.note_readable(Readiness {
+            token,
+            readable: true,
+            writable: true,
+            hung_up: false,
+        });
+        bench.worker.advance(token, now);
+        let of_one_turn = sent() - before;
+        assert!(of_one_turn <= QUANTUM + LEN as u64, "{of_one_turn} bytes");
+        assert!(of_one_turn > 0);
+        ring.disk.shut();
+        disk.join().expect("it has not panicked");
     }
 
     #[test]

@@ -113,7 +113,14 @@ pub(super) fn look_up(
     {
         return Some(LookUp::Found(Found::File(file)));
     }
-    let found = service.root.look_up(target, patience);
+    let mut found = service.root.look_up(target, patience);
+    if let (LookUp::Refused(Refusal::Overloaded), Cache::Names(names, _)) = (&found, &mut *cache)
+        && !names.is_empty()
+    {
+        // Files that nobody is being sent take the descriptors.
+        names.forget_all();
+        found = service.root.look_up(target, patience);
+    }
     match (&found, cache) {
         (LookUp::NotCached, _) => return None,
         (LookUp::Found(Found::File(file)), Cache::Names(names, now)) => {

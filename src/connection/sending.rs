@@ -172,8 +172,12 @@ impl Sending {
         if self.pulse.waited_since(turn.now) > STALE_AFTER {
             self.transfer.forget_residency();
         }
+        let quantum = turn.service.config.quantum_bytes;
+        if turn.served + LEAST_CHARGE > quantum {
+            return Flowing::Spent;
+        }
         let budget = match pace.allowance(turn.now) {
-            Allowance::Bytes(bytes) => bytes.min(turn.service.config.quantum_bytes),
+            Allowance::Bytes(bytes) => bytes.min(quantum - turn.served),
             Allowance::NotBefore(due) => {
                 self.pulse.pause();
                 return Flowing::Resting(due);
@@ -186,7 +190,9 @@ impl Sending {
             turn.service,
             turn.tools,
         );
-        client.charge(progress.0.max(LEAST_CHARGE));
+        let charge = progress.0.max(LEAST_CHARGE);
+        client.charge(charge);
+        turn.served += charge;
         pace.spend(progress.0);
         self.pulse.note_sent(progress.0, turn.now);
         self.flow_on(progress.1, stream, turn)

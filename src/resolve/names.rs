@@ -7,15 +7,19 @@
 //! directory or a link pointed elsewhere, shows after at most [`TRUST`].
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::resolve::OpenFile;
+use crate::sys::resources;
 
 /// The cache; one a worker, so it needs no lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     files: HashMap<Vec<u8>, Entry>,
+    /// Files that are kept open at the most, beyond those being sent.
+    capacity: usize,
 }
 
 #[derive(Debug)]
@@ -27,6 +31,18 @@ struct Entry {
 }
 
 impl Names {
+    /// The names of one of so many workers, which together keep no more than a quarter of the
+    /// files open that the process may have open.
+    #[must_use]
+    pub fn of_one_of(workers: NonZeroUsize) -> Self {
+        let share = resources::open_files() / 4 / workers.get() as u64;
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        Self {
+            files: HashMap::new(),
+            capacity: share.clamp(1, MOST_FILES),
+        }
+    }
+
     /// The file of that name for a request that had come, at least in part, at `now`: if the file
     /// was looked up a moment ago, and was since then found to be what it was.
     #[must_use]
@@ -48,10 +64,10 @@ impl Names {
         if file.device.may_wait() {
             return;
         }
-        if self.files.len() >= CAPACITY {
+        if self.files.len() >= self.capacity {
             self.forget_old(now);
-            if self.files.len() >= CAPACITY {
-                self.files.clear();
+            if self.files.len() >= self.capacity {
+                self.forget_all();
             }
         }
         self.files.insert(
@@ -70,6 +86,11 @@ impl Names {
             .retain(|_, entry| now.saturating_duration_since(entry.looked_up) < TRUST);
     }
 
+    /// Closes all that is not being sent.
+    pub fn forget_all(&mut self) {
+        self.files.clear();
+    }
+
     /// Whether there is anything to forget.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -80,8 +101,8 @@ impl Names {
 /// How long a look-up is trusted.
 pub const TRUST: Duration = Duration::from_secs(1);
 
-/// Files a worker keeps open at the most, beyond those being sent.
-const CAPACITY: usize = 256;
+/// More than a worker is asked for again and again.
+const MOST_FILES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -110,7 +131,7 @@ mod tests {
     #[test]
     fn one_check_serves_the_requests_that_had_come_before_it_and_no_others() {
         let (_directory, path, file) = looked_up();
-        let mut names = Names::default();
+        let mut names = Names::of_one_of(NonZeroUsize::MIN);
         let early = Instant::now();
         names.remember(b"f", &file, early);
         let late = early + Duration::from_millis(1);
@@ -126,7 +147,7 @@ mod tests {
     fn what_was_looked_up_before_a_request_came_is_checked_for_it() {
         let (_directory, path, file) = looked_up();
         fs::remove_file(&path).expect("removed");
-        let mut names = Names::default();
+        let mut names = Names::of_one_of(NonZeroUsize::MIN);
         let now = Instant::now();
         names.remember(b"f", &file, now);
         assert!(names.find(b"f", now).is_none());

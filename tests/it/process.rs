@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -104,6 +104,21 @@ impl Program {
             .expect("it is ours to limit");
     }
 
+    /// Waits until the number of files it has open is one that `reached` likes, and returns it.
+    #[track_caller]
+    pub fn open_files_when(&self, reached: impl Fn(usize) -> bool) -> usize {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open = std::fs::read_dir(&directory).expect("it runs").count();
+            if reached(open) {
+                return open;
+            }
+            assert!(Instant::now() < deadline, "{open} files are open");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("a process id");
@@ -182,6 +197,6 @@ fn wait(child: &mut Child) -> ExitStatus {
             let _ = child.kill();
             panic!("it does not end");
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,5 +1,6 @@
 //! Running out: of descriptors, connections, transfers. And everything taken comes back.
 
+use std::path::Path;
 use std::process::Command;
 
 use haul::telemetry::CloseReason;
@@ -10,20 +11,26 @@ use crate::support::{Answer, Client, TestServer, noise};
 
 const LARGE: usize = 24 << 20;
 
-#[test]
-fn out_of_descriptors_it_waits_and_goes_on() {
-    let root = tempfile::tempdir().expect("a directory");
-    std::fs::write(root.path().join("f"), "content").expect("written");
+/// A server with one worker of each kind that may have so many files open, and what it reports at
+/// its end.
+fn with_open_files(limit: u64, root: &Path) -> Program {
     let haul = haul();
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -n 128 && exec \"$@\"", "sh"])
+        .args(["-c", &format!("ulimit -n {limit} && exec \"$@\""), "sh"])
         .arg(haul.get_program())
         .args(["serve", "--listen", "127.0.0.1:0", "--log", "debug"])
         .args(["--max-connections", "1000", "--workers", "1"])
         .args(["--disk-workers", "1", "--root"])
-        .arg(root.path());
-    let mut program = Program::start(&mut command);
+        .arg(root);
+    Program::start(&mut command)
+}
+
+#[test]
+fn out_of_descriptors_it_waits_and_goes_on() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    let mut program = with_open_files(128, root.path());
     let address = program.address();
     // More than it has descriptors for; the kernel's queue holds the rest.
     let mut clients: Vec<_> = (0..200).map(|_| program.connect(address)).collect();
@@ -48,6 +55,47 @@ fn out_of_descriptors_it_waits_and_goes_on() {
         said.contains("--max-connections 1000 is more than"),
         "{said}"
     );
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "only Linux tells what is open")]
+fn those_who_come_one_by_one_leave_the_descriptors_for_files_alone() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    let mut program = with_open_files(128, root.path());
+    let address = program.address();
+    let mut clients: Vec<_> = (0..200).map(|_| program.connect(address)).collect();
+    // All but two for each worker and some more.
+    let mut open = program.open_files_when(|open| open >= 128 - 2 * 2 - 32);
+    let most = open + 1;
+    for _ in 0..8 {
+        drop(clients.remove(0));
+        let _ = program.open_files_when(|now| now < open);
+        // Somebody has come instead, and perhaps one more.
+        open = program.open_files_when(|now| now >= open);
+    }
+    assert!(open <= most, "{open} of them, and {most} at first");
+    let mut inside = clients.swap_remove(0);
+    inside.send("f\n");
+    assert_eq!(inside.rest(), b"content");
+    program.signal(Signal::SIGTERM);
+    drop(clients);
+    assert!(program.end().success());
+}
+
+#[test]
+fn one_client_may_ask_for_more_files_than_can_be_open() {
+    let root = tempfile::tempdir().expect("a directory");
+    for number in 0..400 {
+        std::fs::write(root.path().join(number.to_string()), "content").expect("written");
+    }
+    let mut program = with_open_files(200, root.path());
+    let address = program.address();
+    let mut client = program.connect(address);
+    for number in 0..400 {
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(client.answer().status, 200, "file {number}");
+    }
 }
 
 /// The server's limit on open files is lowered under it until no look-up can have one.
