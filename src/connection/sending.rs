@@ -173,11 +173,12 @@ impl Sending {
             self.transfer.forget_residency();
         }
         let quantum = turn.service.config.quantum_bytes;
-        if turn.served + LEAST_CHARGE > quantum {
+        // However small a quantum is, a turn gets on.
+        if turn.served > 0 && turn.served + LEAST_CHARGE > quantum {
             return Flowing::Spent;
         }
         let budget = match pace.allowance(turn.now) {
-            Allowance::Bytes(bytes) => bytes.min(quantum - turn.served),
+            Allowance::Bytes(bytes) => bytes.min(quantum.saturating_sub(turn.served)),
             Allowance::NotBefore(due) => {
                 self.pulse.pause();
                 return Flowing::Resting(due);
