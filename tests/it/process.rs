@@ -104,18 +104,26 @@ impl Program {
             .expect("it is ours to limit");
     }
 
-    /// Waits until the number of files it has open is one that `reached` likes, and returns it.
+    /// Waits until the number of files it has open is one that `reached` likes, and returns it with
+    /// the number of those that are sockets. What is open for a moment only does not count.
     #[track_caller]
-    pub fn open_files_when(&self, reached: impl Fn(usize) -> bool) -> usize {
+    pub fn open_files_when(&self, reached: impl Fn(usize) -> bool) -> (usize, usize) {
         let directory = format!("/proc/{}/fd", self.child.id());
+        let look = |_| {
+            std::thread::sleep(Duration::from_millis(1));
+            let files = std::fs::read_dir(&directory).expect("it runs").flatten();
+            let targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+            let (sockets, others): (Vec<_>, Vec<_>) =
+                targets.partition(|target| target.to_string_lossy().starts_with("socket:"));
+            (sockets.len() + others.len(), sockets.len())
+        };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let open = std::fs::read_dir(&directory).expect("it runs").count();
-            if reached(open) {
+            let open = (0..10).map(look).min().expect("ten looks");
+            if reached(open.0) {
                 return open;
             }
-            assert!(Instant::now() < deadline, "{open} files are open");
-            std::thread::sleep(Duration::from_millis(2));
+            assert!(Instant::now() < deadline, "{open:?} files are open");
         }
     }
 
