@@ -108,13 +108,6 @@ impl HotWorker {
                 return;
             };
             let token = self.table.insert(connection);
-            let Some(entry) = self.table.get_mut(token) else {
-                return;
-            };
-            if self.poller.watch(entry.connection.stream(), token).is_err() {
-                self.close(token, CloseReason::Exhausted);
-                continue;
-            }
             self.ring.dispatch.note_held(self.number, self.table.len());
             self.advance(token, Instant::now());
             if !self.queue.is_empty() {
@@ -228,11 +221,7 @@ impl HotWorker {
                 {
                     return self.close(token, reason);
                 }
-                if self
-                    .poller
-                    .rearm(entry.connection.stream(), token, interest)
-                    .is_err()
-                {
+                if entry.watch(&self.poller, token, interest).is_err() {
                     return self.close(token, CloseReason::Exhausted);
                 }
                 self.read_ahead(token);
@@ -363,17 +352,24 @@ impl HotWorker {
 
     /// Takes a connection out of the table, to go elsewhere.
     fn release(&mut self, token: u64) -> Option<Box<Connection>> {
-        let connection = self.table.remove(token)?;
-        // It was watched; if the kernel thinks otherwise, no stale report can harm.
-        let _ = self.poller.forget(connection.stream());
+        let entry = self.table.remove(token)?;
+        if entry.watched {
+            // If the system thinks otherwise, no stale report can harm.
+            let _ = self.poller.forget(entry.connection.stream());
+        }
         self.ring.dispatch.note_held(self.number, self.table.len());
-        Some(connection)
+        Some(entry.connection)
     }
 
     fn close(&mut self, token: u64, reason: CloseReason) {
-        if let Some(connection) = self.release(token) {
-            connection.close(reason, &self.ring.service);
+        let Some(entry) = self.table.remove(token) else {
+            return;
+        };
+        if entry.watched {
+            self.poller.forget_closing(entry.connection.stream());
         }
+        self.ring.dispatch.note_held(self.number, self.table.len());
+        entry.connection.close(reason, &self.ring.service);
     }
 }
 
@@ -410,6 +406,7 @@ mod tests {
     use crate::config::ServeConfig;
     use crate::connection::Admission;
     use crate::permits::Permits;
+    use crate::sys::poller::Interest;
     use crate::telemetry::journal::{Destination, Journal};
 
     /// Connections that the bench has room for.
@@ -480,7 +477,7 @@ mod tests {
         fn adopt(&mut self, connection: Box<Connection>) -> u64 {
             let token = self.worker.table.insert(connection);
             let entry = self.worker.table.get_mut(token).expect("just inserted");
-            let watched = self.worker.poller.watch(entry.connection.stream(), token);
+            let watched = entry.watch(&self.worker.poller, token, Interest::Read);
             watched.expect("watched");
             token
         }

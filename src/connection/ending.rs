@@ -51,7 +51,10 @@ impl Connection {
                 }
                 Flow::Again
             }
-            Ok(false) if matches!(self.stream.take_error(), Ok(None)) => {
+            // Behind the end of the peer's stream nothing is read, and no read tells of a reset.
+            Ok(false)
+                if !self.intake.has_ended() || matches!(self.stream.take_error(), Ok(None)) =>
+            {
                 self.deadline = lingering.since + turn.service.config.deadlines.linger;
                 if self.receipt.is_some() {
                     self.deadline = self.deadline.min(turn.now + LOOK_EVERY);

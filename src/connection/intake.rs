@@ -121,6 +121,11 @@ impl Intake {
         &self.bytes
     }
 
+    /// Whether there is nothing, here or in the socket, as far as is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.readable
+    }
+
     /// Whether the peer has closed its side.
     pub(super) fn has_ended(&self) -> bool {
         self.ended

@@ -105,12 +105,17 @@ impl Connection {
         };
         let outcome = sending.outcome();
         let persistence = sending.persistence();
+        let is_last = sending.answers_the_last();
         self.receipt = sending
             .into_record(outcome, self.peer, turn.service)
             .and_then(|record| Receipt::of(record, &self.stream, turn.service));
         if persistence == Persistence::KeepAlive {
             self.deadline = turn.now + turn.service.config.deadlines.idle;
             return Flow::Again;
+        }
+        if is_last && self.intake.is_empty() && socket::unacknowledged(&self.stream) == Some(0) {
+            // The peer has it all (RFC 9112 section 9.6).
+            return Flow::Stop(Step::Close(outcome));
         }
         // A close with bytes unread would be a reset, and might take the response with it.
         self.end(outcome, turn.now)

@@ -143,6 +143,11 @@ impl Sending {
         self.persistence
     }
 
+    /// Whether the peer has said that it asks for nothing else.
+    pub(super) fn answers_the_last(&self) -> bool {
+        matches!(&self.asked, Asked::Http(request) if request.is_last)
+    }
+
     /// How it came out, now that all is sent.
     pub(super) fn outcome(&self) -> CloseReason {
         self.outcome

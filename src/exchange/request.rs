@@ -22,6 +22,8 @@ pub struct Request {
     pub host: Option<Box<str>>,
     /// Whether the client and the limits allow another request afterwards.
     pub persistence: Persistence,
+    /// The client says that it sends no other request (RFC 9112 section 9.6).
+    pub is_last: bool,
     /// The length of the body that follows the head.
     pub body: BodyLength,
     /// Whether the client waits for `100 Continue` before it sends that body.

@@ -26,6 +26,7 @@ fn request(query: Query) -> Request {
         query,
         host: Some("example.org:7788".into()),
         persistence: Persistence::KeepAlive,
+        is_last: false,
         body: BodyLength::Empty,
         expectation: Expectation::None,
         refusal: None,

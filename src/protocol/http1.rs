@@ -174,6 +174,7 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     };
     Ok(Request {
         persistence: persistence(&fields, line.version, framing, expectation, refusal, limits),
+        is_last: fields.persistence(line.version) == Persistence::Close,
         method: line.kind.method(),
         version: line.version,
         target,

@@ -18,6 +18,7 @@ fn get() -> Request {
         query: Query::default(),
         host: None,
         persistence: Persistence::KeepAlive,
+        is_last: false,
         body: BodyLength::Empty,
         expectation: Expectation::None,
         refusal: None,

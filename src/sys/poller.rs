@@ -96,6 +96,11 @@ mod epoll {
             Ok(self.epoll.delete(socket)?)
         }
 
+        /// Stops watching a socket that is about to be closed. The kernel sees to that itself where
+        /// nobody else has the socket (epoll(7)).
+        #[inline]
+        pub fn forget_closing(&self, _socket: impl AsFd) {}
+
         /// Asks for another report once the socket is ready. Edges need no asking.
         ///
         /// # Errors
@@ -190,8 +195,8 @@ mod portable {
         pub fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
-            // SAFETY: whoever watches a socket calls `forget` before it lets go of the
-            // connection that owns it (`worker::Table`, `acceptor`), as `polling` demands.
+            // SAFETY: whoever watches a socket calls `forget` or `forget_closing` before it lets go of
+            // the connection that owns it (`worker::Table`, `acceptor`), as `polling` demands.
             #[allow(unsafe_code)]
             unsafe {
                 self.poller
@@ -205,6 +210,12 @@ mod portable {
         /// The socket was not watched.
         pub fn forget(&self, socket: impl AsFd) -> io::Result<()> {
             self.poller.delete(socket.as_fd())
+        }
+
+        /// Stops watching a socket that is about to be closed.
+        pub fn forget_closing(&self, socket: impl AsFd) {
+            // It was watched; if the system thinks otherwise, no stale report can harm.
+            let _ = self.forget(socket);
         }
 
         /// Asks for one more report once the socket is ready in that direction.

@@ -1,8 +1,10 @@
 //! The connections that a hot worker holds, by tokens that are never used twice.
 
+use std::io;
 use std::time::Instant;
 
 use crate::connection::Connection;
+use crate::sys::poller::{Interest, Poller};
 
 /// Connections by token. A token is a slot's number and how often the slot was used before.
 #[derive(Debug, Default)]
@@ -21,10 +23,25 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) connection: Box<Connection>,
+    /// The poller watches it.
+    pub(super) watched: bool,
     /// It is in the worker's queue.
     pub(super) queued: bool,
     /// When the worker will look at its deadline.
     pub(super) scheduled: Option<Instant>,
+}
+
+impl Entry {
+    /// Sees to it that the poller reports the connection once it is ready. Whoever comes, is
+    /// answered and leaves was never watched.
+    pub(super) fn watch(&mut self, poller: &Poller, token: u64, interest: Interest) -> io::Result<()> {
+        let socket = self.connection.stream();
+        if !self.watched {
+            poller.watch(socket, token)?;
+            self.watched = true;
+        }
+        poller.rearm(socket, token, interest)
+    }
 }
 
 impl Table {
@@ -32,6 +49,7 @@ impl Table {
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> u64 {
         let entry = Entry {
             connection,
+            watched: false,
             queued: false,
             scheduled: None,
         };
@@ -58,7 +76,7 @@ impl Table {
     }
 
     /// Gives a connection away; its token is stale from now on.
-    pub(super) fn remove(&mut self, token: u64) -> Option<Box<Connection>> {
+    pub(super) fn remove(&mut self, token: u64) -> Option<Entry> {
         let slot = self.slots.get_mut(number(token) as usize)?;
         if slot.generation != generation(token) {
             return None;
@@ -69,7 +87,7 @@ impl Table {
         if slot.generation != 0 {
             self.free.push(number(token));
         }
-        Some(entry.connection)
+        Some(entry)
     }
 
     /// The tokens of all connections.
