@@ -245,6 +245,47 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
     haul_portable,
     ignore = "only Linux says what the peer has acknowledged"
 )]
+fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
+    let server = TestServer::with(|config| config.deadlines.linger = PATIENCE);
+    server.put("small", b"small");
+    for request in [
+        "GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET /small HTTP/1.0\r\n\r\n",
+    ] {
+        let before = server.counters().closed(CloseReason::Complete);
+        // Now and then a client's kernel acknowledges late, and then it is waited for.
+        let clients: Vec<Client> = (0..20)
+            .map(|_| {
+                let mut client = server.connect();
+                client.send(request);
+                assert!(client.rest().ends_with(b"\r\n\r\nsmall"));
+                client
+            })
+            .collect();
+        // All are still open on our side.
+        server.counters_when(|counters| counters.closed(CloseReason::Complete) > before);
+        drop(clients);
+    }
+}
+
+#[test]
+fn who_says_more_than_it_announced_gets_its_answer_whole() {
+    let server = TestServer::with(|config| config.deadlines.linger = PATIENCE);
+    let content = noise(64 << 10, 3);
+    server.put("f", &content);
+    let request = "GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.send(request.repeat(100));
+        assert!(client.rest().ends_with(&content));
+    }
+}
+
+#[test]
+#[cfg_attr(
+    haul_portable,
+    ignore = "only Linux says what the peer has acknowledged"
+)]
 fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
