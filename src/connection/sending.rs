@@ -11,7 +11,7 @@ use crate::connection::pace::{Allowance, Pace};
 use crate::connection::pulse::Pulse;
 use crate::connection::rest::Rest;
 use crate::connection::{Errand, Turn, wall_clock};
-use crate::exchange::{Persistence, Plan, Protocol, Segment};
+use crate::exchange::{BodyLength, Persistence, Plan, Protocol, Request, Segment};
 use crate::permits::Permit;
 use crate::resolve::OpenFile;
 use crate::service::Service;
@@ -143,9 +143,10 @@ impl Sending {
         self.persistence
     }
 
-    /// Whether the peer has said that it asks for nothing else.
+    /// Whether the peer has said that it sends nothing else: no other request, and no body either.
     pub(super) fn answers_the_last(&self) -> bool {
-        matches!(&self.asked, Asked::Http(request) if request.is_last)
+        let is_last = |request: &Request| request.is_last && request.body == BodyLength::Empty;
+        matches!(&self.asked, Asked::Http(request) if is_last(request))
     }
 
     /// How it came out, now that all is sent.

@@ -269,6 +269,25 @@ fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
 }
 
 #[test]
+fn who_is_refused_before_its_body_may_go_on_sending_it() {
+    const BODY: usize = 4 << 20;
+    let server = TestServer::with(|config| {
+        config.deadlines.linger = PATIENCE;
+        config.http_limits.discarded_body_bytes = 1 << 20;
+    });
+    let fields = format!("Host: x\r\nConnection: close\r\nContent-Length: {BODY}");
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.send(format!("PUT /x HTTP/1.1\r\n{fields}\r\n\r\n"));
+        // The answer is here before the body is on its way.
+        assert_eq!(client.take(10), b"HTTP/1.1 4");
+        client.send(vec![b'x'; BODY]);
+        client.half_close();
+        assert!(!client.rest().is_empty());
+    }
+}
+
+#[test]
 fn who_says_more_than_it_announced_gets_its_answer_whole() {
     let server = TestServer::with(|config| config.deadlines.linger = PATIENCE);
     let content = noise(64 << 10, 3);
