@@ -300,7 +300,7 @@ impl Connection {
                 match sending.expire(&self.stream, &turn.service.config, turn.now) {
                     Ok(deadline) => {
                         if sending.seems_stalled() {
-                            self.queue.note_stall(&self.stream);
+                            self.queue.shorten(&self.stream);
                         }
                         self.deadline = deadline;
                         Step::Park(Interest::Write)

@@ -4,6 +4,10 @@
 //! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
 //! queue is kernel memory that everybody else lacks. So every queue is short at first, and long
 //! for a limited number of peers that have proved to take what they are sent.
+//!
+//! A lone reader on this host keeps a short one. What waits in a long one leaves whenever the reader
+//! acknowledges something, that is by the reader's calls and on its core, which has the receiving to
+//! do as well; the server's core has nothing to do meanwhile. From a short one the server sends.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -18,6 +22,8 @@ pub(super) struct SendQueue {
     long: Option<Permit>,
     /// Incomplete segments are held back.
     corked: bool,
+    /// The peer is on this host; `None` while nobody has asked.
+    on_this_host: Option<bool>,
 }
 
 impl SendQueue {
@@ -28,13 +34,18 @@ impl SendQueue {
     }
 
     /// The queue is full, after `sent` bytes of a response at `rate`. Lets it be longer if the peer has
-    /// proved to take what it is sent: more than fits a queue and a window of one that does not.
+    /// proved to take what it is sent: more than fits a queue and a window of one that does not. If
+    /// nobody else is sent anything (`is_alone`), that is no use to a peer on this host.
     pub(super) fn note_full(
         &mut self,
         stream: &TcpStream,
         (sent, rate): (u64, Option<u64>),
+        is_alone: bool,
         long_queues: &Arc<Permits>,
     ) {
+        if is_alone && self.is_on_this_host(stream) {
+            return self.shorten(stream);
+        }
         if self.long.is_some() || sent < PROOF_BYTES {
             return;
         }
@@ -45,8 +56,14 @@ impl SendQueue {
         }
     }
 
-    /// The peer has stopped taking bytes: somebody else may have the long queue.
-    pub(super) fn note_stall(&mut self, stream: &TcpStream) {
+    fn is_on_this_host(&mut self, stream: &TcpStream) -> bool {
+        *self
+            .on_this_host
+            .get_or_insert_with(|| socket::is_on_this_host(stream))
+    }
+
+    /// Somebody else may have the long queue: the peer has stopped taking bytes, or needs none.
+    pub(super) fn shorten(&mut self, stream: &TcpStream) {
         if self.long.take().is_some() {
             // What is in the queue stays there; no more goes in.
             let _ = socket::limit_unsent(stream, UNSENT_BYTES);
@@ -58,7 +75,7 @@ impl SendQueue {
         if std::mem::take(&mut self.corked) {
             let _ = socket::cork(stream, false);
         }
-        self.note_stall(stream);
+        self.shorten(stream);
     }
 }
 

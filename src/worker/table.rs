@@ -34,7 +34,12 @@ pub(super) struct Entry {
 impl Entry {
     /// Sees to it that the poller reports the connection once it is ready. Whoever comes, is
     /// answered and leaves was never watched.
-    pub(super) fn watch(&mut self, poller: &Poller, token: u64, interest: Interest) -> io::Result<()> {
+    pub(super) fn watch(
+        &mut self,
+        poller: &Poller,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
         let socket = self.connection.stream();
         if !self.watched {
             poller.watch(socket, token)?;
