@@ -15,6 +15,7 @@ use crate::config::SendChoice;
 use crate::exchange::{Plan, Segment};
 use crate::resolve::OpenFile;
 use crate::sys::file::{self, Residency};
+use crate::sys::send_file::Remnant;
 use crate::transmit::small::Gathered;
 use crate::transport::{FilePart, Follow, SendError, Sink, Tools, blocked_or_network};
 
@@ -31,6 +32,8 @@ pub struct Transfer {
     /// The file's bytes up to here were asked to be read ahead.
     ahead_until: u64,
     momentum: Momentum,
+    /// What was prepared and not taken.
+    remnant: Option<Remnant>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
 }
@@ -126,6 +129,7 @@ impl Transfer {
             resident: 0..0,
             ahead_until: 0,
             momentum: Momentum::Free(0),
+            remnant: None,
             worth_keeping,
         }
     }
@@ -154,7 +158,9 @@ impl Transfer {
         let progress = match self.run_inner(sink, means, before) {
             Ok(progress) => progress,
             Err(SendError::Blocked) => {
-                self.momentum = Momentum::Regained(0);
+                if self.remnant.is_none() {
+                    self.momentum = Momentum::Regained(0);
+                }
                 // Part of a segment may wait for a successor that is not to come soon.
                 let _ = sink.push();
                 Progress::Blocked
@@ -459,19 +465,26 @@ impl Transfer {
         len: u64,
         follow: Follow,
     ) -> Result<u64, SendError> {
+        if self.remnant.take_if(|kept| !tools.holds(kept)).is_some() {
+            // Others needed the room: what is prepared for this peer in advance is wasted.
+            self.momentum = Momentum::Regained(0);
+        }
         let at_once = self.momentum.at_once();
         let Some(file) = &self.file else { return Ok(0) };
-        let choice = &mut self.choice;
+        let (remnant, choice) = (&mut self.remnant, &mut self.choice);
         let part = FilePart {
             file: file.file(),
             offset,
             len,
             follow,
             at_once,
+            remnant,
             choice,
         };
         let sent = sink.send_file(part, tools)? as u64;
-        self.momentum.note(sent, len);
+        if self.remnant.is_none() {
+            self.momentum.note(sent, len);
+        }
         Ok(sent)
     }
 

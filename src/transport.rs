@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
 use crate::config::SendChoice;
-use crate::sys::send_file::{self, Fault, Loaded, SendPipe};
+use crate::sys::send_file::{self, Fault, Loaded, Remnant, SendPipe};
 use crate::sys::socket;
 
 /// Whether more bytes of the same response follow at once.
@@ -67,6 +67,8 @@ pub struct FilePart<'a> {
     /// Bytes that may be prepared at once although the peer may not take them: it took as many
     /// lately without its send queue being full. Zero is none.
     pub at_once: usize,
+    /// What was prepared for this response and not taken, and is still at hand.
+    pub remnant: &'a mut Option<Remnant>,
     /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
     pub choice: &'a mut SendChoice,
 }
@@ -123,6 +125,12 @@ impl Tools {
         }
     }
 
+    /// Whether this is still at hand.
+    #[must_use]
+    pub fn holds(&self, remnant: &Remnant) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| pipe.holds(remnant))
+    }
+
     /// Takes bytes of a file into the pipe, all or none: `None` if there is no pipe, or it does not
     /// take them all.
     pub fn load(&mut self, file: &File, offset: u64, len: usize) -> Option<Loaded<'_>> {
@@ -164,9 +172,9 @@ impl Sink for TcpStream {
         socket::send_pieces(self, pieces, follow == Follow::More)
     }
 
-    fn send_file(&self, part: FilePart<'_>, tools: &mut Tools) -> Result<usize, SendError> {
+    fn send_file(&self, mut part: FilePart<'_>, tools: &mut Tools) -> Result<usize, SendError> {
         if *part.choice == SendChoice::Auto {
-            if let Some(sent) = send_through_pipe(self, &part, tools) {
+            if let Some(sent) = send_through_pipe(self, &mut part, tools) {
                 return sent;
             }
             match send_file::send_file(self, part.file, part.offset, part.len) {
@@ -212,16 +220,16 @@ impl Sink for TcpStream {
 /// left to the calls that come after.
 fn send_through_pipe(
     stream: &TcpStream,
-    part: &FilePart<'_>,
+    part: &mut FilePart<'_>,
     tools: &mut Tools,
 ) -> Option<Result<usize, SendError>> {
-    if part.len < PIPED_BYTES || part.at_once == 0 {
+    if part.remnant.is_none() && (part.len < PIPED_BYTES || part.at_once == 0) {
         return None;
     }
-    let more = part.follow == Follow::More;
+    let how = (part.at_once, part.follow == Follow::More);
     let extent = (part.offset, part.len);
     let pipe = tools.pipe.as_mut()?;
-    match pipe.send_file(stream, part.file, extent, part.at_once, more) {
+    match pipe.send_file(stream, part.file, extent, how, part.remnant) {
         Ok(sent) => Some(Ok(sent)),
         Err(Fault::Socket(error)) => Some(Err(blocked_or_network(error))),
         Err(Fault::File(_)) => None,

@@ -97,3 +97,27 @@ const LONG_BYTES: u32 = 4 << 20;
 /// A peer that was sent this much of a response has taken most of it: a window and a short queue
 /// hold less.
 const PROOF_BYTES: u64 = 1 << 20;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_on_this_host_has_a_long_queue_while_there_are_others() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        let (near, _) = listener.accept().expect("accepts");
+        let unsent = || SockRef::from(&near).tcp_notsent_lowat().expect("an option");
+        let long_queues = Permits::new(1);
+        let mut queue = SendQueue::default();
+        for (is_alone, expected) in [(false, LONG_BYTES), (true, UNSENT_BYTES)] {
+            queue.note_full(&near, (PROOF_BYTES, None), is_alone, &long_queues);
+            assert_eq!(unsent(), expected);
+            assert_eq!(long_queues.taken(), usize::from(!is_alone));
+        }
+    }
+}

@@ -47,6 +47,10 @@ pub enum Fault {
     File(io::Error),
 }
 
+/// What a [`SendPipe`] has kept for whom the socket did not take it all from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Remnant(u64);
+
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 pub use self::pipe::{Loaded, SendPipe};
 
@@ -56,25 +60,39 @@ mod pipe {
     use std::io;
     use std::net::TcpStream;
     use std::os::fd::OwnedFd;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use rustix::io::{Errno, retry_on_intr};
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-    use super::Fault;
+    use super::{Fault, Remnant};
 
     /// A pipe of a thread's own, through which bytes go from a file to a socket (splice(2)).
     ///
     /// sendfile(2) does the same through a pipe of 64 KiB inside the kernel; a larger one takes
-    /// a tenth less processor time. What the socket does not take is thrown away, so that the
-    /// pipe is empty between two calls.
+    /// a tenth less processor time. What the socket does not take stays for its owner until
+    /// somebody else needs the pipe, and is then thrown away.
     #[derive(Debug)]
     pub struct SendPipe {
         outlet: OwnedFd,
         inlet: OwnedFd,
         /// `/dev/null`.
         waste: File,
-        /// Bytes that could not be thrown away are in it.
-        spoilt: bool,
+        contents: Contents,
+    }
+
+    /// What is in a pipe between two calls.
+    #[derive(Debug)]
+    enum Contents {
+        Nothing,
+        /// `len` bytes of a file from `offset` on, which are `owner`'s.
+        Kept {
+            owner: Remnant,
+            offset: u64,
+            len: usize,
+        },
+        /// Bytes that could not be thrown away.
+        Spoilt,
     }
 
     impl SendPipe {
@@ -91,13 +109,14 @@ mod pipe {
                 outlet,
                 inlet,
                 waste,
-                spoilt: false,
+                contents: Contents::Nothing,
             })
         }
 
         /// Sends up to `count` bytes of `file` from `offset`, at most `at_once` and then twice as
         /// many as were taken at a time, and says how many. Zero means that the file ends at
-        /// `offset`. If `more` follows, an incomplete segment may wait for it.
+        /// `offset`. If `more` follows, an incomplete segment may wait for it. What the socket
+        /// does not take stays in the pipe as `remnant`, and is sent first if it is still there.
         ///
         /// # Errors
         /// [`Fault`] says whose.
@@ -106,20 +125,32 @@ mod pipe {
             socket: &TcpStream,
             file: &File,
             (offset, count): (u64, u64),
-            at_once: usize,
-            more: bool,
+            (at_once, more): (usize, bool),
+            remnant: &mut Option<Remnant>,
         ) -> Result<usize, Fault> {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             let mut sent = 0;
             while sent < count {
-                let wanted = at_once.max(sent).min(count - sent);
-                match self.load(file, offset + sent as u64, wanted) {
+                let at = offset + sent as u64;
+                let kept = remnant.take().and_then(|owner| self.resume(&owner, at));
+                let loaded = match kept {
+                    Some(len) => Ok(Loaded { pipe: self, len }),
+                    None => self.load(file, at, at_once.max(sent).max(1).min(count - sent)),
+                };
+                match loaded {
                     Ok(loaded) if loaded.is_empty() => break,
-                    Ok(loaded) => match loaded.send(socket, more) {
-                        Ok(taken) => sent += taken,
-                        Err((taken, fault)) if sent + taken == 0 => return Err(fault),
-                        Err((taken, _)) => return Ok(sent + taken),
-                    },
+                    Ok(mut loaded) => {
+                        let (taken, fault) = loaded.empty_into(socket, count - sent, more);
+                        sent += taken;
+                        if matches!(fault, None | Some(Fault::Socket(_))) && !loaded.is_empty() {
+                            *remnant = Some(loaded.keep(at + taken as u64));
+                        }
+                        match fault {
+                            None => {}
+                            Some(fault) if sent == 0 => return Err(fault),
+                            Some(_) => break,
+                        }
+                    }
                     Err(error) if sent == 0 => return Err(Fault::File(error)),
                     // It comes again with the next call.
                     Err(_) => break,
@@ -128,13 +159,33 @@ mod pipe {
             Ok(sent)
         }
 
+        /// Whether this is still in the pipe.
+        pub fn holds(&self, remnant: &Remnant) -> bool {
+            matches!(&self.contents, Contents::Kept { owner, .. } if owner == remnant)
+        }
+
+        /// How many bytes from `at` on were kept for this owner. Nobody else may have them: they
+        /// may be older than another's response.
+        fn resume(&mut self, remnant: &Remnant, at: u64) -> Option<usize> {
+            match self.contents {
+                Contents::Kept { offset, len, .. } if self.holds(remnant) && offset == at => {
+                    self.contents = Contents::Nothing;
+                    Some(len)
+                }
+                _ => None,
+            }
+        }
+
         /// Takes up to `wanted` bytes of `file` from `offset` into the pipe, as many as it has
         /// room for.
         ///
         /// # Errors
         /// Those of the file, and of a pipe that has to be replaced.
         pub fn load(&mut self, file: &File, offset: u64, wanted: usize) -> io::Result<Loaded<'_>> {
-            if self.spoilt {
+            if let Contents::Kept { len, .. } = self.contents {
+                self.discard(len);
+            }
+            if let Contents::Spoilt = self.contents {
                 *self = Self::new()?;
             }
             let wanted = wanted.min(PIPE_BYTES);
@@ -156,7 +207,10 @@ mod pipe {
                     _ => break,
                 }
             }
-            self.spoilt = left > 0;
+            self.contents = match left {
+                0 => Contents::Nothing,
+                _ => Contents::Spoilt,
+            };
         }
     }
 
@@ -185,34 +239,66 @@ mod pipe {
         /// # Errors
         /// A fault comes with the bytes taken before it.
         pub fn send(mut self, socket: &TcpStream, more: bool) -> Result<usize, (usize, Fault)> {
+            match self.empty_into(socket, self.len, more) {
+                (taken, None) => Ok(taken),
+                (taken, Some(fault)) => Err((taken, fault)),
+            }
+        }
+
+        /// Moves `most` bytes from the pipe into the socket, and says how many it took, and why
+        /// they are not more.
+        fn empty_into(
+            &mut self,
+            socket: &TcpStream,
+            most: usize,
+            more: bool,
+        ) -> (usize, Option<Fault>) {
             let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
             flags.set(SpliceFlags::MORE, more);
-            let all = self.len;
-            while self.len > 0 {
-                let (outlet, left) = (&self.pipe.outlet, self.len);
+            let mut taken = 0;
+            while self.len > 0 && taken < most {
+                let (outlet, left) = (&self.pipe.outlet, self.len.min(most - taken));
                 let fault = match retry_on_intr(|| splice(outlet, None, socket, None, left, flags))
                 {
                     // The page was taken out of the file before it was whole (truncate(2)).
                     Ok(0) => Fault::File(io::ErrorKind::UnexpectedEof.into()),
                     Ok(count) => {
                         self.len -= count;
+                        taken += count;
                         continue;
                     }
                     // Reading it failed; sockets have other errors.
                     Err(Errno::IO) => Fault::File(Errno::IO.into()),
                     Err(errno) => Fault::Socket(errno.into()),
                 };
-                return Err((all - self.len, fault));
+                return (taken, Some(fault));
             }
-            Ok(all)
+            (taken, None)
+        }
+
+        /// Leaves what is left, which begins at `offset`, in the pipe.
+        fn keep(mut self, offset: u64) -> Remnant {
+            let number = NEXT_REMNANT.fetch_add(1, Ordering::Relaxed);
+            let len = std::mem::take(&mut self.len);
+            self.pipe.contents = Contents::Kept {
+                owner: Remnant(number),
+                offset,
+                len,
+            };
+            Remnant(number)
         }
     }
 
     impl Drop for Loaded<'_> {
         fn drop(&mut self) {
-            self.pipe.discard(self.len);
+            if self.len > 0 {
+                self.pipe.discard(self.len);
+            }
         }
     }
+
+    /// Connections go from pipe to pipe, so no two pipes use the same number.
+    static NEXT_REMNANT: AtomicU64 = AtomicU64::new(0);
 
     /// The most an unprivileged process gets by default (`fs.pipe-max-size`, proc(5)).
     const PIPE_BYTES: usize = 1 << 20;
@@ -242,9 +328,14 @@ impl SendPipe {
         _: &std::net::TcpStream,
         _: &File,
         _: (u64, u64),
-        _: usize,
-        _: bool,
+        _: (usize, bool),
+        _: &mut Option<Remnant>,
     ) -> Result<usize, Fault> {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn holds(&self, _: &Remnant) -> bool {
         match *self {}
     }
 
@@ -288,3 +379,69 @@ impl Loaded<'_> {
 /// Linux sends at most this much in one call (sendfile(2), NOTES).
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 const MAX_COUNT: usize = 0x7fff_f000;
+
+#[cfg(all(test, target_os = "linux", not(haul_portable)))]
+mod tests {
+    use std::io::{ErrorKind, Read};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    const LEN: u64 = 16 << 20;
+
+    /// A file, and a connection over which it goes.
+    fn bench() -> (File, Vec<u8>, TcpStream, TcpStream) {
+        let content: Vec<u8> = (0..LEN).map(|at| (at >> 8 ^ at) as u8).collect();
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), &content).expect("written");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        let (near, _) = listener.accept().expect("accepts");
+        near.set_nonblocking(true).expect("a socket");
+        (file.into_file(), content, near, far)
+    }
+
+    /// Sends all of the file, in turns that end when the socket takes no more; `between` two turns
+    /// the pipe is somebody else's. Returns what arrived, and how often a remnant was there to be
+    /// sent.
+    fn send_in_turns(between: impl Fn(&mut SendPipe, &File)) -> (Vec<u8>, Vec<u8>, usize) {
+        let (file, content, near, mut far) = bench();
+        let mut pipe = SendPipe::new().expect("a pipe");
+        let (mut arrived, mut remnant, mut kept) = (Vec::new(), None, 0);
+        let mut at = 0;
+        while at < LEN {
+            kept += usize::from(remnant.as_ref().is_some_and(|owner| pipe.holds(owner)));
+            let extent = (at, LEN - at);
+            match pipe.send_file(&near, &file, extent, (1 << 20, false), &mut remnant) {
+                Ok(sent) => at += sent as u64,
+                Err(Fault::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut some = vec![0; 1 << 20];
+                    let count = far.read(&mut some).expect("bytes wait");
+                    arrived.extend_from_slice(&some[..count]);
+                }
+                Err(fault) => panic!("{fault:?}"),
+            }
+            between(&mut pipe, &file);
+        }
+        drop(near);
+        far.read_to_end(&mut arrived).expect("an orderly end");
+        (arrived, content, kept)
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_is_sent_first() {
+        let (arrived, content, kept) = send_in_turns(|_, _| ());
+        assert!(arrived == content);
+        assert!(kept > 0, "the socket took everything at once");
+    }
+
+    #[test]
+    fn what_others_threw_away_is_read_again() {
+        let (arrived, content, kept) = send_in_turns(|pipe, file| {
+            let theirs = pipe.load(file, 4096, 4096).expect("read");
+            assert_eq!(theirs.len(), 4096);
+        });
+        assert!(arrived == content);
+        assert_eq!(kept, 0);
+    }
+}
