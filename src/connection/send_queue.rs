@@ -35,7 +35,8 @@ impl SendQueue {
 
     /// The queue is full, after `sent` bytes of a response at `rate`. Lets it be longer if the peer has
     /// proved to take what it is sent: more than fits a queue and a window of one that does not. If
-    /// nobody else is sent anything (`is_alone`), that is no use to a peer on this host.
+    /// nobody else is sent anything (`is_alone`), that is no use to a peer on this host, unless the
+    /// kernel is to keep to a rate.
     pub(super) fn note_full(
         &mut self,
         stream: &TcpStream,
@@ -43,7 +44,7 @@ impl SendQueue {
         is_alone: bool,
         long_queues: &Arc<Permits>,
     ) {
-        if is_alone && self.is_on_this_host(stream) {
+        if is_alone && rate.is_none() && self.is_on_this_host(stream) {
             return self.shorten(stream);
         }
         if self.long.is_some() || sent < PROOF_BYTES {
@@ -107,17 +108,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_on_this_host_has_a_long_queue_while_there_are_others() {
+    fn a_reader_on_this_host_has_a_long_queue_while_there_are_others_or_a_rate() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
         let (near, _) = listener.accept().expect("accepts");
         let unsent = || SockRef::from(&near).tcp_notsent_lowat().expect("an option");
         let long_queues = Permits::new(1);
         let mut queue = SendQueue::default();
-        for (is_alone, expected) in [(false, LONG_BYTES), (true, UNSENT_BYTES)] {
-            queue.note_full(&near, (PROOF_BYTES, None), is_alone, &long_queues);
-            assert_eq!(unsent(), expected);
-            assert_eq!(long_queues.taken(), usize::from(!is_alone));
+        for (is_alone, rate, expected) in [
+            (false, None, LONG_BYTES),
+            (true, None, UNSENT_BYTES),
+            (true, Some(1_000_000_000), LONG_BYTES),
+        ] {
+            queue.note_full(&near, (PROOF_BYTES, rate), is_alone, &long_queues);
+            assert_eq!(unsent(), expected, "{is_alone} {rate:?}");
+            assert_eq!(long_queues.taken(), usize::from(expected == LONG_BYTES));
         }
     }
 }
