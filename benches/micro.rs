@@ -19,6 +19,7 @@ use haul::resolve::{Found, LookUp, Root, Shown};
 use haul::respond::{Negotiation, Now, Subject, range, to_file};
 use haul::server::Server;
 use haul::sys::file::Patience;
+use haul::sys::socket;
 use haul::telemetry::journal::Destination;
 use haul::transmit::{Lane, Means, Progress, Transfer};
 use haul::transport::Tools;
@@ -110,6 +111,8 @@ fn transmit(criterion: &mut Criterion) {
         panic!("the file is there");
     };
     let (sink, drain) = connected();
+    // As the server has it for a lone reader on its own host.
+    socket::limit_unsent(&sink, 16 << 10).expect("a socket");
     std::thread::spawn(move || std::io::copy(&mut &drain, &mut std::io::sink()));
     let mut tools = Tools::with_pipe();
     let mut group = criterion.benchmark_group("transmit");

@@ -54,8 +54,8 @@
 //!
 //! 1. A connection parks only after the socket said `WouldBlock` or gave less than was asked for,
 //!    never because a request is incomplete: what was received may hold a pipelined one.
-//! 2. A worker's connections are watched from the moment it takes them until it lets them go, and
-//!    watching reports at once what is ready; an event carries no verdict, the next call does.
+//! 2. A worker's connections are watched from the first time that they have to wait until it lets
+//!    them go, and watching reports at once what is ready; an event carries no verdict, the next call does.
 //! 3. Tokens are never used twice; a stale event finds no entry and is ignored.
 //! 4. Every connection owns a permit and the channel is as long as there are permits, so `send`
 //!    never waits and no two threads can wait for each other.

@@ -605,6 +605,31 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(haul_portable, ignore = "such connections are lingered for there")]
+    fn what_comes_while_the_last_answer_is_made_does_not_break_it() {
+        let mut bench = Bench::new();
+        let (connection, mut peer) = bench.connect();
+        let token = bench.adopt(connection);
+        peer.write_all(b"GET /f HTTP/1.0\r\n\r\n").expect("sent");
+        // The look-up is left to the disk lane, which nobody runs yet.
+        bench.worker.advance(token, Instant::now());
+        peer.write_all(b"\r\n").expect("sent");
+        let ring = Arc::clone(&bench.worker.ring);
+        let disk = std::thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || run_disk_worker(&ring)
+        });
+        while ring.service.counters.snapshot().bytes_sent == 0 {
+            bench.worker.adopt();
+        }
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).expect("an orderly end");
+        assert!(answer.ends_with(b"content"));
+        ring.disk.shut();
+        disk.join().expect("it has not panicked");
+    }
+
+    #[test]
     fn a_stale_report_of_a_connection_that_panicked_finds_nobody() {
         let mut bench = Bench::new();
         let (doomed, _peer) = bench.connect();

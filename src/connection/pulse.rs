@@ -130,7 +130,12 @@ impl Pulse {
             .fold(stall, Instant::min)
     }
 
-    fn check_length(&self, config: &ServeConfig, now: Instant) -> Result<(), CloseReason> {
+    /// Whether a response may go on for longer.
+    pub(super) fn check_length(
+        &self,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
         match config.deadlines.response {
             Some(most) if now >= self.begun + most => Err(CloseReason::TooLong),
             _ => Ok(()),

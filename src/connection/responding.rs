@@ -107,7 +107,7 @@ impl Connection {
         };
         let outcome = sending.outcome();
         let persistence = sending.persistence();
-        let is_last = sending.answers_the_last();
+        let is_last = sending.answers_the_last() && !sending.ends_like_a_file();
         self.receipt = sending
             .into_record(outcome, self.peer, turn.service)
             .and_then(|record| Receipt::of(record, &self.stream, turn.service));
@@ -115,12 +115,19 @@ impl Connection {
             self.deadline = turn.now + turn.service.config.deadlines.idle;
             return Flow::Again;
         }
-        if is_last && self.intake.is_empty() && socket::unacknowledged(&self.stream) == Some(0) {
-            // The peer has it all (RFC 9112 section 9.6).
+        if is_last && self.has_nothing_to_wait_for() {
             return Flow::Stop(Step::Close(outcome));
         }
         // A close with bytes unread would be a reset, and might take the response with it.
         self.end(outcome, turn.now)
+    }
+
+    /// Whether the peer has acknowledged all (RFC 9112 section 9.6), and sent nothing more, which
+    /// would make the close a reset.
+    fn has_nothing_to_wait_for(&self) -> bool {
+        self.intake.is_empty()
+            && socket::unacknowledged(&self.stream) == Some(0)
+            && socket::unread(&self.stream) == Some(0)
     }
 }
 

@@ -175,6 +175,10 @@ impl Sending {
         if let Some(progress) = self.left_off.take() {
             return self.flow_on(progress, stream, turn);
         }
+        // Who never blocks has no deadline to meet.
+        if let Err(reason) = self.pulse.check_length(&turn.service.config, turn.now) {
+            return Flowing::Broken(reason);
+        }
         if self.pulse.waited_since(turn.now) > STALE_AFTER {
             self.transfer.forget_residency();
         }

@@ -224,6 +224,13 @@ pub fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     }
 }
 
+/// Bytes that were received and not read (`SIOCINQ`, tcp(7)); `None` where the system cannot say.
+/// The end of the stream is none.
+#[must_use]
+pub fn unread(stream: &TcpStream) -> Option<u64> {
+    rustix::io::ioctl_fionread(stream).ok()
+}
+
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 mod outq {
     use std::net::TcpStream;

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use haul::config::MinRate;
+use haul::config::{MinRate, SendChoice};
 use haul::sys::resources;
 use haul::telemetry::journal::Destination;
 use haul::telemetry::{CloseReason, Snapshot};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::support::{Client, PATIENCE, TestServer, noise};
+use crate::support::{Client, PATIENCE, TestServer, noise, transmit_choice};
 
 /// A client whose side of the connection holds hardly anything, so that what the server sent is
 /// what the client read.
@@ -225,6 +225,24 @@ fn a_response_may_be_limited_in_all() {
     let mut client = narrow(server.address());
     client.send("huge\n");
     sip(&mut client, 4 << 10, Duration::from_millis(10));
+    assert_eq!(at_rest(&server, 1).closed(CloseReason::TooLong), 1);
+}
+
+#[test]
+fn a_response_that_never_waits_is_limited_as_well() {
+    if transmit_choice() == SendChoice::Copy {
+        // So much is copied in one turn.
+        return;
+    }
+    let server = TestServer::with(|config| {
+        config.deadlines.response = Some(Duration::from_nanos(1));
+        config.quantum_bytes = 16 << 10;
+    });
+    // It takes three turns, and fits a window.
+    server.put("f", noise(48 << 10, 5));
+    let mut client = server.connect();
+    client.send("f\n");
+    assert!(client.ends_in_reset());
     assert_eq!(at_rest(&server, 1).closed(CloseReason::TooLong), 1);
 }
 
