@@ -4,6 +4,7 @@
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
+mod momentum;
 mod small;
 
 use std::io;
@@ -16,6 +17,7 @@ use crate::exchange::{Plan, Segment};
 use crate::resolve::OpenFile;
 use crate::sys::file::{self, Residency};
 use crate::sys::send_file::Remnant;
+use crate::transmit::momentum::Momentum;
 use crate::transmit::small::Gathered;
 use crate::transport::{FilePart, Follow, SendError, Sink, Tools, blocked_or_network};
 
@@ -36,15 +38,6 @@ pub struct Transfer {
     remnant: Option<Remnant>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
-}
-
-/// How willingly the peer takes bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Momentum {
-    /// So many, and the send queue was never full.
-    Free(u64),
-    /// So many since the send queue was full.
-    Regained(u64),
 }
 
 /// Which lane the caller is in.
@@ -565,28 +558,6 @@ pub fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
     file::residency(file.file(), extent.offset, extent.len)
 }
 
-impl Momentum {
-    /// How many bytes may be prepared at once although the peer may not take them; zero if that
-    /// would be wasted too often.
-    fn at_once(self) -> usize {
-        match self {
-            Self::Regained(bytes) if bytes < REGAINED_BYTES => 0,
-            Self::Free(bytes) | Self::Regained(bytes) => {
-                FIRST_AT_ONCE.max(usize::try_from(bytes).unwrap_or(usize::MAX))
-            }
-        }
-    }
-
-    /// Notes that `sent` bytes of `wanted` were taken.
-    fn note(&mut self, sent: u64, wanted: u64) {
-        *self = match *self {
-            _ if sent < wanted => Self::Regained(0),
-            Self::Free(bytes) => Self::Free(bytes + sent),
-            Self::Regained(bytes) => Self::Regained(bytes + sent),
-        };
-    }
-}
-
 /// What came of trying to send all that is left in one call.
 enum Small {
     /// Look at what is left now: some of it was sent, or has come into memory.
@@ -606,13 +577,6 @@ const SMALL_COPY_BYTES: usize = 128 << 10;
 
 /// More is not sent from the pipe in one piece: the peer may well not take it.
 const AT_ONCE_BYTES: u64 = 128 << 10;
-
-/// What may be prepared at once for a peer of whom nothing is known.
-const FIRST_AT_ONCE: usize = 128 << 10;
-
-/// A peer whose send queue was full has to take so much without a stop before more than it takes
-/// is prepared again.
-const REGAINED_BYTES: u64 = 8 << 20;
 
 /// What is held back of a file's response until the file was found unchanged. It is copied, so it
 /// is little.

@@ -135,6 +135,7 @@ mod pipe {
                 let kept = remnant.take().and_then(|owner| self.resume(&owner, at));
                 let loaded = match kept {
                     Some(len) => Ok(Loaded { pipe: self, len }),
+                    // Never nothing: that would look like the end of the file.
                     None => self.load(file, at, at_once.max(sent).max(1).min(count - sent)),
                 };
                 match loaded {
