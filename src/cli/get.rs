@@ -67,9 +67,10 @@ pub(crate) struct GetArguments {
     /// Receive at most SIZE a second, over all connections
     #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub(crate) rate: Option<ByteSize>,
-    /// Give up after N failures in a row without a byte in between
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub(crate) retries: u32,
+    /// Give up after N failures in a row without a byte in between; 10 unless given, but 3 where
+    /// no server was ever reached
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<u32>,
     /// Wait this long after the first failure, twice as long after the next, up to a minute
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub(crate) retry_wait: Duration,
@@ -214,7 +215,8 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
             Receive::Copy => ReceiveChoice::Copy,
         },
         retry: RetryPolicy {
-            retries: args.retries,
+            retries: args.retries.unwrap_or(RETRIES),
+            retries_unreached: args.retries.unwrap_or(RETRIES_UNREACHED),
             first_wait: args.retry_wait,
         },
         connect_timeout: args.connect_timeout,
@@ -326,6 +328,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 const MAX_COUNT: usize = 256;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Failures in a row that are waited out, unless `--retries` says how many: some four minutes.
+const RETRIES: u32 = 10;
+/// As `RETRIES`, before any server was reached: some seconds.
+const RETRIES_UNREACHED: u32 = 3;
 
 const AFTER_HELP: &str = "\
 Examples:

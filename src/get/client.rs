@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::protocol::response::{self, Framing, Head};
 
 use super::body::{Body, malformed};
-use super::error::{Blame, GetError};
+use super::error::{Again, Blame, GetError};
 use super::proxy::Proxies;
 use super::source::HttpUrl;
 use super::watch::Watch;
@@ -22,6 +22,7 @@ use super::wire::Wire;
 pub(super) struct Client {
     proxies: Proxies,
     connect_timeout: Duration,
+    /// The hosts and ports that were reached, each with the connections that are kept.
     idle: Mutex<HashMap<(String, u16), Vec<Wire>>>,
 }
 
@@ -114,16 +115,28 @@ impl Client {
                 result => return result,
             }
         }
-        let (host, port) = self.hop(ask.url);
-        let proxied = self.proxies.for_url(ask.url).is_some();
-        let wire = Wire::connect(&host, port, self.connect_timeout, watch).map_err(|error| {
-            if proxied && error.blame == Blame::Network {
-                error.and("that is the proxy of http_proxy")
-            } else {
-                error
-            }
-        })?;
+        let wire = self.connect(ask.url, watch)?;
         Self::exchange(wire, &request, ask, watch)
+    }
+
+    fn connect(&self, url: &HttpUrl, watch: &Watch) -> Result<Wire, GetError> {
+        let (host, port) = self.hop(url);
+        let wire = Wire::connect(&host, port, self.connect_timeout, watch);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = match wire {
+            Ok(wire) => {
+                idle.entry((host, port)).or_default();
+                return Ok(wire);
+            }
+            Err(error) if error.blame != Blame::Network => return Err(error),
+            // Its address is right, so it will be back.
+            Err(error) if idle.contains_key(&(host, port)) => error.with_again(Again::Later),
+            Err(error) => error,
+        };
+        Err(match self.proxies.for_url(url) {
+            Some(_) => error.and("that is the proxy of http_proxy"),
+            None => error,
+        })
     }
 
     fn exchange(

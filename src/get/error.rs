@@ -29,6 +29,8 @@ pub enum Blame {
 pub(super) enum Again {
     Never,
     Later,
+    /// No connection came about, and none ever has to this host and port.
+    Unreached,
     /// The server said when.
     After(Duration),
 }

@@ -11,6 +11,8 @@ pub(super) struct Attempts {
     failures: u32,
     retries: u32,
     progress: u64,
+    /// Some server has been reached.
+    reached: bool,
 }
 
 /// How often and how soon to try again.
@@ -18,6 +20,9 @@ pub(super) struct Attempts {
 pub struct RetryPolicy {
     /// Failures in a row, without a byte in between, after which to give up.
     pub retries: u32,
+    /// The same as long as no server has been reached at all: an address with a slip in it, or a
+    /// server that is still starting.
+    pub retries_unreached: u32,
     /// The wait after the first failure; it doubles with every further one.
     pub first_wait: Duration,
 }
@@ -29,6 +34,7 @@ impl Attempts {
             failures: 0,
             retries: 0,
             progress: 0,
+            reached: false,
         }
     }
 
@@ -46,9 +52,14 @@ impl Attempts {
             self.failures = 0;
         }
         self.progress = kept;
+        self.reached |= kept > 0 || error.again != Again::Unreached;
         self.failures += 1;
-        if self.failures > self.policy.retries {
-            return Err(match self.policy.retries {
+        let retries = match self.reached {
+            true => self.policy.retries,
+            false => self.policy.retries_unreached,
+        };
+        if self.failures > retries {
+            return Err(match retries {
                 0 => error,
                 1 => error.and("given up after 1 retry"),
                 retries => error.and(format!("given up after {retries} retries")),
@@ -94,6 +105,7 @@ mod tests {
     fn attempts(retries: u32) -> Attempts {
         Attempts::new(RetryPolicy {
             retries,
+            retries_unreached: 1,
             first_wait: Duration::from_secs(1),
         })
     }
@@ -124,6 +136,19 @@ mod tests {
         attempts.failed(passing(), 49).unwrap();
         assert!(attempts.failed(passing(), 49).is_err());
         assert_eq!(attempts.retries(), 50);
+    }
+
+    #[test]
+    fn who_was_never_reached_is_given_up_sooner() {
+        let unreached = || passing().with_again(Again::Unreached);
+        let (mut never, mut once) = (attempts(3), attempts(3));
+        never.failed(unreached(), 0).unwrap();
+        let error = never.failed(unreached(), 0).unwrap_err();
+        assert!(error.to_string().contains("after 1 retry"), "{error}");
+        for error in [passing(), unreached(), unreached()] {
+            once.failed(error, 0).unwrap();
+        }
+        assert!(once.failed(unreached(), 0).is_err());
     }
 
     #[test]

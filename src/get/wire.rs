@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::error::{Blame, GetError};
+use super::error::{Again, Blame, GetError};
 use super::watch::{TICK, Watch};
 
 /// One connection. Reads wait at most a tick at a time, so that a stop is seen.
@@ -98,9 +98,9 @@ fn dial(
     write_timeout: Duration,
 ) -> Result<TcpStream, GetError> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (bare, port).to_socket_addrs().map_err(|error| {
-        GetError::passing(Blame::Network, format!("cannot find {host}: {error}"))
-    })?;
+    let addresses = (bare, port)
+        .to_socket_addrs()
+        .map_err(|error| unreached(format!("cannot find {host}: {error}")))?;
     let open = |address: SocketAddr| {
         let stream = TcpStream::connect_timeout(&address, connect_timeout)?;
         stream.set_nodelay(true)?;
@@ -115,8 +115,13 @@ fn dial(
             Err(error) => last = error,
         }
     }
-    let text = format!("cannot connect to {host}:{port}: {last}");
-    Err(GetError::passing(Blame::Network, text))
+    Err(unreached(format!(
+        "cannot connect to {host}:{port}: {last}"
+    )))
+}
+
+fn unreached(text: String) -> GetError {
+    GetError::passing(Blame::Network, text).with_again(Again::Unreached)
 }
 
 /// See [`Wire::pending`].

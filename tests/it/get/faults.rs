@@ -1,6 +1,9 @@
 //! Servers that break, stall, lie and change their minds: the file is right, or there is none and
 //! the exit status says why.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread;
 use std::time::Duration;
 
 use super::support::{Act, Client, Request, Served, Server, cut};
@@ -453,5 +456,31 @@ fn a_port_where_nobody_listens() {
         .get(&["--retries", "1", &address])
         .assert_status(4)
         .assert_says("cannot connect");
+    // A slip in the address is told soon, unless more patience was asked for.
+    let ran = client.get(&[&address]);
+    ran.assert_says("given up after 3 retries");
+    let ran = client.get(&["--retries", "5", &address]);
+    ran.assert_says("given up after 5 retries");
     assert!(client.names().is_empty());
+}
+
+#[test]
+fn a_server_that_was_there_for_another_file_is_waited_for() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let root = format!("http://{}", listener.local_addr().unwrap());
+    let answer = file.whole();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        while !lines.next().unwrap().unwrap().is_empty() {}
+        stream.write_all(&answer).unwrap();
+    });
+    let (first, second) = (format!("{root}/f"), format!("{root}/g"));
+    client
+        .get(&["-P", "1", "--retry-wait", "1ms", &first, &second])
+        .assert_status(4)
+        .assert_says("given up after 10 retries");
+    server.join().unwrap();
+    client.assert_whole("f", &file.bytes);
 }

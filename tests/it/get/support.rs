@@ -400,10 +400,10 @@ impl Client {
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
-        command
-            .current_dir(self.directory.path())
-            .arg("get")
-            .args(["--retry-wait", "10ms"]);
+        command.current_dir(self.directory.path()).arg("get");
+        if !arguments.contains(&"--retry-wait") {
+            command.args(["--retry-wait", "10ms"]);
+        }
         command
             .args(arguments)
             .env_remove("http_proxy")
