@@ -1,12 +1,13 @@
 //! An answer's body, on its way from the connection to a file or a buffer.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::protocol::response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
-use crate::sys::receive::{SpliceError, SplicePipe};
+use crate::sys::receive::SplicePipe;
 
 use super::error::{Blame, GetError};
 use super::watch::{TICK, Watch};
@@ -30,9 +31,15 @@ enum Rest {
     Nothing,
 }
 
-/// How bytes get from the socket to the file.
+/// How bytes get from the socket to the file, and how long the file took to take them.
 #[derive(Debug)]
-pub(super) enum Mover {
+pub(super) struct Mover {
+    way: Way,
+    writing: Duration,
+}
+
+#[derive(Debug)]
+enum Way {
     /// Through a pipe, inside the kernel.
     Splice(SplicePipe),
     /// Through this buffer.
@@ -41,11 +48,21 @@ pub(super) enum Mover {
 
 impl Mover {
     pub(super) fn copy() -> Self {
-        Self::Copy(vec![0; COPY_BUFFER_BYTES])
+        Self::by(Way::Copy(vec![0; COPY_BUFFER_BYTES]))
     }
 
     pub(super) fn splice() -> Self {
-        SplicePipe::new().map_or_else(|_| Self::copy(), Self::Splice)
+        SplicePipe::new().map_or_else(|_| Self::copy(), |pipe| Self::by(Way::Splice(pipe)))
+    }
+
+    fn by(way: Way) -> Self {
+        let writing = Duration::ZERO;
+        Self { way, writing }
+    }
+
+    /// Time spent writing to the file since this was last asked.
+    pub(super) fn take_writing(&mut self) -> Duration {
+        std::mem::take(&mut self.writing)
     }
 }
 
@@ -77,42 +94,34 @@ impl Body {
         mover: &mut Mover,
         watch: &Watch,
     ) -> Result<usize, GetError> {
-        let failed = |error| GetError::local("write", path, &error);
-        match mover {
-            Mover::Copy(buffer) => {
+        let Mover { way, writing } = mover;
+        let mut timed = |write: &dyn Fn() -> io::Result<()>| {
+            let began = Instant::now();
+            let written = write();
+            *writing += began.elapsed();
+            written.map_err(|error| GetError::local("write", path, &error))
+        };
+        let raw = matches!(self.rest, Rest::Bytes(_) | Rest::UntilClose);
+        match way {
+            Way::Splice(pipe) if raw && self.wire.input.is_empty() => {
+                let limit_bytes = self.clamp(limit_bytes);
+                let taken = wire::wait_for(watch, || pipe.take(&self.wire.stream, limit_bytes))?;
+                timed(&|| pipe.give(file, offset, taken))?;
+                self.account(taken)
+            }
+            // What came with the head, and chunks: too little to matter.
+            Way::Splice(_) => {
+                let mut buffer = [0; 16 * 1024];
                 let limit_bytes = limit_bytes.min(buffer.len());
                 let count = self.read(&mut buffer[..limit_bytes], watch)?;
-                file.write_all_at(&buffer[..count], offset)
-                    .map_err(failed)?;
+                timed(&|| file.write_all_at(&buffer[..count], offset))?;
                 Ok(count)
             }
-            Mover::Splice(pipe) => {
-                let raw = matches!(self.rest, Rest::Bytes(_) | Rest::UntilClose);
-                if !raw || !self.wire.input.is_empty() {
-                    // What came with the head, and chunks: too little to matter.
-                    let mut buffer = [0; 16 * 1024];
-                    let limit_bytes = limit_bytes.min(buffer.len());
-                    let count = self.read(&mut buffer[..limit_bytes], watch)?;
-                    file.write_all_at(&buffer[..count], offset)
-                        .map_err(failed)?;
-                    return Ok(count);
-                }
-                let limit_bytes = self.clamp(limit_bytes);
-                let mut broken_file = None;
-                let count = wire::wait_for(watch, || {
-                    match pipe.receive(&self.wire.stream, file, offset, limit_bytes) {
-                        Ok(count) => Ok(count),
-                        Err(SpliceError::Socket(error)) => Err(error),
-                        Err(SpliceError::File(error)) => {
-                            broken_file = Some(error);
-                            Ok(0)
-                        }
-                    }
-                })?;
-                match broken_file {
-                    Some(error) => Err(failed(error)),
-                    None => self.account(count),
-                }
+            Way::Copy(buffer) => {
+                let limit_bytes = limit_bytes.min(buffer.len());
+                let count = self.read(&mut buffer[..limit_bytes], watch)?;
+                timed(&|| file.write_all_at(&buffer[..count], offset))?;
+                Ok(count)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The thread of a session that hires, hears and dismisses segments.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::event::Event;
 use super::extents::Extents;
 use super::leads::{LastLead, Lead, Leads, Patience, Ranges};
 use super::plan::SegmentId;
-use super::ramp::Ramp;
+use super::ramp::{Ramp, Sample};
 use super::retry::Attempts;
 use super::segment::{Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
@@ -319,7 +320,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             self.ticked = Instant::now();
             self.report_progress();
         }
-        self.ramp.observe(self.began.elapsed(), received, left);
+        let writing = self.session.writing_nanos.load(Ordering::Relaxed);
+        self.ramp.observe(Sample {
+            now: self.began.elapsed(),
+            received,
+            left,
+            writing: Duration::from_nanos(writing),
+        });
     }
 
     fn report_progress(&self) {

@@ -9,6 +9,19 @@ use std::time::Duration;
 
 use super::Segments;
 
+/// What the counters say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    /// Time since the start.
+    pub(super) now: Duration,
+    /// Bytes received since the start.
+    pub(super) received: u64,
+    /// Bytes to go.
+    pub(super) left: u64,
+    /// Time that connections have spent writing to the file, all together.
+    pub(super) writing: Duration,
+}
+
 /// The number of connections that a file should have now.
 #[derive(Debug)]
 pub(super) struct Ramp {
@@ -86,12 +99,14 @@ impl Ramp {
         }
     }
 
-    /// Looks at the counters: `received` bytes at `now` since the start, `left` bytes to go.
-    pub(super) fn observe(&mut self, now: Duration, received: u64, left: u64) {
+    /// Looks at the counters.
+    pub(super) fn observe(&mut self, sample: Sample) {
         let Judge::Auto { phase, pause } = &mut self.judge else {
             return;
         };
-        let worth_it = |rate: f64| left as f64 > rate * LONG_ENOUGH.as_secs_f64();
+        let now = sample.now;
+        let worth_it = |rate: f64| sample.left as f64 > rate * LONG_ENOUGH.as_secs_f64();
+        let waits_for_file = |reading: &Reading| reading.writing > self.want as f64 * FILE_IS_FULL;
         match phase {
             Phase::Rest { until } => {
                 if now >= *until {
@@ -99,11 +114,12 @@ impl Ramp {
                 }
             }
             Phase::Baseline(gauge) => {
-                let Some(Reading { low: rate, .. }) = gauge.read(now, received) else {
+                let Some(reading) = gauge.read(sample) else {
                     return;
                 };
-                let before = self.want;
-                let fewer = before > 1 && *pause >= LOOK_DOWN_FROM;
+                let (before, rate) = (self.want, reading.low);
+                let full = waits_for_file(&reading);
+                let fewer = before > 1 && (full || *pause >= LOOK_DOWN_FROM);
                 if !worth_it(rate) {
                     *phase = Phase::Rest {
                         until: now + FIRST_PAUSE,
@@ -115,7 +131,7 @@ impl Ramp {
                         before,
                         rate,
                     };
-                } else if before < self.most {
+                } else if before < self.most && !full {
                     self.want = (before * 2).min(self.most);
                     *phase = Phase::More {
                         gauge: Gauge::new(now, *pause),
@@ -132,11 +148,14 @@ impl Ramp {
                 rate: baseline,
             } => {
                 let (before, baseline) = (*before, *baseline);
-                let Some(Reading { low: rate, .. }) = gauge.read(now, received) else {
+                let Some(reading) = gauge.read(sample) else {
                     return;
                 };
-                if rate >= baseline * AS_GOOD {
+                if reading.low >= baseline * AS_GOOD {
                     *phase = Phase::Baseline(Gauge::new(now, FIRST_PAUSE));
+                } else if waits_for_file(&reading) {
+                    self.want = before;
+                    Self::rest(phase, pause, now);
                 } else {
                     self.want = (before * 2).min(self.most);
                     *phase = Phase::More {
@@ -152,16 +171,17 @@ impl Ramp {
                 rate: baseline,
             } => {
                 let (before, baseline) = (*before, *baseline);
-                let Some(Reading { high: rate, .. }) = gauge.read(now, received) else {
+                let Some(reading) = gauge.read(sample) else {
                     return;
                 };
+                let rate = reading.high;
                 if rate < baseline * WORTH_IT {
                     self.want = before;
                     if rate < baseline * AS_GOOD && *pause >= SURE_FROM {
                         *pause = (*pause * 2).min(LONGEST_PAUSE);
                     }
                     Self::rest(phase, pause, now);
-                } else if self.want < self.most && worth_it(rate) {
+                } else if self.want < self.most && worth_it(rate) && !waits_for_file(&reading) {
                     let before = self.want;
                     self.want = (before * 2).min(self.most);
                     *phase = Phase::More {
@@ -189,7 +209,7 @@ impl Ramp {
 struct Gauge {
     settled: Duration,
     window: Duration,
-    samples: Vec<(Duration, u64)>,
+    samples: Vec<Sample>,
 }
 
 /// What a gauge read, in bytes a second. Servers that pace with a token bucket send in bursts, and
@@ -201,6 +221,8 @@ struct Reading {
     /// With all bursts, those of new connections too. A burst never exceeds what the line carries,
     /// so it cannot make more connections look better on a line that was full before.
     high: f64,
+    /// How many connections were writing to the file, on average.
+    writing: f64,
 }
 
 impl Gauge {
@@ -215,23 +237,24 @@ impl Gauge {
         }
     }
 
-    fn read(&mut self, now: Duration, received: u64) -> Option<Reading> {
-        self.samples.push((now, received));
-        let begins = self.samples.partition_point(|&(at, _)| at < self.settled);
+    fn read(&mut self, last: Sample) -> Option<Reading> {
+        self.samples.push(last);
+        let begins = self.samples.partition_point(|at| at.now < self.settled);
         let (first, since) = (self.samples[0], *self.samples.get(begins)?);
-        if now - since.0 < self.window {
+        if last.now - since.now < self.window {
             return None;
         }
         let middle = self.samples[begins + (self.samples.len() - begins) / 2];
-        let rate = |from: (Duration, u64), to: (Duration, u64)| {
-            to.1.saturating_sub(from.1) as f64 / (to.0 - from.0).as_secs_f64().max(1e-3)
+        let seconds = |from: Sample, to: Sample| (to.now - from.now).as_secs_f64().max(1e-3);
+        let rate = |from: Sample, to: Sample| {
+            to.received.saturating_sub(from.received) as f64 / seconds(from, to)
         };
-        let last = (now, received);
         let (earlier, later, mean) = (rate(since, middle), rate(middle, last), rate(since, last));
         let bursts = earlier.max(later) > 2.0 * earlier.min(later);
         Some(Reading {
             low: if bursts { earlier.min(later) } else { mean },
             high: mean.max(rate(first, last)),
+            writing: (last.writing - since.writing).as_secs_f64() / seconds(since, last),
         })
     }
 }
@@ -240,6 +263,9 @@ const MAX_AUTO: usize = 16;
 /// What twice the connections must bring, against what they cost everybody.
 const WORTH_IT: f64 = 1.1;
 const AS_GOOD: f64 = 0.95;
+/// Connections that spend this share of their time writing wait for the file, not for the line:
+/// more of them would wait for each other.
+const FILE_IS_FULL: f64 = 2.0 / 3.0;
 const FIRST_PAUSE: Duration = Duration::from_millis(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// With pauses this long, half the connections get their chance too.
@@ -256,16 +282,33 @@ mod tests {
     /// Runs up to `seconds` against a world that gives so many bytes to so many connections in a
     /// step that begins at a time; returns what was wanted most of the last third, trials aside,
     /// and the share of `best` that was received.
-    fn run(seconds: u64, best: f64, mut world: impl FnMut(usize, f64, f64) -> f64) -> (usize, f64) {
+    fn run(seconds: u64, best: f64, world: impl FnMut(usize, f64, f64) -> f64) -> (usize, f64) {
+        run_writing(seconds, best, world, |_, _| 0.0)
+    }
+
+    /// The same where connections write to the file for a share of their time.
+    fn run_writing(
+        seconds: u64,
+        best: f64,
+        mut world: impl FnMut(usize, f64, f64) -> f64,
+        share: impl Fn(usize, f64) -> f64,
+    ) -> (usize, f64) {
         let mut ramp = Ramp::new(Segments::Auto);
         let (mut received, step) = (0.0, Duration::from_millis(25));
         let total = best * seconds as f64;
-        let mut now = Duration::ZERO;
+        let (mut now, mut writing) = (Duration::ZERO, Duration::ZERO);
         let mut wants = [0; 33];
         while now < Duration::from_secs(seconds) {
-            received += world(ramp.want(), now.as_secs_f64(), step.as_secs_f64());
+            let (connections, at) = (ramp.want(), now.as_secs_f64());
+            received += world(connections, at, step.as_secs_f64());
+            writing += step.mul_f64(share(connections, at) * connections as f64);
             now += step;
-            ramp.observe(now, received as u64, (total - received).max(0.0) as u64);
+            ramp.observe(Sample {
+                now,
+                received: received as u64,
+                left: (total - received).max(0.0) as u64,
+                writing,
+            });
             if now * 3 >= Duration::from_secs(seconds * 2) {
                 wants[ramp.want()] += 1;
             }
@@ -326,6 +369,23 @@ mod tests {
         assert!(share > 0.95, "{share}");
     }
 
+    /// What a disk takes goes up and down, and more connections seem to help for a moment.
+    #[test]
+    fn what_the_file_does_not_take_no_connection_brings() {
+        let disk = |_: usize, t: f64| 250e6 * (1.2 + (t * 1.7).sin());
+        for connections in [1, 2] {
+            // A line that one connection fills until the disk is behind.
+            let writing = |n: usize, _: f64| if n >= connections { 0.95 } else { 0.3 };
+            let (want, _) = run_writing(30, 300e6, steady(disk), writing);
+            assert_eq!(want, connections);
+        }
+        // Once the disk has caught up the line is what counts again.
+        let fills = |n: usize, _: f64| 25e6 * n.min(4) as f64;
+        let writing = |_: usize, t: f64| if t < 5.0 { 0.95 } else { 0.1 };
+        let (want, _) = run_writing(40, 100e6, steady(fills), writing);
+        assert_eq!(want, 4);
+    }
+
     #[test]
     fn an_unpaced_first_burst_does_not_fool_it() {
         let world = |n: usize, t: f64| {
@@ -358,7 +418,12 @@ mod tests {
     #[test]
     fn a_fixed_number_stays_unless_the_server_objects() {
         let mut ramp = Ramp::new(Segments::Fixed(8));
-        ramp.observe(Duration::from_secs(100), 1, u64::MAX);
+        ramp.observe(Sample {
+            now: Duration::from_secs(100),
+            received: 1,
+            left: u64::MAX,
+            writing: Duration::ZERO,
+        });
         assert_eq!(ramp.want(), 8);
         ramp.limit(3, Duration::from_secs(101));
         assert_eq!(ramp.want(), 3);

@@ -1,6 +1,7 @@
 //! One connection's work: ask for a range, check the answer, bring its bytes into the file.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::answer::{self, Identity, Trust, Validator, Verdict};
 use super::body::{Body, Mover};
@@ -223,6 +224,8 @@ fn receive(
         let allowed = session.shared.pace.allow(wanted, watch)?;
         let count = body.receive(file, at, allowed, &mut mover, watch)?;
         session.shared.pace.spend(count);
+        let writing = mover.take_writing().as_nanos() as u64;
+        session.writing_nanos.fetch_add(writing, Ordering::Relaxed);
         if count == 0 {
             return body_ended(session, id);
         }

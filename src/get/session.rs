@@ -1,5 +1,6 @@
 //! One version of one file on its way: what all its threads share, and how it can end.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::answer::Identity;
@@ -20,6 +21,8 @@ pub(super) struct Session<'a> {
     pub(super) identity: Option<Identity>,
     pub(super) sums: &'a [Sum],
     pub(super) plan: Mutex<Plan>,
+    /// Nanoseconds that connections have spent writing to the file, all together.
+    pub(super) writing_nanos: AtomicU64,
 }
 
 /// How a session ended, if not in an error.

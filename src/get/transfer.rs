@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
 use crate::protocol::response::Framing;
@@ -292,6 +293,7 @@ impl<'a> Transfer<'a> {
             identity,
             sums: self.sums,
             plan: Mutex::new(Plan::new(length, done)),
+            writing_nanos: AtomicU64::new(0),
         };
         let end = crew::run(&session, &mut self.leads, first, &mut self.attempts);
         self.received += session.plan().received();

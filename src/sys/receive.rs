@@ -13,7 +13,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-pub use splice::{SpliceError, SplicePipe};
+pub use splice::SplicePipe;
 
 /// Whether a file that is missing is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

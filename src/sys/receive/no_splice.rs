@@ -9,15 +9,6 @@ use std::net::TcpStream;
 #[derive(Debug)]
 pub struct SplicePipe(Infallible);
 
-/// Which end of [`SplicePipe::receive`] failed.
-#[derive(Debug)]
-pub enum SpliceError {
-    /// Reading from the socket.
-    Socket(io::Error),
-    /// Writing to the file.
-    File(io::Error),
-}
-
 impl SplicePipe {
     /// # Errors
     /// Always `Unsupported`.
@@ -26,14 +17,14 @@ impl SplicePipe {
     }
 
     /// # Errors
-    /// None: there is no pipe to receive through.
-    pub fn receive(
-        &self,
-        _socket: &TcpStream,
-        _file: &File,
-        _offset: u64,
-        _limit_bytes: usize,
-    ) -> Result<usize, SpliceError> {
+    /// None: there is no pipe to take into.
+    pub fn take(&self, _socket: &TcpStream, _limit_bytes: usize) -> io::Result<usize> {
+        match self.0 {}
+    }
+
+    /// # Errors
+    /// None: there is no pipe to give from.
+    pub fn give(&self, _file: &File, _offset: u64, _count: usize) -> io::Result<()> {
         match self.0 {}
     }
 }

@@ -19,15 +19,6 @@ pub struct SplicePipe {
     capacity_bytes: usize,
 }
 
-/// Which end of [`SplicePipe::receive`] failed.
-#[derive(Debug)]
-pub enum SpliceError {
-    /// Reading from the socket; the file is untouched.
-    Socket(io::Error),
-    /// Writing to the file; the bytes in the pipe are lost, and the connection with them.
-    File(io::Error),
-}
-
 impl SplicePipe {
     /// A pipe of 1 MiB, or what the system allows.
     ///
@@ -45,21 +36,14 @@ impl SplicePipe {
         })
     }
 
-    /// Moves up to `limit_bytes` from `socket` into `file` at `offset`; 0 is the end of the stream.
-    ///
-    /// What has been taken from the socket is in the file when this returns without an error.
+    /// Takes up to `limit_bytes` from `socket`; 0 is the end of the stream. All of it has to be
+    /// given before more is taken.
     ///
     /// # Errors
-    /// [`SpliceError`] tells the socket's errors (a time-out among them) from the file's.
-    pub fn receive(
-        &self,
-        socket: &TcpStream,
-        file: &File,
-        offset: u64,
-        limit_bytes: usize,
-    ) -> Result<usize, SpliceError> {
+    /// Whatever `splice(2)` says of the socket, a time-out among it; the pipe is still empty.
+    pub fn take(&self, socket: &TcpStream, limit_bytes: usize) -> io::Result<usize> {
         let limit_bytes = limit_bytes.min(self.capacity_bytes);
-        let taken = loop {
+        loop {
             match splice(
                 socket,
                 None,
@@ -68,12 +52,18 @@ impl SplicePipe {
                 limit_bytes,
                 SpliceFlags::MOVE,
             ) {
-                Ok(taken) => break taken,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(SpliceError::Socket(error.into())),
+                taken => return Ok(taken?),
             }
-        };
-        let (mut left, mut at) = (taken, offset);
+        }
+    }
+
+    /// Gives the `count` bytes that were taken to `file` at `offset`.
+    ///
+    /// # Errors
+    /// Whatever `splice(2)` says of the file. What is left in the pipe is lost.
+    pub fn give(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
+        let (mut left, mut at) = (count, offset);
         while left > 0 {
             // The kernel moves `at` on by what it has written.
             match splice(
@@ -84,13 +74,13 @@ impl SplicePipe {
                 left,
                 SpliceFlags::MOVE,
             ) {
-                Ok(0) => return Err(SpliceError::File(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(moved) => left -= moved,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(SpliceError::File(error.into())),
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(taken)
+        Ok(())
     }
 }
 
