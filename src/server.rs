@@ -102,6 +102,13 @@ impl Handle {
         self.ring.dispatch.wake_all();
     }
 
+    /// Has the server end without the grace: what is under way is reset, and recorded as such.
+    pub fn abort(&self) {
+        self.ring.service.abort();
+        self.acceptor.wake();
+        self.ring.dispatch.wake_all();
+    }
+
     /// The counters now.
     #[must_use]
     pub fn counters(&self) -> Snapshot {
@@ -117,6 +124,13 @@ impl Handle {
 
     fn open(&self) -> u64 {
         (self.permits.0.taken() + self.permits.1.taken()) as u64
+    }
+
+    /// Waits until no connection is left, or `goes_on` says that it has been long enough.
+    fn wait_while(&self, goes_on: impl Fn() -> bool) {
+        while self.open() > 0 && goes_on() {
+            std::thread::sleep(DRAIN_POLL);
+        }
     }
 }
 
@@ -197,8 +211,8 @@ impl Server {
         }
     }
 
-    /// Runs until [`Handle::shut_down`], and until what was under way is finished or the grace
-    /// has passed. Returns the final counters.
+    /// Runs until [`Handle::shut_down`], and until what was under way is finished, the grace has
+    /// passed, or [`Handle::abort`] cut it short. Returns the final counters.
     ///
     /// # Errors
     /// The threads cannot be started.
@@ -235,15 +249,17 @@ impl Server {
             self.permits,
         );
         acceptor.run();
-        wait_for(&handle, Instant::now() + grace, || {});
-        self.ring.service.abort();
-        self.ring.dispatch.wake_all();
+        let grace_ends = Instant::now() + grace;
+        handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
+        handle.abort();
         // Workers close what is left at once; a disk that hangs is not waited for. What comes
         // back from the disk lane may find no worker any more.
-        wait_for(&handle, Instant::now() + ABORT_GRACE, || {
+        let abort_ends = Instant::now() + ABORT_GRACE;
+        handle.wait_while(|| {
             while let Some(connection) = self.ring.dispatch.receive() {
                 connection.close(CloseReason::Shutdown, &self.ring.service);
             }
+            Instant::now() < abort_ends
         });
         self.ring.disk.shut();
         let counters = handle.counters();
@@ -254,14 +270,6 @@ impl Server {
         drop((handle, self.ring, closer));
         self.writer.finish();
         Ok(counters)
-    }
-}
-
-/// Waits until no connection is left, or the time has come, and does something meanwhile.
-fn wait_for(handle: &Handle, until: Instant, meanwhile: impl Fn()) {
-    while handle.open() > 0 && Instant::now() < until {
-        meanwhile();
-        std::thread::sleep(DRAIN_POLL);
     }
 }
 

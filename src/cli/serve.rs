@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -290,17 +292,20 @@ impl ServeArguments {
                 return ExitCode::FAILURE;
             }
         };
-        if let Err(error) = follow_signals(server.handle(), config.grace) {
-            eprintln!("haul: cannot take signals: {error}");
-            return ExitCode::FAILURE;
-        }
+        let cut_short = match follow_signals(server.handle(), config.grace) {
+            Ok(cut_short) => cut_short,
+            Err(error) => {
+                eprintln!("haul: cannot take signals: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
         announce(&config, server.local_addrs());
         match server.run() {
             Ok(counters) => {
                 if log == LogArg::Debug {
                     eprintln!("{counters:#?}");
                 }
-                ExitCode::SUCCESS
+                ExitCode::from(cut_short.load(Ordering::Relaxed))
             }
             Err(error) => {
                 eprintln!("haul: {error}");
@@ -482,17 +487,25 @@ fn host_name() -> String {
     process::host_name().unwrap_or_else(|| "localhost".into())
 }
 
-/// Starts the thread that turns signals into calls.
-fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<()> {
+/// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
+/// that of the second signal if there was one.
+fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<AtomicU8>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let status = Arc::new(AtomicU8::new(0));
+    let cut_short = Arc::clone(&status);
     let follow = move || {
-        let mut asked = false;
+        let mut asked = 0;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => handle.reopen_access_log(),
-                _ if asked => process::exit_now(128 + signal),
+                _ if asked > 1 => process::exit_now(128 + signal),
+                _ if asked == 1 => {
+                    asked = 2;
+                    status.store(128 + signal as u8, Ordering::Relaxed);
+                    handle.abort();
+                }
                 _ => {
-                    asked = true;
+                    asked = 1;
                     let counters = handle.counters();
                     let open = counters.accepted - counters.closed_in_all();
                     eprintln!(
@@ -508,7 +521,7 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<()> {
     std::thread::Builder::new()
         .name("haul-signals".into())
         .spawn(follow)?;
-    Ok(())
+    Ok(cut_short)
 }
 
 /// Descriptors that haul needs besides connections and files.

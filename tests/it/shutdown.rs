@@ -202,15 +202,26 @@ fn a_second_signal_ends_it_at_once() {
             "--root".as_ref(),
             root.path().as_os_str(),
         ]);
-        let mut client = Client::with_small_window(program.address());
-        client.send("big\n");
-        let _ = client.take(1);
+        let address = program.address();
+        let mut clients = ["big\n", "GET /big HTTP/1.1\r\nHost: x\r\n\r\n"].map(|request| {
+            let mut client = Client::with_small_window(address);
+            client.send(request);
+            let _ = client.take(1);
+            client
+        });
         program.signal(signal);
         program.line("haul: ending; ");
         program.signal(signal);
         assert_eq!(program.end().code(), Some(code));
-        // Even the death of the process does not make half a file look whole.
-        assert!(client.ends_in_reset());
+        // Half a file does not look whole, neither to the client nor in the log.
+        assert!(clients.iter_mut().all(Client::ends_in_reset));
+        let cut_off = |line: &&String| line.ends_with(" shutdown");
+        assert_eq!(
+            program.said.iter().filter(cut_off).count(),
+            2,
+            "{:?}",
+            program.said
+        );
     }
 }
 
