@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,11 +40,16 @@ pub enum StartupError {
 impl std::fmt::Display for StartupError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Root(path, error) => write!(
-                formatter,
-                "cannot serve {}: {error}; name a readable directory with --root",
-                path.display()
-            ),
+            Self::Root(path, error) => {
+                write!(formatter, "cannot serve {}: {error}; ", path.display())?;
+                let parent = path.parent().filter(|_| path.is_file());
+                match parent.map(|parent| Path::new(".").join(parent)) {
+                    Some(directory) => {
+                        write!(formatter, "serve its directory, {}", directory.display())
+                    }
+                    None => formatter.write_str("name a readable directory with --root"),
+                }
+            }
             Self::Listen(address, error) => {
                 write!(formatter, "cannot listen on {address}: {error}")?;
                 match error.kind() {

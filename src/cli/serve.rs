@@ -39,15 +39,14 @@ the access log.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArguments {
-    /// Directory whose files are served, and nothing outside of it
-    #[arg(
-        long,
-        short,
-        env = "HAUL_ROOT",
-        value_name = "DIR",
-        default_value = "."
-    )]
+    /// Directory whose files are served, and nothing outside of it [env: HAUL_ROOT=]
+    // Not by `env`: then clap would take the variable and DIR for a contradiction.
+    #[arg(long, short, value_name = "DIR", default_value_os_t = root_of_environment())]
     root: PathBuf,
+
+    /// The same as --root DIR
+    #[arg(value_name = "DIR", conflicts_with = "root")]
+    directory: Option<PathBuf>,
 
     /// Address to listen on; may be repeated. Port 0 takes a free port
     #[arg(long, short, env = "HAUL_LISTEN", value_name = "[HOST:]PORT",
@@ -323,7 +322,7 @@ impl ServeArguments {
         };
         let workers = self.workers.unwrap_or(defaults.workers);
         ServeConfig {
-            root: self.root,
+            root: self.directory.unwrap_or(self.root),
             listen: self.listen,
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),
@@ -485,6 +484,10 @@ fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
 
 fn host_name() -> String {
     process::host_name().unwrap_or_else(|| "localhost".into())
+}
+
+fn root_of_environment() -> PathBuf {
+    std::env::var_os("HAUL_ROOT").map_or_else(|| ".".into(), PathBuf::from)
 }
 
 /// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but

@@ -109,7 +109,13 @@ fn what_it_cannot_have_is_named_with_a_way_out() {
     let no_directory = run(haul()
         .args(["serve", "--listen", "0", "--root"])
         .arg(file.path()));
-    assert_eq!(no_directory.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&no_directory.stderr).into_owned();
+    assert_eq!(no_directory.status.code(), Some(1), "{said}");
+    let parent = file.path().parent().expect("a directory").display();
+    assert!(
+        said.contains(&format!("serve its directory, {parent}")),
+        "{said}"
+    );
 
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
@@ -219,8 +225,17 @@ fn every_setting_can_come_from_the_environment_and_a_flag_beats_it() {
     let mut command = haul();
     settings(&mut command);
     let mut program = Program::start(command.arg("serve").arg("--root").arg(other.path()));
-    let address = program.address();
-    let mut client = program.connect(address);
+    let mut client = Client::connect(program.address());
     client.send(".f\n");
     assert_eq!(client.rest(), b"other");
+
+    // Short for --root, so it beats the environment, too.
+    let mut command = haul();
+    settings(&mut command);
+    let mut program = Program::start(command.arg("serve").arg(other.path()));
+    let mut client = Client::connect(program.address());
+    client.send(".f\n");
+    assert_eq!(client.rest(), b"other");
+    let both = run(haul().args(["serve", "/a", "--root", "/b"]));
+    assert_eq!(both.status.code(), Some(2));
 }
