@@ -20,6 +20,7 @@ pub(crate) mod send_queue;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -266,6 +267,12 @@ impl Connection {
             State::Answering(asked) => asked.path(),
             _ => b"",
         }
+    }
+
+    /// The number of its socket, which no other open connection has.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.

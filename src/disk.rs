@@ -4,14 +4,22 @@
 //! A file system gets a free disk worker only while it occupies fewer than are free (a dynamic
 //! threshold): one that hangs takes half of the workers, the next one half of the rest, and there
 //! is always one left for a file system that answers. Readers of one extent wait for one read.
+//!
+//! What is read ahead of a reader is read in order, one extent after the other: then the kernel
+//! reads ahead as well, and into large folios, which cost less to send. A file system that may wait
+//! for a network is asked for all of it at once.
+
+mod rounds;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::client::Client;
 use crate::connection::{Connection, Errand};
+use crate::disk::rounds::Rounds;
 use crate::resolve::OpenFile;
 use crate::telemetry::Counters;
 use crate::transmit::{EXTENT_BYTES, Extent};
@@ -62,6 +70,28 @@ impl ExtentKey {
 pub struct Ticket {
     line: Line,
     extent: Option<ExtentKey>,
+    /// Whose next extent is to be read ahead after this one.
+    reader: Option<Reader>,
+}
+
+/// Who is read ahead of: the descriptor of its connection. A successor under the same number only
+/// waits for what was begun for its predecessor.
+type Reader = RawFd;
+
+/// An extent that is being read, or is to be.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// It is being read or has its place in the line: who wants it waits here.
+    begun: bool,
+    waiting: Vec<Box<Connection>>,
+}
+
+/// An extent that is to be read ahead.
+#[derive(Debug)]
+struct Ahead {
+    client: Arc<Client>,
+    file: Arc<OpenFile>,
+    extent: Extent,
 }
 
 /// The line.
@@ -77,66 +107,18 @@ struct Lines {
     waiting: HashMap<Line, Queue>,
     /// Lines with something in them, in the order of their turns.
     turns: VecDeque<Line>,
-    /// Extents being read or in line to be, and who waits for them besides the first.
-    extents: HashMap<ExtentKey, Vec<Box<Connection>>>,
+    extents: HashMap<ExtentKey, Wanted>,
+    /// What is to be read ahead next, by reader, while something is being read ahead of it.
+    streams: HashMap<Reader, VecDeque<Ahead>>,
     free_workers: usize,
     shut: bool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: Rounds<(Job, Option<ExtentKey>)>,
+    jobs: Rounds<(Job, Ticket)>,
     closing: VecDeque<File>,
     running: usize,
-}
-
-/// Items that go round by client: one of each in turn. What clients were sent so far does not
-/// count here, or a newcomer with a flood of look-ups, which send next to nothing, would go before
-/// whoever was sent a lot for as long as it likes.
-#[derive(Debug)]
-struct Rounds<T> {
-    /// By the client's number.
-    items: HashMap<u64, VecDeque<T>>,
-    turns: VecDeque<u64>,
-    len: usize,
-}
-
-impl<T> Default for Rounds<T> {
-    fn default() -> Self {
-        Self {
-            items: HashMap::new(),
-            turns: VecDeque::new(),
-            len: 0,
-        }
-    }
-}
-
-impl<T> Rounds<T> {
-    fn push(&mut self, client: &Client, item: T) {
-        let items = self.items.entry(client.id()).or_default();
-        if items.is_empty() {
-            self.turns.push_back(client.id());
-        }
-        items.push_back(item);
-        self.len += 1;
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let client = self.turns.pop_front()?;
-        let items = self.items.get_mut(&client)?;
-        let item = items.pop_front()?;
-        if items.is_empty() {
-            self.items.remove(&client);
-        } else {
-            self.turns.push_back(client);
-        }
-        self.len -= 1;
-        Some(item)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len == 0
-    }
 }
 
 impl Queue {
@@ -144,10 +126,15 @@ impl Queue {
         self.jobs.is_empty() && self.closing.is_empty()
     }
 
-    fn pop(&mut self) -> Option<(Job, Option<ExtentKey>)> {
+    fn pop(&mut self, line: Line) -> Option<(Job, Ticket)> {
+        let ticket = Ticket {
+            line,
+            extent: None,
+            reader: None,
+        };
         let closing = self.closing.pop_front();
         closing
-            .map(|file| (Job::Close(file), None))
+            .map(|file| (Job::Close(file), ticket))
             .or_else(|| self.jobs.pop())
     }
 }
@@ -160,6 +147,7 @@ impl DiskLane {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
             extents: HashMap::new(),
+            streams: HashMap::new(),
             free_workers: workers,
             shut: false,
         };
@@ -181,52 +169,53 @@ impl DiskLane {
     ) {
         let mut lines = self.lock();
         if let Some(key) = extent {
-            match lines.extents.entry(key) {
-                Entry::Occupied(mut waiting) => {
-                    waiting.get_mut().push(connection);
-                    Counters::add_one(&self.counters.extents_shared);
-                    return;
-                }
-                Entry::Vacant(vacant) => {
-                    vacant.insert(Vec::new());
-                }
+            let wanted = lines.extents.entry(key).or_default();
+            if wanted.begun {
+                wanted.waiting.push(connection);
+                Counters::add_one(&self.counters.extents_shared);
+                return;
             }
+            wanted.begun = true;
         }
         let client = Arc::clone(connection.client());
-        let job = (Job::Visit(connection, errand), extent);
-        self.push(lines, Line::Jobs(device), |queue| {
-            queue.jobs.push(&client, job);
-        });
+        let line = Line::Jobs(device);
+        let ticket = Ticket {
+            line,
+            extent,
+            reader: None,
+        };
+        let job = (Job::Visit(connection, errand), ticket);
+        lines.put(line, |queue| queue.jobs.push(&client, job));
+        drop(lines);
+        self.work.notify_one();
     }
 
-    /// Puts the reading of an extent in line, unless it is there already or the line is long:
-    /// then whoever waits for bytes goes first.
-    pub fn prefetch(&self, client: &Arc<Client>, file: &Arc<OpenFile>, extent: Extent) {
-        let line = Line::Jobs(file.device.id());
-        let key = ExtentKey::new(file, extent);
-        let mut lines = self.lock();
-        let busy = lines
-            .waiting
-            .get(&line)
-            .is_some_and(|queue| queue.jobs.len > LONG_LINE);
-        if busy || lines.extents.contains_key(&key) {
-            return;
+    /// Has read ahead of a connection what it will want soon, but for what is on its way already,
+    /// and unless the line is long: then whoever waits for bytes goes first.
+    pub fn read_ahead(&self, connection: &mut Connection) {
+        while let Some((file, extent)) = connection.next_read_ahead() {
+            let (reader, client) = (connection.descriptor(), Arc::clone(connection.client()));
+            let ahead = Ahead {
+                client,
+                file,
+                extent,
+            };
+            if self.lock().read_ahead(reader, ahead) {
+                self.work.notify_one();
+            }
         }
-        lines.extents.insert(key, Vec::new());
-        let job = (Job::Prefetch(Arc::clone(file), extent), Some(key));
-        self.push(lines, line, |queue| queue.jobs.push(client, job));
     }
 
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
     pub fn close_file(&self, device: u64, file: File) {
-        let lines = self.lock();
+        let mut lines = self.lock();
         if lines.shut {
             drop(lines);
             return drop(file);
         }
-        self.push(lines, Line::Closes(device), |queue| {
-            queue.closing.push_back(file);
-        });
+        lines.put(Line::Closes(device), |queue| queue.closing.push_back(file));
+        drop(lines);
+        self.work.notify_one();
     }
 
     /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
@@ -234,8 +223,14 @@ impl DiskLane {
     pub fn take(&self) -> Option<(Job, Ticket)> {
         let mut lines = self.lock();
         loop {
-            if let Some((job, ticket)) = lines.next() {
-                return Some((job, ticket));
+            if let Some(taken) = lines.next() {
+                // Whoever comes for work passes on that there is more: nobody wakes in vain.
+                let more = lines.has_next();
+                drop(lines);
+                if more {
+                    self.work.notify_one();
+                }
+                return Some(taken);
             }
             if lines.shut {
                 return None;
@@ -247,22 +242,23 @@ impl DiskLane {
         }
     }
 
-    /// Ends a job. Returns who else was waiting for its extent.
+    /// Ends a job. Returns who else was waiting for its extent. The worker must come for its next
+    /// job: it may be the only one that is awake.
     #[must_use]
     pub fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {
         let mut lines = self.lock();
         lines.free_workers += 1;
+        if let Some(reader) = ticket.reader {
+            lines.go_on(reader);
+        }
         if let Some(queue) = lines.waiting.get_mut(&ticket.line) {
             queue.running -= 1;
             if queue.running == 0 && queue.is_empty() {
                 lines.waiting.remove(&ticket.line);
             }
         }
-        let joined = ticket.extent.and_then(|key| lines.extents.remove(&key));
-        drop(lines);
-        // The thresholds have moved: more than one line may now have its turn.
-        self.work.notify_all();
-        joined.unwrap_or_default()
+        let wanted = ticket.extent.and_then(|key| lines.extents.remove(&key));
+        wanted.unwrap_or_default().waiting
     }
 
     /// Lets the workers go once the line is empty.
@@ -271,49 +267,97 @@ impl DiskLane {
         self.work.notify_all();
     }
 
-    fn push(&self, mut lines: MutexGuard<'_, Lines>, line: Line, put: impl FnOnce(&mut Queue)) {
-        let queue = lines.waiting.entry(line).or_default();
-        let was_empty = queue.is_empty();
-        put(queue);
-        if was_empty {
-            lines.turns.push_back(line);
-        }
-        drop(lines);
-        self.work.notify_one();
-    }
-
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Lines {
-    /// The next job of the first line whose turn it may be.
-    fn next(&mut self) -> Option<(Job, Ticket)> {
-        for _ in 0..self.turns.len() {
-            let line = self.turns.pop_front()?;
-            let Some(queue) = self.waiting.get_mut(&line) else {
-                continue;
-            };
-            let most = match line {
-                Line::Jobs(_) => self.free_workers,
-                Line::Closes(_) => self.free_workers.min(1),
-            };
-            if queue.running >= most {
-                self.turns.push_back(line);
-                continue;
-            }
-            let Some((job, extent)) = queue.pop() else {
-                continue;
-            };
-            if !queue.is_empty() {
-                self.turns.push_back(line);
-            }
-            queue.running += 1;
-            self.free_workers -= 1;
-            return Some((job, Ticket { line, extent }));
+    fn put(&mut self, line: Line, put: impl FnOnce(&mut Queue)) {
+        let queue = self.waiting.entry(line).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(line);
         }
-        None
+        put(queue);
+    }
+
+    /// Puts the reading of an extent in line, or behind what is being read ahead of this reader.
+    /// Returns whether there is work.
+    fn read_ahead(&mut self, reader: Reader, ahead: Ahead) -> bool {
+        let key = ExtentKey::new(&ahead.file, ahead.extent);
+        let queue = self.waiting.get(&Line::Jobs(ahead.file.device.id()));
+        let busy = queue.is_some_and(|queue| queue.jobs.len() > LONG_LINE);
+        if busy || self.extents.contains_key(&key) {
+            return false;
+        }
+        let all_at_once = ahead.file.device.may_wait();
+        if !all_at_once && let Entry::Occupied(mut stream) = self.streams.entry(reader) {
+            self.extents.insert(key, Wanted::default());
+            stream.get_mut().push_back(ahead);
+            return false;
+        }
+        let reader = (!all_at_once).then_some(reader);
+        if let Some(reader) = reader {
+            self.streams.insert(reader, VecDeque::new());
+        }
+        self.begin(reader, key, ahead);
+        true
+    }
+
+    /// The next extent to read ahead of this reader that nobody else has begun, if any, gets in
+    /// line.
+    fn go_on(&mut self, reader: Reader) {
+        while let Some(ahead) = self.streams.get_mut(&reader).and_then(VecDeque::pop_front) {
+            let key = ExtentKey::new(&ahead.file, ahead.extent);
+            if self.extents.get(&key).is_some_and(|wanted| !wanted.begun) {
+                return self.begin(Some(reader), key, ahead);
+            }
+        }
+        self.streams.remove(&reader);
+    }
+
+    fn begin(&mut self, reader: Option<Reader>, key: ExtentKey, ahead: Ahead) {
+        self.extents.entry(key).or_default().begun = true;
+        let line = Line::Jobs(ahead.file.device.id());
+        let ticket = Ticket {
+            line,
+            extent: Some(key),
+            reader,
+        };
+        let job = (Job::Prefetch(ahead.file, ahead.extent), ticket);
+        self.put(line, |queue| queue.jobs.push(&ahead.client, job));
+    }
+
+    /// How many of a line's jobs may run at a time now.
+    fn most_of(&self, line: Line) -> usize {
+        match line {
+            Line::Jobs(_) => self.free_workers,
+            Line::Closes(_) => self.free_workers.min(1),
+        }
+    }
+
+    fn may_run(&self, line: Line) -> bool {
+        let queue = self.waiting.get(&line);
+        queue.is_some_and(|queue| !queue.is_empty() && queue.running < self.most_of(line))
+    }
+
+    fn has_next(&self) -> bool {
+        self.turns.iter().any(|&line| self.may_run(line))
+    }
+
+    /// The next job of the first line whose turn it may be; those before it go behind.
+    fn next(&mut self) -> Option<(Job, Ticket)> {
+        let turn = self.turns.iter().position(|&line| self.may_run(line))?;
+        self.turns.rotate_left(turn);
+        let line = self.turns.pop_front()?;
+        let queue = self.waiting.get_mut(&line)?;
+        let taken = queue.pop(line)?;
+        if !queue.is_empty() {
+            self.turns.push_back(line);
+        }
+        queue.running += 1;
+        self.free_workers -= 1;
+        Some(taken)
     }
 }
 

@@ -530,8 +530,13 @@ pub fn drop_behind(file: &OpenFile, end: u64) {
 /// # Errors
 /// The file cannot be read.
 pub fn warm(file: &OpenFile, extent: Extent, tools: &mut Tools) -> io::Result<()> {
-    let unknown = residency_of(file, extent) == Residency::Unknown;
-    file::will_need(file.file(), extent.offset, extent.len);
+    let first = Extent { len: 1, ..extent };
+    let unknown = residency_of(file, first) == Residency::Unknown;
+    // Where each read may take long, all are asked for at once. Elsewhere the kernel's own reading
+    // ahead does better: it knows the disk, and takes large folios.
+    if file.device.may_wait() {
+        file::will_need(file.file(), extent.offset, extent.len);
+    }
     let begun = Instant::now();
     let end = extent.offset + extent.len;
     let mut at = extent.offset;

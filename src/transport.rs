@@ -90,8 +90,6 @@ pub struct Tools {
     /// Memory for copying.
     pub scratch: Box<[u8]>,
     pipe: Option<SendPipe>,
-    /// `/dev/null`.
-    waste: Option<File>,
 }
 
 impl Default for Tools {
@@ -99,7 +97,6 @@ impl Default for Tools {
         Self {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             pipe: None,
-            waste: None,
         }
     }
 }
@@ -111,16 +108,6 @@ impl Tools {
     pub fn with_pipe() -> Self {
         Self {
             pipe: SendPipe::new().ok(),
-            ..Self::default()
-        }
-    }
-
-    /// With a place to throw bytes away, for who reads a lot that is not for itself. Without one,
-    /// reading takes a little longer.
-    #[must_use]
-    pub fn with_waste() -> Self {
-        Self {
-            waste: File::options().write(true).open("/dev/null").ok(),
             ..Self::default()
         }
     }
@@ -144,11 +131,20 @@ impl Tools {
     /// # Errors
     /// Those of the file.
     pub fn take_in(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
-        if let Some(waste) = &self.waste {
-            match send_file::send_file(waste, file, offset, len) {
-                Err(error) if send_file::is_refusal(&error) => {}
-                taken => return taken,
+        // Not before it is needed: a user's pipes are limited, and who sends goes first.
+        self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
+        let taken = match (&mut self.pipe, send_file::waste()) {
+            // Reads of this size have the kernel read ahead as much.
+            (Some(pipe), _) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                pipe.load(file, offset, len).map(|loaded| loaded.len())
             }
+            (None, Ok(waste)) => send_file::send_file(&waste, file, offset, len),
+            (None, Err(_)) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match taken {
+            Err(error) if send_file::is_refusal(&error) => {}
+            taken => return taken,
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let len = len.min(self.scratch.len());

@@ -315,11 +315,7 @@ impl HotWorker {
         let Some(entry) = self.table.get_mut(token) else {
             return;
         };
-        while let Some((file, extent)) = entry.connection.next_read_ahead() {
-            self.ring
-                .disk
-                .prefetch(entry.connection.client(), &file, extent);
-        }
+        self.ring.disk.read_ahead(&mut entry.connection);
     }
 
     /// Gives a connection that could go on to a worker that has nothing to do.

@@ -529,8 +529,8 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<Atomic
 
 /// Descriptors that haul needs besides connections and files.
 const OWN_OPEN_FILES: usize = 64;
-/// Descriptors that each worker needs for itself: a poller, its wake-up, a pipe.
-const WORKERS_OPEN_FILES: usize = 5;
+/// Descriptors that each worker needs for itself: a poller, its wake-up, both ends of a pipe.
+const WORKERS_OPEN_FILES: usize = 4;
 /// The limit on open files if it cannot be asked for.
 const FEW_OPEN_FILES: u64 = 1024;
 /// Beyond this, tables and channels would cost memory for connections that never come.

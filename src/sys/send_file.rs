@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
 /// Sends up to `count` bytes of `file` from `offset` without copying them (sendfile(2)), and
 /// says how many. Zero means that the file ends at `offset`. Into `/dev/null` it is a way to wait
@@ -27,6 +28,21 @@ pub fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Re
 #[cfg(not(all(target_os = "linux", not(haul_portable))))]
 pub fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// `/dev/null`, where bytes are thrown away.
+///
+/// # Errors
+/// As open(2).
+pub fn waste() -> io::Result<&'static File> {
+    static WASTE: OnceLock<File> = OnceLock::new();
+    match WASTE.get() {
+        Some(waste) => Ok(waste),
+        None => {
+            let waste = File::options().write(true).open("/dev/null")?;
+            Ok(WASTE.get_or_init(|| waste))
+        }
+    }
 }
 
 /// Whether an error of [`send_file`] means that this file cannot be sent that way
@@ -76,8 +92,7 @@ mod pipe {
     pub struct SendPipe {
         outlet: OwnedFd,
         inlet: OwnedFd,
-        /// `/dev/null`.
-        waste: File,
+        waste: &'static File,
         contents: Contents,
     }
 
@@ -104,7 +119,7 @@ mod pipe {
         pub fn new() -> io::Result<Self> {
             let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
             fcntl_setpipe_size(&inlet, PIPE_BYTES)?;
-            let waste = File::options().write(true).open("/dev/null")?;
+            let waste = super::waste()?;
             Ok(Self {
                 outlet,
                 inlet,
@@ -202,7 +217,7 @@ mod pipe {
         fn discard(&mut self, mut left: usize) {
             let flags = SpliceFlags::MOVE;
             while left > 0 {
-                let (outlet, waste) = (&self.outlet, &self.waste);
+                let (outlet, waste) = (&self.outlet, self.waste);
                 match retry_on_intr(|| splice(outlet, None, waste, None, left, flags)) {
                     Ok(count) if count > 0 => left -= count,
                     _ => break,

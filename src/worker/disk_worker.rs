@@ -5,15 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::config::CacheChoice;
 use crate::connection::{Connection, Errand, READ_AHEAD_EXTENTS};
 use crate::disk::Job;
-use crate::sys::file::Residency;
 use crate::telemetry::{CloseReason, Counters};
-use crate::transmit::{EXTENT_BYTES, drop_behind, residency_of, warm};
+use crate::transmit::{EXTENT_BYTES, drop_behind, warm};
 use crate::transport::Tools;
 use crate::worker::Ring;
 
 /// Works in the disk lane until it is closed.
 pub fn run_disk_worker(ring: &Ring) {
-    let mut tools = Tools::with_waste();
+    let mut tools = Tools::default();
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
             Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
@@ -22,12 +21,10 @@ pub fn run_disk_worker(ring: &Ring) {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
                     drop_behind(&file, reader);
                 }
-                if residency_of(&file, extent) != Residency::Resident {
-                    // Whoever sends these bytes will come upon the error, and has a peer to tell.
-                    let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));
-                    if matches!(catch_unwind(read), Ok(Ok(()))) {
-                        Counters::add_one(&ring.service.counters.extents_warmed);
-                    }
+                // Whoever sends these bytes will come upon the error, and has a peer to tell.
+                let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));
+                if matches!(catch_unwind(read), Ok(Ok(()))) {
+                    Counters::add_one(&ring.service.counters.extents_warmed);
                 }
                 None
             }
@@ -52,9 +49,7 @@ fn visit(
     let run = AssertUnwindSafe(|| {
         connection.run_errand(errand, &ring.service, tools);
         if let Errand::Read(_) = errand {
-            while let Some((file, extent)) = connection.next_read_ahead() {
-                ring.disk.prefetch(connection.client(), &file, extent);
-            }
+            ring.disk.read_ahead(&mut connection);
         }
     });
     if catch_unwind(run).is_ok() {
