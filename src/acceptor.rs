@@ -1,10 +1,13 @@
 //! The acceptor: takes connections from the listeners and dispatches them. It never parses, opens
 //! a file or logs.
 
+mod congestion;
+
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::acceptor::congestion::ForOthers;
 use crate::client::Clients;
 use crate::config::ServeConfig;
 use crate::connection::{Admission, Connection};
@@ -27,6 +30,8 @@ pub struct Acceptor {
     overflow: Arc<Permits>,
     /// Descriptors from this number on are for the files of those who are in.
     kept_for_files: u64,
+    /// What peers on other hosts are given, if those on this host are to be spared it.
+    congestion: Option<ForOthers>,
     pace: Pace,
 }
 
@@ -50,6 +55,10 @@ impl Acceptor {
     ) -> Self {
         let (clients, pace) = (Clients::default(), Pace::Full);
         let kept_for_files = kept_for_files(&ring.service.config, &listeners);
+        let mut congestion = None;
+        for listener in &listeners {
+            congestion = ForOthers::spare_this_host(listener).or(congestion);
+        }
         Self {
             ring,
             poller,
@@ -58,6 +67,7 @@ impl Acceptor {
             welcome,
             overflow,
             kept_for_files,
+            congestion,
             pace,
         }
     }
@@ -109,6 +119,9 @@ impl Acceptor {
                 match socket::accept(&self.listeners[number]) {
                     Ok((stream, peer)) => {
                         Counters::add_one(&counters.accepted);
+                        if let Some(congestion) = &self.congestion {
+                            congestion.apply(&stream, peer.ip());
+                        }
                         self.dispatch(stream, peer, permit, admission);
                         self.pace = Pace::Full;
                     }

@@ -149,6 +149,40 @@ pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     }
 }
 
+/// The name of the congestion control (`TCP_CONGESTION`, tcp(7)).
+///
+/// # Errors
+/// As getsockopt(2); `Unsupported` where there is only one.
+pub fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut name = SockRef::from(socket).tcp_congestion()?;
+        name.retain(|&byte| byte != 0);
+        Ok(name)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Chooses the congestion control, of a listener for the connections that come (`TCP_CONGESTION`,
+/// tcp(7)).
+///
+/// # Errors
+/// As setsockopt(2): the system does not have it, or not for everybody; `Unsupported` where there
+/// is only one.
+pub fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return SockRef::from(socket).set_tcp_congestion(name);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, name);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Lets the kernel spread what is sent so that it never exceeds this rate
 /// (`SO_MAX_PACING_RATE`, socket(7)). `None` takes the limit away.
 ///
