@@ -111,12 +111,6 @@ impl Service {
         }
     }
 
-    /// Whether one transfer to this client is all that is under way.
-    #[must_use]
-    pub fn serves_nobody_but(&self, client: &Client) -> bool {
-        client.transfers() == 1 && self.active_clients.load(Ordering::Relaxed) == 1
-    }
-
     /// The rate in bytes a second that one transfer of this client may have now, if any limit is
     /// set: clients share the total, and transfers share their client's part.
     #[must_use]

@@ -46,11 +46,9 @@ impl Connection {
         match sending.advance(&self.stream, turn, client, &mut self.pace) {
             Flowing::Done => self.finish(turn),
             Flowing::Blocked(deadline) => {
-                let is_alone = turn.service.serves_nobody_but(client);
-                let so_far = (sending.sent(), self.pace.rate());
                 let long_queues = &turn.service.long_queues;
-                self.queue
-                    .note_full(&self.stream, so_far, is_alone, long_queues);
+                let so_far = (sending.sent(), self.pace.rate());
+                self.queue.note_full(&self.stream, so_far, long_queues);
                 self.deadline = deadline;
                 Flow::Stop(Step::Park(Interest::Write))
             }

@@ -4,10 +4,6 @@
 //! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
 //! queue is kernel memory that everybody else lacks. So every queue is short at first, and long
 //! for a limited number of peers that have proved to take what they are sent.
-//!
-//! A lone reader on this host keeps a short one. What waits in a long one leaves whenever the reader
-//! acknowledges something, that is by the reader's calls and on its core, which has the receiving to
-//! do as well; the server's core has nothing to do meanwhile. From a short one the server sends.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -22,8 +18,6 @@ pub(super) struct SendQueue {
     long: Option<Permit>,
     /// Incomplete segments are held back.
     corked: bool,
-    /// The peer is on this host; `None` while nobody has asked.
-    on_this_host: Option<bool>,
 }
 
 impl SendQueue {
@@ -34,19 +28,13 @@ impl SendQueue {
     }
 
     /// The queue is full, after `sent` bytes of a response at `rate`. Lets it be longer if the peer has
-    /// proved to take what it is sent: more than fits a queue and a window of one that does not. If
-    /// nobody else is sent anything (`is_alone`), that is no use to a peer on this host, unless the
-    /// kernel is to keep to a rate.
+    /// proved to take what it is sent: more than fits a queue and a window of one that does not.
     pub(super) fn note_full(
         &mut self,
         stream: &TcpStream,
         (sent, rate): (u64, Option<u64>),
-        is_alone: bool,
         long_queues: &Arc<Permits>,
     ) {
-        if is_alone && rate.is_none() && self.is_on_this_host(stream) {
-            return self.shorten(stream);
-        }
         if self.long.is_some() || sent < PROOF_BYTES {
             return;
         }
@@ -57,13 +45,7 @@ impl SendQueue {
         }
     }
 
-    fn is_on_this_host(&mut self, stream: &TcpStream) -> bool {
-        *self
-            .on_this_host
-            .get_or_insert_with(|| socket::is_on_this_host(stream))
-    }
-
-    /// Somebody else may have the long queue: the peer has stopped taking bytes, or needs none.
+    /// Somebody else may have the long queue: the peer has stopped taking bytes.
     pub(super) fn shorten(&mut self, stream: &TcpStream) {
         if self.long.take().is_some() {
             // What is in the queue stays there; no more goes in.
@@ -108,21 +90,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_on_this_host_has_a_long_queue_while_there_are_others_or_a_rate() {
+    fn who_took_a_lot_has_a_long_queue_until_it_stalls() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
         let (near, _) = listener.accept().expect("accepts");
         let unsent = || SockRef::from(&near).tcp_notsent_lowat().expect("an option");
         let long_queues = Permits::new(1);
         let mut queue = SendQueue::default();
-        for (is_alone, rate, expected) in [
-            (false, None, LONG_BYTES),
-            (true, None, UNSENT_BYTES),
-            (true, Some(1_000_000_000), LONG_BYTES),
+        for (sent, rate, expected) in [
+            (PROOF_BYTES, None, LONG_BYTES),
+            (PROOF_BYTES, Some(10_000_000), 1_000_000),
+            (PROOF_BYTES, Some(1_000), UNSENT_BYTES),
         ] {
-            queue.note_full(&near, (PROOF_BYTES, rate), is_alone, &long_queues);
-            assert_eq!(unsent(), expected, "{is_alone} {rate:?}");
-            assert_eq!(long_queues.taken(), usize::from(expected == LONG_BYTES));
+            queue.note_full(&near, (sent, rate), &long_queues);
+            assert_eq!((unsent(), long_queues.taken()), (expected, 1), "{rate:?}");
+            queue.shorten(&near);
+            assert_eq!((unsent(), long_queues.taken()), (UNSENT_BYTES, 0));
         }
+        queue.note_full(&near, (PROOF_BYTES - 1, None), &long_queues);
+        assert_eq!(long_queues.taken(), 0);
     }
 }

@@ -233,16 +233,6 @@ mod pacing {
     }
 }
 
-/// Whether the peer is on this host: its address is one of the loopback, or the same as ours.
-#[must_use]
-pub fn is_on_this_host(stream: &TcpStream) -> bool {
-    let Ok(peer) = stream.peer_addr() else {
-        return false;
-    };
-    let is_ours = |ours: SocketAddr| ours.ip() == peer.ip();
-    peer.ip().is_loopback() || stream.local_addr().is_ok_and(is_ours)
-}
-
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
 /// the system cannot say.
 #[must_use]
