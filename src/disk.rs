@@ -10,6 +10,8 @@
 //! for a network is asked for all of it at once.
 
 mod rounds;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
