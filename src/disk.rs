@@ -6,8 +6,8 @@
 //! is always one left for a file system that answers. Readers of one extent wait for one read.
 //!
 //! What is read ahead of a reader is read in order, one extent after the other: then the kernel
-//! reads ahead as well, and into large folios, which cost less to send. A file system that may wait
-//! for a network is asked for all of it at once.
+//! reads ahead as well, and into large folios, which cost less to send. A file system where each read
+//! may take long is asked for all of it at once.
 
 mod rounds;
 #[cfg(test)]
@@ -292,7 +292,7 @@ impl Lines {
         if busy || self.extents.contains_key(&key) {
             return false;
         }
-        let all_at_once = ahead.file.device.may_wait();
+        let all_at_once = ahead.file.device.wants_whole_extents();
         if !all_at_once && let Entry::Occupied(mut stream) = self.streams.entry(reader) {
             self.extents.insert(key, Wanted::default());
             stream.get_mut().push_back(ahead);

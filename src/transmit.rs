@@ -532,9 +532,8 @@ pub fn drop_behind(file: &OpenFile, end: u64) {
 pub fn warm(file: &OpenFile, extent: Extent, tools: &mut Tools) -> io::Result<()> {
     let first = Extent { len: 1, ..extent };
     let unknown = residency_of(file, first) == Residency::Unknown;
-    // Where each read may take long, all are asked for at once. Elsewhere the kernel's own reading
-    // ahead does better: it knows the disk, and takes large folios.
-    if file.device.may_wait() {
+    let whole = file.device.wants_whole_extents();
+    if whole {
         file::will_need(file.file(), extent.offset, extent.len);
     }
     let begun = Instant::now();
@@ -547,8 +546,13 @@ pub fn warm(file: &OpenFile, extent: Extent, tools: &mut Tools) -> io::Result<()
             count => at += count as u64,
         }
     }
+    let (bytes, took) = (at - extent.offset, begun.elapsed());
+    match whole {
+        true => file.device.note_whole(),
+        false => file.device.note_pieces(bytes, took),
+    }
     if unknown {
-        file.device.learn(at - extent.offset, begun.elapsed());
+        file.device.learn(bytes, took);
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ pub struct Device {
     /// Extents in a row that were read at the speed of memory although their residency was
     /// unknown.
     quick_extents: AtomicU32,
+    /// So many extents are still to be asked for at once: reading one in pieces took long.
+    whole_extents: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,28 @@ impl Device {
             DeviceKind::Memory => true,
             DeviceKind::Local => self.quick_extents.load(Ordering::Relaxed) >= QUICK_ENOUGH,
             DeviceKind::Remote => false,
+        }
+    }
+
+    /// Whether extents are to be asked for whole, and several at once: each read may take long, or
+    /// has taken long lately, so they had better go on side by side. Elsewhere the kernel's own
+    /// reading ahead does better: it knows the disk, and takes large folios.
+    #[must_use]
+    pub fn wants_whole_extents(&self) -> bool {
+        self.may_wait() || self.whole_extents.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that an extent was asked for whole: in the end the other way is tried again.
+    pub fn note_whole(&self) {
+        let less = |left: u32| left.checked_sub(1);
+        let _ = (self.whole_extents).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Learns from the time that the reading of an extent in pieces took. Where the kernel does
+    /// not read ahead (`read_ahead_kb` is 0) that is page by page.
+    pub fn note_pieces(&self, bytes: u64, took: Duration) {
+        if took > SLOW_CALL + Duration::from_nanos(bytes * SLOW_NANOSECONDS_PER_BYTE) {
+            self.whole_extents.store(WHOLE_EXTENTS, Ordering::Relaxed);
         }
     }
 
@@ -94,6 +118,7 @@ impl Devices {
                 id,
                 kind,
                 quick_extents: AtomicU32::new(0),
+                whole_extents: AtomicU32::new(0),
             })
         };
         Arc::clone(known.entry(id).or_insert_with(device))
@@ -123,6 +148,13 @@ const QUICK_ENOUGH: u32 = 8;
 const QUICK_CALL: Duration = Duration::from_micros(500);
 /// ... at 2 bytes a nanosecond.
 const QUICK_BYTES_PER_NANOSECOND: u64 = 2;
+
+/// Reading in pieces is slow if it takes longer than this, which one read may take on its own, ...
+const SLOW_CALL: Duration = Duration::from_millis(5);
+/// ... and 8 nanoseconds a byte.
+const SLOW_NANOSECONDS_PER_BYTE: u64 = 8;
+/// Extents that are asked for whole before pieces are tried again: 2 GiB.
+const WHOLE_EXTENTS: u32 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -155,5 +187,22 @@ mod tests {
         }
         assert!(remote.may_wait() && !remote.answers_from_memory());
         assert!(devices.known(3).is_none());
+    }
+
+    #[test]
+    fn a_disk_that_reads_pieces_slowly_is_asked_for_whole_extents_for_a_while() {
+        let device = Devices::default().learn(1, EXT4);
+        device.note_pieces(EXTENT, Duration::from_millis(10));
+        assert!(!device.wants_whole_extents());
+        device.note_pieces(EXTENT, Duration::from_millis(30));
+        for _ in 0..WHOLE_EXTENTS {
+            assert!(device.wants_whole_extents());
+            device.note_whole();
+        }
+        assert!(!device.wants_whole_extents());
+        device.note_whole();
+        assert!(!device.wants_whole_extents());
+        let remote = Devices::default().learn(2, REMOTE[0]);
+        assert!(remote.wants_whole_extents());
     }
 }
