@@ -20,8 +20,8 @@ pub(crate) mod send_queue;
 mod sending;
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use crate::client::{Client, Membership};
@@ -103,6 +103,7 @@ pub struct Turn<'a> {
 /// A connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub struct Connection {
+    number: u64,
     stream: TcpStream,
     peer: SocketAddr,
     membership: Membership,
@@ -161,7 +162,9 @@ impl Connection {
         admission: Admission,
         (service, now): (&Service, Instant),
     ) -> Box<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Box::new(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             stream,
             peer,
             membership,
@@ -269,10 +272,10 @@ impl Connection {
         }
     }
 
-    /// The number of its socket, which no other open connection has.
+    /// Its number, which no other connection ever has.
     #[must_use]
-    pub fn descriptor(&self) -> RawFd {
-        self.stream.as_raw_fd()
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.

@@ -16,7 +16,6 @@ mod tests;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::client::Client;
@@ -76,9 +75,8 @@ pub struct Ticket {
     reader: Option<Reader>,
 }
 
-/// Who is read ahead of: the descriptor of its connection. A successor under the same number only
-/// waits for what was begun for its predecessor.
-type Reader = RawFd;
+/// Who is read ahead of: the number of its connection.
+type Reader = u64;
 
 /// An extent that is being read, or is to be.
 #[derive(Debug, Default)]
@@ -196,7 +194,7 @@ impl DiskLane {
     /// and unless the line is long: then whoever waits for bytes goes first.
     pub fn read_ahead(&self, connection: &mut Connection) {
         while let Some((file, extent)) = connection.next_read_ahead() {
-            let (reader, client) = (connection.descriptor(), Arc::clone(connection.client()));
+            let (reader, client) = (connection.number(), Arc::clone(connection.client()));
             let ahead = Ahead {
                 client,
                 file,
@@ -283,13 +281,17 @@ impl Lines {
         put(queue);
     }
 
+    fn is_long(&self, line: Line) -> bool {
+        let queue = self.waiting.get(&line);
+        queue.is_some_and(|queue| queue.jobs.len() > LONG_LINE)
+    }
+
     /// Puts the reading of an extent in line, or behind what is being read ahead of this reader.
     /// Returns whether there is work.
     fn read_ahead(&mut self, reader: Reader, ahead: Ahead) -> bool {
         let key = ExtentKey::new(&ahead.file, ahead.extent);
-        let queue = self.waiting.get(&Line::Jobs(ahead.file.device.id()));
-        let busy = queue.is_some_and(|queue| queue.jobs.len() > LONG_LINE);
-        if busy || self.extents.contains_key(&key) {
+        let is_long = self.is_long(Line::Jobs(ahead.file.device.id()));
+        if is_long || self.extents.contains_key(&key) {
             return false;
         }
         let all_at_once = ahead.file.device.wants_whole_extents();
@@ -307,13 +309,17 @@ impl Lines {
     }
 
     /// The next extent to read ahead of this reader that nobody else has begun, if any, gets in
-    /// line.
+    /// line; none does if the line is long, or nobody will want it.
     fn go_on(&mut self, reader: Reader) {
         while let Some(ahead) = self.streams.get_mut(&reader).and_then(VecDeque::pop_front) {
             let key = ExtentKey::new(&ahead.file, ahead.extent);
-            if self.extents.get(&key).is_some_and(|wanted| !wanted.begun) {
+            if self.extents.get(&key).is_none_or(|wanted| wanted.begun) {
+                continue;
+            }
+            if !self.shut && !self.is_long(Line::Jobs(ahead.file.device.id())) {
                 return self.begin(Some(reader), key, ahead);
             }
+            self.extents.remove(&key);
         }
         self.streams.remove(&reader);
     }

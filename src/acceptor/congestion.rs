@@ -3,7 +3,7 @@
 //! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
 //! there is no line that could be congested, and the timers cost more than half of the throughput.
 
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 
 use crate::sys::socket::{congestion_control, set_congestion_control};
 
@@ -19,16 +19,20 @@ impl ForOthers {
         if !PACING.iter().any(|name| usual.0.starts_with(name)) {
             return None;
         }
-        // Its being set again tells whether that is allowed.
-        for name in [UNPACED, &usual.0, UNPACED] {
-            set_congestion_control(listener, name).ok()?;
+        // Not on the listener itself: it must not be left with the one if the other is not allowed.
+        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+        for name in [UNPACED, &usual.0] {
+            set_congestion_control(&probe, name).ok()?;
         }
+        set_congestion_control(listener, UNPACED).ok()?;
         Some(usual)
     }
 
     /// Gives the system's congestion control to a new connection, unless its peer is on this host.
     pub(super) fn apply(&self, stream: &TcpStream, peer: IpAddr) {
-        if !peer.to_canonical().is_loopback() {
+        // The route to the peer may have one of its own (ip-route(8)).
+        let is_spared = || congestion_control(stream).is_ok_and(|name| name == UNPACED);
+        if !peer.to_canonical().is_loopback() && is_spared() {
             // It was allowed for the listener. Without it, the peer has the one that most have.
             let _ = set_congestion_control(stream, &self.0);
         }

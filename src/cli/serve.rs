@@ -487,7 +487,8 @@ fn host_name() -> String {
 }
 
 fn root_of_environment() -> PathBuf {
-    std::env::var_os("HAUL_ROOT").map_or_else(|| ".".into(), PathBuf::from)
+    let root = std::env::var_os("HAUL_ROOT").filter(|root| !root.is_empty());
+    root.map_or_else(|| ".".into(), PathBuf::from)
 }
 
 /// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
@@ -497,18 +498,19 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<Atomic
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
     let follow = move || {
-        let mut asked = 0;
+        let mut asked = false;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => handle.reopen_access_log(),
-                _ if asked > 1 => process::exit_now(128 + signal),
-                _ if asked == 1 => {
-                    asked = 2;
+                _ if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
                     handle.abort();
+                    // A disk that hangs may keep threads from ending.
+                    std::thread::sleep(AT_ONCE);
+                    process::exit_now(128 + signal)
                 }
                 _ => {
-                    asked = 1;
+                    asked = true;
                     let counters = handle.counters();
                     let open = counters.accepted - counters.closed_in_all();
                     eprintln!(
@@ -527,6 +529,8 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<Atomic
     Ok(cut_short)
 }
 
+/// Time for the resets and their lines in the log after the second signal.
+const AT_ONCE: Duration = Duration::from_secs(3);
 /// Descriptors that haul needs besides connections and files.
 const OWN_OPEN_FILES: usize = 64;
 /// Descriptors that each worker needs for itself: a poller, its wake-up, both ends of a pipe.

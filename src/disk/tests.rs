@@ -161,3 +161,26 @@ fn who_waits_for_an_extent_waits_for_no_other() {
     assert!(lane.lane.finish(&taken[0].1).is_empty());
     assert!(lane.take_all().is_empty() && lane.lane.lock().streams.is_empty());
 }
+
+#[test]
+fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    // Others came meanwhile, each for something of its own.
+    for reader in 0..=LONG_LINE as u64 {
+        lane.read_ahead(100 + reader, 100 + reader..101 + reader);
+    }
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(!lane.lane.lock().streams.contains_key(&3));
+    assert_eq!(lane.lane.lock().extents.len(), LONG_LINE + 1, "theirs");
+
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    lane.lane.shut();
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.take().is_none());
+    let lines = lane.lane.lock();
+    assert!(lines.streams.is_empty() && lines.extents.is_empty());
+}

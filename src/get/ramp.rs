@@ -46,11 +46,13 @@ enum Phase {
         before: usize,
         rate: f64,
     },
-    /// Measures whether half as many bring as much as `rate`.
+    /// Measures whether half as many bring as much as `rate`; those before waited for the file if
+    /// it was `full`.
     Fewer {
         gauge: Gauge,
         before: usize,
         rate: f64,
+        full: bool,
     },
     Rest {
         until: Duration,
@@ -130,6 +132,7 @@ impl Ramp {
                         gauge: Gauge::new(now, *pause),
                         before,
                         rate,
+                        full,
                     };
                 } else if before < self.most && !full {
                     self.want = (before * 2).min(self.most);
@@ -146,14 +149,15 @@ impl Ramp {
                 gauge,
                 before,
                 rate: baseline,
+                full,
             } => {
-                let (before, baseline) = (*before, *baseline);
+                let (before, baseline, full) = (*before, *baseline, *full);
                 let Some(reading) = gauge.read(sample) else {
                     return;
                 };
                 if reading.low >= baseline * AS_GOOD {
                     *phase = Phase::Baseline(Gauge::new(now, FIRST_PAUSE));
-                } else if waits_for_file(&reading) {
+                } else if full || waits_for_file(&reading) {
                     self.want = before;
                     Self::rest(phase, pause, now);
                 } else {

@@ -69,7 +69,9 @@ impl Device {
     /// Learns from the time that the reading of an extent in pieces took. Where the kernel does
     /// not read ahead (`read_ahead_kb` is 0) that is page by page.
     pub fn note_pieces(&self, bytes: u64, took: Duration) {
-        if took > SLOW_CALL + Duration::from_nanos(bytes * SLOW_NANOSECONDS_PER_BYTE) {
+        if bytes >= SLOW_BYTES
+            && took > SLOW_CALL + Duration::from_nanos(bytes * SLOW_NANOSECONDS_PER_BYTE)
+        {
             self.whole_extents.store(WHOLE_EXTENTS, Ordering::Relaxed);
         }
     }
@@ -149,6 +151,8 @@ const QUICK_CALL: Duration = Duration::from_micros(500);
 /// ... at 2 bytes a nanosecond.
 const QUICK_BYTES_PER_NANOSECOND: u64 = 2;
 
+/// Less than this may be all seeking, and tells nothing.
+const SLOW_BYTES: u64 = 1 << 20;
 /// Reading in pieces is slow if it takes longer than this, which one read may take on its own, ...
 const SLOW_CALL: Duration = Duration::from_millis(5);
 /// ... and 8 nanoseconds a byte.

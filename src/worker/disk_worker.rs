@@ -46,6 +46,9 @@ fn visit(
     ring: &Ring,
     tools: &mut Tools,
 ) -> Option<Box<Connection>> {
+    if ring.service.is_aborting() {
+        return Some(connection);
+    }
     let run = AssertUnwindSafe(|| {
         connection.run_errand(errand, &ring.service, tools);
         if let Errand::Read(_) = errand {
