@@ -2,6 +2,7 @@
 //!
 //! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
 //! there is no line that could be congested, and the timers cost more than half of the throughput.
+//! Those who come by the loopback are known to be on this host; the rest count as elsewhere.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 
@@ -42,7 +43,7 @@ impl ForOthers {
 /// BBR in its versions.
 const PACING: [&[u8]; 1] = [b"bbr"];
 
-/// Linux's own default, which every system has and everybody may use.
+/// Linux's own default, which everybody may use.
 const UNPACED: &[u8] = b"cubic";
 
 #[cfg(all(test, target_os = "linux"))]
