@@ -10,19 +10,19 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use haul::config::http::{HttpLimits, HttpPolicy};
-use haul::config::{SendChoice, ServeConfig};
-use haul::exchange::{Meta, Plan, RangeSpec, Segment, Target, Validators};
-use haul::protocol::http1::{Parsed, parse_request};
-use haul::resolve::names::Names;
-use haul::resolve::{Found, LookUp, Root, Shown};
-use haul::respond::{Negotiation, Now, Subject, range, to_file};
+use haul::internals::IoBuffers;
+use haul::internals::OpenFileCache;
+use haul::internals::Patience;
+use haul::internals::limit_unsent;
+use haul::internals::{Found, LookUp, Root, Shown};
+use haul::internals::{Lane, Progress, RunContext, Transfer};
+use haul::internals::{Meta, Plan, RangeSpec, Segment, Target, Validators};
+use haul::internals::{Negotiation, Now, Subject, resolve_range, to_file};
+use haul::internals::{Parsed, parse_request};
 use haul::server::Server;
-use haul::sys::file::Patience;
-use haul::sys::socket;
-use haul::telemetry::journal::Destination;
-use haul::transmit::{Lane, Means, Progress, Transfer};
-use haul::transport::Tools;
+use haul::server::config::{HttpLimits, HttpPolicy};
+use haul::server::config::{SendChoice, ServeConfig};
+use haul::server::telemetry::access_log::Destination;
 
 const REQUEST: &[u8] = b"GET /images/disk.img HTTP/1.1\r\nHost: files.example:7788\r\n\
     User-Agent: curl/8.5.0\r\nAccept: */*\r\nRange: bytes=1048576-2097151\r\n\r\n";
@@ -42,7 +42,7 @@ fn ranges(criterion: &mut Criterion) {
         })
         .collect();
     criterion.bench_function("range: 64 of them", |bencher| {
-        bencher.iter(|| range::resolve(black_box(&specs), 1 << 40));
+        bencher.iter(|| resolve_range(black_box(&specs), 1 << 40));
     });
 }
 
@@ -85,7 +85,7 @@ fn resolve(criterion: &mut Criterion) {
     criterion.bench_function("resolve: open", |bencher| {
         bencher.iter(|| root.look_up(black_box(&target), Patience::CachedOnly));
     });
-    let mut names = Names::of_one_of(NonZeroUsize::MIN);
+    let mut names = OpenFileCache::of_one_of(NonZeroUsize::MIN);
     criterion.bench_function("resolve: still open", |bencher| {
         bencher.iter(|| {
             // A look-up is trusted for a second; the bench runs for longer.
@@ -112,9 +112,9 @@ fn transmit(criterion: &mut Criterion) {
     };
     let (sink, drain) = connected();
     // As the server has it for a lone reader on its own host.
-    socket::limit_unsent(&sink, 16 << 10).expect("a socket");
+    limit_unsent(&sink, 16 << 10).expect("a socket");
     std::thread::spawn(move || std::io::copy(&mut &drain, &mut std::io::sink()));
-    let mut tools = Tools::with_pipe();
+    let mut tools = IoBuffers::with_pipe();
     let mut group = criterion.benchmark_group("transmit");
     group.throughput(Throughput::Bytes(LEN));
     for (name, choice) in [("sendfile", SendChoice::Auto), ("copy", SendChoice::Copy)] {
@@ -129,7 +129,7 @@ fn transmit(criterion: &mut Criterion) {
                 };
                 let mut transfer = Transfer::new(plan, Some(file.clone()), choice);
                 let mut unprobed = 0;
-                let mut means = Means {
+                let mut means = RunContext {
                     budget: LEN,
                     lane: Lane::Hot,
                     now: Instant::now(),

@@ -12,7 +12,7 @@
 //!                                │              what an idle  │   │ Yield: back into the queue
 //!                                │              worker takes  │   │ Close: one reason, counted
 //!                                │                            │   │
-//!                                └── DISK WORKER × M ◄────────┴───┘ Warm(errand)
+//!                                └── DISK WORKER × M ◄────────┴───┘ Disk(job)   
 //!                                    { a line for each file system }
 //!
 //!  advance:  receive → parse → resolve → respond → transmit → record
@@ -21,32 +21,33 @@
 //! A connection is a `Box` that goes round the ring; whoever holds the box may touch it. It is
 //! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
-//! closes the socket. [`connection::Step`] is what a turn ends in, and the whole vocabulary of
+//! closes the socket. [`server::connection::Step`] is what a turn ends in, and the whole vocabulary of
 //! scheduling.
 //!
 //! Hot workers wait for nothing but their poller. Names come from the kernel's name cache
 //! (`RESOLVE_CACHED`) and bytes from the page cache (probed by `RWF_NOWAIT`); whatever either
-//! does not have is an errand for the disk lane, after which the connection comes back by
+//! does not have is a job for the disk queue, after which the connection comes back by
 //! dispatch. File systems that may wait for a network are never touched by a hot worker but to
 //! send what the disk lane has read in.
 //!
 //! # Layers
 //!
-//! Arrows of `use` point down only. Siblings in a layer may know each other where the table says
-//! so by naming them in one row. A test (`tests/it/layers.rs`) holds the code against this table.
+//! Arrows of `use` point down only; within a row nobody knows a neighbour. The same holds inside
+//! every folder: no child imports its parent, and the children of one parent form no circle. A
+//! test (`tests/it/layers.rs`) holds the code against this.
 //!
 //! | layer | modules | hold |
 //! |---|---|---|
-//! | 7 | `server` | bind, build the ring, run, drain |
-//! | 7 | `get`, `load`, `conversation` | the client side: download, load generator, one message and its answer |
-//! | 6 | `acceptor`, `worker` | the threads' loops |
-//! | 5 | `dispatch`, `disk` | the ways between the threads: who is next, who is idle |
-//! | 4 | `connection` | states, steps, errands: the only module that knows the whole order |
-//! | 3 | `service`, `respond`, `listing`, `transmit` | what connections share · responses from requests · directories as pages and JSON · the loop that sends |
-//! | 2 | `protocol`, `resolve`, `transport`, `fair` | wire formats, pure · targets to open files · where bytes enter a socket · a queue by client |
-//! | 1 | `client`, `permits` | who is who, and what each has had · limits |
-//! | 1 | `sys`, `config`, `telemetry` | system calls, without policy · validated settings · close reasons, counters, access records |
-//! | 0 | `exchange` | the waist: requests, plans, responses as plain data |
+//! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
+//! | 3 | `name_protocol` | the bare-name protocol |
+//! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 1 | `sys` | system calls, without policy |
+//! | 0 | `meta` | what a file system says of a file, as plain data |
+//!
+//! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker` (the threads' loops);
+//! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
+//! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
+//! `files`, `fair_queue`; `shared`; `config`, `telemetry`, `client_share`, `semaphore`.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
@@ -69,32 +70,41 @@
 //!    `--transmit copy`; the suite runs with both.
 //! 10. Deadlines belong to states. A response that moves is never cut unless the operator set a
 //!     minimum rate or a limit in all; what moves is measured by what the peer acknowledged.
-//! 11. Errors carry blame: [`server::StartupError`] the operator's, [`exchange::Refusal`] the
-//!     peer's, [`transmit::TransmitError`] the network's or the file's.
-//! 12. Every connection ends with exactly one [`telemetry::CloseReason`], counted in one place.
+//! 11. Errors carry blame: [`server::StartupError`] the operator's, [`http::Refusal`] the
+//!     peer's, [`server::transmit::TransmitError`] the network's or the file's.
+//! 12. Every connection ends with exactly one [`server::telemetry::CloseReason`], counted in one place.
 //! 13. At the end listeners close first, idle connections next; transfers finish within the grace.
 //! 14. `unsafe` is denied; the lines in `sys` that need it stand alone, each with its proof.
 
-pub mod acceptor;
-pub mod client;
-pub mod config;
-pub mod connection;
-pub mod conversation;
-pub mod disk;
-pub mod dispatch;
-pub mod exchange;
-pub mod fair;
 pub mod get;
-pub mod listing;
+mod http;
 pub mod load;
-pub mod permits;
-pub mod protocol;
-pub mod resolve;
-pub mod respond;
+pub mod message;
+mod meta;
+mod name_protocol;
 pub mod server;
-pub mod service;
-pub mod sys;
-pub mod telemetry;
-pub mod transmit;
-pub mod transport;
-pub mod worker;
+mod sys;
+
+/// Inner parts that the program, the benchmarks, the fuzz targets and the tests reach for: no
+/// part of the interface, and free to change.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::http::parse::body::{Discard, Discarded};
+    pub use crate::http::parse::range::parse as parse_range;
+    pub use crate::http::parse::target::{Form, parse as parse_target};
+    pub use crate::http::parse::{Parsed, parse_request};
+    pub use crate::http::range::{Selection, resolve as resolve_range};
+    pub use crate::http::respond::{Negotiation, Now, Subject, to_file};
+    pub use crate::http::{BodyLength, Method, RangeSpec};
+    pub use crate::http::{Meta, Persistence, Plan, Segment, Target, Validators};
+    pub use crate::name_protocol::parse as parse_name;
+    pub use crate::server::connection::classify::{Classified, InputEnd, classify};
+    pub use crate::server::files::open_file_cache::OpenFileCache;
+    pub use crate::server::files::{Found, LookUp, Root, Shown};
+    pub use crate::server::transmit::sink::IoBuffers;
+    pub use crate::server::transmit::{Lane, Progress, RunContext, Transfer};
+    pub use crate::sys::file::{Patience, Residency, drop_behind, residency};
+    pub use crate::sys::process::{exit_now, host_name};
+    pub use crate::sys::resources::raise_open_files;
+    pub use crate::sys::socket::limit_unsent;
+}

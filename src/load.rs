@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exchange::Persistence;
+use crate::http::Persistence;
 
 mod answer_head;
 mod connection;

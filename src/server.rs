@@ -1,5 +1,22 @@
 //! A server: binds, builds the ring, runs it, drains it.
 
+mod acceptor;
+mod client_share;
+pub mod config;
+pub(crate) mod connection;
+mod disk_queue;
+mod disk_worker;
+mod dispatch;
+mod fair_queue;
+pub(crate) mod files;
+mod listing;
+mod ring;
+mod semaphore;
+mod shared;
+pub mod telemetry;
+pub(crate) mod transmit;
+mod worker;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -10,19 +27,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use threadpool::ThreadPool;
 
-use crate::acceptor::Acceptor;
-use crate::config::ServeConfig;
-use crate::connection::send_queue::UNSENT_BYTES;
-use crate::disk::DiskLane;
-use crate::dispatch::Dispatch;
-use crate::permits::Permits;
-use crate::resolve::Closing;
-use crate::service::Service;
+use crate::server::acceptor::Acceptor;
+use crate::server::config::ServeConfig;
+use crate::server::connection::send_queue::UNSENT_BYTES;
+use crate::server::disk_queue::DiskQueue;
+use crate::server::disk_worker::run_disk_worker;
+use crate::server::dispatch::Dispatch;
+use crate::server::files::Closing;
+use crate::server::ring::Ring;
+use crate::server::semaphore::Semaphore;
+use crate::server::shared::Shared;
+use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
+use crate::server::telemetry::{CloseReason, Counters, Snapshot};
+use crate::server::worker::HotWorker;
 use crate::sys::poller::Poller;
 use crate::sys::socket;
-use crate::telemetry::journal::{Journal, Writer};
-use crate::telemetry::{CloseReason, Counters, Snapshot};
-use crate::worker::{HotWorker, Ring, run_disk_worker};
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
 #[derive(Debug)]
@@ -85,8 +104,8 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     pollers: Vec<Arc<Poller>>,
     acceptor_poller: Arc<Poller>,
-    permits: (Arc<Permits>, Arc<Permits>),
-    writer: Writer,
+    permits: (Arc<Semaphore>, Arc<Semaphore>),
+    writer: AccessLogWriter,
     closing: Receiver<Closing>,
 }
 
@@ -95,7 +114,7 @@ pub struct Server {
 pub struct Handle {
     ring: Arc<Ring>,
     acceptor: Arc<Poller>,
-    permits: (Arc<Permits>, Arc<Permits>),
+    permits: (Arc<Semaphore>, Arc<Semaphore>),
 }
 
 impl Handle {
@@ -149,7 +168,7 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let log = config.access_log.clone();
         let (journal, writer) =
-            Journal::start(log, Arc::clone(&counters)).map_err(StartupError::AccessLog)?;
+            AccessLog::start(log, Arc::clone(&counters)).map_err(StartupError::AccessLog)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
             let listener = socket::listen(*address, BACKLOG)
@@ -170,18 +189,18 @@ impl Server {
         let acceptor_poller = poller()?;
         let limits = config.limits;
         let permits = (
-            Permits::new(limits.connections),
-            Permits::new(overflow_of(limits.connections)),
+            Semaphore::new(limits.connections),
+            Semaphore::new(overflow_of(limits.connections)),
         );
         let capacity = limits.connections + overflow_of(limits.connections);
         let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
-        let disk = Arc::new(DiskLane::new(
+        let disk = Arc::new(DiskQueue::new(
             config.disk_workers.get(),
             Arc::clone(&counters),
         ));
         let root = config.root.clone();
         let (closer, closing) = crossbeam_channel::unbounded();
-        let service = Service::new(config, counters, journal, closer)
+        let service = Shared::new(config, counters, journal, closer)
             .map_err(|error| StartupError::Root(root, error))?;
         let ring = Arc::new(Ring {
             service: Arc::new(service),

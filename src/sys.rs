@@ -4,13 +4,13 @@
 //! policy. What Linux alone offers has a second form under `cfg(haul_portable)` or on other
 //! systems, which the test suite runs as well.
 
-pub mod client_socket;
-pub mod directory;
-pub mod file;
-pub mod poller;
-pub mod process;
-pub mod readable;
-pub mod receive;
-pub mod resources;
-pub mod send_file;
-pub mod socket;
+pub(crate) mod client_socket;
+pub(crate) mod directory;
+pub(crate) mod file;
+pub(crate) mod poller;
+pub(crate) mod process;
+pub(crate) mod readable;
+pub(crate) mod receive;
+pub(crate) mod resources;
+pub(crate) mod send_file;
+pub(crate) mod socket;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::values::{duration, listen_address};
 use clap::Args;
-use haul::conversation::{
+use haul::message::{
     AnswerConfig, Answerer, Charset, Heard, SayConfig, SayError, escape_controls, say,
 };
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use haul::exchange::Persistence;
+use haul::internals::Persistence;
+use haul::internals::raise_open_files;
 use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, WeightedUrl};
-use haul::sys::resources::raise_open_files;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::values::{duration, non_zero_size};

@@ -12,14 +12,14 @@ use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use haul::config::http::{CacheRule, Cors, EtagChoice, Field, HttpLimits, HttpPolicy};
-use haul::config::{
+use haul::internals::{exit_now, host_name as kernel_host_name, raise_open_files};
+use haul::server::config::{
     CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates,
     SendChoice, ServeConfig,
 };
+use haul::server::config::{CacheRule, Cors, EtagChoice, Field, HttpLimits, HttpPolicy};
+use haul::server::telemetry::access_log::Destination;
 use haul::server::{Handle, Server};
-use haul::sys::{process, resources};
-use haul::telemetry::journal::Destination;
 
 use crate::cli::values::{duration, listen_address, positive_duration, positive_size, size};
 
@@ -280,7 +280,7 @@ enum TransmitArg {
 impl ServeArguments {
     /// Serves until a signal ends it.
     pub(crate) fn run(self) -> ExitCode {
-        let open_files = resources::raise_open_files().unwrap_or(FEW_OPEN_FILES);
+        let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let config = self.into_config(open_files);
         warn_of_connections_without_files(&config, open_files);
@@ -483,7 +483,7 @@ fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
 }
 
 fn host_name() -> String {
-    process::host_name().unwrap_or_else(|| "localhost".into())
+    kernel_host_name().unwrap_or_else(|| "localhost".into())
 }
 
 fn root_of_environment() -> PathBuf {
@@ -507,7 +507,7 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<Atomic
                     handle.abort();
                     // A disk that hangs may keep threads from ending.
                     std::thread::sleep(AT_ONCE);
-                    process::exit_now(128 + signal)
+                    exit_now(128 + signal)
                 }
                 _ => {
                     asked = true;

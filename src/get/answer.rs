@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::response::{ContentRange, Framing, Head};
+use crate::http::client_response::{ContentRange, Framing, Head};
 
 use super::error::{Again, Blame, GetError};
 use super::extents::Extent;

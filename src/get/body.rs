@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::protocol::response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
+use crate::http::client_response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
 use crate::sys::receive::SplicePipe;
 
 use super::error::{Blame, GetError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::protocol::response::{self, Framing, Head};
+use crate::http::client_response::{self, Framing, Head};
 
 use super::body::{Body, malformed};
 use super::error::{Again, Blame, GetError};
@@ -150,7 +150,7 @@ impl Client {
         let mut interim = 0;
         loop {
             if let Some((head, used)) =
-                response::parse_head(&wire.input).map_err(|why| malformed(&why))?
+                client_response::parse_head(&wire.input).map_err(|why| malformed(&why))?
             {
                 wire.input.drain(..used);
                 // 100 Continue, 103 Early Hints: not the answer yet. 101 was not asked for.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::protocol::response::Head;
+use crate::http::client_response::Head;
 
 use super::client::{Answer, Ask, Method};
 use super::error::{Blame, GetError};

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use crate::protocol::response::Framing;
+use crate::http::client_response::Framing;
 
 use super::answer::{self, Identity, Verdict};
 use super::body::Body;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
-use crate::protocol::response::Framing;
+use crate::http::client_response::Framing;
 
 use super::answer::{self, Identity, Validator};
 use super::client::{Answer, Ask, Method};

@@ -1,6 +1,6 @@
 //! The head of an HTTP answer, so far as a load generator needs it (RFC 9112 sections 4 and 6.3).
 
-use crate::exchange::Persistence;
+use crate::http::Persistence;
 
 use super::tally::Failure;
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use crate::exchange::Persistence;
+use crate::http::Persistence;
 use crate::sys::client_socket::{self, Interest, Readiness};
 
 use super::LoadConfig;

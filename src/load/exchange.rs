@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::exchange::Persistence;
+use crate::http::Persistence;
 
 use super::Bodies;
 use super::answer_head::AnswerHead;

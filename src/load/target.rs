@@ -7,7 +7,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::exchange::Persistence;
+use crate::http::Persistence;
 
 /// A URL to ask for, and how often beside the others.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use socket2::{Domain, Socket, Type};
 
 /// What a socket is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// Bytes to receive, or the end of them.
     Readable,
     /// Room to send, or the outcome of a connect.
@@ -26,7 +26,7 @@ pub enum Interest {
 
 /// The readiness of many sockets, level-triggered, with time-outs finer than `epoll_wait(2)` has.
 #[derive(Debug)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     epoll: OwnedFd,
     /// Wakes the wait where a millisecond is too coarse.
     timer: OwnedFd,
@@ -37,7 +37,7 @@ impl Readiness {
     ///
     /// # Errors
     /// Those of `epoll_create1(2)` and `timerfd_create(2)`.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -56,7 +56,7 @@ impl Readiness {
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
-    pub fn add(&self, socket: &OwnedFd, token: usize, interest: Interest) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: &OwnedFd, token: usize, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token as u64);
         Ok(epoll::add(&self.epoll, socket, data, flags(interest))?)
     }
@@ -65,7 +65,12 @@ impl Readiness {
     ///
     /// # Errors
     /// Those of `epoll_ctl(2)`.
-    pub fn modify(&self, socket: &OwnedFd, token: usize, interest: Interest) -> io::Result<()> {
+    pub(crate) fn modify(
+        &self,
+        socket: &OwnedFd,
+        token: usize,
+        interest: Interest,
+    ) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token as u64);
         Ok(epoll::modify(&self.epoll, socket, data, flags(interest))?)
     }
@@ -74,7 +79,7 @@ impl Readiness {
     ///
     /// # Errors
     /// Those of `epoll_wait(2)` and `timerfd_settime(2)`.
-    pub fn wait(&self, timeout: Duration, ready: &mut Vec<usize>) -> io::Result<()> {
+    pub(crate) fn wait(&self, timeout: Duration, ready: &mut Vec<usize>) -> io::Result<()> {
         ready.clear();
         let mut coarse = timespec(timeout);
         if !timeout.is_zero() && timeout < COARSE {
@@ -113,7 +118,7 @@ impl Readiness {
 ///
 /// # Errors
 /// As connect(2) and setsockopt(2).
-pub fn connect_with_small_buffer(
+pub(crate) fn connect_with_small_buffer(
     address: SocketAddr,
     timeout: Duration,
     receive_bytes: usize,
@@ -129,7 +134,7 @@ pub fn connect_with_small_buffer(
 ///
 /// # Errors
 /// Those of `socket(2)` and `connect(2)`, `EINPROGRESS` excepted.
-pub fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
+pub(crate) fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -146,7 +151,7 @@ pub fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of `send(2)`.
-pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(retry_on_intr(|| {
         rustix::net::send(socket.as_fd(), bytes, SendFlags::NOSIGNAL)
     })?)
@@ -156,7 +161,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of `recv(2)`.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     let received =
         retry_on_intr(|| rustix::net::recv(socket.as_fd(), &mut *buffer, RecvFlags::empty()))?;
     Ok(received.1)
@@ -168,7 +173,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// Those of `recv(2)`.
-pub fn discard(socket: impl AsFd, room: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn discard(socket: impl AsFd, room: &mut [u8]) -> io::Result<usize> {
     let received =
         retry_on_intr(|| rustix::net::recv(socket.as_fd(), &mut *room, RecvFlags::TRUNC))?;
     Ok(received.1)

@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Dir, FileType, statat};
 
-use crate::exchange::Timestamp;
+use crate::meta::Timestamp;
 
 /// An open directory. It holds one buffer of entries, however many there are.
 #[derive(Debug)]
-pub struct Directory(Dir);
+pub(crate) struct Directory(Dir);
 
 /// What a directory says about a name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The name; neither `.` nor `..`, and not necessarily UTF-8.
     pub name: Vec<u8>,
     /// What it names, where the file system stores that beside the name.
@@ -22,7 +22,7 @@ pub struct Entry {
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
+pub(crate) enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -37,7 +37,7 @@ pub enum EntryKind {
 
 /// What the file system says about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryFacts {
+pub(crate) struct EntryFacts {
     /// What it is; never [`EntryKind::Unknown`].
     pub kind: EntryKind,
     /// Length in bytes.
@@ -52,7 +52,7 @@ impl Directory {
     ///
     /// # Errors
     /// Of `fdopendir(3)`, where the system has it.
-    pub fn new(descriptor: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         Ok(Self(Dir::new(descriptor)?))
     }
 
@@ -60,7 +60,7 @@ impl Directory {
     ///
     /// # Errors
     /// Of `getdents64(2)`; there are no entries after an error.
-    pub fn next_entry(&mut self) -> Option<io::Result<Entry>> {
+    pub(crate) fn next_entry(&mut self) -> Option<io::Result<Entry>> {
         loop {
             let entry = match self.0.read()? {
                 Ok(entry) => entry,
@@ -80,7 +80,7 @@ impl Directory {
     ///
     /// # Errors
     /// Of `fstatat(2)`; `ENOENT` if it has gone in the meantime.
-    pub fn stat(&self, name: &[u8]) -> io::Result<EntryFacts> {
+    pub(crate) fn stat(&self, name: &[u8]) -> io::Result<EntryFacts> {
         let stat = statat(self.0.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(EntryFacts {
             kind: kind(FileType::from_raw_mode(stat.st_mode)),

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use crate::exchange::{Meta, Timestamp};
+use crate::meta::{Meta, Timestamp};
 
-pub use self::beneath::{Handle, Root};
+pub(crate) use self::beneath::{Handle, Root};
 
 /// What a name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Residency {
 /// Whether a look-up failed because it would have left the root, or followed links in a circle
 /// (`EXDEV`, `ELOOP`, openat2(2)).
 #[must_use]
-pub fn is_escape(error: &io::Error) -> bool {
+pub(crate) fn is_escape(error: &io::Error) -> bool {
     use nix::libc::{ELOOP, EXDEV};
     matches!(error.raw_os_error(), Some(ELOOP | EXDEV))
 }
@@ -51,7 +51,7 @@ pub fn is_escape(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// As fstat(2).
-pub fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
+pub(crate) fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((kind_of(stat.st_mode as _), meta_of(&stat)))
 }
@@ -106,7 +106,11 @@ fn probe(file: &File, offset: u64) -> Residency {
 /// # Errors
 /// As readv(2).
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub fn read_resident(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+pub(crate) fn read_resident(
+    file: &File,
+    bytes: &mut [u8],
+    offset: u64,
+) -> io::Result<Option<usize>> {
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
     let wanted = bytes.len();
     let mut buffers = [io::IoSliceMut::new(bytes)];
@@ -139,7 +143,7 @@ pub fn drop_behind(file: &File, offset: u64, len: u64) {
 }
 
 /// Asks the kernel to read an extent in, without waiting for it (`POSIX_FADV_WILLNEED`).
-pub fn will_need(file: &File, offset: u64, len: u64) {
+pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]
     if let Some(len) = std::num::NonZeroU64::new(len) {
         let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::WillNeed);
@@ -189,13 +193,13 @@ mod beneath {
 
     /// A directory that names are looked up beneath, never above.
     #[derive(Debug)]
-    pub struct Root {
+    pub(crate) struct Root {
         directory: OwnedFd,
     }
 
     /// Something that was looked up but not opened, so that no device, FIFO or socket ever is.
     #[derive(Debug)]
-    pub struct Handle {
+    pub(crate) struct Handle {
         path: OwnedFd,
         /// What it is.
         pub kind: Kind,
@@ -208,7 +212,7 @@ mod beneath {
         ///
         /// # Errors
         /// As open(2); `NotADirectory` for anything else.
-        pub fn open(path: &Path) -> io::Result<Self> {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             Ok(Self {
                 directory: openat(CWD, path, flags, Mode::empty())?,
@@ -220,7 +224,7 @@ mod beneath {
         ///
         /// # Errors
         /// As openat2(2); `WouldBlock` if the answer is not cached and `patience` wants it so.
-        pub fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
+        pub(crate) fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
             let path = if path.is_empty() { b"." } else { path };
             let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
             if patience == Patience::CachedOnly {
@@ -265,7 +269,7 @@ mod beneath {
         ///
         /// # Errors
         /// As open(2): permission, or the file system's own trouble.
-        pub fn open(&self) -> io::Result<File> {
+        pub(crate) fn open(&self) -> io::Result<File> {
             // The look-up is over: this name is the kernel's for the very inode that was found.
             let magic = format!("/proc/self/fd/{}", self.path.as_raw_fd());
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -276,7 +280,7 @@ mod beneath {
         ///
         /// # Errors
         /// As fstatfs(2).
-        pub fn file_system(&self) -> io::Result<i64> {
+        pub(crate) fn file_system(&self) -> io::Result<i64> {
             #[allow(clippy::unnecessary_cast)] // the type differs between architectures
             Ok(rustix::fs::fstatfs(self.path.as_fd())?.f_type as i64)
         }

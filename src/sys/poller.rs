@@ -10,16 +10,16 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub use self::epoll::Poller;
+pub(crate) use self::epoll::Poller;
 #[cfg(not(all(target_os = "linux", not(haul_portable))))]
 pub use self::portable::Poller;
 
 /// The token that [`Poller::wake`] uses itself.
-pub const WAKE: u64 = u64::MAX;
+pub(crate) const WAKE: u64 = u64::MAX;
 
 /// Which direction a parked connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// Bytes, the end of the peer's stream, or an error.
     Read,
     /// Room in the send queue, or an error.
@@ -28,7 +28,7 @@ pub enum Interest {
 
 /// A socket that is worth another try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// The token given to [`Poller::watch`].
     pub token: u64,
     /// Bytes, the end of the stream or an error can be read.
@@ -52,7 +52,7 @@ mod epoll {
 
     /// epoll(7), edge-triggered: one registration serves a connection for as long as it stays.
     #[derive(Debug)]
-    pub struct Poller {
+    pub(crate) struct Poller {
         epoll: Epoll,
         wake: EventFd,
         /// A wake-up is under way, so that the next ones need no system call.
@@ -64,7 +64,7 @@ mod epoll {
         ///
         /// # Errors
         /// No descriptor or memory left (epoll_create1(2), eventfd(2)).
-        pub fn new() -> io::Result<Self> {
+        pub(crate) fn new() -> io::Result<Self> {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
             let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
             let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
@@ -80,7 +80,7 @@ mod epoll {
         ///
         /// # Errors
         /// No memory, or the user's limit of watches is reached (epoll_ctl(2)).
-        pub fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let edges = EpollFlags::EPOLLIN
                 | EpollFlags::EPOLLOUT
                 | EpollFlags::EPOLLRDHUP
@@ -92,21 +92,21 @@ mod epoll {
         ///
         /// # Errors
         /// The socket was not watched.
-        pub fn forget(&self, socket: impl AsFd) -> io::Result<()> {
+        pub(crate) fn forget(&self, socket: impl AsFd) -> io::Result<()> {
             Ok(self.epoll.delete(socket)?)
         }
 
         /// Stops watching a socket that is about to be closed. The kernel sees to that itself where
         /// nobody else has the socket (epoll(7)).
         #[inline]
-        pub fn forget_closing(&self, _socket: impl AsFd) {}
+        pub(crate) fn forget_closing(&self, _socket: impl AsFd) {}
 
         /// Asks for another report once the socket is ready. Edges need no asking.
         ///
         /// # Errors
         /// None here.
         #[inline]
-        pub fn rearm(&self, _socket: impl AsFd, _token: u64, _: Interest) -> io::Result<()> {
+        pub(crate) fn rearm(&self, _socket: impl AsFd, _token: u64, _: Interest) -> io::Result<()> {
             Ok(())
         }
 
@@ -115,7 +115,7 @@ mod epoll {
         ///
         /// # Errors
         /// As epoll_wait(2), `EINTR` excepted.
-        pub fn wait(
+        pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,
             timeout: Option<Duration>,
@@ -153,7 +153,7 @@ mod epoll {
         }
 
         /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
-        pub fn wake(&self) {
+        pub(crate) fn wake(&self) {
             if !self.woken.swap(true, Ordering::SeqCst) {
                 // It fails only when the counter is full, and then a wake-up is due anyway. The
                 // counter is never read: each write is an edge of its own.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 ///
 /// # Errors
 /// Those of `poll(2)`, `EINTR` excepted.
-pub fn wait_readable(sources: &[impl AsFd], timeout: Duration) -> io::Result<()> {
+pub(crate) fn wait_readable(sources: &[impl AsFd], timeout: Duration) -> io::Result<()> {
     let mut polled: Vec<_> = sources
         .iter()
         .map(|source| PollFd::new(source, PollFlags::IN))

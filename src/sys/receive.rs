@@ -13,11 +13,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-pub use splice::SplicePipe;
+pub(crate) use splice::SplicePipe;
 
 /// Whether a file that is missing is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missing {
+pub(crate) enum Missing {
     /// It is an error.
     Fail,
     /// It is created, empty.
@@ -29,7 +29,7 @@ pub enum Missing {
 ///
 /// # Errors
 /// Whatever `openat(2)` says; `InvalidInput` for what is not a regular file.
-pub fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
     let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     if missing == Missing::Create {
         flags |= OFlags::CREATE;
@@ -51,7 +51,7 @@ pub fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
 /// # Errors
 /// `StorageFull` and whatever else `fallocate(2)` says. A file system without it gets a file with
 /// holes.
-pub fn allocate(file: &File, length: u64) -> io::Result<()> {
+pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
     if length == 0 {
         return file.set_len(0);
     }
@@ -70,7 +70,7 @@ pub fn allocate(file: &File, length: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// `AlreadyExists`, and whatever else `renameat2(2)` or `link(2)` says.
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(all(target_os = "linux", not(haul_portable)))]
     match rustix::fs::renameat_with(
         rustix::fs::CWD,
@@ -97,7 +97,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Whatever `fsync(2)` says; file systems that cannot sync a directory are not an error.
-pub fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
         result => result,

@@ -25,14 +25,14 @@ pub fn raise_open_files() -> io::Result<u64> {
 /// The soft limit on open files, one more than the highest descriptor there can be; `u64::MAX`
 /// stands for no limit (`getrlimit(2)`, `RLIMIT_NOFILE`).
 #[must_use]
-pub fn open_files() -> u64 {
+pub(crate) fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// A descriptor's number. A new one gets the lowest that is free (`open(2)`), so it tells how
 /// many there are.
 #[must_use]
-pub fn descriptor_number(descriptor: &impl AsRawFd) -> u64 {
+pub(crate) fn descriptor_number(descriptor: &impl AsRawFd) -> u64 {
     u64::try_from(descriptor.as_raw_fd()).unwrap_or(0)
 }
 
@@ -40,7 +40,7 @@ pub fn descriptor_number(descriptor: &impl AsRawFd) -> u64 {
 ///
 /// # Errors
 /// `EMFILE` if there is none left (`fcntl(2)`, `F_DUPFD_CLOEXEC`).
-pub fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
+pub(crate) fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
     let copy = rustix::io::fcntl_dupfd_cloexec(descriptor, 0)?;
     Ok(descriptor_number(&copy))
 }
@@ -48,7 +48,7 @@ pub fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
 /// Whether an error means that the system, not the one thing asked for, is out of something
 /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
 #[must_use]
-pub fn is_exhaustion(error: &io::Error) -> bool {
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
     matches!(
         error.raw_os_error(),
@@ -59,12 +59,12 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
 /// The unit of processor time in `/proc/PID/stat`, in ticks a second (`sysconf(3)`,
 /// `_SC_CLK_TCK`).
 #[must_use]
-pub fn clock_ticks_per_second() -> u64 {
+pub(crate) fn clock_ticks_per_second() -> u64 {
     rustix::param::clock_ticks_per_second()
 }
 
 /// The size of a memory page in bytes, the unit of `/proc/net/sockstat`.
 #[must_use]
-pub fn page_bytes() -> usize {
+pub(crate) fn page_bytes() -> usize {
     rustix::param::page_size()
 }

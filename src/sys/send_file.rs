@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 /// `WouldBlock` when the send queue is full; `InvalidInput`, `Unsupported` or `ENOSYS` when the
 /// file system cannot do it, see [`is_refusal`]; errors of the file or the network.
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Result<usize> {
+pub(crate) fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Result<usize> {
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_COUNT);
     Ok(rustix::io::retry_on_intr(|| {
         let mut at = offset;
@@ -34,7 +34,7 @@ pub fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
 ///
 /// # Errors
 /// As open(2).
-pub fn waste() -> io::Result<&'static File> {
+pub(crate) fn waste() -> io::Result<&'static File> {
     static WASTE: OnceLock<File> = OnceLock::new();
     match WASTE.get() {
         Some(waste) => Ok(waste),
@@ -48,7 +48,7 @@ pub fn waste() -> io::Result<&'static File> {
 /// Whether an error of [`send_file`] means that this file cannot be sent that way
 /// (`EINVAL`, `ENOSYS`, `EOPNOTSUPP`) but may well be read and written.
 #[must_use]
-pub fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP};
     matches!(error.raw_os_error(), Some(EINVAL | ENOSYS | EOPNOTSUPP))
         || error.kind() == io::ErrorKind::Unsupported
@@ -65,10 +65,10 @@ pub enum Fault {
 
 /// What a [`SendPipe`] has kept for whom the socket did not take it all from.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Remnant(u64);
+pub struct PipeLease(u64);
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
-pub use self::pipe::{Loaded, SendPipe};
+pub(crate) use self::pipe::{Loaded, SendPipe};
 
 #[cfg(all(target_os = "linux", not(haul_portable)))]
 mod pipe {
@@ -81,7 +81,7 @@ mod pipe {
     use rustix::io::{Errno, retry_on_intr};
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-    use super::{Fault, Remnant};
+    use super::{Fault, PipeLease};
 
     /// A pipe of a thread's own, through which bytes go from a file to a socket (splice(2)).
     ///
@@ -89,7 +89,7 @@ mod pipe {
     /// a tenth less processor time. What the socket does not take stays for its owner until
     /// somebody else needs the pipe, and is then thrown away.
     #[derive(Debug)]
-    pub struct SendPipe {
+    pub(crate) struct SendPipe {
         outlet: OwnedFd,
         inlet: OwnedFd,
         waste: &'static File,
@@ -102,7 +102,7 @@ mod pipe {
         Nothing,
         /// `len` bytes of a file from `offset` on, which are `owner`'s.
         Kept {
-            owner: Remnant,
+            owner: PipeLease,
             offset: u64,
             len: usize,
         },
@@ -116,7 +116,7 @@ mod pipe {
         /// # Errors
         /// As pipe2(2); the user's pipes have too many pages already (pipe(7)); there is no
         /// `/dev/null`.
-        pub fn new() -> io::Result<Self> {
+        pub(crate) fn new() -> io::Result<Self> {
             let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
             fcntl_setpipe_size(&inlet, PIPE_BYTES)?;
             let waste = super::waste()?;
@@ -135,13 +135,13 @@ mod pipe {
         ///
         /// # Errors
         /// [`Fault`] says whose.
-        pub fn send_file(
+        pub(crate) fn send_file(
             &mut self,
             socket: &TcpStream,
             file: &File,
             (offset, count): (u64, u64),
             (at_once, more): (usize, bool),
-            remnant: &mut Option<Remnant>,
+            remnant: &mut Option<PipeLease>,
         ) -> Result<usize, Fault> {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             let mut sent = 0;
@@ -176,13 +176,13 @@ mod pipe {
         }
 
         /// Whether this is still in the pipe.
-        pub fn holds(&self, remnant: &Remnant) -> bool {
+        pub(crate) fn holds(&self, remnant: &PipeLease) -> bool {
             matches!(&self.contents, Contents::Kept { owner, .. } if owner == remnant)
         }
 
         /// How many bytes from `at` on were kept for this owner. Nobody else may have them: they
         /// may be older than another's response.
-        fn resume(&mut self, remnant: &Remnant, at: u64) -> Option<usize> {
+        fn resume(&mut self, remnant: &PipeLease, at: u64) -> Option<usize> {
             match self.contents {
                 Contents::Kept { offset, len, .. } if self.holds(remnant) && offset == at => {
                     self.contents = Contents::Nothing;
@@ -197,7 +197,12 @@ mod pipe {
         ///
         /// # Errors
         /// Those of the file, and of a pipe that has to be replaced.
-        pub fn load(&mut self, file: &File, offset: u64, wanted: usize) -> io::Result<Loaded<'_>> {
+        pub(crate) fn load(
+            &mut self,
+            file: &File,
+            offset: u64,
+            wanted: usize,
+        ) -> io::Result<Loaded<'_>> {
             if let Contents::Kept { len, .. } = self.contents {
                 self.discard(len);
             }
@@ -293,15 +298,15 @@ mod pipe {
         }
 
         /// Leaves what is left, which begins at `offset`, in the pipe.
-        fn keep(mut self, offset: u64) -> Remnant {
+        fn keep(mut self, offset: u64) -> PipeLease {
             let number = NEXT_REMNANT.fetch_add(1, Ordering::Relaxed);
             let len = std::mem::take(&mut self.len);
             self.pipe.contents = Contents::Kept {
-                owner: Remnant(number),
+                owner: PipeLease(number),
                 offset,
                 len,
             };
-            Remnant(number)
+            PipeLease(number)
         }
     }
 
@@ -345,13 +350,13 @@ impl SendPipe {
         _: &File,
         _: (u64, u64),
         _: (usize, bool),
-        _: &mut Option<Remnant>,
+        _: &mut Option<PipeLease>,
     ) -> Result<usize, Fault> {
         match *self {}
     }
 
     /// Never called.
-    pub fn holds(&self, _: &Remnant) -> bool {
+    pub fn holds(&self, _: &PipeLease) -> bool {
         match *self {}
     }
 

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 ///
 /// # Errors
 /// The address is taken, is not this host's, or needs a privilege.
-pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -35,7 +35,7 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// As accept(2): `WouldBlock` when none waits, errors of the one connection, or exhaustion.
-pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     #[cfg(target_os = "linux")]
     {
         use rustix::net::{SocketFlags, acceptfrom_with};
@@ -58,7 +58,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 ///
 /// # Errors
 /// As send(2). `SIGPIPE` is never raised.
-pub fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
+pub(crate) fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = send_flags(more);
     Ok(rustix::io::retry_on_intr(|| {
         rustix::net::send(stream, bytes, flags)
@@ -69,7 +69,11 @@ pub fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
 ///
 /// # Errors
 /// As sendmsg(2). `SIGPIPE` is never raised.
-pub fn send_pieces(stream: &TcpStream, pieces: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+pub(crate) fn send_pieces(
+    stream: &TcpStream,
+    pieces: &[IoSlice<'_>],
+    more: bool,
+) -> io::Result<usize> {
     use rustix::net::{SendAncillaryBuffer, sendmsg};
     let flags = send_flags(more);
     Ok(rustix::io::retry_on_intr(|| {
@@ -90,7 +94,7 @@ fn send_flags(more: bool) -> SendFlags {
 ///
 /// # Errors
 /// As setsockopt(2).
-pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }
 
@@ -98,7 +102,7 @@ pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// As setsockopt(2).
-pub fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(None)
 }
 
@@ -106,7 +110,7 @@ pub fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// The peer has reset the connection.
-pub fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)
 }
 
@@ -115,7 +119,7 @@ pub fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
 ///
 /// # Errors
 /// As setsockopt(2).
-pub fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
+pub(crate) fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return SockRef::from(stream).set_tcp_cork(held);
     #[cfg(not(target_os = "linux"))]
@@ -130,7 +134,7 @@ pub fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// As setsockopt(2).
-pub fn push(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn push(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)
 }
 
@@ -153,7 +157,7 @@ pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// As getsockopt(2); `Unsupported` where there is only one.
-pub fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
+pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
     #[cfg(target_os = "linux")]
     {
         let mut name = SockRef::from(socket).tcp_congestion()?;
@@ -173,7 +177,7 @@ pub fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As setsockopt(2): the system does not have it, or not for everybody; `Unsupported` where there
 /// is only one.
-pub fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
+pub(crate) fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return SockRef::from(socket).set_tcp_congestion(name);
     #[cfg(not(target_os = "linux"))]
@@ -188,7 +192,7 @@ pub fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()>
 ///
 /// # Errors
 /// As setsockopt(2); `Unsupported` where the system has no pacing.
-pub fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Result<()> {
+pub(crate) fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let rate = bytes_per_second.unwrap_or(u64::MAX);
@@ -236,7 +240,7 @@ mod pacing {
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
 /// the system cannot say.
 #[must_use]
-pub fn unacknowledged(stream: &TcpStream) -> Option<u64> {
+pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     #[cfg(all(target_os = "linux", not(haul_portable)))]
     {
         outq::bytes(stream)
@@ -251,7 +255,7 @@ pub fn unacknowledged(stream: &TcpStream) -> Option<u64> {
 /// Bytes that were received and not read (`SIOCINQ`, tcp(7)); `None` where the system cannot say.
 /// The end of the stream is none.
 #[must_use]
-pub fn unread(stream: &TcpStream) -> Option<u64> {
+pub(crate) fn unread(stream: &TcpStream) -> Option<u64> {
     rustix::io::ioctl_fionread(stream).ok()
 }
 

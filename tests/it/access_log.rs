@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use haul::telemetry::journal::Destination;
+use haul::server::telemetry::access_log::Destination;
 
 use crate::support::{Client, TestServer, noise};
 

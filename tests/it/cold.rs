@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use haul::sys::file::{Residency, drop_behind, residency};
-use haul::telemetry::CloseReason;
+use haul::internals::{Residency, drop_behind, residency};
+use haul::server::telemetry::CloseReason;
 
 use crate::limits::connect_from;
 use crate::slowfs::{Call, SlowFs, content, skip};
@@ -375,7 +375,8 @@ fn readers_of_different_cold_files_all_get_theirs() {
 
 #[test]
 fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
-    let server = TestServer::with(|config| config.cache = haul::config::CacheChoice::DropBehind);
+    let server =
+        TestServer::with(|config| config.cache = haul::server::config::CacheChoice::DropBehind);
     let content = noise(32 << 20, 5);
     let path = server.put("once", &content);
     if !cool(&path) {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use haul::conversation::{
+use haul::message::{
     AnswerConfig, AnswerError, Answerer, Charset, Heard, LONGEST_MESSAGE, SayConfig, SayError, say,
 };
 use socket2::{Domain, Socket, Type};

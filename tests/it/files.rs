@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{Client, TestServer, noise};
 
@@ -430,7 +430,8 @@ fn many_transfers_of_one_file_at_once_come_whole() {
 
 #[test]
 fn what_is_forced_to_be_copied_is_the_same() {
-    let server = TestServer::with(|config| config.transmit = haul::config::SendChoice::Copy);
+    let server =
+        TestServer::with(|config| config.transmit = haul::server::config::SendChoice::Copy);
     let content = noise(5_000_003, 1);
     server.put("f", &content);
     assert!(server.by_name("f") == content);

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 use tempfile::TempDir;
 
 use crate::support::{Client, TestServer};

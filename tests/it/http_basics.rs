@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{Answer, Client, TestServer, noise};
 

@@ -1,42 +1,27 @@
-//! The layer table in `src/lib.rs` is true: modules use what stands below them, or in their row.
+//! The layers that `src/lib.rs` describes: top-level modules use what stands below them, no child
+//! imports its parent, and the children of one folder form no circle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// A module's path beneath the crate, and the modules that its production code names.
+type Uses = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
+
 #[test]
-fn modules_use_only_what_stands_below_them() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let lib = fs::read_to_string(source.join("lib.rs")).expect("the crate's root");
-    let rows = rows_of(&lib);
-    let place = |module: &str| rows.get(module).copied();
+fn top_level_modules_use_only_what_stands_below_them() {
+    let lib = fs::read_to_string(source().join("lib.rs")).expect("the crate's root");
+    let layers = layers_of(&lib);
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for file in files_below(&source) {
-        let relative = file.strip_prefix(&source).expect("below the source");
-        let module = relative.iter().next().expect("a name").to_string_lossy();
-        let module = module.trim_end_matches(".rs").to_owned();
-        if matches!(module.as_str(), "lib" | "main" | "cli") {
-            continue;
-        }
-        let (layer, row) =
-            place(&module).unwrap_or_else(|| panic!("`{module}` is not in the layer table"));
-        let text = fs::read_to_string(&file).expect("a source file");
-        // Unit tests may look up.
-        let text = text
-            .split("#[cfg(test)]")
-            .next()
-            .expect("at least the start");
-        for used in text.split("crate::").skip(1).filter_map(first_word) {
-            let Some((used_layer, used_row)) = place(used) else {
-                continue;
-            };
+    for (module, used) in uses() {
+        let layer = layers
+            .get(&module[0])
+            .unwrap_or_else(|| panic!("`{}` is not in the layer table", module[0]));
+        for other in used.iter().filter(|other| other[0] != module[0]) {
             seen += 1;
-            if used != module && used_layer >= layer && used_row != row {
-                wrong.push(format!("{} uses {used}", relative.display()));
-            }
-            if used != module && used_layer > layer {
-                wrong.push(format!("{} looks up to {used}", relative.display()));
+            if layers[&other[0]] >= *layer {
+                wrong.push(format!("{} uses {}", module.join("::"), other.join("::")));
             }
         }
     }
@@ -44,28 +29,150 @@ fn modules_use_only_what_stands_below_them() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The layer and the row of every module in the table.
-fn rows_of(lib: &str) -> HashMap<String, (u32, usize)> {
-    let mut rows = HashMap::new();
-    for (row, line) in lib.lines().enumerate() {
-        let Some(line) = line.strip_prefix("//! | ") else {
-            continue;
-        };
+#[test]
+fn no_child_imports_its_parent() {
+    let mut wrong = Vec::new();
+    for (module, used) in uses() {
+        for other in used {
+            if other.len() < module.len() && module.starts_with(&other) {
+                wrong.push(format!(
+                    "{} imports {}",
+                    module.join("::"),
+                    other.join("::")
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn children_of_one_folder_form_no_circle() {
+    // For each folder, the arrows between its children, each child with all that is beneath it.
+    let mut arrows: BTreeMap<Vec<String>, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for (module, used) in uses() {
+        for other in used {
+            let common = module
+                .iter()
+                .zip(&other)
+                .take_while(|(left, right)| left == right)
+                .count();
+            if common < module.len() && common < other.len() {
+                arrows
+                    .entry(module[..common].to_vec())
+                    .or_default()
+                    .entry(module[common].clone())
+                    .or_default()
+                    .insert(other[common].clone());
+            }
+        }
+    }
+    let mut wrong = Vec::new();
+    for (folder, mut arrows) in arrows {
+        // What uses nothing is taken away until nothing is left, or a circle.
+        loop {
+            let left: BTreeSet<String> = arrows.keys().cloned().collect();
+            let before = arrows.len();
+            arrows.retain(|_, used| used.iter().any(|other| left.contains(other)));
+            if arrows.len() == before {
+                break;
+            }
+        }
+        if !arrows.is_empty() {
+            wrong.push(format!("in {}: {arrows:?}", folder.join("::")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The layer of every module in the table.
+fn layers_of(lib: &str) -> BTreeMap<String, u32> {
+    let mut layers = BTreeMap::new();
+    for line in lib.lines().filter_map(|line| line.strip_prefix("//! | ")) {
         let mut cells = line.split(" | ");
         let Some(layer) = cells.next().and_then(|cell| cell.parse().ok()) else {
             continue;
         };
         for module in cells.next().unwrap_or_default().split(", ") {
-            rows.insert(module.trim_matches('`').to_owned(), (layer, row));
+            layers.insert(module.trim_matches('`').to_owned(), layer);
         }
     }
-    assert!(rows.len() > 10, "the layer table is gone");
-    rows
+    assert!(layers.len() > 5, "the layer table is gone");
+    layers
 }
 
-fn first_word(text: &str) -> Option<&str> {
-    let end = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')?;
-    Some(&text[..end])
+/// What every module's production code names by `crate::` and `super::`.
+fn uses() -> Uses {
+    let modules: BTreeMap<Vec<String>, String> = files_below(&source())
+        .into_iter()
+        .filter_map(|file| {
+            let module = module_of(&file)?;
+            let text = fs::read_to_string(&file).expect("a source file");
+            // Unit tests stand at the end and may look up.
+            let code = text.split("#[cfg(test)]\nmod tests {").next()?.to_owned();
+            Some((module, code))
+        })
+        .collect();
+    modules
+        .iter()
+        .map(|(module, code)| {
+            let mut used: BTreeSet<Vec<String>> = paths_in(code, "crate::", &[])
+                .chain(paths_in(code, "super::", &module[..module.len() - 1]))
+                .filter_map(|path| longest_module(path, &modules))
+                .collect();
+            used.remove(module);
+            (module.clone(), used)
+        })
+        .collect()
+}
+
+/// The paths behind each `prefix` in code that is no comment, continued from `base`.
+fn paths_in<'a>(
+    code: &'a str,
+    prefix: &'a str,
+    base: &'a [String],
+) -> impl Iterator<Item = Vec<String>> + 'a {
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(move |line| line.split(prefix).skip(1))
+        .map(move |rest| {
+            let end = rest
+                .find(|letter: char| !letter.is_ascii_alphanumeric() && !"_:".contains(letter))
+                .unwrap_or(rest.len());
+            let names = rest[..end].split("::").filter(|name| !name.is_empty());
+            base.iter()
+                .cloned()
+                .chain(names.map(str::to_owned))
+                .collect()
+        })
+}
+
+/// The module that a path names, or that holds the item that it names.
+fn longest_module(
+    mut path: Vec<String>,
+    modules: &BTreeMap<Vec<String>, String>,
+) -> Option<Vec<String>> {
+    while !path.is_empty() && !modules.contains_key(&path) {
+        path.pop();
+    }
+    (!path.is_empty()).then_some(path)
+}
+
+fn module_of(file: &Path) -> Option<Vec<String>> {
+    let relative = file.strip_prefix(source()).expect("below the source");
+    let module: Vec<String> = relative
+        .with_extension("")
+        .iter()
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    // The program stands above the library; files of unit tests may look up.
+    let left_out = matches!(module[0].as_str(), "lib" | "main" | "cli")
+        || module.last().is_some_and(|name| name == "tests");
+    (!left_out).then_some(module)
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {

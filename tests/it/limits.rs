@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{Answer, Client, PATIENCE, TestServer};
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use haul::config::{IndexChoice, ListingChoice};
+use haul::server::config::{IndexChoice, ListingChoice};
 use serde_json::Value;
 
 use crate::support::{Answer, TestServer};

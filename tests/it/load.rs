@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use haul::exchange::Persistence;
+use haul::internals::Persistence;
 use haul::load::{self, Bodies, Extent, LoadConfig, LoadError, LoadReport, Pace};
 use socket2::{Domain, Socket, Type};
 

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::time::Duration;
 
-use haul::config::Deadlines;
-use haul::telemetry::CloseReason;
+use haul::server::config::Deadlines;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{PATIENCE, TestServer, noise};
 

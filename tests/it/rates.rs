@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use haul::config::Rates;
-use haul::telemetry::CloseReason;
+use haul::server::config::Rates;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{PATIENCE, TestServer, noise};
 

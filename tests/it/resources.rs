@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 use nix::sys::signal::Signal;
 
 use crate::process::{Program, haul};

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 use nix::sys::signal::Signal;
 
 use crate::process::Program;

@@ -5,10 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use haul::config::{MinRate, SendChoice};
-use haul::sys::resources;
-use haul::telemetry::journal::Destination;
-use haul::telemetry::{CloseReason, Snapshot};
+use haul::internals::raise_open_files;
+use haul::server::config::{MinRate, SendChoice};
+use haul::server::telemetry::access_log::Destination;
+use haul::server::telemetry::{CloseReason, Snapshot};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::support::{Client, PATIENCE, TestServer, noise, transmit_choice};
@@ -64,7 +64,7 @@ fn at_rest(server: &TestServer, came: u64) -> Snapshot {
 
 #[test]
 fn two_thousand_stalled_readers_keep_nobody_out() {
-    let open_files = resources::raise_open_files().expect("a limit");
+    let open_files = raise_open_files().expect("a limit");
     // Two descriptors each, and other tests want some as well.
     let count = (open_files / 5).min(2_000);
     let server = TestServer::start();

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use haul::config::{SendChoice, ServeConfig};
+use haul::server::config::{SendChoice, ServeConfig};
+use haul::server::telemetry::Snapshot;
+use haul::server::telemetry::access_log::Destination;
 use haul::server::{Handle, Server, StartupError};
-use haul::telemetry::Snapshot;
-use haul::telemetry::journal::Destination;
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Nothing in a test waits longer than this for a peer.

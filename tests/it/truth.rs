@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use haul::telemetry::CloseReason;
+use haul::server::telemetry::CloseReason;
 
 use crate::support::{Answer, Client, TestServer, noise, wait_for_tick};
 

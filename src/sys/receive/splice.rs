@@ -13,7 +13,7 @@ use rustix::pipe::{
 /// A pipe of a thread's own, through which bytes go from a socket to a file without passing
 /// through this process.
 #[derive(Debug)]
-pub struct SplicePipe {
+pub(crate) struct SplicePipe {
     reader: OwnedFd,
     writer: OwnedFd,
     capacity_bytes: usize,
@@ -24,7 +24,7 @@ impl SplicePipe {
     ///
     /// # Errors
     /// Whatever `pipe2(2)` says.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         // Beyond the user's soft limit of pipe pages the pipe stays small, and works.
         let capacity_bytes =
@@ -41,7 +41,7 @@ impl SplicePipe {
     ///
     /// # Errors
     /// Whatever `splice(2)` says of the socket, a time-out among it; the pipe is still empty.
-    pub fn take(&self, socket: &TcpStream, limit_bytes: usize) -> io::Result<usize> {
+    pub(crate) fn take(&self, socket: &TcpStream, limit_bytes: usize) -> io::Result<usize> {
         let limit_bytes = limit_bytes.min(self.capacity_bytes);
         loop {
             match splice(
@@ -62,7 +62,7 @@ impl SplicePipe {
     ///
     /// # Errors
     /// Whatever `splice(2)` says of the file. What is left in the pipe is lost.
-    pub fn give(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
+    pub(crate) fn give(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
         let (mut left, mut at) = (count, offset);
         while left > 0 {
             // The kernel moves `at` on by what it has written.

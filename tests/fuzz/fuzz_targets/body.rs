@@ -1,5 +1,5 @@
 #![no_main]
-use haul::{exchange::BodyLength, protocol::http1::body::{Discard, Discarded}};
+use haul::internals::{BodyLength, Discard, Discarded};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut discard = Discard::new(BodyLength::Chunked, 1 << 20);

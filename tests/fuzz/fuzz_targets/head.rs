@@ -1,5 +1,5 @@
 #![no_main]
-use haul::protocol::http1::{Parsed, parse_request};
+use haul::internals::{Parsed, parse_request};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let limits = Default::default();

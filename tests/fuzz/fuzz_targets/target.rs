@@ -1,9 +1,9 @@
 #![no_main]
-use haul::{exchange::Method, protocol::http1::target::{Form, parse}};
+use haul::internals::{Form, Method, parse_target};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let Ok(Form::Origin { target, .. }) = parse(input, Method::Get) else { return };
-    let Ok(Form::Origin { target: again, .. }) = parse(target.url_path().as_bytes(), Method::Get)
+    let Ok(Form::Origin { target, .. }) = parse_target(input, Method::Get) else { return };
+    let Ok(Form::Origin { target: again, .. }) = parse_target(target.url_path().as_bytes(), Method::Get)
         else { panic!("{target:?}") };
     assert_eq!(again, target);
 });

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use haul::config::http::{CacheRule, Cors, Field};
+use haul::server::config::{CacheRule, Cors, Field};
 
 use super::case::{Case, Taken, get, head, request, take_answer};
 use crate::support::{PATIENCE, TestServer};

@@ -17,7 +17,7 @@ mod score;
 mod site;
 
 use case::{Case, Pieces};
-use haul::config::ServeConfig;
+use haul::server::config::ServeConfig;
 use site::Site;
 
 /// A server over the site's files.

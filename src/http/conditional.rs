@@ -1,0 +1,207 @@
+//! Preconditions, in the order of RFC 9110 section 13.2.2.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::http::{Conditions, EntityTag, EntityTags, IfRange, Strength, Validators};
+
+/// What the preconditions say about a GET or HEAD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Answer with the content, and with parts of it as far as `ranges` says.
+    Perform(RangeVerdict),
+    /// The client has it already (304).
+    NotModified,
+    /// The client meant another content (412).
+    Failed,
+}
+
+/// Whether `Range` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RangeVerdict {
+    /// It does.
+    Apply,
+    /// The client has parts of another content, or cannot tell: it needs the whole.
+    Ignore,
+}
+
+/// Evaluates the preconditions of a GET or HEAD for an existing file.
+pub(crate) fn evaluate(conditions: &Conditions, validators: &Validators) -> Verdict {
+    // Steps 1 and 2.
+    match (&conditions.if_match, conditions.if_unmodified_since) {
+        (Some(tags), _) if !matches(tags, validators, strongly_equal) => return Verdict::Failed,
+        (None, Some(date)) if validators.last_modified > seconds(date) => return Verdict::Failed,
+        _ => {}
+    }
+    // Steps 3 and 4.
+    match (&conditions.if_none_match, conditions.if_modified_since) {
+        (Some(tags), _) if matches(tags, validators, weakly_equal) => return Verdict::NotModified,
+        (None, Some(date)) if validators.last_modified <= seconds(date) => {
+            return Verdict::NotModified;
+        }
+        _ => {}
+    }
+    // Step 5.
+    let same = match &conditions.if_range {
+        None => true,
+        Some(IfRange::Tag(tag)) => strongly_equal(tag, &validators.etag),
+        // Section 13.1.5: an exact match, and of a date that is a strong validator.
+        Some(IfRange::Date(date)) => {
+            seconds(*date) == validators.last_modified
+                && validators.date_strength == Strength::Strong
+        }
+        Some(IfRange::Invalid) => false,
+    };
+    Verdict::Perform(if same {
+        RangeVerdict::Apply
+    } else {
+        RangeVerdict::Ignore
+    })
+}
+
+fn matches(
+    tags: &EntityTags,
+    validators: &Validators,
+    equal: fn(&EntityTag, &EntityTag) -> bool,
+) -> bool {
+    match tags {
+        EntityTags::Any => true,
+        EntityTags::List(tags) => tags.iter().any(|tag| equal(tag, &validators.etag)),
+    }
+}
+
+fn strongly_equal(one: &EntityTag, other: &EntityTag) -> bool {
+    one.strength == Strength::Strong && one == other
+}
+
+fn weakly_equal(one: &EntityTag, other: &EntityTag) -> bool {
+    one.opaque == other.opaque
+}
+
+/// Dates before 1970 are as old as can be.
+fn seconds(date: SystemTime) -> u64 {
+    date.duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Section 13.2.2 step by step, as it is written there.
+    fn naive(conditions: &Conditions, validators: &Validators) -> Verdict {
+        let seconds = |date: SystemTime| {
+            date.duration_since(UNIX_EPOCH)
+                .expect("the test has no older dates")
+                .as_secs()
+        };
+        let weak = |tag: &EntityTag| tag.opaque == validators.etag.opaque;
+        let strong = |tag: &EntityTag| {
+            weak(tag)
+                && tag.strength == Strength::Strong
+                && validators.etag.strength == Strength::Strong
+        };
+        let any = |tags: &EntityTags, equal: &dyn Fn(&EntityTag) -> bool| match tags {
+            EntityTags::Any => true,
+            EntityTags::List(tags) => tags.iter().any(equal),
+        };
+        // 1. When If-Match is present; 2. else when If-Unmodified-Since is present.
+        if let Some(tags) = &conditions.if_match {
+            if !any(tags, &strong) {
+                return Verdict::Failed;
+            }
+        } else if let Some(date) = conditions.if_unmodified_since {
+            let unmodified = validators.last_modified <= seconds(date);
+            if !unmodified {
+                return Verdict::Failed;
+            }
+        }
+        // 3. When If-None-Match is present; 4. else when If-Modified-Since is present.
+        if let Some(tags) = &conditions.if_none_match {
+            if any(tags, &weak) {
+                return Verdict::NotModified;
+            }
+        } else if let Some(date) = conditions.if_modified_since {
+            let modified = validators.last_modified > seconds(date);
+            if !modified {
+                return Verdict::NotModified;
+            }
+        }
+        // 5. When Range and If-Range are present.
+        let ranges = match &conditions.if_range {
+            Some(IfRange::Tag(tag)) if !strong(tag) => RangeVerdict::Ignore,
+            Some(IfRange::Date(_)) if validators.date_strength == Strength::Weak => {
+                RangeVerdict::Ignore
+            }
+            Some(IfRange::Date(date)) if seconds(*date) != validators.last_modified => {
+                RangeVerdict::Ignore
+            }
+            Some(IfRange::Invalid) => RangeVerdict::Ignore,
+            _ => RangeVerdict::Apply,
+        };
+        Verdict::Perform(ranges)
+    }
+
+    fn tag() -> impl Strategy<Value = EntityTag> {
+        let strength = prop_oneof![Just(Strength::Strong), Just(Strength::Weak)];
+        (strength, "[ab]").prop_map(|(strength, opaque)| EntityTag {
+            strength,
+            opaque: opaque.as_bytes().into(),
+        })
+    }
+
+    fn tags() -> impl Strategy<Value = EntityTags> {
+        let list = proptest::collection::vec(tag(), 0..3).prop_map(EntityTags::List);
+        prop_oneof![1 => Just(EntityTags::Any), 4 => list]
+    }
+
+    fn date() -> impl Strategy<Value = SystemTime> {
+        (0_u64..4).prop_map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+    }
+
+    fn conditions() -> impl Strategy<Value = Conditions> {
+        let if_range = prop_oneof![
+            tag().prop_map(IfRange::Tag),
+            date().prop_map(IfRange::Date),
+            Just(IfRange::Invalid)
+        ];
+        let parts = (
+            proptest::option::of(tags()),
+            proptest::option::of(date()),
+            proptest::option::of(tags()),
+            proptest::option::of(date()),
+            proptest::option::of(if_range),
+        );
+        parts.prop_map(
+            |(if_match, if_unmodified_since, if_none_match, if_modified_since, if_range)| {
+                Conditions {
+                    if_match,
+                    if_unmodified_since,
+                    if_none_match,
+                    if_modified_since,
+                    if_range,
+                }
+            },
+        )
+    }
+
+    fn validators() -> impl Strategy<Value = Validators> {
+        (tag(), 0_u64..4).prop_map(|(etag, last_modified)| Validators {
+            date_strength: etag.strength,
+            etag,
+            last_modified,
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_order_is_the_rfcs(conditions in conditions(), validators in validators()) {
+            prop_assert_eq!(evaluate(&conditions, &validators), naive(&conditions, &validators));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! HTTP/1.0 and HTTP/1.1 requests (RFC 9112), with every ambiguity refused.
+//!
+//! A head is looked at once it is whole. What could be read in two ways by two programs is
+//! refused, since that is what request smuggling is made of: then nobody can say where the next
+//! request begins, and the connection has to end.
+
+use httparse::{EMPTY_HEADER, Header};
+use memchr::{memchr, memchr_iter};
+
+use crate::http::policy::HttpLimits;
+use crate::http::{
+    BodyLength, Expectation, Method, Persistence, Query, Refusal, Request, Target, Version,
+};
+
+mod accept;
+pub(crate) mod body;
+mod conditions;
+mod fields;
+mod line;
+mod list;
+pub(crate) mod range;
+pub(crate) mod target;
+
+use fields::Fields;
+pub(crate) use line::{begins_like_request, is_request_line};
+
+/// What tells a client to send the body that it has announced.
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The outcome of looking at the bytes received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The head has not ended yet.
+    Partial {
+        /// How many bytes need not be searched again for the head's end.
+        scanned: usize,
+    },
+    /// A request.
+    Complete {
+        /// What it asks for.
+        request: Request,
+        /// The length of its head in bytes; its body follows.
+        consumed: usize,
+    },
+    /// The head is malformed or too large. It cannot be said where the next request would begin:
+    /// answer this and close.
+    Malformed(Refusal),
+}
+
+/// Parses the head of the request that `input` begins with.
+///
+/// `scanned` is what an earlier call for the same request said in [`Parsed::Partial`], or 0. The
+/// outcome does not depend on how the bytes were cut into pieces.
+pub fn parse_request(input: &[u8], scanned: usize, limits: &HttpLimits) -> Parsed {
+    match find_head(input, scanned, limits) {
+        Ok(None) => {
+            // The last three bytes may be the start of the end.
+            Parsed::Partial {
+                scanned: input.len().saturating_sub(3),
+            }
+        }
+        Ok(Some(Head { start, end })) => match parse_head(&input[start..end], limits) {
+            Ok(request) => Parsed::Complete {
+                request,
+                consumed: end,
+            },
+            Err(refusal) => Parsed::Malformed(refusal),
+        },
+        Err(refusal) => Parsed::Malformed(refusal),
+    }
+}
+
+/// How many bytes at the start of `input` are empty lines, which are to be ignored in front of a
+/// request line (RFC 9112 section 2.2).
+pub(crate) fn blank_lines_len(input: &[u8]) -> usize {
+    let mut len = 0;
+    loop {
+        match &input[len..] {
+            [b'\r', b'\n', ..] => len += 2,
+            [b'\n', ..] => len += 1,
+            _ => return len,
+        }
+    }
+}
+
+struct Head {
+    start: usize,
+    end: usize,
+}
+
+fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option<Head>, Refusal> {
+    let start = blank_lines_len(input);
+    if start > LONGEST_BLANK {
+        return Err(Refusal::BadRequest("empty lines in place of a request"));
+    }
+    let from = scanned.max(start);
+    let end = memchr_iter(b'\n', &input[from..])
+        .map(|at| from + at + 1)
+        .find(|line_start| {
+            let rest = &input[*line_start..];
+            rest.starts_with(b"\n") || rest.starts_with(b"\r\n")
+        });
+    let end = end.map(|line_start| line_start + if input[line_start] == b'\n' { 1 } else { 2 });
+    let head = &input[start..end.unwrap_or(input.len())];
+    // Both limits are looked at whether or not the head is whole, so that the outcome is the
+    // same for one piece and for many.
+    let line_len = memchr(
+        b'\n',
+        &head[..head.len().min(limits.request_line_bytes + 2)],
+    );
+    if line_len.is_none() && head.len() > limits.request_line_bytes + 1 {
+        return Err(line::too_long(head));
+    }
+    if head.len() > limits.head_bytes {
+        return Err(Refusal::HeadTooLarge);
+    }
+    Ok(end.map(|end| Head { start, end }))
+}
+
+fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
+    check_line_ends(head)?;
+    // The proof of a line end: `find_head` found an empty line behind it.
+    let line_end = memchr(b'\n', head).ok_or(Refusal::BadRequest("the head has no line"))?;
+    let line = head[..line_end]
+        .strip_suffix(b"\r")
+        .unwrap_or(&head[..line_end]);
+    if line.len() > limits.request_line_bytes {
+        return Err(line::too_long(line));
+    }
+    let line = line::parse(line)?;
+
+    let bytes = &head[line_end + 1..];
+    let most = limits.fields.min(HttpLimits::MOST_FIELDS);
+    let (mut few, mut many);
+    few = [EMPTY_HEADER; FEW_FIELDS];
+    let fields = match parse_fields(bytes, &mut few[..most.min(FEW_FIELDS)]) {
+        // Only now, since clearing the space for many costs more than reading a few.
+        Err(Refusal::HeadTooLarge) if most > FEW_FIELDS => {
+            many = [EMPTY_HEADER; HttpLimits::MOST_FIELDS];
+            parse_fields(bytes, &mut many[..most])?
+        }
+        parsed => parsed?,
+    };
+    let fields = Fields::sort(fields)?;
+    let framing = fields.framing(line.version)?;
+    let origin = target::parse(line.target, line.kind.method());
+    fields.check_host(line.version)?;
+
+    let mut refusal = line.kind.refusal();
+    let (target, query, authority) = match origin {
+        Ok(target::Form::Origin { target, query }) => (target, query, None),
+        Ok(target::Form::Absolute {
+            authority,
+            target,
+            query,
+        }) => (target, query, Some(authority)),
+        Ok(target::Form::Asterisk) => (root(), Query::default(), None),
+        Err(target::Fault::Syntax(reason)) => return Err(Refusal::BadRequest(reason)),
+        Err(target::Fault::Refused(reason)) => {
+            refusal = refusal.or(Some(reason));
+            (root(), Query::default(), None)
+        }
+    };
+    let expectation = match fields.expectation(line.version) {
+        Ok(expectation) => expectation,
+        Err(unmet) => {
+            refusal = refusal.or(Some(unmet));
+            Expectation::None
+        }
+    };
+    let expectation = match framing {
+        BodyLength::Empty => Expectation::None,
+        _ => expectation,
+    };
+    Ok(Request {
+        persistence: persistence(&fields, line.version, framing, expectation, refusal, limits),
+        is_last: fields.persistence(line.version) == Persistence::Close,
+        method: line.kind.method(),
+        version: line.version,
+        target,
+        query,
+        host: authority
+            .or_else(|| fields.host())
+            .and_then(plain_authority),
+        body: framing,
+        expectation,
+        refusal,
+        conditions: fields.conditions().map(Box::new),
+        ranges: match line.kind.method() {
+            // RFC 9110 section 14.2: for GET only.
+            Method::Get => fields
+                .range()
+                .and_then(|value| range::parse(value, limits.ranges)),
+            _ => None,
+        },
+        accept: fields.accept(),
+        accept_encoding: fields.accept_encoding(),
+        line: line.raw.into(),
+    })
+}
+
+/// Refuses a CR without LF, and heads whose lines do not all end alike: a lone LF is let pass
+/// (RFC 9112 section 2.2) for people who type by hand, not as a hiding place.
+fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
+    let mut crs = 0;
+    for at in memchr_iter(b'\r', head) {
+        if head.get(at + 1) != Some(&b'\n') {
+            return Err(Refusal::BadRequest("a carriage return without line feed"));
+        }
+        crs += 1;
+    }
+    if crs > 0 && memchr_iter(b'\n', head).count() != crs {
+        return Err(Refusal::BadRequest("line ends of two kinds"));
+    }
+    Ok(())
+}
+
+fn parse_fields<'h, 'b>(
+    bytes: &'b [u8],
+    storage: &'h mut [Header<'b>],
+) -> Result<&'h [Header<'b>], Refusal> {
+    match httparse::parse_headers(bytes, storage) {
+        Ok(httparse::Status::Complete((len, fields))) if len == bytes.len() => Ok(fields),
+        Ok(_) => Err(Refusal::BadRequest("the head ends within a field")),
+        Err(httparse::Error::TooManyHeaders) => Err(Refusal::HeadTooLarge),
+        Err(httparse::Error::HeaderName) => Err(Refusal::BadRequest(
+            "a field name that is no token: white space before the colon, a folded line, or the like",
+        )),
+        Err(httparse::Error::HeaderValue) => Err(Refusal::BadRequest(
+            "a control character in a field's value",
+        )),
+        Err(_) => Err(Refusal::BadRequest("malformed header fields")),
+    }
+}
+
+fn persistence(
+    fields: &Fields<'_>,
+    version: Version,
+    body: BodyLength,
+    expectation: Expectation,
+    refusal: Option<Refusal>,
+    limits: &HttpLimits,
+) -> Persistence {
+    let too_long = matches!(body, BodyLength::Known(len) if len > limits.discarded_body_bytes);
+    // Without `100 Continue` it cannot be known whether the client will send its body.
+    let unknown = refusal.is_some() && expectation == Expectation::Continue;
+    if too_long || unknown {
+        Persistence::Close
+    } else {
+        fields.persistence(version)
+    }
+}
+
+fn root() -> Target {
+    Target {
+        path: Vec::new(),
+        trailing_slash: true,
+    }
+}
+
+fn plain_authority(authority: &[u8]) -> Option<Box<str>> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
+    if authority.is_empty() || !authority.iter().all(plain) {
+        return None;
+    }
+    str::from_utf8(authority).ok().map(Box::from)
+}
+
+/// More empty lines than this in front of a request are no client's mistake.
+const LONGEST_BLANK: usize = 64;
+
+/// More fields than most clients send.
+const FEW_FIELDS: usize = 24;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What the client would like to receive (RFC 9110 section 12.5).
+
+use super::list;
+use crate::http::{Accept, AcceptEncoding, Coding, Explanation, ListingFormat};
+
+/// Reads the values of `Accept`, as far as they concern answers that haul makes itself.
+pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept {
+    let (mut html, mut json, mut ndjson) = (None, None, None);
+    let (mut text, mut application, mut any) = (None, None, None);
+    for (media, quality) in values.flat_map(list::elements).map(list::with_quality) {
+        let slot = match media {
+            _ if is(media, "text/html") || is(media, "application/xhtml+xml") => &mut html,
+            _ if is(media, "application/json") => &mut json,
+            _ if is(media, "application/x-ndjson") || is(media, "application/ndjson") => {
+                &mut ndjson
+            }
+            _ if is(media, "text/*") => &mut text,
+            _ if is(media, "application/*") => &mut application,
+            _ if is(media, "*/*") => &mut any,
+            _ => continue,
+        };
+        *slot = Some(slot.map_or(quality, |known: u16| known.max(quality)));
+    }
+    let quality = |own: Option<u16>, family: Option<u16>| own.or(family).or(any).unwrap_or(0);
+    // In this order, so that the first of equals is the one a person can read.
+    let candidates = [
+        (ListingFormat::Html, quality(html, text)),
+        (ListingFormat::Json, quality(json, application)),
+        (ListingFormat::Ndjson, quality(ndjson, application)),
+    ];
+    let mut best = candidates[0];
+    for candidate in candidates {
+        if candidate.1 > best.1 {
+            best = candidate;
+        }
+    }
+    // `*/*` alone is a program's; one that names HTML is looked at by a person.
+    let explanation = match html {
+        Some(quality) if quality > 0 => Explanation::Page,
+        _ => Explanation::Line,
+    };
+    Accept {
+        explanation,
+        listing: best.0,
+    }
+}
+
+/// Reads the values of `Accept-Encoding`: the codings liked at least as well as no coding.
+pub(super) fn parse_accept_encoding<'a>(values: impl Iterator<Item = &'a [u8]>) -> AcceptEncoding {
+    let mut qualities: [Option<u16>; 3] = [None; 3];
+    let (mut identity, mut any) = (None, None);
+    for (coding, quality) in values.flat_map(list::elements).map(list::with_quality) {
+        let slot = match coding {
+            _ if is(coding, "zstd") => &mut qualities[0],
+            _ if is(coding, "br") => &mut qualities[1],
+            _ if is(coding, "gzip") || is(coding, "x-gzip") => &mut qualities[2],
+            _ if is(coding, "identity") => &mut identity,
+            _ if is(coding, "*") => &mut any,
+            _ => continue,
+        };
+        *slot = Some(quality);
+    }
+    // Not mentioned, it is acceptable; the least that a mentioned coding can be liked is more.
+    let identity = identity.unwrap_or(1);
+    let mut liked: Vec<_> = [Coding::Zstd, Coding::Brotli, Coding::Gzip]
+        .into_iter()
+        .zip(qualities)
+        .map(|(coding, quality)| (coding, quality.or(any).unwrap_or(0)))
+        .filter(|(_, quality)| *quality > 0 && *quality >= identity)
+        .collect();
+    // A stable sort: among equals the one that usually packs better comes first.
+    liked.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
+    let mut ranked = [None; 3];
+    for (slot, (coding, _)) in ranked.iter_mut().zip(liked) {
+        *slot = Some(coding);
+    }
+    AcceptEncoding { ranked }
+}
+
+fn is(value: &[u8], known: &str) -> bool {
+    value.eq_ignore_ascii_case(known.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(value: &str) -> Accept {
+        parse_accept([value.as_bytes()].into_iter())
+    }
+
+    fn codings(value: &str) -> Vec<Coding> {
+        parse_accept_encoding([value.as_bytes()].into_iter())
+            .iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_browser_gets_pages_and_a_program_lines() {
+        let browser = accept("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+        assert_eq!(browser.explanation, Explanation::Page);
+        assert_eq!(browser.listing, ListingFormat::Html);
+        assert_eq!(accept("*/*").explanation, Explanation::Line);
+        assert_eq!(accept("*/*").listing, ListingFormat::Html);
+        assert_eq!(accept("application/json").listing, ListingFormat::Json);
+        assert_eq!(
+            accept("application/x-ndjson, */*;q=0.1").listing,
+            ListingFormat::Ndjson
+        );
+        assert_eq!(
+            accept("text/html;q=0.5, application/json").listing,
+            ListingFormat::Json
+        );
+        assert_eq!(accept("text/html;q=0").explanation, Explanation::Line);
+        assert_eq!(accept("image/png").listing, ListingFormat::Html);
+    }
+
+    #[test]
+    fn codings_are_ranked_by_quality() {
+        use Coding::{Brotli, Gzip, Zstd};
+        assert_eq!(codings("gzip, deflate, br, zstd"), [Zstd, Brotli, Gzip]);
+        assert_eq!(codings("gzip;q=1.0, br;q=0.5"), [Gzip, Brotli]);
+        assert_eq!(codings("*"), [Zstd, Brotli, Gzip]);
+        assert_eq!(codings("*, zstd;q=0"), [Brotli, Gzip]);
+        assert_eq!(codings("identity, gzip;q=0.5"), []);
+        assert_eq!(codings("identity;q=0, gzip;q=0.001"), [Gzip]);
+        assert_eq!(codings(""), []);
+        assert_eq!(codings("gzip;q=0.0"), []);
+    }
+}

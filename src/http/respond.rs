@@ -1,0 +1,328 @@
+//! Answers in HTTP: heads as bytes, bodies as plans.
+//!
+//! Everything here is a function of the request, of what is known about the file, of the
+//! operator's policy and of the time.
+
+use crate::http::policy::{Cors, HttpPolicy};
+use crate::http::{
+    Coding, ContentKind, Disposition, MediaType, Meta, Method, Persistence, Plan, Refusal, Request,
+    Response, Segment, Target, Validators, Version,
+};
+
+mod explain;
+mod head;
+pub use crate::http::date::Now;
+
+use crate::http::conditional::{RangeVerdict, Verdict};
+use crate::http::range::{Extent, Selection};
+use head::Head;
+
+/// A file, as far as a response has to do with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Of the file whose bytes are sent: the precompressed sibling's where there is one.
+    pub meta: &'a Meta,
+    /// Made from `meta`.
+    pub validators: &'a Validators,
+    /// The path from the root that names the content: without a sibling's suffix.
+    pub path: &'a [u8],
+    /// The coding of the bytes.
+    pub coding: Option<Coding>,
+    /// Whether another request may be answered with another file.
+    pub selection: Negotiation,
+}
+
+/// Whether the answer depends on `Accept-Encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiation {
+    /// It does not.
+    None,
+    /// It does, which caches have to know.
+    ByCoding,
+}
+
+/// The head of a response whose length is not known beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// The head, with an empty body.
+    pub response: Response,
+    /// How the client learns where the content ends.
+    pub framing: StreamFraming,
+}
+
+/// How the end of a streamed body is marked (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamFraming {
+    /// There is no body: the answer to a HEAD.
+    Bodiless,
+    /// By chunks, see [`crate::http::parse::body`].
+    Chunked,
+    /// By the close of the connection. A failure has to end in a reset.
+    UntilClose,
+}
+
+/// Answers a GET or HEAD for a file: 200, 206, 304, 412 or 416.
+pub fn to_file(
+    request: &Request,
+    subject: &Subject<'_>,
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Response {
+    let verdict = match &request.conditions {
+        Some(conditions) => crate::http::conditional::evaluate(conditions, subject.validators),
+        None => Verdict::Perform(RangeVerdict::Apply),
+    };
+    let ranges = match verdict {
+        Verdict::Failed => {
+            return to_refusal(Some(request), &Refusal::PreconditionFailed, policy, now);
+        }
+        Verdict::NotModified => return not_modified(request, subject, policy, now),
+        Verdict::Perform(RangeVerdict::Ignore) => None,
+        Verdict::Perform(RangeVerdict::Apply) => request.ranges.as_deref(),
+    };
+    let len = subject.meta.len;
+    match ranges.map_or(Selection::Whole, |specs| {
+        crate::http::range::resolve(specs, len)
+    }) {
+        Selection::Whole => {
+            let mut head = file_head(200, request, subject, policy, now);
+            content_type(&mut head, subject.path);
+            head.number("Content-Length", len);
+            let extent = (len > 0).then_some(Segment::File { offset: 0, len });
+            respond(request, 200, head, extent, len)
+        }
+        Selection::One(Extent { offset, len: part }) => {
+            let mut head = file_head(206, request, subject, policy, now);
+            content_type(&mut head, subject.path);
+            head.content_range(offset, part, len);
+            head.number("Content-Length", part);
+            respond(
+                request,
+                206,
+                head,
+                [Segment::File { offset, len: part }],
+                part,
+            )
+        }
+        Selection::Several(extents) => {
+            let head = file_head(206, request, subject, policy, now);
+            multipart(request, subject, &extents, head)
+        }
+        Selection::Unsatisfiable => {
+            let mut head = Head::new(416, policy, now);
+            head.unsatisfied_range(len);
+            explain::finish(Some(request), explain::UNSATISFIABLE, head)
+        }
+    }
+}
+
+/// Answers a request that is refused. Without a request, because none could be parsed, the
+/// connection ends.
+pub(crate) fn to_refusal(
+    request: Option<&Request>,
+    refusal: &Refusal,
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Response {
+    let explanation = explain::Explained::of(refusal);
+    let mut head = Head::new(explanation.status, policy, now);
+    match refusal {
+        Refusal::MethodNotAllowed => head.field("Allow", ALLOW),
+        Refusal::Overloaded => head.number("Retry-After", RETRY_AFTER_SECONDS),
+        _ => {}
+    }
+    explain::finish(request, explanation, head)
+}
+
+/// Sends the client to a directory's address, which ends in a slash (301). The query stays.
+pub(crate) fn to_redirect(request: &Request, policy: &HttpPolicy, now: &Now) -> Response {
+    let target = Target {
+        trailing_slash: true,
+        ..request.target.clone()
+    };
+    let mut location = target.url_path().into_bytes();
+    if let Some(mark) = request.line.iter().position(|byte| *byte == b'?') {
+        let query = request.line[mark..]
+            .split(|byte| *byte == b' ')
+            .next()
+            .unwrap_or_default();
+        location.extend_from_slice(query);
+    }
+    let mut head = Head::new(301, policy, now);
+    head.field("Location", &location);
+    head.number("Content-Length", 0);
+    respond(request, 301, head, None, 0)
+}
+
+/// Answers OPTIONS (204), cross-origin preflights included.
+pub(crate) fn to_options(request: &Request, policy: &HttpPolicy, now: &Now) -> Response {
+    let mut head = Head::new(204, policy, now);
+    head.field("Allow", ALLOW);
+    if policy.cors == Cors::AnyOrigin {
+        head.field("Access-Control-Allow-Methods", ALLOW);
+        head.field(
+            "Access-Control-Allow-Headers",
+            b"Range, If-Range, If-Match, If-None-Match",
+        );
+        head.field("Access-Control-Max-Age", b"86400");
+    }
+    respond(request, 204, head, None, 0)
+}
+
+/// The head for content that is made while it is sent (200), in chunks on HTTP/1.1 and until
+/// the close on HTTP/1.0.
+pub(crate) fn to_stream(
+    request: &Request,
+    kind: ContentKind,
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Stream {
+    let mut head = Head::new(200, policy, now);
+    head.content_kind(kind);
+    head.field("Cache-Control", b"no-cache");
+    // What is in which form depends on it.
+    head.field("Vary", b"Accept");
+    let (mut framing, persistence) = match request.version {
+        Version::Http11 => (StreamFraming::Chunked, request.persistence),
+        Version::Http10 => (StreamFraming::UntilClose, Persistence::Close),
+    };
+    if framing == StreamFraming::Chunked {
+        head.field("Transfer-Encoding", b"chunked");
+    }
+    if request.method == Method::Head {
+        framing = StreamFraming::Bodiless;
+    }
+    let response = Response {
+        status: 200,
+        head: head.finish(persistence, request.version),
+        body: Plan::default(),
+        content_length: 0,
+        persistence,
+    };
+    Stream { response, framing }
+}
+
+fn not_modified(
+    request: &Request,
+    subject: &Subject<'_>,
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Response {
+    // RFC 9110 section 15.4.5: what a 200 would have said, as far as it guides caches.
+    let mut head = Head::new(304, policy, now);
+    head.etag(subject.validators);
+    negotiated(&mut head, subject, policy);
+    respond(request, 304, head, None, 0)
+}
+
+/// What the heads of 200 and 206 have in common.
+fn file_head(
+    status: u16,
+    request: &Request,
+    subject: &Subject<'_>,
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Head {
+    let mut head = Head::new(status, policy, now);
+    head.etag(subject.validators);
+    head.last_modified(subject.validators.last_modified);
+    head.field("Accept-Ranges", b"bytes");
+    head.field("X-Content-Type-Options", b"nosniff");
+    if let Some(coding) = subject.coding {
+        head.field("Content-Encoding", coding.name().as_bytes());
+    }
+    if request.query.disposition == Disposition::Attachment {
+        head.field(
+            "Content-Disposition",
+            crate::http::disposition::attachment(subject.path).as_bytes(),
+        );
+    }
+    negotiated(&mut head, subject, policy);
+    head
+}
+
+fn negotiated(head: &mut Head, subject: &Subject<'_>, policy: &HttpPolicy) {
+    if subject.selection == Negotiation::ByCoding {
+        head.field("Vary", b"Accept-Encoding");
+    }
+    if let Some(value) = policy.cache_control_of(subject.path) {
+        head.field("Cache-Control", value.as_bytes());
+    }
+}
+
+fn content_type(head: &mut Head, path: &[u8]) {
+    head.media_type("Content-Type", MediaType::of(path));
+}
+
+/// `multipart/byteranges` (RFC 9110 section 14.6).
+fn multipart(
+    request: &Request,
+    subject: &Subject<'_>,
+    extents: &[Extent],
+    mut head: Head,
+) -> Response {
+    // 128 random bits: no file holds them by chance, and nobody can put them there beforehand.
+    let boundary = format!("{:032x}", fastrand::u128(..));
+    let media_type = MediaType::of(subject.path);
+    let mut segments = Vec::with_capacity(extents.len() * 2 + 1);
+    let mut content_length = 0;
+    for (index, extent) in extents.iter().enumerate() {
+        let mut part = Head::of_part(&boundary, index);
+        part.media_type("Content-Type", media_type);
+        part.content_range(extent.offset, extent.len, subject.meta.len);
+        let part = part.finish_part();
+        content_length += part.len() as u64 + extent.len;
+        segments.push(Segment::Memory(part));
+        segments.push(Segment::File {
+            offset: extent.offset,
+            len: extent.len,
+        });
+    }
+    let end = format!("\r\n--{boundary}--\r\n").into_bytes();
+    content_length += end.len() as u64;
+    segments.push(Segment::Memory(end));
+    let content_type = format!("multipart/byteranges; boundary={boundary}");
+    head.field("Content-Type", content_type.as_bytes());
+    head.number("Content-Length", content_length);
+    respond(request, 206, head, segments, content_length)
+}
+
+/// Ends the head, and leaves the body out for HEAD.
+fn respond(
+    request: &Request,
+    status: u16,
+    head: Head,
+    segments: impl IntoIterator<Item = Segment>,
+    content_length: u64,
+) -> Response {
+    let head = head.finish(request.persistence, request.version);
+    let persistence = request.persistence;
+    if request.method == Method::Head {
+        return Response {
+            status,
+            head,
+            body: Plan::default(),
+            content_length: 0,
+            persistence,
+        };
+    }
+    let body = Plan {
+        segments: segments.into_iter().collect(),
+    };
+    Response {
+        status,
+        head,
+        body,
+        content_length,
+        persistence,
+    }
+}
+
+/// The methods that haul serves.
+const ALLOW: &[u8] = b"GET, HEAD, OPTIONS";
+
+/// Seconds after which a client that was sent away may try again.
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+#[cfg(test)]
+mod tests;

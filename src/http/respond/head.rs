@@ -1,0 +1,154 @@
+//! The bytes of a response's head.
+
+use std::io::Write as _;
+
+use crate::http::date::{Now, write_date};
+use crate::http::policy::{Cors, HttpPolicy};
+use crate::http::{ContentKind, MediaType, Persistence, Validators, Version};
+
+/// A head that is being written.
+pub(super) struct Head(Vec<u8>);
+
+impl Head {
+    /// Begins a response with the fields that every response has.
+    ///
+    /// The version is always haul's own (RFC 9110 section 2.5).
+    pub(super) fn new(status: u16, policy: &HttpPolicy, now: &Now) -> Self {
+        let mut head = Self(Vec::with_capacity(TYPICAL_LEN));
+        head.0.extend_from_slice(status_line(status).as_bytes());
+        head.field("Date", now.text());
+        head.field("Server", b"haul");
+        if policy.cors == Cors::AnyOrigin {
+            head.field("Access-Control-Allow-Origin", b"*");
+            head.field(
+                "Access-Control-Expose-Headers",
+                b"Accept-Ranges, Content-Encoding, Content-Range, ETag",
+            );
+        }
+        for field in &policy.fields {
+            head.field(&field.name, field.value.as_bytes());
+        }
+        head
+    }
+
+    /// Begins the part with this number of a `multipart/byteranges` body (RFC 2046 section 5.1).
+    pub(super) fn of_part(boundary: &str, index: usize) -> Self {
+        let delimiter = if index == 0 { "--" } else { "\r\n--" };
+        Self([delimiter.as_bytes(), boundary.as_bytes(), b"\r\n"].concat())
+    }
+
+    pub(super) fn field(&mut self, name: &str, value: &[u8]) {
+        self.name(name);
+        self.0.extend_from_slice(value);
+        self.end_line();
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.write(format_args!("{value}"));
+        self.end_line();
+    }
+
+    pub(super) fn media_type(&mut self, name: &str, media_type: MediaType) {
+        self.name(name);
+        self.0.extend_from_slice(media_type.essence().as_bytes());
+        if let Some(charset) = media_type.charset() {
+            self.write(format_args!("; charset={charset}"));
+        }
+        self.end_line();
+    }
+
+    pub(super) fn content_kind(&mut self, kind: ContentKind) {
+        self.field("Content-Type", kind.content_type.as_bytes());
+        self.field("X-Content-Type-Options", b"nosniff");
+        if let Some(policy) = kind.security_policy {
+            self.field("Content-Security-Policy", policy.as_bytes());
+            self.field("Referrer-Policy", b"same-origin");
+        }
+    }
+
+    pub(super) fn etag(&mut self, validators: &Validators) {
+        self.name("ETag");
+        validators.write_etag(&mut self.0);
+        self.end_line();
+    }
+
+    pub(super) fn last_modified(&mut self, seconds: u64) {
+        self.name("Last-Modified");
+        write_date(&mut self.0, seconds);
+        self.end_line();
+    }
+
+    /// `part` is not zero.
+    pub(super) fn content_range(&mut self, offset: u64, part: u64, len: u64) {
+        let last = offset + part - 1;
+        self.name("Content-Range");
+        self.write(format_args!("bytes {offset}-{last}/{len}"));
+        self.end_line();
+    }
+
+    pub(super) fn unsatisfied_range(&mut self, len: u64) {
+        self.name("Content-Range");
+        self.write(format_args!("bytes */{len}"));
+        self.end_line();
+    }
+
+    /// Ends the head of a response to a client of this version.
+    pub(super) fn finish(mut self, persistence: Persistence, version: Version) -> Vec<u8> {
+        match (persistence, version) {
+            (Persistence::Close, _) => self.field("Connection", b"close"),
+            // Which a 1.0 client has asked for and does not take for granted.
+            (Persistence::KeepAlive, Version::Http10) => self.field("Connection", b"keep-alive"),
+            (Persistence::KeepAlive, Version::Http11) => {}
+        }
+        self.finish_part()
+    }
+
+    pub(super) fn finish_part(mut self) -> Vec<u8> {
+        self.end_line();
+        self.0
+    }
+
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+    }
+
+    fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
+        // Writing to memory cannot fail.
+        let _ = self.0.write_fmt(arguments);
+    }
+
+    fn end_line(&mut self) {
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The status line of each status that haul sends (RFC 9110 section 15).
+fn status_line(status: u16) -> &'static str {
+    match status {
+        200 => "HTTP/1.1 200 OK\r\n",
+        204 => "HTTP/1.1 204 No Content\r\n",
+        206 => "HTTP/1.1 206 Partial Content\r\n",
+        301 => "HTTP/1.1 301 Moved Permanently\r\n",
+        304 => "HTTP/1.1 304 Not Modified\r\n",
+        400 => "HTTP/1.1 400 Bad Request\r\n",
+        403 => "HTTP/1.1 403 Forbidden\r\n",
+        404 => "HTTP/1.1 404 Not Found\r\n",
+        405 => "HTTP/1.1 405 Method Not Allowed\r\n",
+        408 => "HTTP/1.1 408 Request Timeout\r\n",
+        412 => "HTTP/1.1 412 Precondition Failed\r\n",
+        413 => "HTTP/1.1 413 Content Too Large\r\n",
+        414 => "HTTP/1.1 414 URI Too Long\r\n",
+        416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
+        417 => "HTTP/1.1 417 Expectation Failed\r\n",
+        431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
+        501 => "HTTP/1.1 501 Not Implemented\r\n",
+        503 => "HTTP/1.1 503 Service Unavailable\r\n",
+        505 => "HTTP/1.1 505 HTTP Version Not Supported\r\n",
+        _ => "HTTP/1.1 500 Internal Server Error\r\n",
+    }
+}
+
+/// Enough for most heads, so that they are written without growing.
+const TYPICAL_LEN: usize = 512;

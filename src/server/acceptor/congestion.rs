@@ -1,0 +1,87 @@
+//! Congestion control, and peers for whom it is of no use.
+//!
+//! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
+//! there is no line that could be congested, and the timers cost more than half of the throughput.
+//! Those who come by the loopback are known to be on this host; the rest count as elsewhere.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+
+use crate::sys::socket::{congestion_control, set_congestion_control};
+
+/// The system's congestion control, where it is for peers on other hosts only.
+#[derive(Debug)]
+pub(super) struct RemoteCongestion(Vec<u8>);
+
+impl RemoteCongestion {
+    /// Has connections begin without pacing, if the system's congestion control (tcp(7)) paces, and
+    /// if a connection may be given that one again.
+    pub(super) fn unpace_loopback(listener: &TcpListener) -> Option<Self> {
+        let usual = Self(congestion_control(listener).ok()?);
+        if !PACING.iter().any(|name| usual.0.starts_with(name)) {
+            return None;
+        }
+        // Not on the listener itself: it must not be left with the one if the other is not allowed.
+        let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+        for name in [UNPACED, &usual.0] {
+            set_congestion_control(&probe, name).ok()?;
+        }
+        set_congestion_control(listener, UNPACED).ok()?;
+        Some(usual)
+    }
+
+    /// Gives the system's congestion control to a new connection, unless its peer is on this host.
+    pub(super) fn apply(&self, stream: &TcpStream, peer: IpAddr) {
+        // The route to the peer may have one of its own (ip-route(8)).
+        let is_spared = || congestion_control(stream).is_ok_and(|name| name == UNPACED);
+        if !peer.to_canonical().is_loopback() && is_spared() {
+            // It was allowed for the listener. Without it, the peer has the one that most have.
+            let _ = set_congestion_control(stream, &self.0);
+        }
+    }
+}
+
+/// BBR in its versions.
+const PACING: [&[u8]; 1] = [b"bbr"];
+
+/// Linux's own default, which everybody may use.
+const UNPACED: &[u8] = b"cubic";
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// A listener with this congestion control, if the system has it, and what a peer gets.
+    fn given(name: &[u8], peer: &str) -> Option<(bool, Vec<u8>)> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        set_congestion_control(&listener, name).ok()?;
+        let others = RemoteCongestion::unpace_loopback(&listener);
+        let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        let (near, _) = listener.accept().expect("accepts");
+        if let Some(others) = &others {
+            others.apply(&near, peer.parse().expect("an address"));
+        }
+        Some((others.is_some(), congestion_control(&near).expect("a name")))
+    }
+
+    #[test]
+    fn peers_on_other_hosts_have_what_the_system_has() {
+        for name in [&b"bbr"[..], b"cubic", b"reno"] {
+            // Systems without BBR have nothing to spare anybody.
+            for peer in ["192.0.2.1", "2001:db8::1"] {
+                let given = given(name, peer);
+                assert!(given.is_none_or(|(_, given)| given == name), "{peer}");
+            }
+        }
+    }
+
+    #[test]
+    fn peers_on_this_host_are_not_paced() {
+        for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            if let Some((spared, given)) = given(b"bbr", peer) {
+                assert!(spared && given == UNPACED, "{peer}");
+            }
+            let (spared, given) = given(b"reno", peer).expect("everybody may use it");
+            assert!(!spared && given == b"reno", "{peer}");
+        }
+    }
+}

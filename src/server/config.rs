@@ -1,0 +1,209 @@
+//! Validated settings, without a trace of the command line they came from.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::http::policy::{
+    CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy, ListingPolicy,
+};
+use crate::server::telemetry::access_log::Destination;
+
+/// How file bytes get into a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SendChoice {
+    /// sendfile(2), and read and write for files that refuse it.
+    #[default]
+    Auto,
+    /// Read and write, always.
+    Copy,
+}
+
+/// Whether a huge file that is read once may stay in the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheChoice {
+    /// Leave the page cache to the kernel.
+    #[default]
+    Keep,
+    /// Drop what the only reader of a file was sent, if the disk lane had to read it in.
+    DropBehind,
+}
+
+/// Whether a directory's `index.html` stands for the directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexChoice {
+    /// It does.
+    #[default]
+    Serve,
+    /// It is a file like any other.
+    Ignore,
+}
+
+/// Whether directories are listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListingChoice {
+    /// They are.
+    #[default]
+    Show,
+    /// They are not there for clients.
+    Refuse,
+}
+
+/// Everything a server needs to know.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// The directory that is served.
+    pub root: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Threads of the hot lane.
+    pub workers: NonZeroUsize,
+    /// Threads of the disk lane.
+    pub disk_workers: NonZeroUsize,
+    /// How file bytes get into a socket.
+    pub transmit: SendChoice,
+    /// Bytes a connection may send before others get their turn.
+    pub quantum_bytes: u64,
+    /// Names that begin with a dot are served, too.
+    pub hidden: bool,
+    /// Whether a directory's `index.html` stands for the directory.
+    pub index: IndexChoice,
+    /// Whether directories are listed.
+    pub listing: ListingChoice,
+    /// What becomes of pages that were sent once.
+    pub cache: CacheChoice,
+    /// Limits on connections.
+    pub limits: ConnectionLimits,
+    /// Deadlines of a connection's states.
+    pub deadlines: Deadlines,
+    /// Limits on speed.
+    pub rates: Rates,
+    /// How long transfers under way may go on after the server is told to end.
+    pub grace: Duration,
+    /// Where access records go.
+    pub access_log: Destination,
+    /// What HTTP requests may look like.
+    pub http_limits: HttpLimits,
+    /// What HTTP responses say besides the file.
+    pub http: HttpPolicy,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            root: PathBuf::from("."),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))],
+            workers: cores,
+            disk_workers: cores
+                .saturating_mul(NonZeroUsize::MIN.saturating_add(3))
+                .max(MIN_DISK),
+            transmit: SendChoice::default(),
+            quantum_bytes: 2 << 20,
+            hidden: false,
+            index: IndexChoice::default(),
+            listing: ListingChoice::default(),
+            cache: CacheChoice::default(),
+            limits: ConnectionLimits::default(),
+            deadlines: Deadlines::default(),
+            rates: Rates::default(),
+            grace: Duration::from_secs(30),
+            access_log: Destination::StandardError,
+            http_limits: HttpLimits::default(),
+            http: HttpPolicy::default(),
+        }
+    }
+}
+
+/// Limits on connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one client: an IPv4 address, or an IPv6 /64.
+    pub connections_per_client: usize,
+    /// Transfers of large files at once; more are told to come back later. Less than
+    /// `connections`, so that small requests always find room.
+    pub bulk_transfers: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self::for_connections(4096)
+    }
+}
+
+impl ConnectionLimits {
+    /// The usual limits for so many connections in all.
+    #[must_use]
+    pub fn for_connections(connections: usize) -> Self {
+        let reserve = (connections / 16).max(1);
+        Self {
+            connections,
+            connections_per_client: usize::MAX,
+            bulk_transfers: connections.saturating_sub(reserve).max(1),
+        }
+    }
+}
+
+/// Deadlines of a connection's states. Nothing here ends a transfer that moves, unless the
+/// operator set `response` or a minimum rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the accept to the first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a request to its last.
+    pub head: Duration,
+    /// Silence after which a bare name counts as whole.
+    pub name_grace: Duration,
+    /// Between two requests of a connection.
+    pub idle: Duration,
+    /// For a peer that takes no byte.
+    pub send_stall: Duration,
+    /// For a response in all; `None` is for ever.
+    pub response: Option<Duration>,
+    /// For the peer to finish after an answer that ends the connection.
+    pub linger: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            first_byte: Duration::from_secs(30),
+            head: Duration::from_secs(30),
+            name_grace: Duration::from_millis(100),
+            idle: Duration::from_secs(75),
+            send_stall: Duration::from_secs(60),
+            response: None,
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Limits on speed, in bytes a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of one connection.
+    pub connection: Option<u64>,
+    /// Of all connections of one client.
+    pub client: Option<u64>,
+    /// Of all connections.
+    pub total: Option<u64>,
+    /// The least a client must take, measured over `min_rate_grace`.
+    pub least: Option<MinRate>,
+}
+
+/// The least a client must take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes a second.
+    pub bytes_per_second: u64,
+    /// The window over which it is measured, and the time that is given first.
+    pub grace: Duration,
+}
+
+/// The port that the tutorial's programs use.
+pub const DEFAULT_PORT: u16 = 7788;
+
+const MIN_DISK: NonZeroUsize = NonZeroUsize::new(8).expect("8 is not zero");

@@ -1,0 +1,66 @@
+//! Receipts: what is logged of a large response is what arrived, not what the kernel took.
+//!
+//! The kernel takes megabytes more than the peer has acknowledged. The record of a large response
+//! waits until nothing is outstanding, or until the connection ends with something that is.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::server::shared::Shared;
+use crate::server::telemetry::{AccessRecord, CloseReason};
+use crate::sys::socket;
+
+/// The record of a response that was sent and may not have arrived.
+#[derive(Debug)]
+pub(super) struct DeferredRecord {
+    record: AccessRecord,
+    /// When the connection's own deadline passes; until then it is looked at more often.
+    pub(super) deadline: Instant,
+}
+
+impl DeferredRecord {
+    /// Writes the record now if all has arrived, as far as can be told, or if it is too little to
+    /// be worth the wait.
+    pub(super) fn of(
+        record: AccessRecord,
+        stream: &TcpStream,
+        service: &Shared,
+    ) -> Option<Box<Self>> {
+        if record.sent >= WORTH_WAITING && outstanding(stream) > 0 {
+            let deadline = Instant::now();
+            return Some(Box::new(Self { record, deadline }));
+        }
+        service.journal.record(record);
+        None
+    }
+
+    /// Writes the record as it is: all has arrived, or it cannot be told any more.
+    pub(super) fn write(self, service: &Shared) {
+        service.journal.record(self.record);
+    }
+
+    /// Writes the record of a response whose connection ends now.
+    pub(super) fn end(mut self, stream: &TcpStream, service: &Shared) {
+        let missing = outstanding(stream);
+        if missing > 0 {
+            self.record.sent = self.record.sent.saturating_sub(missing);
+            self.record.outcome = CloseReason::Aborted;
+            self.record.detail = "the peer did not acknowledge the rest";
+        }
+        self.write(service);
+    }
+}
+
+/// Bytes of responses that the peer has not acknowledged. The end of our stream counts as one in
+/// the kernel, which may be wrong by that much for a peer that vanished just then.
+pub(super) fn outstanding(stream: &TcpStream) -> u64 {
+    socket::unacknowledged(stream)
+        .unwrap_or(0)
+        .saturating_sub(1)
+}
+
+/// Content of this size fits no send buffer of the usual size before the peer has taken some.
+const WORTH_WAITING: u64 = 64 << 10;
+
+/// An idle connection whose last response has not arrived is looked at this often.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -1,0 +1,224 @@
+//! Resolve → respond for HTTP: files, their precompressed siblings, directories.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use crate::http::policy::{DotNames, ListingPolicy};
+use crate::http::respond::{self, Negotiation, Now, StreamFraming, Subject};
+use crate::http::{Method, Refusal, Request, Response, Target, Validators};
+use crate::server::config::{IndexChoice, ListingChoice};
+use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
+use crate::server::connection::streamed_body::StreamedBody;
+use crate::server::files::{Found, LookUp, OpenFile};
+use crate::server::listing::{self, Listing};
+use crate::server::shared::Shared;
+use crate::server::telemetry::CloseReason;
+use crate::sys::directory::Directory;
+use crate::sys::file::{self, Patience};
+
+/// Answers a request, or says `None` if that takes the disk lane's patience.
+pub(super) fn prepare(
+    request: &Request,
+    service: &Shared,
+    patience: Patience,
+    cache: &mut Cache<'_>,
+) -> Option<PreparedResponse> {
+    if let Some(refusal) = &request.refusal {
+        return Some(refuse(Some(request), refusal, service));
+    }
+    if request.method == Method::Options {
+        let response = respond::to_options(request, &service.config.http, &Now::current());
+        return Some(whole(response));
+    }
+    match look_up(&request.target, service, patience, cache)? {
+        LookUp::NotCached => None,
+        LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
+        LookUp::Found(Found::File(file)) => answer_with_file(
+            request,
+            &request.target.path,
+            file,
+            service,
+            patience,
+            cache,
+        ),
+        LookUp::Found(Found::Directory(directory)) => {
+            Some(answer_for_directory(request, directory, service, cache))
+        }
+    }
+}
+
+/// The answer that refuses; without a request, because none could be parsed, it ends the
+/// connection.
+pub(super) fn refuse(
+    request: Option<&Request>,
+    refusal: &Refusal,
+    service: &Shared,
+) -> PreparedResponse {
+    let response = respond::to_refusal(request, refusal, &service.config.http, &Now::current());
+    let outcome = match refusal {
+        Refusal::Overloaded => CloseReason::Overloaded,
+        Refusal::RequestTimeout => CloseReason::HeadTimeout,
+        _ if request.is_none() => CloseReason::Malformed,
+        _ => CloseReason::Refused,
+    };
+    PreparedResponse {
+        outcome,
+        detail: refusal.reason(),
+        ..whole(response)
+    }
+}
+
+fn answer_with_file(
+    request: &Request,
+    path: &[u8],
+    file: Arc<OpenFile>,
+    service: &Shared,
+    patience: Patience,
+    cache: &mut Cache<'_>,
+) -> Option<PreparedResponse> {
+    let selection = if file.siblings.is_empty() {
+        Negotiation::None
+    } else {
+        Negotiation::ByCoding
+    };
+    let (file, coding) = match select_sibling(request, path, &file, service, patience, cache)? {
+        Some((sibling, coding)) => (sibling, Some(coding)),
+        None => (file, None),
+    };
+    let (policy, now) = (&service.config.http, Now::current());
+    let validators = file.validators(|| Validators::of(&file.meta, policy.etag, &now));
+    let subject = Subject {
+        meta: &file.meta,
+        validators: &validators,
+        path,
+        coding,
+        selection,
+    };
+    let response = respond::to_file(request, &subject, policy, &now);
+    drop(validators);
+    let mut bulk = None;
+    if response.content_length >= BULK_BYTES {
+        bulk = service.bulk.take();
+        if bulk.is_none() {
+            return Some(refuse(Some(request), &Refusal::Overloaded, service));
+        }
+    }
+    Some(PreparedResponse {
+        file: Some(file),
+        bulk,
+        ..whole(response)
+    })
+}
+
+/// The precompressed sibling that the client likes best.
+fn select_sibling(
+    request: &Request,
+    path: &[u8],
+    file: &OpenFile,
+    service: &Shared,
+    patience: Patience,
+    cache: &mut Cache<'_>,
+) -> Option<Option<(Arc<OpenFile>, crate::http::Coding)>> {
+    for coding in request.accept_encoding.iter() {
+        if !file.siblings.contains(coding) {
+            continue;
+        }
+        let path = [path, coding.suffix().as_bytes()].concat();
+        let target = Target {
+            path,
+            trailing_slash: false,
+        };
+        match look_up(&target, service, patience, cache)? {
+            LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
+            LookUp::NotCached => return None,
+            // It has gone since, or may not be read: the file itself will do.
+            LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => {}
+        }
+    }
+    Some(None)
+}
+
+/// The answer for a directory; always in the disk lane.
+fn answer_for_directory(
+    request: &Request,
+    directory: File,
+    service: &Shared,
+    cache: &mut Cache<'_>,
+) -> PreparedResponse {
+    let policy = &service.config.http;
+    if !request.target.trailing_slash {
+        return whole(respond::to_redirect(request, policy, &Now::current()));
+    }
+    if service.config.index == IndexChoice::Serve
+        && let Some(answer) = answer_with_index(request, service, cache)
+    {
+        return answer;
+    }
+    if service.config.listing == ListingChoice::Refuse {
+        return refuse(Some(request), &Refusal::NotFound, service);
+    }
+    list(request, directory, service).unwrap_or_else(|_| {
+        let refusal = Refusal::Internal("the directory cannot be read");
+        refuse(Some(request), &refusal, service)
+    })
+}
+
+/// The head of a listing; its content follows from the disk lane.
+fn list(request: &Request, directory: File, service: &Shared) -> io::Result<PreparedResponse> {
+    let device = file::stat(&directory)?.1.device;
+    let kind = listing::content_kind(listing::format(request));
+    let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
+    let mut answer = whole(stream.response);
+    if stream.framing != StreamFraming::Bodiless {
+        let policy = ListingPolicy {
+            dot_names: if service.config.hidden {
+                DotNames::Shown
+            } else {
+                DotNames::Hidden
+            },
+            ..ListingPolicy::default()
+        };
+        let listing = Listing::new(Directory::new(directory.into())?, request, policy);
+        let path = request.target.path.clone();
+        answer.rest = Some(StreamedBody::new(listing, stream.framing, path, device));
+    }
+    Ok(answer)
+}
+
+fn answer_with_index(
+    request: &Request,
+    service: &Shared,
+    cache: &mut Cache<'_>,
+) -> Option<PreparedResponse> {
+    let mut path = request.target.path.clone();
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(INDEX);
+    let target = Target {
+        path,
+        trailing_slash: false,
+    };
+    match look_up(&target, service, Patience::Wait, cache)? {
+        LookUp::Found(Found::File(file)) => {
+            answer_with_file(request, &target.path, file, service, Patience::Wait, cache)
+        }
+        _ => None,
+    }
+}
+
+/// An answer that its response holds whole.
+fn whole(response: Response) -> PreparedResponse {
+    let outcome = CloseReason::Complete;
+    PreparedResponse {
+        response,
+        file: None,
+        rest: None,
+        outcome,
+        detail: "",
+        bulk: None,
+    }
+}
+
+const INDEX: &[u8] = b"index.html";

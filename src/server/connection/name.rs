@@ -1,0 +1,77 @@
+//! Resolve → respond for the name protocol: the bytes and a close, or the close alone.
+
+use std::sync::Arc;
+
+use crate::http::{Persistence, Plan, Refusal, Response, Segment, Target};
+use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
+use crate::server::files::{Found, LookUp, OpenFile};
+use crate::server::shared::Shared;
+use crate::server::telemetry::CloseReason;
+use crate::sys::file::Patience;
+
+/// Answers a name, or says `None` if that takes the disk lane's patience.
+pub(super) fn prepare(
+    target: &Result<Target, Refusal>,
+    service: &Shared,
+    patience: Patience,
+    cache: &mut Cache<'_>,
+) -> Option<PreparedResponse> {
+    let target = match target {
+        Ok(target) => target,
+        Err(refusal) => return Some(nothing(refusal.reason())),
+    };
+    match look_up(target, service, patience, cache)? {
+        LookUp::Found(Found::File(file)) => Some(bytes_of(file, service)),
+        LookUp::Found(Found::Directory(_)) => Some(nothing("it is a directory")),
+        LookUp::Refused(refusal) => Some(nothing(refusal.reason())),
+        LookUp::NotCached => None,
+    }
+}
+
+fn bytes_of(file: Arc<OpenFile>, service: &Shared) -> PreparedResponse {
+    let len = file.meta.len;
+    let is_bulk = len >= BULK_BYTES;
+    let bulk = if is_bulk { service.bulk.take() } else { None };
+    if is_bulk && bulk.is_none() {
+        let outcome = CloseReason::Overloaded;
+        return PreparedResponse {
+            outcome,
+            ..nothing("too many large transfers")
+        };
+    }
+    let mut answer = nothing("");
+    if len > 0 {
+        answer
+            .response
+            .body
+            .segments
+            .push_back(Segment::File { offset: 0, len });
+    }
+    answer.response.content_length = len;
+    PreparedResponse {
+        file: Some(file),
+        outcome: CloseReason::Complete,
+        bulk,
+        ..answer
+    }
+}
+
+/// The answer to a name that cannot be served.
+fn nothing(why: &'static str) -> PreparedResponse {
+    let response = Response {
+        status: 0,
+        head: Vec::new(),
+        body: Plan::default(),
+        content_length: 0,
+        persistence: Persistence::Close,
+    };
+    let outcome = CloseReason::Refused;
+    PreparedResponse {
+        response,
+        file: None,
+        rest: None,
+        outcome,
+        detail: why,
+        bulk: None,
+    }
+}

@@ -1,0 +1,307 @@
+//! Receiving: bytes from the socket until they make a request.
+
+use std::io::{self, Read};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::http::parse::{self, Parsed};
+use crate::http::{Expectation, Refusal, Request, Version};
+use crate::name_protocol;
+use crate::server::connection::TurnContext;
+use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, classify};
+use crate::server::telemetry::CloseReason;
+use crate::sys::poller::Readiness;
+use crate::sys::socket;
+
+/// What has been received and not yet used.
+#[derive(Debug)]
+pub(super) struct RequestBuffer {
+    bytes: Vec<u8>,
+    /// The socket may have something: set by the poller, cleared by a read that came back short.
+    readable: bool,
+    /// The end of the stream has been reported, and is still to be read.
+    hung_up: bool,
+    /// The peer has closed its side.
+    ended: bool,
+}
+
+impl Default for RequestBuffer {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            readable: true,
+            hung_up: false,
+            ended: false,
+        }
+    }
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Receiving {
+    /// When the state began; from the first byte of a request on, when that came.
+    since: Instant,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// No byte yet.
+    Empty,
+    /// Bytes of undecided protocol; silence may make a name of them.
+    Undecided(SilenceRule),
+    /// Silence has fallen.
+    Silent,
+    /// The head of an HTTP request, of which so many bytes need not be searched again.
+    Head { scanned: usize },
+}
+
+/// What the bytes at hand make.
+pub(super) enum Received {
+    /// Nothing yet; give up at that time.
+    NotYet(Instant),
+    /// An HTTP request; its head is consumed.
+    Request(Box<Request>),
+    /// A bare name.
+    Name(Box<[u8]>),
+    /// HTTP that breaks a rule or a limit.
+    Malformed(Refusal),
+    /// Neither protocol.
+    Unrecognized(&'static str),
+    /// The connection has ended.
+    End(CloseReason),
+}
+
+impl Receiving {
+    /// At the start of a connection.
+    pub(super) fn first(now: Instant) -> Self {
+        Self {
+            since: now,
+            progress: Progress::Empty,
+        }
+    }
+
+    /// After a response.
+    pub(super) fn next(now: Instant) -> Self {
+        Self {
+            since: now,
+            progress: Progress::Empty,
+        }
+    }
+
+    /// Whether the deadline that has passed was that of a name's grace.
+    pub(super) fn silence_ends_name(&self, now: Instant, head: Duration) -> bool {
+        self.may_be_name() && now < self.since + head
+    }
+
+    /// Whether what came so far may be a bare name.
+    pub(super) fn may_be_name(&self) -> bool {
+        self.progress == Progress::Undecided(SilenceRule::Applies)
+    }
+
+    /// Notes that the grace has passed.
+    pub(super) fn note_silence(&mut self) {
+        self.progress = Progress::Silent;
+    }
+
+    /// Whether nothing of a request has come.
+    pub(super) fn is_idle(&self, intake: &RequestBuffer) -> bool {
+        self.progress == Progress::Empty && intake.bytes.is_empty()
+    }
+}
+
+impl RequestBuffer {
+    /// Notes what the poller saw.
+    pub(super) fn note(&mut self, readiness: Readiness) {
+        self.readable |= readiness.readable;
+        self.hung_up |= readiness.hung_up;
+    }
+
+    /// The bytes at hand.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether there is nothing, here or in the socket, as far as is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.readable
+    }
+
+    /// Whether the peer has closed its side.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Throws the first bytes away.
+    pub(super) fn consume(&mut self, len: usize) {
+        if len >= self.bytes.len() {
+            // An idle connection holds no buffer.
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..len);
+        }
+    }
+
+    /// Throws all bytes away.
+    pub(super) fn clear(&mut self) {
+        self.bytes = Vec::new();
+    }
+
+    /// What came up to the first line end, for the log.
+    pub(super) fn first_line(&self) -> Box<[u8]> {
+        let end = self
+            .bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(self.bytes.len());
+        let line = &self.bytes[..end.min(MAX_LOGGED)];
+        line.strip_suffix(b"\r").unwrap_or(line).into()
+    }
+
+    /// Reads once. `true` if anything came of it: bytes, or the end of the stream.
+    pub(super) fn receive(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> io::Result<bool> {
+        if !self.readable || self.ended {
+            return Ok(false);
+        }
+        let buffer = &mut scratch[..READ_BYTES];
+        let mut stream = stream;
+        loop {
+            match stream.read(buffer) {
+                Ok(0) => {
+                    self.ended = true;
+                    self.readable = false;
+                    return Ok(true);
+                }
+                Ok(count) => {
+                    // A short count empties a stream socket (epoll(7)): what comes later is
+                    // reported anew.
+                    self.readable = count == buffer.len() || self.hung_up;
+                    self.bytes.extend_from_slice(&buffer[..count]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Receives until the bytes make a request or none are left.
+    pub(super) fn recognize(
+        &mut self,
+        receiving: &mut Receiving,
+        stream: &TcpStream,
+        turn: &mut TurnContext<'_>,
+        kept: bool,
+    ) -> Received {
+        loop {
+            if let Some(recognized) = self.look(receiving, turn, kept) {
+                return recognized;
+            }
+            match self.receive(stream, &mut turn.tools.scratch) {
+                Ok(true) => {
+                    if receiving.progress == Progress::Empty && !self.bytes.is_empty() {
+                        receiving.since = turn.now;
+                    }
+                }
+                Ok(false) => return Received::NotYet(wait_until(receiving, turn, kept)),
+                Err(_) if self.bytes.is_empty() && kept => {
+                    return Received::End(CloseReason::Complete);
+                }
+                Err(_) => return Received::End(CloseReason::Aborted),
+            }
+        }
+    }
+
+    /// What the bytes at hand make; `None` if it takes more.
+    fn look(
+        &mut self,
+        receiving: &mut Receiving,
+        turn: &TurnContext<'_>,
+        kept: bool,
+    ) -> Option<Received> {
+        if self.bytes.is_empty() {
+            return self.ended.then_some(Received::End(CloseReason::Complete));
+        }
+        if let Progress::Head { scanned } = receiving.progress {
+            return self.look_for_request(receiving, scanned, turn);
+        }
+        if kept {
+            return self.look_for_request(receiving, 0, turn);
+        }
+        let end = match receiving.progress {
+            _ if self.ended => InputEnd::HalfClose,
+            Progress::Silent => InputEnd::Silence,
+            _ => InputEnd::Open,
+        };
+        match classify(&self.bytes, end) {
+            Classified::Http => self.look_for_request(receiving, 0, turn),
+            Classified::Name { len, consumed } => {
+                // A mark of blank lines alone may stand in front: what is meant is the name.
+                let name = self.bytes[..len].into();
+                self.consume(consumed);
+                Some(Received::Name(name))
+            }
+            Classified::Unrecognized(why) => Some(Received::Unrecognized(why)),
+            Classified::Undecided(_) if self.ended => Some(Received::End(CloseReason::Aborted)),
+            Classified::Undecided(rule) => {
+                receiving.progress = Progress::Undecided(rule);
+                None
+            }
+        }
+    }
+
+    fn look_for_request(
+        &mut self,
+        receiving: &mut Receiving,
+        scanned: usize,
+        turn: &TurnContext<'_>,
+    ) -> Option<Received> {
+        match parse::parse_request(&self.bytes, scanned, &turn.service.config.http_limits) {
+            Parsed::Complete { request, consumed } => {
+                self.consume(consumed);
+                Some(Received::Request(Box::new(request)))
+            }
+            Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
+            Parsed::Partial { .. } if self.ended => Some(Received::End(CloseReason::Aborted)),
+            Parsed::Partial { scanned } => {
+                receiving.progress = Progress::Head { scanned };
+                None
+            }
+        }
+    }
+}
+
+/// When to give up, or to take silence for the end of a name.
+fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Instant {
+    let deadlines = &turn.service.config.deadlines;
+    match receiving.progress {
+        Progress::Empty if kept => receiving.since + deadlines.idle,
+        Progress::Empty => receiving.since + deadlines.first_byte,
+        Progress::Undecided(SilenceRule::Applies) => {
+            (turn.now + deadlines.name_grace).min(receiving.since + deadlines.head)
+        }
+        Progress::Undecided(SilenceRule::DoesNotApply)
+        | Progress::Silent
+        | Progress::Head { .. } => receiving.since + deadlines.head,
+    }
+}
+
+/// Tells a client that waits for it to send its body.
+pub(super) fn invite_body(stream: &TcpStream, request: &Request, intake: &RequestBuffer) {
+    let waits = request.expectation == Expectation::Continue && request.version == Version::Http11;
+    if waits && intake.bytes.is_empty() {
+        // A line this short fits an empty send queue; a client whose queue is not empty has not
+        // read its earlier responses and will send its body after a while without being told.
+        let _ = socket::send(stream, parse::CONTINUE, false);
+    }
+}
+
+/// Bytes asked for at a time.
+const READ_BYTES: usize = 16 << 10;
+
+/// Bytes of a malformed request that go to the log.
+const MAX_LOGGED: usize = name_protocol::LONGEST;

@@ -1,0 +1,113 @@
+//! A connection's send queue in the kernel: how much may wait in it, and when incomplete segments
+//! leave it.
+//!
+//! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
+//! queue is kernel memory that everybody else lacks. So every queue is short at first, and long
+//! for a limited number of peers that have proved to take what they are sent.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::server::semaphore::{Permit, Semaphore};
+use crate::sys::socket;
+
+/// What is set on a connection's socket.
+#[derive(Debug, Default)]
+pub(super) struct SendQueue {
+    /// The right to a long queue.
+    long: Option<Permit>,
+    /// Incomplete segments are held back.
+    corked: bool,
+}
+
+impl SendQueue {
+    /// A response begins whose content comes from a file by sendfile(2), which would send each
+    /// piece's last segment incomplete.
+    pub(super) fn begin_large(&mut self, stream: &TcpStream) {
+        self.corked = socket::cork(stream, true).is_ok();
+    }
+
+    /// The queue is full, after `sent` bytes of a response at `rate`. Lets it be longer if the peer has
+    /// proved to take what it is sent: more than fits a queue and a window of one that does not.
+    pub(super) fn note_full(
+        &mut self,
+        stream: &TcpStream,
+        (sent, rate): (u64, Option<u64>),
+        long_queues: &Arc<Semaphore>,
+    ) {
+        if self.long.is_some() || sent < PROOF_BYTES {
+            return;
+        }
+        if let Some(permit) = long_queues.take()
+            && socket::limit_unsent(stream, long_bytes(rate)).is_ok()
+        {
+            self.long = Some(permit);
+        }
+    }
+
+    /// Somebody else may have the long queue: the peer has stopped taking bytes.
+    pub(super) fn shorten(&mut self, stream: &TcpStream) {
+        if self.long.take().is_some() {
+            // What is in the queue stays there; no more goes in.
+            let _ = socket::limit_unsent(stream, UNSENT_BYTES);
+        }
+    }
+
+    /// A response is in the queue: lets its last segment go, and starts the next one short.
+    pub(super) fn end(&mut self, stream: &TcpStream) {
+        if std::mem::take(&mut self.corked) {
+            let _ = socket::cork(stream, false);
+        }
+        self.shorten(stream);
+    }
+}
+
+/// A queue that drains no faster than its rate never runs dry with a tenth of a second of it, and
+/// more would only be memory.
+fn long_bytes(rate: Option<u64>) -> u32 {
+    let paced = rate.map_or(u64::MAX, |rate| (rate / 10).max(u64::from(UNSENT_BYTES)));
+    u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)
+}
+
+/// What may wait unsent in a connection's send queue at first: enough for a fast reader on a
+/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
+/// those who read.
+pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
+
+/// What may wait unsent for a peer that reads.
+const LONG_BYTES: u32 = 4 << 20;
+
+/// A peer that was sent this much of a response has taken most of it: a window and a short queue
+/// hold less.
+const PROOF_BYTES: u64 = 1 << 20;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn who_took_a_lot_has_a_long_queue_until_it_stalls() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        let (near, _) = listener.accept().expect("accepts");
+        let unsent = || SockRef::from(&near).tcp_notsent_lowat().expect("an option");
+        let long_queues = Semaphore::new(1);
+        let mut queue = SendQueue::default();
+        for (sent, rate, expected) in [
+            (PROOF_BYTES, None, LONG_BYTES),
+            (PROOF_BYTES, Some(10_000_000), 1_000_000),
+            (PROOF_BYTES, Some(1_000), UNSENT_BYTES),
+        ] {
+            queue.note_full(&near, (sent, rate), &long_queues);
+            assert_eq!((unsent(), long_queues.taken()), (expected, 1), "{rate:?}");
+            queue.shorten(&near);
+            assert_eq!((unsent(), long_queues.taken()), (UNSENT_BYTES, 0));
+        }
+        queue.note_full(&near, (PROOF_BYTES - 1, None), &long_queues);
+        assert_eq!(long_queues.taken(), 0);
+    }
+}

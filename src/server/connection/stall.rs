@@ -1,0 +1,175 @@
+//! The pulse of a response: whether the peer still takes bytes, and fast enough.
+//!
+//! What counts is what the peer acknowledged, as far as the system tells: a full send queue may
+//! drain for minutes over a slow line without a single event, and nothing that moves is cut.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::server::config::ServeConfig;
+use crate::server::telemetry::CloseReason;
+use crate::sys::socket;
+
+/// How a response has moved so far.
+#[derive(Debug)]
+pub(super) struct StallDetector {
+    begun: Instant,
+    /// When bytes last went out, or arrived as far as is known.
+    moved: Instant,
+    /// When the response was last blocked.
+    blocked: Option<Instant>,
+    /// Bytes that were unacknowledged when the present silence was half over.
+    unacknowledged: Option<u64>,
+    window: Window,
+}
+
+/// The stretch over which the minimum rate is measured.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    since: Instant,
+    arrived: u64,
+}
+
+impl StallDetector {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            begun: now,
+            moved: now,
+            blocked: None,
+            unacknowledged: None,
+            window: Window {
+                since: now,
+                arrived: 0,
+            },
+        }
+    }
+
+    /// How long the response has been blocked.
+    pub(super) fn waited_since(&self, now: Instant) -> Duration {
+        self.blocked
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Notes that bytes went out.
+    pub(super) fn note_sent(&mut self, bytes: u64, now: Instant) {
+        if bytes > 0 {
+            self.moved = now;
+            self.unacknowledged = None;
+            self.blocked = None;
+        }
+    }
+
+    /// Notes that it is the disk that the response waits for: no blame on the peer.
+    pub(super) fn pause(&mut self) {
+        self.blocked = None;
+        self.window.since = Instant::now();
+        self.window.arrived = u64::MAX;
+    }
+
+    /// The send queue is full. Returns when to look again.
+    pub(super) fn block(
+        &mut self,
+        stream: &TcpStream,
+        sent: u64,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<Instant, CloseReason> {
+        self.blocked.get_or_insert(now);
+        self.check_rate(stream, sent, config, now)?;
+        self.check_length(config, now)?;
+        Ok(self.next_look(config))
+    }
+
+    /// The time set by [`Self::block`] has come. Returns when to look again.
+    pub(super) fn expire(
+        &mut self,
+        stream: &TcpStream,
+        sent: u64,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<Instant, CloseReason> {
+        self.check_length(config, now)?;
+        self.check_rate(stream, sent, config, now)?;
+        let silence = now.saturating_duration_since(self.moved);
+        if silence < config.deadlines.send_stall / 2 {
+            return Ok(self.next_look(config));
+        }
+        let unacknowledged = socket::unacknowledged(stream);
+        match (self.unacknowledged, unacknowledged) {
+            (Some(before), Some(after)) if after < before => {
+                self.moved = now;
+                self.unacknowledged = None;
+            }
+            _ if silence >= config.deadlines.send_stall => return Err(CloseReason::Stalled),
+            _ => self.unacknowledged = Some(unacknowledged.unwrap_or(0)),
+        }
+        Ok(self.next_look(config))
+    }
+
+    /// Whether half of the time has passed that a peer may take to take nothing.
+    pub(super) fn seems_stalled(&self) -> bool {
+        self.unacknowledged.is_some()
+    }
+
+    fn next_look(&self, config: &ServeConfig) -> Instant {
+        let stall = config.deadlines.send_stall;
+        let stall = self.moved
+            + if self.unacknowledged.is_some() {
+                stall
+            } else {
+                stall / 2
+            };
+        let window = config
+            .rates
+            .least
+            .map(|least| self.window.since + least.grace);
+        let length = config.deadlines.response.map(|most| self.begun + most);
+        [window, length]
+            .into_iter()
+            .flatten()
+            .fold(stall, Instant::min)
+    }
+
+    /// Whether a response may go on for longer.
+    pub(super) fn check_length(
+        &self,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        match config.deadlines.response {
+            Some(most) if now >= self.begun + most => Err(CloseReason::TooLong),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_rate(
+        &mut self,
+        stream: &TcpStream,
+        sent: u64,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let Some(least) = config.rates.least else {
+            return Ok(());
+        };
+        let elapsed = now.saturating_duration_since(self.window.since);
+        if elapsed < least.grace && self.window.arrived != u64::MAX {
+            return Ok(());
+        }
+        let arrived = sent - socket::unacknowledged(stream).unwrap_or(0).min(sent);
+        let before = std::mem::replace(
+            &mut self.window,
+            Window {
+                since: now,
+                arrived,
+            },
+        )
+        .arrived;
+        let wanted = least.bytes_per_second as f64 * elapsed.as_secs_f64();
+        // A window that begins after a wait for the disk has nothing to compare with yet.
+        if before != u64::MAX && ((arrived.saturating_sub(before)) as f64) < wanted {
+            return Err(CloseReason::TooSlow);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! The rest of a response whose length is not known beforehand: a listing, produced piece by piece
+//! in the disk lane and framed for the wire.
+
+use std::io;
+
+use crate::http::parse::body;
+use crate::http::respond::StreamFraming;
+use crate::server::listing::{Listing, Progress};
+use crate::server::shared::Shared;
+use crate::sys::directory::{EntryFacts, EntryKind};
+use crate::sys::file::Kind;
+
+/// A listing that the disk lane produces while the response is on its way.
+#[derive(Debug)]
+pub(super) struct StreamedBody {
+    listing: Listing,
+    framing: StreamFraming,
+    /// The directory's path from the root, for following its links.
+    path: Vec<u8>,
+    /// The file system the directory is on.
+    device: u64,
+}
+
+/// Some of a listing.
+#[derive(Debug)]
+pub(super) struct BodyChunk {
+    /// As it goes over the wire.
+    pub(super) bytes: Vec<u8>,
+    /// Whether the listing ends with it.
+    pub(super) is_last: bool,
+}
+
+impl StreamedBody {
+    /// The listing of the directory at `path`, on file system `device`.
+    pub(super) fn new(
+        listing: Listing,
+        framing: StreamFraming,
+        path: Vec<u8>,
+        device: u64,
+    ) -> Self {
+        Self {
+            listing,
+            framing,
+            path,
+            device,
+        }
+    }
+
+    /// Whether the close alone tells the client that it has all.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.framing == StreamFraming::UntilClose
+    }
+
+    /// The file system that [`Self::fill`] may wait for.
+    pub(super) fn device(&self) -> u64 {
+        self.device
+    }
+
+    /// Produces more, if only by looking at some names: others wait for the disk as well. May
+    /// wait for a disk.
+    pub(super) fn fill(&mut self, service: &Shared) -> io::Result<BodyChunk> {
+        let mut content = Vec::new();
+        let follow = |name: &[u8]| follow(&self.path, name, service);
+        let progress = self.listing.fill(&mut content, &follow)?;
+        let is_last = progress == Progress::Done;
+        if self.framing != StreamFraming::Chunked {
+            return Ok(BodyChunk {
+                bytes: content,
+                is_last,
+            });
+        }
+        let mut bytes = Vec::with_capacity(content.len() + 32);
+        if !content.is_empty() {
+            body::write_chunk(&mut bytes, &content);
+        }
+        if is_last {
+            bytes.extend_from_slice(body::LAST_CHUNK);
+        }
+        Ok(BodyChunk { bytes, is_last })
+    }
+}
+
+/// What a link in the directory leads to, if that may be shown.
+fn follow(directory: &[u8], name: &[u8], service: &Shared) -> Option<EntryFacts> {
+    let path = match directory {
+        b"" => name.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    };
+    let (kind, meta) = service.root.stat_link(&path)?;
+    let kind = match kind {
+        Kind::Directory => EntryKind::Directory,
+        Kind::Regular => EntryKind::File,
+        Kind::Special => return None,
+    };
+    Some(EntryFacts {
+        kind,
+        len: meta.len,
+        modified: meta.modified,
+    })
+}

@@ -1,0 +1,58 @@
+//! A line whose items go round by client.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::server::client_share::ClientShare;
+
+/// Items that go round by client: one of each in turn. What clients were sent so far does not
+/// count here, or a newcomer with a flood of look-ups, which send next to nothing, would go before
+/// whoever was sent a lot for as long as it likes.
+#[derive(Debug)]
+pub(super) struct RoundRobin<T> {
+    /// By the client's number.
+    items: HashMap<u64, VecDeque<T>>,
+    turns: VecDeque<u64>,
+    len: usize,
+}
+
+impl<T> Default for RoundRobin<T> {
+    fn default() -> Self {
+        Self {
+            items: HashMap::new(),
+            turns: VecDeque::new(),
+            len: 0,
+        }
+    }
+}
+
+impl<T> RoundRobin<T> {
+    pub(super) fn push(&mut self, client: &ClientShare, item: T) {
+        let items = self.items.entry(client.id()).or_default();
+        if items.is_empty() {
+            self.turns.push_back(client.id());
+        }
+        items.push_back(item);
+        self.len += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        let client = self.turns.pop_front()?;
+        let items = self.items.get_mut(&client)?;
+        let item = items.pop_front()?;
+        if items.is_empty() {
+            self.items.remove(&client);
+        } else {
+            self.turns.push_back(client);
+        }
+        self.len -= 1;
+        Some(item)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}

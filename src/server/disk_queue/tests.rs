@@ -1,0 +1,187 @@
+//! The disk lane with workers that nobody runs: which job comes when.
+
+use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
+use std::time::Instant;
+
+use super::*;
+use crate::http::Target;
+use crate::server::client_share::ClientShares;
+use crate::server::config::ServeConfig;
+use crate::server::connection::Admission;
+use crate::server::files::filesystem::Devices;
+use crate::server::files::{Found, LookUp, Root, Shown};
+use crate::server::semaphore::Semaphore;
+use crate::server::shared::Shared;
+use crate::server::telemetry::access_log::{AccessLog, Destination};
+use crate::sys::file::Patience;
+
+const NFS: i64 = 0x6969;
+
+/// A lane, and a file that is read ahead.
+struct Lane {
+    lane: DiskQueue,
+    file: Arc<OpenFile>,
+    clients: ClientShares,
+}
+
+impl Lane {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a directory");
+        std::fs::write(root.path().join("f"), "content").expect("written");
+        let (closer, _) = crossbeam_channel::unbounded();
+        let root = Root::open(root.path(), Shown::Visible, closer).expect("a root");
+        let target = Target::from_path(b"f").expect("a path");
+        let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+            panic!("not found");
+        };
+        Self {
+            lane: DiskQueue::new(8, Arc::default()),
+            file,
+            clients: ClientShares::default(),
+        }
+    }
+
+    fn read_ahead(&self, reader: Reader, numbers: Range<u64>) {
+        let membership = self.clients.enter([127, 0, 0, 1].into());
+        for number in numbers {
+            let ahead = Ahead {
+                client: Arc::clone(membership.client()),
+                file: Arc::clone(&self.file),
+                extent: extent(number),
+            };
+            self.lane.lock().read_ahead(reader, ahead);
+        }
+    }
+
+    /// The jobs that may be taken now, by the numbers of their extents.
+    fn take_all(&self) -> Vec<(u64, Ticket)> {
+        let next = || self.lane.lock().next();
+        let number = |(job, ticket)| match job {
+            Job::Visit(_, DiskJob::Read(extent)) | Job::Prefetch(_, extent) => {
+                (extent.offset / EXTENT_BYTES, ticket)
+            }
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(next).map(number).collect()
+    }
+}
+
+/// A connection, and the other end of it.
+fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
+    let root = tempfile::tempdir().expect("a directory");
+    let config = ServeConfig {
+        root: root.path().to_owned(),
+        ..ServeConfig::default()
+    };
+    let counters = Arc::new(Counters::default());
+    let (journal, _) =
+        AccessLog::start(Destination::Nowhere, Arc::clone(&counters)).expect("a log");
+    let (closer, _) = crossbeam_channel::unbounded();
+    let service = Shared::new(config, counters, journal, closer).expect("a service");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+    let (stream, address) = listener.accept().expect("accepts");
+    let membership = clients.enter(address.ip());
+    let permit = Semaphore::new(1).take().expect("one is left");
+    let now = (&service, Instant::now());
+    let connection = Connection::new(stream, address, membership, permit, Admission::Welcome, now);
+    (connection, peer)
+}
+
+fn extent(number: u64) -> Extent {
+    Extent {
+        offset: number * EXTENT_BYTES,
+        len: EXTENT_BYTES,
+    }
+}
+
+fn numbers(taken: &[(u64, Ticket)]) -> Vec<u64> {
+    taken.iter().map(|(number, _)| *number).collect()
+}
+
+#[test]
+fn what_is_read_ahead_of_a_reader_is_read_in_order() {
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    lane.read_ahead(4, 10..12);
+    let mut seen = Vec::new();
+    loop {
+        let taken = lane.take_all();
+        if taken.is_empty() {
+            break;
+        }
+        seen.push(numbers(&taken));
+        for (_, ticket) in taken {
+            assert!(lane.lane.finish(&ticket).is_empty());
+        }
+    }
+    assert_eq!(seen, [vec![1, 10], vec![2, 11], vec![3]]);
+    let lines = lane.lane.lock();
+    assert!(lines.streams.is_empty() && lines.extents.is_empty() && lines.waiting.is_empty());
+    assert_eq!(lines.free_workers, 8);
+}
+
+#[test]
+fn a_file_system_that_may_wait_for_a_network_is_asked_for_all_at_once() {
+    let mut lane = Lane::new();
+    let file = Arc::get_mut(&mut lane.file).expect("nobody else's");
+    file.device = Devices::default().learn(1, NFS);
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    assert_eq!(numbers(&taken), [1, 2, 3]);
+}
+
+#[test]
+fn who_waits_for_an_extent_waits_for_no_other() {
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let device = lane.file.device.id();
+    let mut peers = Vec::new();
+    let mut visit = |number| {
+        let (connection, peer) = connect(&lane.clients);
+        peers.push(peer);
+        let (extent, key) = (extent(number), ExtentKey::new(&lane.file, extent(number)));
+        lane.lane
+            .visit(connection, DiskJob::Read(extent), device, Some(key));
+    };
+    // One is being read, and two are to be: whoever wants the last of them now does not wait for
+    // the one before it, and whoever comes next shares the read.
+    visit(1);
+    visit(3);
+    visit(3);
+    let taken = lane.take_all();
+    assert_eq!(numbers(&taken), [1, 3]);
+    let came = taken
+        .iter()
+        .map(|(_, ticket)| lane.lane.finish(ticket).len());
+    assert_eq!(came.collect::<Vec<_>>(), [1, 1]);
+    // It is not read again.
+    let taken = lane.take_all();
+    assert_eq!(numbers(&taken), [2]);
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.take_all().is_empty() && lane.lane.lock().streams.is_empty());
+}
+
+#[test]
+fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    // Others came meanwhile, each for something of its own.
+    for reader in 0..=LONG_LINE as u64 {
+        lane.read_ahead(100 + reader, 100 + reader..101 + reader);
+    }
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(!lane.lane.lock().streams.contains_key(&3));
+    assert_eq!(lane.lane.lock().extents.len(), LONG_LINE + 1, "theirs");
+
+    let lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    lane.lane.shut();
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.take().is_none());
+    let lines = lane.lane.lock();
+    assert!(lines.streams.is_empty() && lines.extents.is_empty());
+}

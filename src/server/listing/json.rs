@@ -1,0 +1,141 @@
+//! A directory for programs: an array, or an object a line. In the directory's own order, which
+//! is what lets a listing of a million names begin at once and take no memory.
+
+use std::borrow::Cow;
+use std::io;
+
+use serde::Serialize;
+
+use super::scan::{Depth, Found, Item, ItemKind, Scan};
+use super::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
+use crate::http::{Timestamp, percent_encode_component};
+
+/// A listing in JSON (RFC 8259).
+#[derive(Debug)]
+pub(super) struct Json {
+    marks: &'static Marks,
+    written: Written,
+}
+
+/// What stands around the objects.
+#[derive(Debug)]
+struct Marks {
+    first: &'static str,
+    next: &'static str,
+    end: &'static str,
+    /// The end of a listing without any object.
+    empty: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    Some,
+}
+
+/// One entry.
+#[derive(Serialize)]
+struct Object<'a> {
+    /// What is no UTF-8 is replaced by U+FFFD.
+    name: Cow<'a, str>,
+    /// The percent-encoded name; only where `name` is not the name itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    href: Option<String>,
+    kind: &'static str,
+    /// In bytes; null for a directory.
+    size: Option<u64>,
+    /// RFC 3339, in UTC.
+    mtime: String,
+}
+
+impl Json {
+    pub(super) fn array() -> Self {
+        Self {
+            marks: &ARRAY,
+            written: Written::Nothing,
+        }
+    }
+
+    pub(super) fn lines() -> Self {
+        Self {
+            marks: &LINES,
+            written: Written::Nothing,
+        }
+    }
+
+    pub(super) fn fill(
+        &mut self,
+        scan: &mut Scan,
+        out: &mut Vec<u8>,
+        follow: Follow<'_>,
+    ) -> io::Result<Progress> {
+        let start = out.len();
+        for _ in 0..STEP_ENTRIES {
+            if out.len() - start >= STEP_BYTES {
+                break;
+            }
+            match scan.next(Depth::Facts, follow)? {
+                Found::Item(item) => {
+                    let mark = match self.written {
+                        Written::Nothing => self.marks.first,
+                        Written::Some => self.marks.next,
+                    };
+                    out.extend_from_slice(mark.as_bytes());
+                    serde_json::to_writer(&mut *out, &object(&item))?;
+                    self.written = Written::Some;
+                }
+                Found::Skipped => {}
+                Found::End => {
+                    let mark = match self.written {
+                        Written::Nothing => self.marks.empty,
+                        Written::Some => self.marks.end,
+                    };
+                    out.extend_from_slice(mark.as_bytes());
+                    return Ok(Progress::Done);
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+}
+
+fn object(item: &Item) -> Object<'_> {
+    let name = String::from_utf8_lossy(&item.name);
+    let href = match name {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(_) => Some(percent_encode_component(&item.name).collect()),
+    };
+    let (kind, size) = match item.facts.kind {
+        ItemKind::Directory => ("directory", None),
+        ItemKind::File { len } => ("file", Some(len)),
+    };
+    Object {
+        name,
+        href,
+        kind,
+        size,
+        mtime: rfc3339(item.facts.modified),
+    }
+}
+
+/// `2026-11-25T15:00:19.123456789Z`.
+pub(super) fn rfc3339(time: Timestamp) -> String {
+    let nanoseconds = i32::try_from(time.nanoseconds).unwrap_or(0);
+    jiff::Timestamp::new(time.seconds, nanoseconds)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_string()
+}
+
+const ARRAY: Marks = Marks {
+    first: "[\n",
+    next: ",\n",
+    end: "\n]\n",
+    empty: "[]\n",
+};
+
+const LINES: Marks = Marks {
+    first: "",
+    next: "\n",
+    end: "\n",
+    empty: "",
+};

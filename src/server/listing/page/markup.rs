@@ -1,0 +1,214 @@
+//! What stands above and below the rows.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
+use super::row::{grouped, size};
+use super::style::{SCRIPT, STYLE};
+use super::{Summary, View};
+use crate::http::{SortKey, SortOrder, percent_encode_component};
+
+/// Everything that can be said before the directory has been read.
+pub(super) fn top(view: &View, out: &mut Vec<u8>) {
+    let path = String::from_utf8_lossy(&view.target.path);
+    let filter = String::from_utf8_lossy(view.query.filter.as_deref().unwrap_or_default());
+    let head = html! {
+        (DOCTYPE)
+        (PreEscaped("<html lang=\"en\">"))
+        head {
+            meta charset="utf-8";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            title { "/" (path) }
+            style { (PreEscaped(STYLE)) }
+        }
+        (PreEscaped("<body><main>"))
+        (sprite())
+        (crumbs(view))
+        form role="search" {
+            @if view.query.sort != SortKey::Name {
+                input type="hidden" name="sort" value=(key(view.query.sort));
+            }
+            @if view.query.order != SortOrder::Ascending {
+                input type="hidden" name="order" value="desc";
+            }
+            input type="search" name="q" value=(filter) placeholder="Filter by name" aria-label="Filter by name" autocomplete="off";
+            button { "Filter" }
+        }
+    };
+    append(out, head);
+}
+
+/// The total, and the head of the table.
+pub(super) fn table_top(view: &View, summary: &Summary, out: &mut Vec<u8>) {
+    let columns = [
+        ("name", "Name", SortKey::Name),
+        ("size", "Size", SortKey::Size),
+        ("time", "Modified (UTC)", SortKey::Time),
+        ("kind", "Kind", SortKey::Kind),
+    ];
+    let markup = html! {
+        p.total aria-live="polite" { (total(view, summary)) }
+        (PreEscaped("<table>"))
+        thead {
+            tr {
+                @for (class, label, sort) in columns {
+                    (column(view, class, label, sort))
+                }
+                th.get { }
+            }
+        }
+        (PreEscaped("<tbody>"))
+        @if !view.target.path.is_empty() {
+            tr {
+                td.name { a href="../" { svg { use href="#u" {} } ".." } }
+                td.size {} td.time {} td.kind { "parent folder" } td.get {}
+            }
+        }
+    };
+    append(out, markup);
+}
+
+/// What is known once the last row is written.
+pub(super) fn bottom(view: &View, summary: &Summary, out: &mut Vec<u8>) {
+    let markup = html! {
+        (PreEscaped("</tbody></table>"))
+        @if summary.total == 0 {
+            p.empty {
+                @if view.query.filter.is_some() { "No name here matches the filter." }
+                @else { "This folder is empty." }
+            }
+        }
+        @if summary.before > 0 || summary.next.is_some() {
+            nav.more aria-label="Pages" {
+                @if summary.before > 0 {
+                    a href=(address(view, view.query.sort, view.query.order, None)) { "First page" }
+                }
+                @if let Some(next) = &summary.next {
+                    a rel="next" href=(address(view, view.query.sort, view.query.order, Some(next))) { "Next page" }
+                }
+            }
+        }
+        footer {
+            (size(summary.bytes)) " in the files on this page · "
+            a href="?format=json" { "JSON" } " · "
+            a href="?format=ndjson" { "NDJSON" }
+        }
+        script { (PreEscaped(SCRIPT)) }
+        (PreEscaped("</main></body></html>\n"))
+    };
+    append(out, markup);
+}
+
+fn total(view: &View, summary: &Summary) -> String {
+    let Summary {
+        total,
+        before,
+        here,
+        ..
+    } = summary;
+    let things = match (view.query.filter.is_some(), total) {
+        (false, 1) => "entry",
+        (false, _) => "entries",
+        (true, 1) => "matching entry",
+        (true, _) => "matching entries",
+    };
+    let all = format!("{} {things}", grouped(*total));
+    if here == total {
+        return all;
+    }
+    format!(
+        "{}–{} of {all}",
+        grouped(before + 1),
+        grouped(before + here)
+    )
+}
+
+fn crumbs(view: &View) -> Markup {
+    let names: Vec<&[u8]> = view
+        .target
+        .path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+        .collect();
+    let depth = names.len();
+    html! {
+        nav.crumbs aria-label="Path" {
+            @if depth == 0 { b { "Files" } } @else { a href=("../".repeat(depth)) { "Files" } }
+            @for (index, name) in names.iter().enumerate() {
+                i { "/" }
+                @if index + 1 == depth {
+                    b aria-current="page" { bdi { (String::from_utf8_lossy(name)) } }
+                } @else {
+                    a href=("../".repeat(depth - index - 1)) { bdi { (String::from_utf8_lossy(name)) } }
+                }
+            }
+        }
+    }
+}
+
+fn column(view: &View, class: &str, label: &str, sort: SortKey) -> Markup {
+    let current = view.query.sort == sort;
+    let (arrow, state) = match view.query.order {
+        _ if !current => ("", None),
+        SortOrder::Ascending => (" ↑", Some("ascending")),
+        SortOrder::Descending => (" ↓", Some("descending")),
+    };
+    // The largest and the latest are what people look for first.
+    let first = match sort {
+        SortKey::Name | SortKey::Kind => SortOrder::Ascending,
+        SortKey::Size | SortKey::Time => SortOrder::Descending,
+    };
+    let order = match (current, view.query.order) {
+        (false, _) => first,
+        (true, SortOrder::Ascending) => SortOrder::Descending,
+        (true, SortOrder::Descending) => SortOrder::Ascending,
+    };
+    html! {
+        th class=(class) aria-sort=[state] scope="col" {
+            a href=(address(view, sort, order, None)) { (label) (arrow) }
+        }
+    }
+}
+
+/// The address of this directory in some order, from some place on.
+fn address(view: &View, sort: SortKey, order: SortOrder, after: Option<&[u8]>) -> String {
+    let mut address = format!("?sort={}", key(sort));
+    if order == SortOrder::Descending {
+        address.push_str("&order=desc");
+    }
+    if let Some(filter) = &view.query.filter {
+        address.push_str("&q=");
+        address.extend(percent_encode_component(filter));
+    }
+    if let Some(after) = after {
+        address.push_str("&after=");
+        address.extend(percent_encode(after, NON_ALPHANUMERIC));
+    }
+    address
+}
+
+fn key(sort: SortKey) -> &'static str {
+    match sort {
+        SortKey::Name => "name",
+        SortKey::Size => "size",
+        SortKey::Time => "time",
+        SortKey::Kind => "kind",
+    }
+}
+
+/// The icons, once for all rows.
+fn sprite() -> Markup {
+    html! {
+        svg.sprite aria-hidden="true" {
+            symbol id="d" viewBox="0 0 24 24" { path d="M3 6.5A1.5 1.5 0 0 1 4.500 5H9l2.500 2.500h8A1.500 1.500 0 0 1 21 9v8.500a1.500 1.500 0 0 1-1.500 1.500h-15A1.500 1.500 0 0 1 3 17.500z" {} }
+            symbol id="f" viewBox="0 0 24 24" { path d="M6 3h8l4.500 4.500V21H6zM14 3v4.500h4.500" {} }
+            symbol id="u" viewBox="0 0 24 24" { path d="M5 11l7-7 7 7M12 4v16" {} }
+            symbol id="g" viewBox="0 0 24 24" { path d="M12 4v11M7 11l5 5 5-5M5 20h14" {} }
+        }
+    }
+}
+
+fn append(out: &mut Vec<u8>, markup: Markup) {
+    out.extend_from_slice(markup.into_string().as_bytes());
+}

@@ -1,0 +1,276 @@
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+use crate::http::policy::DotNames;
+use crate::http::{
+    Accept, AcceptEncoding, BodyLength, Expectation, Method, Persistence, Query, SortKey,
+    SortOrder, Target, Timestamp, Version,
+};
+use crate::sys::directory::EntryKind;
+
+fn request(query: Query) -> Request {
+    Request {
+        method: Method::Get,
+        version: Version::Http11,
+        target: Target {
+            path: b"some/dir".to_vec(),
+            trailing_slash: true,
+        },
+        query,
+        host: Some("example.org:7788".into()),
+        persistence: Persistence::KeepAlive,
+        is_last: false,
+        body: BodyLength::Empty,
+        expectation: Expectation::None,
+        refusal: None,
+        conditions: None,
+        ranges: None,
+        accept: Accept::default(),
+        accept_encoding: AcceptEncoding::default(),
+        line: b"GET /some/dir/ HTTP/1.1".as_slice().into(),
+    }
+}
+
+fn json() -> Query {
+    Query {
+        format: Some(ListingFormat::Json),
+        ..Query::default()
+    }
+}
+
+/// Every link leads to a file of seven bytes, but for one that leads out.
+fn follow(name: &[u8]) -> Option<EntryFacts> {
+    let modified = Timestamp {
+        seconds: 7,
+        nanoseconds: 0,
+    };
+    (name != b"out").then_some(EntryFacts {
+        kind: EntryKind::File,
+        len: 7,
+        modified,
+    })
+}
+
+fn list_with(root: &Path, query: Query, policy: ListingPolicy) -> String {
+    let descriptor = File::open(root).expect("a directory").into();
+    let directory = Directory::new(descriptor).expect("a directory");
+    let mut listing = Listing::new(directory, &request(query), policy);
+    let mut out = Vec::new();
+    loop {
+        let before = out.len();
+        let progress = listing.fill(&mut out, &follow).expect("readable");
+        assert!(
+            out.len() - before < 64 << 10,
+            "a step of {} bytes",
+            out.len() - before
+        );
+        if progress == Progress::Done {
+            return String::from_utf8(out).expect("whatever the names are");
+        }
+    }
+}
+
+fn list(root: &Path, query: Query) -> String {
+    list_with(root, query, ListingPolicy::default())
+}
+
+fn names(listing: &str) -> BTreeSet<String> {
+    let array: Vec<Value> = serde_json::from_str(listing).expect("JSON");
+    array
+        .iter()
+        .map(|entry| entry["name"].as_str().expect("a string").to_owned())
+        .collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn only_what_is_served_is_listed() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    fs::write(root.path().join("file"), b"12345").expect("a file");
+    fs::write(root.path().join(".hidden"), b"1").expect("a file");
+    fs::create_dir(root.path().join("dir")).expect("a directory");
+    symlink("file", root.path().join("in")).expect("a link");
+    symlink("/etc/passwd", root.path().join("out")).expect("a link");
+    std::os::unix::net::UnixListener::bind(root.path().join("socket")).expect("a socket");
+
+    let listing = list(root.path(), json());
+    assert_eq!(names(&listing), set(&["dir", "file", "in"]));
+    let array: Vec<Value> = serde_json::from_str(&listing).expect("JSON");
+    let entry = |name: &str| {
+        array
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .expect("listed")
+    };
+    assert_eq!(entry("dir")["kind"], "directory");
+    assert_eq!(entry("dir")["size"], Value::Null);
+    assert_eq!(entry("file")["size"], 5);
+    assert_eq!(entry("in")["size"], 7);
+    assert_eq!(entry("in")["mtime"], "1970-01-01T00:00:07Z");
+
+    let all = ListingPolicy {
+        dot_names: DotNames::Shown,
+        ..ListingPolicy::default()
+    };
+    let listing = list_with(root.path(), json(), all);
+    assert_eq!(names(&listing), set(&[".hidden", "dir", "file", "in"]));
+    let filtered = Query {
+        filter: Some(b"FIL".as_slice().into()),
+        ..json()
+    };
+    assert_eq!(names(&list(root.path(), filtered)), set(&["file"]));
+}
+
+#[test]
+fn an_empty_directory_is_an_empty_array() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(list(root.path(), json()), "[]\n");
+    let lines = Query {
+        format: Some(ListingFormat::Ndjson),
+        ..Query::default()
+    };
+    assert_eq!(list(root.path(), lines), "");
+    assert!(list(root.path(), Query::default()).contains("This folder is empty."));
+}
+
+#[test]
+fn names_cannot_escape_from_their_place() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let hurting: [&[u8]; 7] = [
+        b"<script>alert(1)<!--",
+        b"\" onmouseover=\"x",
+        b"new\nline",
+        b"a'b;rm -rf $HOME",
+        b"\xff\xfe.bin",
+        b"#[]{}()@!$&`+,;=? %20.test",
+        "\u{202e}gpj.exe".as_bytes(),
+    ];
+    for name in hurting {
+        fs::write(root.path().join(OsStr::from_bytes(name)), b"").expect("a file");
+    }
+    let page = list(root.path(), Query::default());
+    assert_eq!(page.matches("<script>").count(), 1, "the page's own");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;!--"), "{page}");
+    assert!(!page.contains("\" onmouseover=\"x"));
+    assert!(page.contains("href=\"%FF%FE.bin\""));
+    assert!(
+        page.contains("href=\"%23%5B%5D%7B%7D%28%29%40%21%24%26%60%2B%2C%3B%3D%3F%20%2520.test\"")
+    );
+    assert!(
+        page.contains("haul get 'http://example.org:7788/some/dir/a%27b%3Brm%20-rf%20%24HOME'")
+    );
+
+    let listing = list(root.path(), json());
+    let array: Vec<Value> = serde_json::from_str(&listing).expect("JSON");
+    assert_eq!(array.len(), hurting.len());
+    let foreign: Vec<_> = array
+        .iter()
+        .filter(|entry| entry.get("href").is_some())
+        .collect();
+    assert_eq!(foreign.len(), 1);
+    assert_eq!(foreign[0]["href"], "%FF%FE.bin");
+}
+
+#[test]
+fn a_large_directory_comes_in_pages_that_miss_nothing() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for index in 0..2_500 {
+        File::create(root.path().join(format!("file {index}"))).expect("a file");
+    }
+    let lines = Query {
+        format: Some(ListingFormat::Ndjson),
+        ..Query::default()
+    };
+    assert_eq!(list(root.path(), lines).lines().count(), 2_500);
+
+    let first = list(root.path(), Query::default());
+    assert_eq!(first.matches("<tr data-size").count(), 1_000);
+    assert!(first.contains("1–1,000 of 2,500 entries"));
+    let link = first
+        .split("rel=\"next\" href=\"?")
+        .nth(1)
+        .expect("a link to the next page");
+    assert!(
+        link.starts_with("sort=name&amp;after=f%3Afile%20999\""),
+        "{}",
+        &link[..60]
+    );
+
+    let after = Query {
+        after: Some(b"f:file 999".as_slice().into()),
+        ..Query::default()
+    };
+    let second = list(root.path(), after);
+    assert!(second.contains("1,001–2,000 of 2,500 entries"));
+    let after = Query {
+        after: Some(b"f:file 1999".as_slice().into()),
+        ..Query::default()
+    };
+    let third = list(root.path(), after);
+    assert!(third.contains("2,001–2,500 of 2,500 entries"));
+    assert!(!third.contains("rel=\"next\""));
+    assert!(third.contains("First page"));
+}
+
+#[test]
+fn a_page_is_sorted_as_asked() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    for (name, len) in [("b.txt", 1), ("a.zip", 3), ("c.mp4", 2)] {
+        fs::write(root.path().join(name), vec![0; len]).expect("a file");
+    }
+    fs::create_dir(root.path().join("z")).expect("a directory");
+    let cases = [
+        (
+            SortKey::Name,
+            SortOrder::Ascending,
+            ["z/", "a.zip", "b.txt", "c.mp4"],
+        ),
+        (
+            SortKey::Name,
+            SortOrder::Descending,
+            ["z/", "c.mp4", "b.txt", "a.zip"],
+        ),
+        (
+            SortKey::Size,
+            SortOrder::Descending,
+            ["z/", "a.zip", "c.mp4", "b.txt"],
+        ),
+        (
+            SortKey::Kind,
+            SortOrder::Ascending,
+            ["z/", "a.zip", "b.txt", "c.mp4"],
+        ),
+    ];
+    for (sort, order, expected) in cases {
+        let page = list(
+            root.path(),
+            Query {
+                sort,
+                order,
+                ..Query::default()
+            },
+        );
+        let places = expected.map(|name| page.find(&format!("<a href=\"{name}\"")));
+        assert!(
+            places.is_sorted() && places[0].is_some(),
+            "{sort:?} {order:?}: {places:?}"
+        );
+    }
+    let by_size = Query {
+        sort: SortKey::Size,
+        ..Query::default()
+    };
+    let page = list(root.path(), by_size);
+    assert!(page.contains("aria-sort=\"ascending\""));
+    assert!(page.contains("4 entries"));
+}

@@ -1,0 +1,18 @@
+//! What the threads of one server share, and the ways by which a connection goes round.
+
+use std::sync::Arc;
+
+use crate::server::disk_queue::DiskQueue;
+use crate::server::dispatch::Dispatch;
+use crate::server::shared::Shared;
+
+/// What the workers of one server share.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// What the connections share.
+    pub service: Arc<Shared>,
+    /// The way to the hot workers.
+    pub dispatch: Dispatch,
+    /// The way to the disk workers.
+    pub disk: Arc<DiskQueue>,
+}

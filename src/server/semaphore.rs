@@ -1,0 +1,53 @@
+//! Permits: how many of something there may be at once. A permit counts itself off when dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A limit, and how much of it is taken.
+#[derive(Debug)]
+pub(crate) struct Semaphore {
+    most: usize,
+    taken: AtomicUsize,
+}
+
+/// One of the things that are limited.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    permits: Arc<Semaphore>,
+}
+
+impl Semaphore {
+    /// A limit of `most`.
+    #[must_use]
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            taken: AtomicUsize::new(0),
+        })
+    }
+
+    /// Takes a permit, if one is left.
+    #[must_use]
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+        let taken = self.taken.fetch_add(1, Ordering::SeqCst);
+        if taken >= self.most {
+            self.taken.fetch_sub(1, Ordering::SeqCst);
+            return None;
+        }
+        Some(Permit {
+            permits: Arc::clone(self),
+        })
+    }
+
+    /// How many are taken.
+    #[must_use]
+    pub(crate) fn taken(&self) -> usize {
+        self.taken.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.taken.fetch_sub(1, Ordering::SeqCst);
+    }
+}

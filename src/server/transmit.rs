@@ -1,0 +1,607 @@
+//! Runs a plan into a sink under a budget: the loop that haul is about.
+//!
+//! It sends what is in memory, holds the last bytes of a file's response back until the file was
+//! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
+//! for a disk, or for others to have their turn. It knows nothing of HTTP.
+
+mod momentum;
+pub(crate) mod sink;
+mod small;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::http::{Plan, Segment};
+use crate::server::config::SendChoice;
+use crate::server::files::OpenFile;
+use crate::server::transmit::momentum::Momentum;
+use crate::server::transmit::sink::{
+    FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network,
+};
+use crate::server::transmit::small::Gathered;
+use crate::sys::file::{self, Residency};
+use crate::sys::send_file::PipeLease;
+
+/// A plan on its way, and the file it draws from.
+#[derive(Debug)]
+pub struct Transfer {
+    plan: Plan,
+    file: Option<Arc<OpenFile>>,
+    choice: SendChoice,
+    /// Bytes of the plan not yet sent.
+    remaining: u64,
+    /// These bytes of the file were found in the page cache a moment ago.
+    resident: Range<u64>,
+    /// The file's bytes up to here were asked to be read ahead.
+    ahead_until: u64,
+    momentum: Momentum,
+    /// What was prepared and not taken.
+    remnant: Option<PipeLease>,
+    /// The file was sent a moment ago: its content, if it is small, is worth keeping.
+    worth_keeping: bool,
+}
+
+/// Which lane the caller is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Nothing may wait for a disk.
+    Hot,
+    /// Waiting is what it is for.
+    Disk,
+}
+
+/// Where a run left off.
+#[derive(Debug)]
+pub enum Progress {
+    /// All was sent.
+    Done,
+    /// The send queue is full.
+    Blocked,
+    /// The budget is spent.
+    Spent,
+    /// The next bytes of the file are not in memory.
+    Cold(Extent),
+    /// The disk lane must send the next bytes. They are in memory, but the file system may wait for
+    /// a network even so; or they are the last ones, and to read them or to look at the file may
+    /// wait.
+    Reserved,
+    /// It cannot go on.
+    Failed(TransmitError),
+}
+
+/// Bytes of the file to be read into the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+}
+
+/// Why a transfer cannot go on.
+#[derive(Debug)]
+pub enum TransmitError {
+    /// The peer or the network.
+    Network(io::Error),
+    /// The file cannot be read.
+    File(io::Error),
+    /// The file is not what it was when its response began.
+    Changed,
+}
+
+/// What a run may use.
+#[derive(Debug)]
+pub struct RunContext<'a> {
+    /// Bytes to send at the most.
+    pub budget: u64,
+    /// Where the caller runs.
+    pub lane: Lane,
+    /// When the caller's turn began.
+    pub now: Instant,
+    /// What the caller moves bytes with.
+    pub tools: &'a mut IoBuffers,
+    /// Quanta sent although nothing is known of their residency.
+    pub unprobed: &'a mut u64,
+}
+
+impl Transfer {
+    /// Prepares a plan; `file` is what its file segments draw from.
+    #[must_use]
+    pub fn new(plan: Plan, file: Option<Arc<OpenFile>>, choice: SendChoice) -> Self {
+        let remaining = plan.segments.iter().map(Segment::len).sum();
+        let draws = plan
+            .segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::File { .. }));
+        let file = file.filter(|_| draws);
+        let worth_keeping = file.as_ref().is_some_and(|file| file.begin_reading());
+        Self {
+            plan,
+            file,
+            choice,
+            remaining,
+            resident: 0..0,
+            ahead_until: 0,
+            momentum: Momentum::Free(0),
+            remnant: None,
+            worth_keeping,
+        }
+    }
+
+    /// Bytes not yet sent.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// How the file's bytes go out.
+    #[must_use]
+    pub fn choice(&self) -> SendChoice {
+        self.choice
+    }
+
+    /// The file drawn from, if any.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<OpenFile>> {
+        self.file.as_ref()
+    }
+
+    /// Sends until something stops it. Returns the bytes sent, and why it stopped.
+    pub fn run(&mut self, sink: &impl Sink, means: &mut RunContext<'_>) -> (u64, Progress) {
+        let before = self.remaining;
+        let progress = match self.run_inner(sink, means, before) {
+            Ok(progress) => progress,
+            Err(SendError::Blocked) => {
+                if self.remnant.is_none() {
+                    self.momentum = Momentum::Regained(0);
+                }
+                // Part of a segment may wait for a successor that is not to come soon.
+                let _ = sink.push();
+                Progress::Blocked
+            }
+            Err(SendError::Network(error)) => Progress::Failed(TransmitError::Network(error)),
+            Err(SendError::File(error)) => Progress::Failed(TransmitError::File(error)),
+        };
+        (before - self.remaining, progress)
+    }
+
+    /// Adds to the end of the plan.
+    pub fn append(&mut self, segment: Segment) {
+        self.remaining += segment.len();
+        self.plan.segments.push_back(segment);
+    }
+
+    /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
+    /// each is named once.
+    pub fn next_read_ahead(&mut self, extents: u64) -> Option<Extent> {
+        let Some(&Segment::File { offset, len }) = self.plan.segments.front() else {
+            return None;
+        };
+        let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
+        let from = self.ahead_until.max(next);
+        let until = (offset + len).min(next + extents * EXTENT_BYTES);
+        if from >= until {
+            return None;
+        }
+        let len = EXTENT_BYTES.min(offset + len - from);
+        self.ahead_until = from + len;
+        Some(Extent { offset: from, len })
+    }
+
+    /// Notes that the disk lane has read these bytes of the file in.
+    pub fn note_resident(&mut self, extent: Extent) {
+        self.resident = extent.offset..extent.offset + extent.len;
+    }
+
+    /// Forgets what was known of residency: a long wait lies behind.
+    pub fn forget_residency(&mut self) {
+        self.resident = 0..0;
+    }
+
+    fn run_inner(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut RunContext<'_>,
+        before: u64,
+    ) -> Result<Progress, SendError> {
+        loop {
+            if self.plan.segments.is_empty() {
+                return Ok(Progress::Done);
+            }
+            let spent = before - self.remaining;
+            if spent >= means.budget {
+                return Ok(Progress::Spent);
+            }
+            match self.send_small(sink, means)? {
+                Small::Again => continue,
+                Small::Left(progress) => return Ok(progress),
+                Small::Unfit => {}
+            }
+            // The last bytes of a file's response leave by `send_small` or not at all.
+            let held = if self.file.is_some() { HELD_BYTES } else { 0 };
+            // The budget is looked at between calls, not within one: cutting an extent in two to
+            // the byte would leave pages and segments incomplete.
+            let allowed = (self.remaining - held).min(means.budget);
+            let follow = if self.remaining > allowed {
+                Follow::More
+            } else {
+                Follow::Nothing
+            };
+            let sent = match self.plan.segments.front() {
+                None => return Ok(Progress::Done),
+                Some(Segment::Memory(bytes)) => {
+                    let len = usize::try_from(allowed)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len());
+                    let follow = if self.remaining > len as u64 {
+                        Follow::More
+                    } else {
+                        follow
+                    };
+                    sink.send(&bytes[..len], follow)
+                        .map_err(blocked_or_network)? as u64
+                }
+                Some(&Segment::File { offset, len }) => {
+                    // The bytes held back are looked for with the rest.
+                    let len = match self.residency(offset, len, means) {
+                        Ok(len) => len.min(allowed),
+                        Err(progress) => return Ok(progress),
+                    };
+                    match self.send_extent(sink, means.tools, offset, len, follow)? {
+                        0 => return Ok(Progress::Failed(TransmitError::Changed)),
+                        sent => sent,
+                    }
+                }
+            };
+            self.consume(sent);
+        }
+    }
+
+    /// Sends what is left in one call if the file's content is kept, or if it fits one small buffer
+    /// and draws from the file. What is read of the file leaves only if the file is found unchanged
+    /// after it was read, and is read anew if the peer does not take it.
+    fn send_small(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut RunContext<'_>,
+    ) -> Result<Small, SendError> {
+        let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        let Some(file) = &self.file else {
+            return Ok(Small::Unfit);
+        };
+        if std::mem::take(&mut self.worth_keeping) && file.kept().is_none() {
+            small::keep(file, &mut means.tools.scratch, means.lane);
+        }
+        if let Some(content) = file.kept() {
+            return match small::send_kept(&self.plan, content, sink)? {
+                Some(sent) => Ok(self.after(sent)),
+                None => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            };
+        }
+        let small = match self.choice {
+            SendChoice::Auto => SMALL_BYTES,
+            SendChoice::Copy => SMALL_COPY_BYTES,
+        };
+        if total > small.min(means.tools.scratch.len()) {
+            return self.send_at_once(sink, means);
+        }
+        let bytes = &mut means.tools.scratch[..total];
+        match small::gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
+            Gathered::Whole => {}
+            Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            Gathered::Cold if self.has_shrunk(means)? => {
+                return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+            }
+            Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
+            Gathered::Cold => return Ok(Small::Unfit),
+        }
+        if file.device.may_wait() && means.lane == Lane::Hot {
+            return Ok(Small::Left(Progress::Reserved));
+        }
+        if !file.keeps_content().map_err(SendError::File)? {
+            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+        }
+        let sent = sink
+            .send(&means.tools.scratch[..total], Follow::Nothing)
+            .map_err(blocked_or_network)?;
+        Ok(self.after(sent))
+    }
+
+    /// Sends what is left from the worker's pipe, if it is a head and a piece of the file that the
+    /// peer most likely takes at once: the file is looked at when all of it is in the pipe.
+    fn send_at_once(
+        &mut self,
+        sink: &impl Sink,
+        means: &mut RunContext<'_>,
+    ) -> Result<Small, SendError> {
+        let Some((offset, len)) = self.single_piece() else {
+            return Ok(Small::Unfit);
+        };
+        let Some(file) = self.file.clone() else {
+            return Ok(Small::Unfit);
+        };
+        let likely = len <= AT_ONCE_BYTES.min(self.momentum.at_once() as u64);
+        if !likely
+            || len > means.budget
+            || self.choice != SendChoice::Auto
+            || file.device.may_wait()
+        {
+            return Ok(Small::Unfit);
+        }
+        // What is not in memory is found out again, after the head was sent.
+        if !matches!(self.residency(offset, len, means), Ok(found) if found == len) {
+            return Ok(Small::Unfit);
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Some(loaded) = means.tools.load(file.file(), offset, len) else {
+            return Ok(if self.has_shrunk(means)? {
+                Small::Left(Progress::Failed(TransmitError::Changed))
+            } else {
+                Small::Unfit
+            });
+        };
+        if !file.keeps_content().map_err(SendError::File)? {
+            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+        }
+        if let Some(Segment::Memory(head)) = self.plan.segments.front() {
+            let (sent, all) = (sink.send(head, Follow::More), head.len());
+            let sent = sent.map_err(blocked_or_network)?;
+            self.consume(sent as u64);
+            if sent < all {
+                return Ok(Small::Again);
+            }
+        }
+        match sink.send_loaded(loaded)? {
+            0 => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            sent => {
+                self.momentum.note(sent as u64, len as u64);
+                Ok(self.after(sent))
+            }
+        }
+    }
+
+    /// Whether a read that came back short did so because the file is not what it was, as far as
+    /// that can be told without waiting.
+    fn has_shrunk(&self, means: &RunContext<'_>) -> Result<bool, SendError> {
+        match &self.file {
+            Some(file) if means.lane == Lane::Disk || !file.device.may_wait() => file
+                .keeps_content()
+                .map(|keeps| !keeps)
+                .map_err(SendError::File),
+            _ => Ok(false),
+        }
+    }
+
+    /// The piece of the file that is left, if nothing but a head is left besides.
+    fn single_piece(&self) -> Option<(u64, u64)> {
+        let mut segments = self.plan.segments.iter();
+        let piece = match segments.next()? {
+            Segment::Memory(_) => segments.next()?,
+            piece @ Segment::File { .. } => piece,
+        };
+        match (piece, segments.next()) {
+            (&Segment::File { offset, len }, None) => Some((offset, len)),
+            _ => None,
+        }
+    }
+
+    fn after(&mut self, sent: usize) -> Small {
+        self.consume(sent as u64);
+        Small::Again
+    }
+
+    /// The last bytes have to be read, and that may wait: says where.
+    fn fetch_last(&mut self, means: &mut RunContext<'_>) -> Small {
+        let mut pieces = self
+            .plan
+            .segments
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::File { offset, len } => Some((*offset, *len)),
+                Segment::Memory(_) => None,
+            });
+        let (Some((offset, len)), None) = (pieces.next(), pieces.next()) else {
+            return Small::Left(Progress::Reserved);
+        };
+        match self.residency(offset, len, means) {
+            // It has just come: now it can be read.
+            Ok(found) if found == len => Small::Again,
+            Ok(_) => Small::Left(Progress::Reserved),
+            Err(progress) => Small::Left(progress),
+        }
+    }
+
+    /// How many bytes from `offset` on may be sent here, or why none.
+    fn residency(
+        &mut self,
+        offset: u64,
+        len: u64,
+        means: &mut RunContext<'_>,
+    ) -> Result<u64, Progress> {
+        let Some(file) = &self.file else {
+            return Ok(len);
+        };
+        if means.lane == Lane::Disk {
+            return Ok(len);
+        }
+        let resident = self.resident.contains(&offset);
+        if file.device.may_wait() && resident {
+            return Err(Progress::Reserved);
+        }
+        if resident {
+            return Ok(len.min(self.resident.end - offset));
+        }
+        // To the end of the extent, so that all readers of a file ask for the same ones.
+        let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
+        if file.sightings().is_fresh(offset / EXTENT_BYTES, means.now) {
+            self.resident = offset..offset + len;
+            return Ok(len);
+        }
+        let resident = match residency_of(file, Extent { offset, len }) {
+            Residency::Resident => {
+                let whole = offset.is_multiple_of(EXTENT_BYTES);
+                let whole = whole && (len == EXTENT_BYTES || offset + len == file.meta.len);
+                if whole {
+                    file.sightings().note(offset / EXTENT_BYTES, means.now);
+                }
+                true
+            }
+            Residency::Absent => false,
+            Residency::Unknown => {
+                let quick = file.device.answers_from_memory();
+                *means.unprobed += u64::from(quick);
+                quick
+            }
+        };
+        if !resident {
+            return Err(Progress::Cold(Extent { offset, len }));
+        }
+        self.resident = offset..offset + len;
+        Ok(len)
+    }
+
+    fn send_extent(
+        &mut self,
+        sink: &impl Sink,
+        tools: &mut IoBuffers,
+        offset: u64,
+        len: u64,
+        follow: Follow,
+    ) -> Result<u64, SendError> {
+        if self.remnant.take_if(|kept| !tools.holds(kept)).is_some() {
+            // Others needed the room: what is prepared for this peer in advance is wasted.
+            self.momentum = Momentum::Regained(0);
+        }
+        let at_once = self.momentum.at_once();
+        let Some(file) = &self.file else { return Ok(0) };
+        let (remnant, choice) = (&mut self.remnant, &mut self.choice);
+        let part = FilePart {
+            file: file.file(),
+            offset,
+            len,
+            follow,
+            at_once,
+            remnant,
+            choice,
+        };
+        let sent = sink.send_file(part, tools)? as u64;
+        if self.remnant.is_none() {
+            self.momentum.note(sent, len);
+        }
+        Ok(sent)
+    }
+
+    /// Takes sent bytes off the front of the plan.
+    fn consume(&mut self, mut sent: u64) {
+        self.remaining -= sent;
+        while sent > 0 {
+            let Some(segment) = self.plan.segments.front_mut() else {
+                return;
+            };
+            let len = segment.len();
+            if sent >= len {
+                self.plan.segments.pop_front();
+                sent -= len;
+                continue;
+            }
+            match segment {
+                Segment::Memory(bytes) => {
+                    bytes.drain(..usize::try_from(sent).unwrap_or(usize::MAX));
+                }
+                Segment::File { offset, len } => {
+                    *offset += sent;
+                    *len -= sent;
+                }
+            }
+            return;
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.end_reading();
+        }
+    }
+}
+
+/// Takes what the only reader of a file was sent out of the page cache, all before `end`; with
+/// other readers it stays.
+pub(crate) fn drop_behind(file: &OpenFile, end: u64) {
+    if file.readers() <= 1 {
+        file.sightings().forget();
+        file::drop_behind(file.file(), 0, end);
+    }
+}
+
+/// Reads an extent into the page cache and learns from the time it takes.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn warm(file: &OpenFile, extent: Extent, tools: &mut IoBuffers) -> io::Result<()> {
+    let first = Extent { len: 1, ..extent };
+    let unknown = residency_of(file, first) == Residency::Unknown;
+    let whole = file.device.wants_whole_extents();
+    if whole {
+        file::will_need(file.file(), extent.offset, extent.len);
+    }
+    let begun = Instant::now();
+    let end = extent.offset + extent.len;
+    let mut at = extent.offset;
+    while at < end {
+        match tools.take_in(file.file(), at, end - at)? {
+            // The file has shrunk: whoever sends it will find that out.
+            0 => break,
+            count => at += count as u64,
+        }
+    }
+    let (bytes, took) = (at - extent.offset, begun.elapsed());
+    match whole {
+        true => file.device.note_whole(),
+        false => file.device.note_pieces(bytes, took),
+    }
+    if unknown {
+        file.device.learn(bytes, took);
+    }
+    Ok(())
+}
+
+/// Whether an extent is in memory. A file system that may wait for a network is not asked: it
+/// might do so for the answer.
+#[must_use]
+pub(crate) fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
+    if file.device.may_wait() {
+        return Residency::Unknown;
+    }
+    file::residency(file.file(), extent.offset, extent.len)
+}
+
+/// What came of trying to send all that is left in one call.
+enum Small {
+    /// Look at what is left now: some of it was sent, or has come into memory.
+    Again,
+    /// Nothing, and this is why.
+    Left(Progress),
+    /// It is too much, or may not be read here.
+    Unfit,
+}
+
+/// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
+/// copying costs more than the calls it saves.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// The same where the bytes are copied in any case.
+const SMALL_COPY_BYTES: usize = 128 << 10;
+
+/// More is not sent from the pipe in one piece: the peer may well not take it.
+const AT_ONCE_BYTES: u64 = 128 << 10;
+
+/// What is held back of a file's response until the file was found unchanged. It is copied, so it
+/// is little.
+const HELD_BYTES: u64 = 1 << 10;
+
+/// The unit in which residency is looked at and the disk lane reads.
+pub(crate) const EXTENT_BYTES: u64 = 2 << 20;

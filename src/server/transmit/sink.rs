@@ -1,0 +1,278 @@
+//! A byte stream to a peer: the one place where file bytes enter a socket.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+use std::os::unix::fs::FileExt;
+
+use crate::server::config::SendChoice;
+use crate::sys::send_file::{self, Fault, Loaded, PipeLease, SendPipe};
+use crate::sys::socket;
+
+/// Whether more bytes of the same response follow at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// They do: an incomplete segment may wait for them.
+    More,
+    /// They do not: send all there is.
+    Nothing,
+}
+
+/// Where a plan's bytes go. Counts may be short; `WouldBlock` means that the peer must take some
+/// first.
+pub trait Sink {
+    /// Sends bytes at hand.
+    ///
+    /// # Errors
+    /// As send(2).
+    fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize>;
+
+    /// Sends bytes at hand that lie in several places.
+    ///
+    /// # Errors
+    /// As sendmsg(2).
+    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize>;
+
+    /// Sends bytes of a file; zero means that the file ends at `offset`.
+    ///
+    /// # Errors
+    /// [`SendError`] says whose fault it is.
+    fn send_file(&self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
+
+    /// Sends what was loaded. What the peer does not take is thrown away. Zero means that the file
+    /// has shrunk since.
+    ///
+    /// # Errors
+    /// [`SendError`] says whose fault it is.
+    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError>;
+
+    /// Sends what waits for a full segment.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    fn push(&self) -> io::Result<()>;
+}
+
+/// Bytes of a file, and how they are to be sent.
+#[derive(Debug)]
+pub struct FilePart<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// Whether more bytes of the response follow.
+    pub follow: Follow,
+    /// Bytes that may be prepared at once although the peer may not take them: it took as many
+    /// lately without its send queue being full. Zero is none.
+    pub at_once: usize,
+    /// What was prepared for this response and not taken, and is still at hand.
+    pub remnant: &'a mut Option<PipeLease>,
+    /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
+    pub choice: &'a mut SendChoice,
+}
+
+/// Why file bytes could not be sent.
+#[derive(Debug)]
+pub enum SendError {
+    /// The send queue is full.
+    Blocked,
+    /// The peer or the network.
+    Network(io::Error),
+    /// The file.
+    File(io::Error),
+}
+
+/// What a worker moves bytes with.
+#[derive(Debug)]
+pub struct IoBuffers {
+    /// Memory for copying.
+    pub scratch: Box<[u8]>,
+    pipe: Option<SendPipe>,
+}
+
+impl Default for IoBuffers {
+    fn default() -> Self {
+        Self {
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            pipe: None,
+        }
+    }
+}
+
+impl IoBuffers {
+    /// With a pipe, for who sends a lot. Without one, if the system has none left, sending takes
+    /// a little longer.
+    #[must_use]
+    pub fn with_pipe() -> Self {
+        Self {
+            pipe: SendPipe::new().ok(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether this is still at hand.
+    #[must_use]
+    pub fn holds(&self, remnant: &PipeLease) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| pipe.holds(remnant))
+    }
+
+    /// Takes bytes of a file into the pipe, all or none: `None` if there is no pipe, or it does not
+    /// take them all.
+    pub fn load(&mut self, file: &File, offset: u64, len: usize) -> Option<Loaded<'_>> {
+        let loaded = self.pipe.as_mut()?.load(file, offset, len).ok()?;
+        (loaded.len() == len).then_some(loaded)
+    }
+
+    /// Has the page cache take in bytes of a file, waits for them, and says how many they are.
+    /// Zero means that the file ends at `offset`. They are copied only if need be.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn take_in(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+        // Not before it is needed: a user's pipes are limited, and who sends goes first.
+        self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
+        let taken = match (&mut self.pipe, send_file::waste()) {
+            // Reads of this size have the kernel read ahead as much.
+            (Some(pipe), _) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                pipe.load(file, offset, len).map(|loaded| loaded.len())
+            }
+            (None, Ok(waste)) => send_file::send_file(&waste, file, offset, len),
+            (None, Err(_)) => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match taken {
+            Err(error) if send_file::is_refusal(&error) => {}
+            taken => return taken,
+        }
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let len = len.min(self.scratch.len());
+        match read_at(file, &mut self.scratch[..len], offset) {
+            Err(SendError::File(error) | SendError::Network(error)) => Err(error),
+            Err(SendError::Blocked) => Ok(0),
+            Ok(count) => Ok(count),
+        }
+    }
+}
+
+/// TCP without encryption: splice(2) through a large pipe for peers that keep up, sendfile(2)
+/// for all others, or read and write where the file system knows neither.
+impl Sink for TcpStream {
+    #[inline]
+    fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize> {
+        socket::send(self, bytes, follow == Follow::More)
+    }
+
+    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize> {
+        socket::send_pieces(self, pieces, follow == Follow::More)
+    }
+
+    fn send_file(&self, mut part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {
+        if *part.choice == SendChoice::Auto {
+            if let Some(sent) = send_through_pipe(self, &mut part, tools) {
+                return sent;
+            }
+            match send_file::send_file(self, part.file, part.offset, part.len) {
+                Ok(count) => return Ok(count),
+                Err(error) if send_file::is_refusal(&error) => *part.choice = SendChoice::Copy,
+                Err(error) => return Err(blame(error)),
+            }
+        }
+        let scratch = &mut tools.scratch;
+        let len = usize::try_from(part.len)
+            .unwrap_or(usize::MAX)
+            .min(scratch.len());
+        let count = read_at(part.file, &mut scratch[..len], part.offset)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        // What the socket does not take is read again: the page cache has it.
+        let follow = if (count as u64) < part.len {
+            Follow::More
+        } else {
+            part.follow
+        };
+        self.send(&scratch[..count], follow)
+            .map_err(blocked_or_network)
+    }
+
+    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError> {
+        match loaded.send(self, false) {
+            Ok(sent) => Ok(sent),
+            Err((0, Fault::Socket(error))) => Err(blocked_or_network(error)),
+            Err((0, Fault::File(error))) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Err((0, Fault::File(error))) => Err(SendError::File(error)),
+            Err((sent, _)) => Ok(sent),
+        }
+    }
+
+    fn push(&self) -> io::Result<()> {
+        socket::push(self)
+    }
+}
+
+/// Sends through the worker's pipe if that is worth it. What the file has to say against it is
+/// left to the calls that come after.
+fn send_through_pipe(
+    stream: &TcpStream,
+    part: &mut FilePart<'_>,
+    tools: &mut IoBuffers,
+) -> Option<Result<usize, SendError>> {
+    if part.remnant.is_none() && (part.len < PIPED_BYTES || part.at_once == 0) {
+        return None;
+    }
+    let how = (part.at_once, part.follow == Follow::More);
+    let extent = (part.offset, part.len);
+    let pipe = tools.pipe.as_mut()?;
+    match pipe.send_file(stream, part.file, extent, how, part.remnant) {
+        Ok(sent) => Some(Ok(sent)),
+        Err(Fault::Socket(error)) => Some(Err(blocked_or_network(error))),
+        Err(Fault::File(_)) => None,
+    }
+}
+
+/// Reads at an offset, over interruptions.
+///
+/// # Errors
+/// [`SendError::File`].
+pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, SendError> {
+    loop {
+        match file.read_at(bytes, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SendError::File(error)),
+            Ok(count) => return Ok(count),
+        }
+    }
+}
+
+/// What send(2) says.
+pub(crate) fn blocked_or_network(error: io::Error) -> SendError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => SendError::Blocked,
+        _ => SendError::Network(error),
+    }
+}
+
+/// sendfile(2) reports the file's errors and the socket's alike; the socket has these.
+fn blame(error: io::Error) -> SendError {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::WouldBlock => SendError::Blocked,
+        Kind::BrokenPipe
+        | Kind::ConnectionReset
+        | Kind::ConnectionAborted
+        | Kind::NotConnected
+        | Kind::TimedOut
+        | Kind::HostUnreachable
+        | Kind::NetworkUnreachable
+        | Kind::NetworkDown => SendError::Network(error),
+        _ => SendError::File(error),
+    }
+}
+
+/// Less than this goes as fast without the pipe.
+const PIPED_BYTES: u64 = 128 << 10;
+
+/// Enough for a copy to be about its bytes, and little enough to stay in the processor's cache.
+const SCRATCH_BYTES: usize = 256 << 10;

@@ -1,0 +1,116 @@
+//! Small responses: gathered in memory and sent in one call, and the content of small files that
+//! are asked for again kept in memory.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use super::Lane;
+use crate::http::{Plan, Segment};
+use crate::server::files::OpenFile;
+use crate::server::transmit::sink::{Follow, SendError, Sink, blocked_or_network, read_at};
+use crate::sys::file;
+
+/// What came of gathering a plan's bytes in memory.
+pub(super) enum Gathered {
+    /// They are there.
+    Whole,
+    /// The file has fewer.
+    Short,
+    /// They may not be read here.
+    Cold,
+}
+
+/// Gathers all bytes of a plan, for which `bytes` has just the room.
+pub(super) fn gather(
+    plan: &Plan,
+    file: &OpenFile,
+    bytes: &mut [u8],
+    at_hand: (Lane, &Range<u64>),
+) -> Result<Gathered, SendError> {
+    let mut filled = 0;
+    for segment in &plan.segments {
+        let end = filled + usize::try_from(segment.len()).unwrap_or(usize::MAX);
+        let room = &mut bytes[filled..end];
+        match segment {
+            Segment::Memory(bytes) => room.copy_from_slice(bytes),
+            &Segment::File { offset, .. } => match read(file, room, offset, at_hand)? {
+                None => return Ok(Gathered::Cold),
+                Some(count) if count < room.len() => return Ok(Gathered::Short),
+                Some(_) => {}
+            },
+        }
+        filled = end;
+    }
+    Ok(Gathered::Whole)
+}
+
+/// Has the file keep its content in memory, if it is small and can be read without waiting.
+/// Whatever speaks against it shows again, and better, when the file is sent.
+pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], lane: Lane) {
+    let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
+    if len > KEPT_BYTES || !file.is_settled() {
+        return;
+    }
+    let Some(bytes) = scratch.get_mut(..len) else {
+        return;
+    };
+    let is_whole = matches!(read(file, bytes, 0, (lane, &(0..0))), Ok(Some(count)) if count == len);
+    if is_whole && file.keeps_content().unwrap_or(false) {
+        file.keep(bytes);
+    }
+}
+
+/// Sends a plan that draws from kept content, and says how many bytes were taken; `None` if the
+/// plan wants what the content does not have.
+pub(super) fn send_kept(
+    plan: &Plan,
+    content: &[u8],
+    sink: &impl Sink,
+) -> Result<Option<usize>, SendError> {
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    for (piece, segment) in pieces.iter_mut().zip(&plan.segments) {
+        let bytes = match segment {
+            Segment::Memory(bytes) => Some(&bytes[..]),
+            Segment::File { offset, len } => within(content, *offset, *len),
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        *piece = IoSlice::new(bytes);
+    }
+    let count = plan.segments.len().min(PIECES);
+    let follow = if count < plan.segments.len() {
+        Follow::More
+    } else {
+        Follow::Nothing
+    };
+    let sent = sink.send_pieces(&pieces[..count], follow);
+    sent.map(Some).map_err(blocked_or_network)
+}
+
+fn within(content: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
+    let offset = usize::try_from(offset).ok()?;
+    content.get(offset..)?.get(..usize::try_from(len).ok()?)
+}
+
+/// Reads all of a small piece, or says `None` if that might wait for a disk.
+fn read(
+    file: &OpenFile,
+    bytes: &mut [u8],
+    offset: u64,
+    (lane, resident): (Lane, &Range<u64>),
+) -> Result<Option<usize>, SendError> {
+    if lane == Lane::Hot && file.device.may_wait() {
+        return Ok(None);
+    }
+    let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
+    if lane == Lane::Hot && !is_resident && !file.device.answers_from_memory() {
+        return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
+    }
+    read_at(file.file(), bytes, offset).map(Some)
+}
+
+/// The content of files up to this size is kept. To copy 64 KiB takes longer than to send the
+/// file's own pages.
+const KEPT_BYTES: usize = 16 << 10;
+
+/// Pieces of a plan that go into one call: enough for any response but one of many ranges.
+const PIECES: usize = 8;
