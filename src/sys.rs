@@ -1,7 +1,7 @@
 //! System calls, and nothing else: the only place that names `nix`, `libc` or `rustix`.
 //!
 //! Functions here take and give standard types and `io::Result`, retry `EINTR`, and hold no
-//! policy. What Linux alone offers has a second form under `cfg(haul_portable)` or on other
+//! policy. What Linux alone offers has a second form under `cfg(feature = "portable")` or on other
 //! systems, which the test suite runs as well.
 
 pub(crate) mod client_socket;

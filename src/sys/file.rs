@@ -59,7 +59,7 @@ pub(crate) fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
 /// Looks whether the bytes from `offset` on are in the page cache, without waiting and without
 /// reading them in: one byte in each `PROBE_STRIDE` and the last one are asked for with
 /// `preadv2(RWF_NOWAIT)`, which refuses pages that are missing or still being read (readv(2)).
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 #[must_use]
 pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
     if len == 0 {
@@ -77,7 +77,7 @@ pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
 }
 
 /// Nobody knows without Linux's `RWF_NOWAIT`.
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 #[must_use]
 pub fn residency(_: &File, _: u64, len: u64) -> Residency {
     if len == 0 {
@@ -87,7 +87,7 @@ pub fn residency(_: &File, _: u64, len: u64) -> Residency {
     }
 }
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn probe(file: &File, offset: u64) -> Residency {
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
     let mut byte = [0];
@@ -105,7 +105,7 @@ fn probe(file: &File, offset: u64) -> Residency {
 ///
 /// # Errors
 /// As readv(2).
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn read_resident(
     file: &File,
     bytes: &mut [u8],
@@ -127,8 +127,8 @@ pub(crate) fn read_resident(
 ///
 /// # Errors
 /// None.
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
-pub fn read_resident(_: &File, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+pub(crate) fn read_resident(_: &File, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
     Ok(None)
 }
 
@@ -178,7 +178,7 @@ fn meta_of(stat: &rustix::fs::Stat) -> Meta {
     }
 }
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod beneath {
     use std::fs::File;
     use std::io;
@@ -296,7 +296,7 @@ mod beneath {
     const MAX_RACES: u32 = 64;
 }
 
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 mod beneath {
     use std::fs::File;
     use std::io;
@@ -310,13 +310,13 @@ mod beneath {
 
     /// A directory that names are looked up beneath, never above (by `cap-std`).
     #[derive(Debug)]
-    pub struct Root {
+    pub(crate) struct Root {
         directory: Dir,
     }
 
     /// Something that was looked up.
     #[derive(Debug)]
-    pub struct Handle {
+    pub(crate) struct Handle {
         file: File,
         /// What it is.
         pub kind: Kind,
@@ -329,7 +329,7 @@ mod beneath {
         ///
         /// # Errors
         /// As open(2); `NotADirectory` for anything else.
-        pub fn open(path: &Path) -> io::Result<Self> {
+        pub(crate) fn open(path: &Path) -> io::Result<Self> {
             Ok(Self {
                 directory: Dir::open_ambient_dir(path, ambient_authority())?,
             })
@@ -340,7 +340,7 @@ mod beneath {
         ///
         /// # Errors
         /// As open(2); `WouldBlock` if the caller cannot wait.
-        pub fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
+        pub(crate) fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
             if patience == Patience::CachedOnly {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -370,7 +370,7 @@ mod beneath {
         ///
         /// # Errors
         /// As dup(2).
-        pub fn open(&self) -> io::Result<File> {
+        pub(crate) fn open(&self) -> io::Result<File> {
             self.file.try_clone()
         }
 
@@ -378,11 +378,11 @@ mod beneath {
         ///
         /// # Errors
         /// None.
-        pub fn file_system(&self) -> io::Result<i64> {
+        pub(crate) fn file_system(&self) -> io::Result<i64> {
             Ok(0)
         }
     }
 }
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 const PROBE_STRIDE: u64 = 512 << 10;

@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use self::epoll::Poller;
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
-pub use self::portable::Poller;
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+pub(crate) use self::portable::Poller;
 
 /// The token that [`Poller::wake`] uses itself.
 pub(crate) const WAKE: u64 = u64::MAX;
@@ -40,7 +40,7 @@ pub(crate) struct Readiness {
     pub hung_up: bool,
 }
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod epoll {
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -163,7 +163,7 @@ mod epoll {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 mod portable {
     use std::os::fd::AsRawFd;
 
@@ -173,7 +173,7 @@ mod portable {
 
     /// Whatever the `polling` crate finds (kqueue, event ports, poll), armed for one report.
     #[derive(Debug)]
-    pub struct Poller {
+    pub(crate) struct Poller {
         poller: polling::Poller,
     }
 
@@ -182,7 +182,7 @@ mod portable {
         ///
         /// # Errors
         /// No descriptor or memory left.
-        pub fn new() -> io::Result<Self> {
+        pub(crate) fn new() -> io::Result<Self> {
             Ok(Self {
                 poller: polling::Poller::new()?,
             })
@@ -192,7 +192,7 @@ mod portable {
         ///
         /// # Errors
         /// No memory, or a limit is reached.
-        pub fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
             // SAFETY: whoever watches a socket calls `forget` or `forget_closing` before it lets go of
@@ -208,12 +208,12 @@ mod portable {
         ///
         /// # Errors
         /// The socket was not watched.
-        pub fn forget(&self, socket: impl AsFd) -> io::Result<()> {
+        pub(crate) fn forget(&self, socket: impl AsFd) -> io::Result<()> {
             self.poller.delete(socket.as_fd())
         }
 
         /// Stops watching a socket that is about to be closed.
-        pub fn forget_closing(&self, socket: impl AsFd) {
+        pub(crate) fn forget_closing(&self, socket: impl AsFd) {
             // It was watched; if the system thinks otherwise, no stale report can harm.
             let _ = self.forget(socket);
         }
@@ -222,7 +222,12 @@ mod portable {
         ///
         /// # Errors
         /// The socket is not watched.
-        pub fn rearm(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        pub(crate) fn rearm(
+            &self,
+            socket: impl AsFd,
+            token: u64,
+            interest: Interest,
+        ) -> io::Result<()> {
             let interest = match interest {
                 Interest::Read => Event::readable(token as usize),
                 Interest::Write => Event::writable(token as usize),
@@ -235,7 +240,7 @@ mod portable {
         ///
         /// # Errors
         /// As the system's call.
-        pub fn wait(
+        pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,
             timeout: Option<Duration>,
@@ -260,7 +265,7 @@ mod portable {
         }
 
         /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
-        pub fn wake(&self) {
+        pub(crate) fn wake(&self) {
             // It can fail only for a descriptor that the poller itself owns.
             let _ = self.poller.notify();
         }

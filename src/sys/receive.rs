@@ -2,7 +2,7 @@
 //! never overwrites.
 
 #[cfg_attr(
-    not(all(target_os = "linux", not(haul_portable))),
+    not(all(target_os = "linux", not(feature = "portable"))),
     path = "receive/no_splice.rs"
 )]
 mod splice;
@@ -55,7 +55,7 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
     if length == 0 {
         return file.set_len(0);
     }
-    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     loop {
         match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => break,
@@ -71,7 +71,7 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists`, and whatever else `renameat2(2)` or `link(2)` says.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     match rustix::fs::renameat_with(
         rustix::fs::CWD,
         from,

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 /// # Errors
 /// `WouldBlock` when the send queue is full; `InvalidInput`, `Unsupported` or `ENOSYS` when the
 /// file system cannot do it, see [`is_refusal`]; errors of the file or the network.
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Result<usize> {
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_COUNT);
     Ok(rustix::io::retry_on_intr(|| {
@@ -25,8 +25,8 @@ pub(crate) fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) ->
 ///
 /// # Errors
 /// `Unsupported`.
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
-pub fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+pub(crate) fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -67,10 +67,10 @@ pub enum Fault {
 #[derive(Debug, PartialEq, Eq)]
 pub struct PipeLease(u64);
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use self::pipe::{Loaded, SendPipe};
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod pipe {
     use std::fs::File;
     use std::io;
@@ -326,17 +326,17 @@ mod pipe {
 }
 
 /// Only Linux has splice(2).
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 #[derive(Debug)]
-pub enum SendPipe {}
+pub(crate) enum SendPipe {}
 
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 impl SendPipe {
     /// Always refused.
     ///
     /// # Errors
     /// `Unsupported`.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -344,7 +344,7 @@ impl SendPipe {
     ///
     /// # Errors
     /// None.
-    pub fn send_file(
+    pub(crate) fn send_file(
         &mut self,
         _: &std::net::TcpStream,
         _: &File,
@@ -356,7 +356,7 @@ impl SendPipe {
     }
 
     /// Never called.
-    pub fn holds(&self, _: &PipeLease) -> bool {
+    pub(crate) fn holds(&self, _: &PipeLease) -> bool {
         match *self {}
     }
 
@@ -364,17 +364,17 @@ impl SendPipe {
     ///
     /// # Errors
     /// None.
-    pub fn load(&mut self, _: &File, _: u64, _: usize) -> io::Result<Loaded<'_>> {
+    pub(crate) fn load(&mut self, _: &File, _: u64, _: usize) -> io::Result<Loaded<'_>> {
         match *self {}
     }
 }
 
 /// Never made.
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 #[derive(Debug)]
 pub struct Loaded<'a>(&'a SendPipe);
 
-#[cfg(not(all(target_os = "linux", not(haul_portable))))]
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 impl Loaded<'_> {
     /// Never called.
     #[must_use]
@@ -398,10 +398,10 @@ impl Loaded<'_> {
 }
 
 /// Linux sends at most this much in one call (sendfile(2), NOTES).
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 const MAX_COUNT: usize = 0x7fff_f000;
 
-#[cfg(all(test, target_os = "linux", not(haul_portable)))]
+#[cfg(all(test, target_os = "linux", not(feature = "portable")))]
 mod tests {
     use std::io::{ErrorKind, Read};
     use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -241,11 +241,11 @@ mod pacing {
 /// the system cannot say.
 #[must_use]
 pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
-    #[cfg(all(target_os = "linux", not(haul_portable)))]
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     {
         outq::bytes(stream)
     }
-    #[cfg(not(all(target_os = "linux", not(haul_portable))))]
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
     {
         let _ = stream;
         None
@@ -259,7 +259,7 @@ pub(crate) fn unread(stream: &TcpStream) -> Option<u64> {
     rustix::io::ioctl_fionread(stream).ok()
 }
 
-#[cfg(all(target_os = "linux", not(haul_portable)))]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod outq {
     use std::net::TcpStream;
     use std::os::fd::AsRawFd;

@@ -82,7 +82,7 @@ fn all_whole(clients: Vec<Client>, number: impl Fn(u64) -> u64) {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
@@ -102,7 +102,7 @@ fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn a_file_system_that_hangs_keeps_nobody_else_out() {
@@ -127,7 +127,7 @@ fn a_file_system_that_hangs_keeps_nobody_else_out() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn look_ups_that_hang_keep_nobody_else_out() {
@@ -151,7 +151,7 @@ fn look_ups_that_hang_keep_nobody_else_out() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn opens_that_hang_keep_nobody_else_out() {
@@ -171,7 +171,7 @@ fn opens_that_hang_keep_nobody_else_out() {
 /// for their close on its way to another program.
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn closes_that_hang_keep_nobody_else_out() {
@@ -202,7 +202,7 @@ fn closes_that_hang_keep_nobody_else_out() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
@@ -223,7 +223,7 @@ fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn look_ups_do_not_go_before_those_who_were_sent_a_lot() {
@@ -258,7 +258,7 @@ fn look_ups_do_not_go_before_those_who_were_sent_a_lot() {
 }
 
 #[test]
-#[cfg_attr(haul_portable, ignore = "only Linux says what is in memory")]
+#[cfg_attr(feature = "portable", ignore = "only Linux says what is in memory")]
 fn every_range_is_looked_for_in_memory() {
     let server = TestServer::start();
     let path = server.put("cold", noise(8 << 20, 4));
@@ -277,7 +277,7 @@ fn every_range_is_looked_for_in_memory() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn readers_of_one_cold_extent_cause_one_read() {
@@ -299,7 +299,7 @@ fn readers_of_one_cold_extent_cause_one_read() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn what_does_not_stay_in_memory_is_sent_all_the_same() {

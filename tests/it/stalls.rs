@@ -260,7 +260,7 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what the peer has acknowledged"
 )]
 fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
@@ -320,7 +320,7 @@ fn who_says_more_than_it_announced_gets_its_answer_whole() {
 
 #[test]
 #[cfg_attr(
-    haul_portable,
+    feature = "portable",
     ignore = "only Linux says what the peer has acknowledged"
 )]
 fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {

@@ -236,7 +236,7 @@ fn a_file_that_is_asked_for_again_and_again_is_looked_at_each_time() {
 fn a_file_that_changes_before_its_first_byte_has_left_is_answered_anew() {
     let server = TestServer::start();
     // Elsewhere the head of what is more than a few pages has left before the file is read.
-    let lens: &[usize] = if cfg!(haul_portable) {
+    let lens: &[usize] = if cfg!(feature = "portable") {
         &[100, 12_000]
     } else {
         &[100, 12_000, 64 << 10]

@@ -210,7 +210,10 @@ fn pipelined_requests_share_one_quantum() {
 }
 
 #[test]
-#[cfg_attr(haul_portable, ignore = "such connections are lingered for there")]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "such connections are lingered for there"
+)]
 fn what_comes_while_the_last_answer_is_made_does_not_break_it() {
     let mut bench = Bench::new();
     let (connection, mut peer) = bench.connect();

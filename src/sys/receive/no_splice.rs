@@ -7,24 +7,24 @@ use std::net::TcpStream;
 
 /// No pipe; see [`Self::new`].
 #[derive(Debug)]
-pub struct SplicePipe(Infallible);
+pub(crate) struct SplicePipe(Infallible);
 
 impl SplicePipe {
     /// # Errors
     /// Always `Unsupported`.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// # Errors
     /// None: there is no pipe to take into.
-    pub fn take(&self, _socket: &TcpStream, _limit_bytes: usize) -> io::Result<usize> {
+    pub(crate) fn take(&self, _socket: &TcpStream, _limit_bytes: usize) -> io::Result<usize> {
         match self.0 {}
     }
 
     /// # Errors
     /// None: there is no pipe to give from.
-    pub fn give(&self, _file: &File, _offset: u64, _count: usize) -> io::Result<()> {
+    pub(crate) fn give(&self, _file: &File, _offset: u64, _count: usize) -> io::Result<()> {
         match self.0 {}
     }
 }
