@@ -2,52 +2,45 @@
 //!
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
-//!             └→ transfer (one file) → crew (one version of it) → segment (one connection)
-//!                  destination, part       coordinator: plan, ramp    client, wire, body
-//!                  retry, leads            session, verify            answer
+//!             ├→ download (one file over HTTP: versions come and go until one is whole)
+//!             │    run → coordinator → segment   session, plan, scaler
+//!             └→ sequential (into a stream)      name_protocol
+//!       below: destination, part_file, mirrors, answer, verify, retry, client (wire, body)
 //! ```
 //!
-//! Events flow one way: transfer → [`Event`] → display. What makes a file wrong is shut out in
-//! three places: `answer` (which bytes may be put together), `part` (what may be believed after a
-//! kill) and `verify` (what the whole must be).
+//! Events flow one way: download → [`Event`] → display. What makes a file wrong is shut out in
+//! three places: `answer` (which bytes may be put together), `part_file` (what may be believed
+//! after a kill) and `verify` (what the whole must be).
 
 mod answer;
-mod body;
 mod client;
-mod coordinator;
-mod crew;
+mod config;
 mod destination;
 pub mod display;
+mod download;
 mod error;
 mod event;
 mod extents;
-mod leads;
-mod name_protocol;
+mod mirrors;
 mod names;
 mod pace;
-mod part;
-mod plan;
+mod part_file;
 mod proxy;
-mod ramp;
 mod retry;
-mod segment;
-mod session;
+mod sequential;
+mod shared;
 mod source;
-mod stream;
-mod transfer;
 mod tree;
 mod verify;
 mod watch;
-mod wire;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+pub use config::{Existing, GetConfig, Job, Naming, ReceiveChoice, Recursion, Segments, Target};
 pub use error::{Blame, GetError};
 pub use event::{Event, FileId, Summary};
 pub use extents::Extent;
@@ -59,117 +52,9 @@ pub use verify::{BadSum, Sum, SumFile, parse_hex};
 pub use watch::Cancel;
 
 use client::Client;
+use download::Fetched;
 use pace::Pace;
-use transfer::Fetched;
-use watch::Watch;
-
-/// How to download; what is the same for all files of a run.
-#[derive(Clone, Debug)]
-pub struct GetConfig {
-    /// Where files go that have no path of their own.
-    pub directory: PathBuf,
-    /// Where files get their names from.
-    pub naming: Naming,
-    /// What an address that ends in a directory means.
-    pub recursion: Recursion,
-    /// What to do with files that are there already.
-    pub existing: Existing,
-    /// Files at once, at least 1.
-    pub parallel: usize,
-    /// Connections per file.
-    pub segments: Segments,
-    /// Way of the bytes from socket to file.
-    pub receive: ReceiveChoice,
-    /// When to try again.
-    pub retry: RetryPolicy,
-    /// Time for a connection to come about.
-    pub connect_timeout: Duration,
-    /// Time without a byte after which a connection is given up.
-    pub stall_timeout: Duration,
-    /// Bytes a second over all connections.
-    pub rate: Option<u64>,
-    /// Proxies of the environment.
-    pub proxies: Proxies,
-    /// Sums that every file must have.
-    pub sums: Vec<Sum>,
-    /// Sums by file name.
-    pub sum_file: Option<SumFile>,
-}
-
-/// Where a file's name comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Naming {
-    /// The end of its address.
-    Url,
-    /// `Content-Disposition`, made safe.
-    Remote,
-}
-
-/// Whether listings are followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recursion {
-    /// Every address is a file.
-    Off,
-    /// A directory is fetched with everything below it.
-    On,
-}
-
-/// What to do with a file that is there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// Leave it and fail.
-    Refuse,
-    /// Replace it, once the new one is whole.
-    Overwrite,
-    /// Leave it, and be content if its size and time are the server's.
-    Skip,
-    /// Leave it if its size and time are the server's, else replace it.
-    Update,
-}
-
-/// Connections per file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Segments {
-    /// As many as pay.
-    Auto,
-    /// So many, at least 1, as long as the server takes them.
-    Fixed(usize),
-}
-
-/// Way of the bytes from socket to file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReceiveChoice {
-    /// What measured best.
-    Auto,
-    /// Through a pipe, inside the kernel.
-    Splice,
-    /// Through a buffer.
-    Copy,
-}
-
-/// One file to fetch.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// Its address.
-    pub source: Source,
-    /// Other addresses of the same file.
-    pub mirrors: Vec<HttpUrl>,
-    /// Where it goes.
-    pub target: Target,
-}
-
-/// Where a file goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Into [`GetConfig::directory`], under a name found by [`GetConfig::naming`].
-    Named,
-    /// To this path below [`GetConfig::directory`]; safe already.
-    Below(PathBuf),
-    /// To this path, below [`GetConfig::directory`] unless it is absolute; the user's own choice.
-    Path(PathBuf),
-    /// To standard output.
-    Stream,
-}
+use shared::{Reporter, Shared};
 
 /// Fetches all files, `parallel` at a time, and tells `events` how it goes.
 ///
@@ -247,77 +132,10 @@ fn expand(
 }
 
 fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<(), Blame> {
-    match transfer::fetch(shared, reporter, job) {
+    match download::fetch(shared, reporter, job) {
         Ok(Fetched::Whole(summary)) => reporter.send(|file| Event::Finished { file, summary }),
         Ok(Fetched::Skipped(name)) => reporter.send(|file| Event::Skipped { file, name }),
         Err(error) => return Err(reporter.failed(&error).1),
     }
     Ok(())
 }
-
-/// What all threads of a run share.
-#[derive(Debug)]
-struct Shared {
-    config: GetConfig,
-    client: Client,
-    pace: Pace,
-    cancel: Cancel,
-}
-
-impl Shared {
-    fn watch(&self) -> Watch {
-        Watch::new(self.cancel.clone(), self.config.stall_timeout)
-    }
-
-    fn check(&self) -> Result<(), GetError> {
-        self.watch().check()
-    }
-}
-
-/// Tells the display of one file.
-#[derive(Debug)]
-struct Reporter {
-    file: FileId,
-    events: Sender<Event>,
-    /// Its address, where there are several files and a text has to say which one it is about.
-    about: Option<String>,
-}
-
-impl Reporter {
-    fn send(&self, event: impl FnOnce(FileId) -> Event) {
-        // A display that has gone is no reason to stop downloading.
-        let _ = self.events.send(event(self.file));
-    }
-
-    fn failed(&self, error: &GetError) -> (FileId, Blame) {
-        let (text, blame) = (self.told(error.to_string()), error.blame);
-        self.send(|file| Event::Failed { file, text, blame });
-        (self.file, blame)
-    }
-
-    fn note(&self, text: String) {
-        let text = self.told(text);
-        self.send(|file| Event::Note { file, text });
-    }
-
-    fn retry(&self, text: String, wait: Duration) {
-        let text = self.told(text);
-        self.send(|file| Event::Retry {
-            file,
-            text,
-            wait: wait.as_secs_f64(),
-        });
-    }
-
-    /// `text`, with the file's address where it does not have it already.
-    fn told(&self, text: String) -> String {
-        match &self.about {
-            Some(about) if !text.contains(about.as_str()) => format!("{about}: {text}"),
-            _ => text,
-        }
-    }
-}
-
-/// The most that a connection takes before it looks at its limits again.
-const TICKET_BYTES: usize = 1024 * 1024;
-const NOT_RESUMED: &str = "what an earlier run left cannot be resumed: starting over";

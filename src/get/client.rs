@@ -1,5 +1,8 @@
 //! An HTTP/1.1 client: connections kept per host, proxies, redirects, one answer a request.
 
+pub(super) mod body;
+pub(super) mod wire;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::http::client_response::{self, Framing, Head};
 
-use super::body::{Body, malformed};
 use super::error::{Again, Blame, GetError};
 use super::proxy::Proxies;
 use super::source::HttpUrl;
 use super::watch::Watch;
-use super::wire::Wire;
+use body::{Body, malformed};
+use wire::Wire;
 
 /// Sends requests; shared by all threads.
 #[derive(Debug)]
@@ -73,7 +76,7 @@ impl Client {
     /// Asks, and follows redirects; whatever the status of the last answer.
     ///
     /// # Errors
-    /// Network: the host cannot be reached, breaks the protocol, or leads in circles.
+    /// Network: the host cannot be reached, breaks the protocol, or mirrors in circles.
     pub(super) fn ask(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {

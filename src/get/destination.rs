@@ -8,12 +8,16 @@ use std::time::SystemTime;
 
 use crate::http::client_response::Head;
 
+use super::answer;
 use super::client::{Answer, Ask, Method};
+use super::config::{Existing, Job, Naming, Target};
 use super::error::{Blame, GetError};
+use super::names;
+use super::part_file;
 use super::retry::Attempts;
+use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::verify::Sum;
-use super::{Existing, Job, Naming, Reporter, Shared, Target, answer, names, part};
 
 /// Where the bytes go.
 pub(super) enum Destination {
@@ -113,10 +117,7 @@ fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Option<He
             Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
             Err(error) => error,
         };
-        let text = error.to_string();
-        let wait = attempts.failed(error, 0)?;
-        reporter.retry(text, wait);
-        watch.sleep(wait)?;
+        reporter.wait(&mut attempts, error, 0, &watch)?;
     }
 }
 
@@ -150,7 +151,7 @@ pub(super) fn look(
             }
             if shared.config.existing == Existing::Skip {
                 return Err(
-                    part::refuse_existing(target).and("its size or time is not the server's")
+                    part_file::refuse_existing(target).and("its size or time is not the server's")
                 );
             }
             true
@@ -158,9 +159,9 @@ pub(super) fn look(
         (existing, _) => matches!(existing, Existing::Overwrite | Existing::Update),
     };
     if !replaceable || found.is_dir() {
-        return Err(part::refuse_existing(target));
+        return Err(part_file::refuse_existing(target));
     }
-    part::refuse_unfinished(target).map(|()| Standing::Needed)
+    part_file::refuse_unfinished(target).map(|()| Standing::Needed)
 }
 
 fn is_same(found: &Metadata, head: &Head) -> bool {

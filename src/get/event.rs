@@ -82,7 +82,7 @@ pub enum Event {
         text: String,
         /// The exit code that this failure has alone.
         #[serde(skip)]
-        blame: super::Blame,
+        blame: super::error::Blame,
     },
 }
 

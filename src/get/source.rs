@@ -94,7 +94,7 @@ impl HttpUrl {
     pub fn join(&self, reference: &str) -> Result<Self, BadAddress> {
         let mut url = self.0.join(reference).map_err(|why| {
             BadAddress(format!(
-                "{self} leads to {reference}, which is no address: {why}"
+                "{self} mirrors to {reference}, which is no address: {why}"
             ))
         })?;
         let keeps = url.origin() == self.0.origin();

@@ -1,7 +1,7 @@
 //! `--recursive`: a directory, as haul's JSON or anybody's HTML index lists it, becomes files to
 //! fetch.
 //!
-//! Nothing a server lists leads out: links count only beneath the directory that they stand in,
+//! Nothing a server lists mirrors out: links count only beneath the directory that they stand in,
 //! and every component of a path is made safe on its own.
 
 mod links;
@@ -14,12 +14,13 @@ use percent_encoding::percent_decode_str;
 
 use super::answer;
 use super::client::{Answer, Ask, Method};
+use super::config::{Job, Target};
 use super::error::{Blame, GetError};
 use super::names;
 use super::retry::Attempts;
+use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::watch::Watch;
-use super::{Job, Reporter, Shared, Target};
 
 /// The files beneath `root`, and what of it could not be listed.
 pub(super) fn walk(
@@ -129,10 +130,7 @@ impl Walk<'_> {
                 Ok(listing) => return Ok(listing),
                 Err(error) => error,
             };
-            let text = error.to_string();
-            let wait = attempts.failed(error, 0)?;
-            self.reporter.retry(text, wait);
-            watch.sleep(wait)?;
+            self.reporter.wait(&mut attempts, error, 0, &watch)?;
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use console::{measure_text_width, truncate_str};
 
-use crate::get::Extent;
 use crate::get::event::Summary;
+use crate::get::extents::Extent;
 use crate::get::names::printable;
 
 /// One file's progress, with a smoothed rate.

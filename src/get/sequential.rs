@@ -1,6 +1,8 @@
 //! A file into a stream: standard output, a device, a FIFO. What has been written cannot be taken
 //! back, so a broken download goes on where it was or not at all.
 
+pub(super) mod name_protocol;
+
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
@@ -8,17 +10,17 @@ use std::time::{Instant, SystemTime};
 use crate::http::client_response::Framing;
 
 use super::answer::{self, Identity, Verdict};
-use super::body::Body;
+use super::client::body::Body;
 use super::client::{Answer, Ask, AskedRange, Method};
+use super::config::Job;
 use super::destination::sums_for;
 use super::error::{Blame, GetError};
 use super::event::{Event, Summary};
-use super::name_protocol;
 use super::retry::Attempts;
+use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::verify::Verifier;
 use super::watch::Watch;
-use super::{Job, Reporter, Shared, TICKET_BYTES};
 
 /// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
 pub(super) fn fetch(
@@ -114,10 +116,8 @@ impl Flow<'_> {
             if sink.written > 0 && identity.is_none() {
                 return Err(error.and("what was written cannot be taken back to start over"));
             }
-            let text = error.to_string();
-            let wait = attempts.failed(error, sink.written)?;
-            self.reporter.retry(text, wait);
-            self.watch.sleep(wait)?;
+            self.reporter
+                .wait(attempts, error, sink.written, &self.watch)?;
         }
     }
 
@@ -179,7 +179,7 @@ impl Flow<'_> {
         mut body: Body,
         length: Option<u64>,
     ) -> Result<Reader, GetError> {
-        let mut buffer = vec![0; TICKET_BYTES.min(256 * 1024)];
+        let mut buffer = vec![0; 256 * 1024];
         let mut shown = Instant::now();
         loop {
             let allowed = self.shared.pace.allow(buffer.len(), &self.watch)?;

@@ -5,8 +5,8 @@ use super::source::HttpUrl;
 
 /// The first address and its mirrors.
 #[derive(Debug)]
-pub(super) struct Leads {
-    leads: Vec<Lead>,
+pub(super) struct Mirrors {
+    mirrors: Vec<Mirror>,
     ranges: Ranges,
 }
 
@@ -20,7 +20,7 @@ pub(super) enum Ranges {
 
 /// One address.
 #[derive(Clone, Debug)]
-pub(super) struct Lead {
+pub(super) struct Mirror {
     pub(super) index: usize,
     /// As it was given.
     pub(super) url: HttpUrl,
@@ -40,16 +40,16 @@ enum Standing {
     Dropped,
 }
 
-impl Lead {
+impl Mirror {
     /// It is asked where it led last, not as it was given.
     pub(super) fn has_moved(&self) -> bool {
         self.current != self.url
     }
 }
 
-impl Leads {
+impl Mirrors {
     pub(super) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
-        let lead = |(index, url): (usize, HttpUrl)| Lead {
+        let mirror = |(index, url): (usize, HttpUrl)| Mirror {
             index,
             current: url.clone(),
             url,
@@ -59,24 +59,24 @@ impl Leads {
             standing: Standing::Good,
         };
         Self {
-            leads: urls.into_iter().enumerate().map(lead).collect(),
+            mirrors: urls.into_iter().enumerate().map(mirror).collect(),
             ranges: Ranges::Possible,
         }
     }
 
     /// The least busy address, those that failed last in line. The first one unless told
     /// otherwise.
-    pub(super) fn pick(&self) -> Option<&Lead> {
+    pub(super) fn pick(&self) -> Option<&Mirror> {
         let good = self
-            .leads
+            .mirrors
             .iter()
-            .filter(|lead| lead.standing == Standing::Good);
-        good.min_by_key(|lead| (lead.failures, lead.busy, lead.index))
+            .filter(|mirror| mirror.standing == Standing::Good);
+        good.min_by_key(|mirror| (mirror.failures, mirror.busy, mirror.index))
     }
 
     /// Some address has not failed lately.
     pub(super) fn has_fresh(&self) -> bool {
-        self.pick().is_some_and(|lead| lead.failures == 0)
+        self.pick().is_some_and(|mirror| mirror.failures == 0)
     }
 
     pub(super) fn ranges(&self) -> Ranges {
@@ -89,29 +89,29 @@ impl Leads {
     }
 
     pub(super) fn engage(&mut self, index: usize) {
-        self.leads[index].busy += 1;
+        self.mirrors[index].busy += 1;
     }
 
     /// The connection to the address is through, for better or worse.
     pub(super) fn disengage(&mut self, index: usize) {
-        self.leads[index].busy = self.leads[index].busy.saturating_sub(1);
+        self.mirrors[index].busy = self.mirrors[index].busy.saturating_sub(1);
     }
 
     /// It answered from `current`, and its file is the one under `validator`.
     pub(super) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
-        let lead = &mut self.leads[index];
-        lead.current = current;
-        lead.validator = validator;
-        lead.failures = 0;
+        let mirror = &mut self.mirrors[index];
+        mirror.current = current;
+        mirror.validator = validator;
+        mirror.failures = 0;
     }
 
     /// A request failed: where it led is forgotten. Says whether it is time to drop a mirror.
     pub(super) fn failed(&mut self, index: usize) -> Patience {
-        let lead = &mut self.leads[index];
-        lead.current = lead.url.clone();
-        lead.failures += 1;
+        let mirror = &mut self.mirrors[index];
+        mirror.current = mirror.url.clone();
+        mirror.failures += 1;
         // One that has not brought a byte yet gets no second chance.
-        let spent = lead.failures >= MIRROR_FAILURES || lead.validator.is_none();
+        let spent = mirror.failures >= MIRROR_FAILURES || mirror.validator.is_none();
         if spent && self.has_others(index) {
             Patience::Spent
         } else {
@@ -120,49 +120,49 @@ impl Leads {
     }
 
     /// Uses an address no more. Refused for the last one.
-    pub(super) fn drop_lead(&mut self, index: usize) -> Result<(), LastLead> {
+    pub(super) fn drop_mirror(&mut self, index: usize) -> Result<(), LastMirror> {
         if !self.has_others(index) {
-            return Err(LastLead);
+            return Err(LastMirror);
         }
-        self.leads[index].standing = Standing::Dropped;
+        self.mirrors[index].standing = Standing::Dropped;
         Ok(())
     }
 
     /// The index of the address that is shown as `url`.
     pub(super) fn find(&self, url: &str) -> Option<usize> {
-        self.leads
+        self.mirrors
             .iter()
-            .position(|lead| lead.url.to_string() == url)
+            .position(|mirror| mirror.url.to_string() == url)
     }
 
-    pub(super) fn lead(&self, index: usize) -> &Lead {
-        &self.leads[index]
+    pub(super) fn mirror(&self, index: usize) -> &Mirror {
+        &self.mirrors[index]
     }
 
     /// The address at `index`.
     pub(super) fn url(&self, index: usize) -> &HttpUrl {
-        &self.leads[index].url
+        &self.mirrors[index].url
     }
 
     /// The file has changed: what was known of it is void.
     pub(super) fn forget(&mut self) {
-        for lead in &mut self.leads {
-            lead.validator = None;
-            lead.current = lead.url.clone();
+        for mirror in &mut self.mirrors {
+            mirror.validator = None;
+            mirror.current = mirror.url.clone();
         }
     }
 
     /// Only the first address is used from now on; says whether that makes a difference.
     pub(super) fn only_first(&mut self) -> bool {
         let mirrors = self
-            .leads
+            .mirrors
             .iter()
             .skip(1)
-            .any(|lead| lead.standing == Standing::Good);
-        for lead in self.leads.iter_mut().skip(1) {
-            lead.standing = Standing::Dropped;
+            .any(|mirror| mirror.standing == Standing::Good);
+        for mirror in self.mirrors.iter_mut().skip(1) {
+            mirror.standing = Standing::Dropped;
         }
-        if let Some(first) = self.leads.first_mut() {
+        if let Some(first) = self.mirrors.first_mut() {
             first.standing = Standing::Good;
         }
         mirrors
@@ -170,21 +170,21 @@ impl Leads {
 
     /// The file can be had from another address than this one.
     pub(super) fn has_others(&self, index: usize) -> bool {
-        self.leads
+        self.mirrors
             .iter()
-            .any(|lead| lead.index != index && lead.standing == Standing::Good)
+            .any(|mirror| mirror.index != index && mirror.standing == Standing::Good)
     }
 }
 
-/// See [`Leads::failed`].
+/// See [`Mirrors::failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     Left,
     Spent,
 }
 
-/// See [`Leads::drop_lead`].
+/// See [`Mirrors::drop_mirror`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastLead;
+pub(super) struct LastMirror;
 
 const MIRROR_FAILURES: u32 = 3;

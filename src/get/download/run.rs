@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::client::Answer;
 use super::coordinator::Coordinator;
-use super::error::GetError;
-use super::leads::Leads;
-use super::part::State;
-use super::retry::Attempts;
 use super::session::{Session, SessionEnd};
-use super::verify::{Caught, Verifier};
+use crate::get::client::Answer;
+use crate::get::error::GetError;
+use crate::get::mirrors::Mirrors;
+use crate::get::part_file::State;
+use crate::get::retry::Attempts;
+use crate::get::verify::{Caught, Verifier};
 
 /// Runs `session` to its end.
 ///
 /// # Errors
 /// What could not be cured by trying again; the part file holds what there is.
-pub(super) fn run(
+pub(crate) fn run(
     session: &Session<'_>,
-    leads: &mut Leads,
+    mirrors: &mut Mirrors,
     first: Option<(usize, Box<Answer>)>,
     attempts: &mut Attempts,
 ) -> Result<SessionEnd, GetError> {
@@ -33,7 +33,7 @@ pub(super) fn run(
         let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
         let follower =
             (!session.sums.is_empty()).then(|| scope.spawn(move || hash_behind(session, &stopped)));
-        let end = Coordinator::new(session, leads, attempts).run(scope, first);
+        let end = Coordinator::new(session, mirrors, attempts).run(scope, first);
         drop(stop);
         let joined = "the thread's panics are the scope's";
         keeper.join().expect(joined);

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::extents::{Extent, Extents};
+use crate::get::extents::{Extent, Extents};
 
 /// A connection's share, for as long as it has one. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct SegmentId(u64);
+pub(crate) struct SegmentId(u64);
 
 /// What of a file is there, and who is fetching what is not.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// `None` until the end of a body without a length.
     length: Option<u64>,
     done: Extents,
@@ -33,7 +33,7 @@ struct Segment {
 
 impl Plan {
     /// A plan for a file of `length` bytes, of which `done` are there.
-    pub(super) fn new(length: Option<u64>, done: Extents) -> Self {
+    pub(crate) fn new(length: Option<u64>, done: Extents) -> Self {
         Self {
             length,
             done,
@@ -44,13 +44,13 @@ impl Plan {
     }
 
     /// The segment of an answer that brings the file from its first byte on.
-    pub(super) fn whole(&mut self) -> SegmentId {
+    pub(crate) fn whole(&mut self) -> SegmentId {
         self.add((0, self.length.unwrap_or(u64::MAX)))
     }
 
     /// Work for one more connection: the first gap that nobody fetches, or else a share of the
     /// segment that would take longest.
-    pub(super) fn next(&mut self) -> Option<(SegmentId, Extent)> {
+    pub(crate) fn next(&mut self) -> Option<(SegmentId, Extent)> {
         let length = self.length?;
         let mut taken = self.done.clone();
         for segment in self.segments.values() {
@@ -64,7 +64,7 @@ impl Plan {
     }
 
     /// How many bytes the segment may still receive; 0 when it is through.
-    pub(super) fn room(&self, id: SegmentId) -> u64 {
+    pub(crate) fn room(&self, id: SegmentId) -> u64 {
         self.segments
             .get(&id)
             .map_or(0, |segment| segment.end.saturating_sub(segment.at))
@@ -73,7 +73,7 @@ impl Plan {
     /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
     /// before the segment is released. Were two connections to write the same bytes, the sum might
     /// be taken from one's while the file keeps the other's.
-    pub(super) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
+    pub(crate) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
         let room = self.room(id);
         let count = usize::try_from(room).map_or(most, |room| room.min(most));
         if let Some(segment) = self.segments.get_mut(&id) {
@@ -83,7 +83,7 @@ impl Plan {
     }
 
     /// `count` more bytes of the segment are in the file.
-    pub(super) fn record(&mut self, id: SegmentId, count: u64) {
+    pub(crate) fn record(&mut self, id: SegmentId, count: u64) {
         self.received += count;
         if let Some(segment) = self.segments.get_mut(&id) {
             self.done.insert(segment.at, segment.at + count);
@@ -94,14 +94,14 @@ impl Plan {
     }
 
     /// The answer for this segment ends at `end`: what is behind it is anybody's.
-    pub(super) fn clip(&mut self, id: SegmentId, end: u64) {
+    pub(crate) fn clip(&mut self, id: SegmentId, end: u64) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.end = segment.end.min(end);
         }
     }
 
     /// All bytes so far are the segment's, from the first one on, and nobody else is writing any.
-    pub(super) fn is_only_writer(&self, id: SegmentId) -> bool {
+    pub(crate) fn is_only_writer(&self, id: SegmentId) -> bool {
         let mine = self.segments.get(&id).map(|segment| segment.at);
         let idle = |(&other, segment): (&SegmentId, &Segment)| {
             other == id || segment.claimed == segment.at
@@ -110,7 +110,7 @@ impl Plan {
     }
 
     /// The segment, whose answer brings the whole file, is the only one from now on.
-    pub(super) fn leave_to(&mut self, id: SegmentId) {
+    pub(crate) fn leave_to(&mut self, id: SegmentId) {
         self.segments.retain(|&other, _| other == id);
         if let (Some(segment), Some(length)) = (self.segments.get_mut(&id), self.length) {
             segment.end = length;
@@ -119,7 +119,7 @@ impl Plan {
 
     /// The segment, whose answer brings the whole file, gets back what is behind it as far as it is
     /// neither there nor anybody else's.
-    pub(super) fn reclaim(&mut self, id: SegmentId) {
+    pub(crate) fn reclaim(&mut self, id: SegmentId) {
         let (Some(mine), Some(length)) = (self.segments.get(&id), self.length) else {
             return;
         };
@@ -133,7 +133,7 @@ impl Plan {
     }
 
     /// The body without a length has ended here.
-    pub(super) fn end_here(&mut self, id: SegmentId) {
+    pub(crate) fn end_here(&mut self, id: SegmentId) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.end = segment.at;
             self.length = Some(segment.at);
@@ -141,12 +141,12 @@ impl Plan {
     }
 
     /// The segment's connection is gone.
-    pub(super) fn release(&mut self, id: SegmentId) {
+    pub(crate) fn release(&mut self, id: SegmentId) {
         self.segments.remove(&id);
     }
 
     /// Takes the rates of the time since the last tick.
-    pub(super) fn tick(&mut self, elapsed: Duration) {
+    pub(crate) fn tick(&mut self, elapsed: Duration) {
         for segment in self.segments.values_mut() {
             let now = segment.since_tick as f64 / elapsed.as_secs_f64().max(1e-3);
             segment.rate = Some(segment.rate.map_or(now, |rate| rate * 0.7 + now * 0.3));
@@ -154,21 +154,21 @@ impl Plan {
         }
     }
 
-    pub(super) fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.length
             .is_some_and(|length| self.done.total() == length)
     }
 
-    pub(super) fn length(&self) -> Option<u64> {
+    pub(crate) fn length(&self) -> Option<u64> {
         self.length
     }
 
-    pub(super) fn done(&self) -> &Extents {
+    pub(crate) fn done(&self) -> &Extents {
         &self.done
     }
 
     /// Bytes received in this session, those that came twice counted twice.
-    pub(super) fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received
     }
 

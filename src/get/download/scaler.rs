@@ -7,24 +7,24 @@
 
 use std::time::Duration;
 
-use super::Segments;
+use crate::get::config::Segments;
 
 /// What the counters say.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Time since the start.
-    pub(super) now: Duration,
+    pub(crate) now: Duration,
     /// Bytes received since the start.
-    pub(super) received: u64,
+    pub(crate) received: u64,
     /// Bytes to go.
-    pub(super) left: u64,
+    pub(crate) left: u64,
     /// Time that connections have spent writing to the file, all together.
-    pub(super) writing: Duration,
+    pub(crate) writing: Duration,
 }
 
 /// The number of connections that a file should have now.
 #[derive(Debug)]
-pub(super) struct Ramp {
+pub(crate) struct ConnectionScaler {
     want: usize,
     most: usize,
     judge: Judge,
@@ -59,8 +59,8 @@ enum Phase {
     },
 }
 
-impl Ramp {
-    pub(super) fn new(segments: Segments) -> Self {
+impl ConnectionScaler {
+    pub(crate) fn new(segments: Segments) -> Self {
         match segments {
             Segments::Fixed(count) => Self {
                 want: count,
@@ -82,12 +82,12 @@ impl Ramp {
         }
     }
 
-    pub(super) fn want(&self) -> usize {
+    pub(crate) fn want(&self) -> usize {
         self.want
     }
 
     /// The server did not take more than `count` connections at `now`.
-    pub(super) fn limit(&mut self, count: usize, now: Duration) {
+    pub(crate) fn limit(&mut self, count: usize, now: Duration) {
         self.want = self.want.min(count.max(1));
         match &mut self.judge {
             Judge::Fixed => self.most = self.want,
@@ -102,7 +102,7 @@ impl Ramp {
     }
 
     /// Looks at the counters.
-    pub(super) fn observe(&mut self, sample: Sample) {
+    pub(crate) fn observe(&mut self, sample: Sample) {
         let Judge::Auto { phase, pause } = &mut self.judge else {
             return;
         };
@@ -297,7 +297,7 @@ mod tests {
         mut world: impl FnMut(usize, f64, f64) -> f64,
         share: impl Fn(usize, f64) -> f64,
     ) -> (usize, f64) {
-        let mut ramp = Ramp::new(Segments::Auto);
+        let mut ramp = ConnectionScaler::new(Segments::Auto);
         let (mut received, step) = (0.0, Duration::from_millis(25));
         let total = best * seconds as f64;
         let (mut now, mut writing) = (Duration::ZERO, Duration::ZERO);
@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_fixed_number_stays_unless_the_server_objects() {
-        let mut ramp = Ramp::new(Segments::Fixed(8));
+        let mut ramp = ConnectionScaler::new(Segments::Fixed(8));
         ramp.observe(Sample {
             now: Duration::from_secs(100),
             received: 1,

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::error::{Again, Blame, GetError};
-use super::watch::{TICK, Watch};
+use crate::get::error::{Again, Blame, GetError};
+use crate::get::watch::{TICK, Watch};
 
 /// One connection. Reads wait at most a tick at a time, so that a stop is seen.
 #[derive(Debug)]
-pub(super) struct Wire {
-    pub(super) stream: TcpStream,
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
     /// Bytes that came and have not been used.
-    pub(super) input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
 }
 
 impl Wire {
     /// Connects to the first of the host's addresses that answers.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         host: &str,
         port: u16,
         connect_timeout: Duration,
@@ -46,18 +46,18 @@ impl Wire {
         }
     }
 
-    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
         self.stream.write_all(bytes).map_err(|error| broken(&error))
     }
 
     /// Reads some bytes into `buffer`; 0 is the end of the stream. Unused input is not looked at.
-    pub(super) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
         let stream = &mut self.stream;
         wait_for(watch, || stream.read(buffer))
     }
 
     /// Reads more bytes behind the unused input; 0 is the end of the stream.
-    pub(super) fn fill(&mut self, watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn fill(&mut self, watch: &Watch) -> Result<usize, GetError> {
         let mut more = [0; 16 * 1024];
         let count = self.read(&mut more, watch)?;
         self.input.extend_from_slice(&more[..count]);
@@ -66,12 +66,12 @@ impl Wire {
 
     /// Nothing has come that nobody asked for, and the peer has not closed: the connection can
     /// carry another request.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
     }
 
     /// What the kernel holds for this connection, without waiting and without taking it.
-    pub(super) fn pending(&self) -> Pending {
+    pub(crate) fn pending(&self) -> Pending {
         if !self.input.is_empty() {
             return Pending::Bytes;
         }
@@ -126,7 +126,7 @@ fn unreached(text: String) -> GetError {
 
 /// See [`Wire::pending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pending {
+pub(crate) enum Pending {
     Nothing,
     Bytes,
     /// The peer has closed, or the connection is broken.
@@ -134,7 +134,7 @@ pub(super) enum Pending {
 }
 
 /// Runs a read that waits a tick at most until it gives something, under `watch`.
-pub(super) fn wait_for(
+pub(crate) fn wait_for(
     watch: &Watch,
     mut read: impl FnMut() -> io::Result<usize>,
 ) -> Result<usize, GetError> {

@@ -9,19 +9,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::error::{Blame, GetError};
-use super::event::{Event, Summary};
-use super::extents::Extents;
-use super::part::{Part, State};
-use super::retry::Attempts;
-use super::source::NameUrl;
-use super::verify::{Sum, Verifier};
-use super::watch::Watch;
-use super::wire::Wire;
-use super::{Reporter, Shared};
+use crate::get::client::wire::Wire;
+use crate::get::error::{Blame, GetError};
+use crate::get::event::{Event, Summary};
+use crate::get::extents::Extents;
+use crate::get::part_file::{self, PartFile, State};
+use crate::get::retry::Attempts;
+use crate::get::shared::{Reporter, Shared};
+use crate::get::source::NameUrl;
+use crate::get::verify::{Sum, Verifier};
+use crate::get::watch::Watch;
 
 /// Fetches the file of `url` to `target`.
-pub(super) fn fetch(
+pub(crate) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
     url: &NameUrl,
@@ -31,9 +31,9 @@ pub(super) fn fetch(
     let began = Instant::now();
     let watch = shared.watch();
     reporter.note(PLAIN_WORD.to_owned());
-    let mut part = Part::left_over(target)?.map(|(part, _)| part);
+    let mut part = PartFile::left_over(target)?.map(|(part, _)| part);
     if part.is_some() {
-        reporter.note(super::NOT_RESUMED.to_owned());
+        reporter.note(part_file::NOT_RESUMED.to_owned());
     }
     let mut attempts = Attempts::new(shared.config.retry);
     let mut received = 0;
@@ -63,23 +63,17 @@ pub(super) fn fetch(
                 });
             }
             Err(error) => {
-                let text = error.to_string();
                 // What came before a reset is worth nothing: this protocol cannot go on.
-                let wait = match attempts.failed(error, 0) {
-                    Ok(wait) => wait,
-                    Err(error) => {
-                        // As long as nothing came, what is there is an earlier run's.
-                        if let Some(part) = part.filter(|_| received > 0) {
-                            part.discard();
-                        }
-                        return Err(match error.blame {
-                            Blame::Interrupted => error.and("the same command starts over"),
-                            _ => error,
-                        });
+                if let Err(error) = reporter.wait(&mut attempts, error, 0, &watch) {
+                    // As long as nothing came, what is there is an earlier run's.
+                    if let Some(part) = part.filter(|_| received > 0) {
+                        part.discard();
                     }
-                };
-                reporter.retry(text, wait);
-                watch.sleep(wait)?;
+                    return Err(match error.blame {
+                        Blame::Interrupted => error.and("the same command starts over"),
+                        _ => error,
+                    });
+                }
             }
         }
     }
@@ -89,7 +83,7 @@ pub(super) fn fetch(
 ///
 /// # Errors
 /// NotFound when nothing came; Network when the connection was reset.
-pub(super) fn receive(
+pub(crate) fn receive(
     shared: &Shared,
     url: &NameUrl,
     watch: &Watch,
@@ -125,7 +119,7 @@ struct Try<'a> {
     reporter: &'a Reporter,
     url: &'a NameUrl,
     target: &'a Path,
-    part: &'a mut Option<Part>,
+    part: &'a mut Option<PartFile>,
     sums: &'a [Sum],
 }
 
@@ -138,7 +132,7 @@ impl Try<'_> {
         let bytes = receive(self.shared, url, watch, |bytes| {
             let part = match part {
                 Some(part) => part,
-                None => part.insert(Part::create(target)?),
+                None => part.insert(PartFile::create(target)?),
             };
             if at == 0 {
                 part.begin(&State::new(url.to_string(), None, Extents::default()), None)?;

@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::Segments;
-use super::client::Answer;
-use super::error::{Again, Blame, GetError};
-use super::event::Event;
-use super::extents::Extents;
-use super::leads::{LastLead, Lead, Leads, Patience, Ranges};
 use super::plan::SegmentId;
-use super::ramp::{Ramp, Sample};
-use super::retry::Attempts;
+use super::scaler::{ConnectionScaler, Sample};
 use super::segment::{Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
-use super::watch::{Cancel, Watch};
+use crate::get::client::Answer;
+use crate::get::config::Segments;
+use crate::get::error::{Again, Blame, GetError};
+use crate::get::event::Event;
+use crate::get::extents::Extents;
+use crate::get::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
+use crate::get::retry::Attempts;
+use crate::get::watch::{Cancel, Watch};
 
 /// What it takes to run a session.
-pub(super) struct Coordinator<'a, 's> {
+pub(crate) struct Coordinator<'a, 's> {
     session: &'a Session<'a>,
-    leads: &'s mut Leads,
+    mirrors: &'s mut Mirrors,
     attempts: &'s mut Attempts,
-    ramp: Ramp,
+    scaler: ConnectionScaler,
     began: Instant,
     ticked: Instant,
     /// No request before this.
@@ -41,21 +41,21 @@ pub(super) struct Coordinator<'a, 's> {
 }
 
 impl<'a, 's> Coordinator<'a, 's> {
-    pub(super) fn new(
+    pub(crate) fn new(
         session: &'a Session<'a>,
-        leads: &'s mut Leads,
+        mirrors: &'s mut Mirrors,
         attempts: &'s mut Attempts,
     ) -> Self {
         let now = Instant::now();
-        let (segments, ranges) = match (&session.identity, leads.ranges()) {
+        let (segments, ranges) = match (&session.identity, mirrors.ranges()) {
             (Some(_), Ranges::Possible) => (session.shared.config.segments, Ranges::Possible),
             _ => (Segments::Fixed(1), Ranges::Impossible),
         };
         Self {
             session,
-            leads,
+            mirrors,
             attempts,
-            ramp: Ramp::new(segments),
+            scaler: ConnectionScaler::new(segments),
             began: now,
             ticked: now,
             not_before: now,
@@ -69,7 +69,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 
     /// Runs until the file is whole, or is not going to be; no segment is left at work for long.
-    pub(super) fn run<'scope>(
+    pub(crate) fn run<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
         first: Option<(usize, Box<Answer>)>,
@@ -77,10 +77,15 @@ impl<'a, 's> Coordinator<'a, 's> {
     where
         'a: 'scope,
     {
-        if let Some((lead, answer)) = first {
+        if let Some((mirror, answer)) = first {
             let id = self.session.plan().whole();
             self.taker = Some(id);
-            self.hire(scope, self.leads.lead(lead).clone(), id, Work::Take(answer));
+            self.hire(
+                scope,
+                self.mirrors.mirror(mirror).clone(),
+                id,
+                Work::Take(answer),
+            );
         }
         let end = self.coordinate(scope);
         for cancel in self.busy.values() {
@@ -125,19 +130,19 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         while self.ranges == Ranges::Possible
-            && self.busy.len() < self.ramp.want()
+            && self.busy.len() < self.scaler.want()
             && Instant::now() >= self.not_before
         {
-            let Some(lead) = self.leads.pick().cloned() else {
+            let Some(mirror) = self.mirrors.pick().cloned() else {
                 break;
             };
             let Some((id, extent)) = self.session.plan().next() else {
                 break;
             };
-            self.hire(scope, lead, id, Work::Ask(extent));
+            self.hire(scope, mirror, id, Work::Ask(extent));
         }
         // The youngest ones go first: they have the least in flight.
-        while self.busy.len() > self.ramp.want() {
+        while self.busy.len() > self.scaler.want() {
             let Some((_, cancel)) = self.busy.pop_last() else {
                 break;
             };
@@ -149,20 +154,20 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn hire<'scope>(
         &mut self,
         scope: &'scope Scope<'scope, '_>,
-        lead: Lead,
+        mirror: Mirror,
         id: SegmentId,
         work: Work,
     ) where
         'a: 'scope,
     {
-        self.leads.engage(lead.index);
+        self.mirrors.engage(mirror.index);
         let (watch, cancel) = self.watch.fork();
         self.busy.insert(id, cancel);
         self.outstanding += 1;
         let segment = Segment {
             session: self.session,
             id,
-            lead,
+            mirror,
             watch,
             work,
         };
@@ -177,13 +182,13 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn hear(&mut self, report: Report) -> Result<Option<SessionEnd>, GetError> {
         let Report {
             id,
-            lead,
+            mirror,
             received,
             outcome,
         } = report;
         self.session.plan().release(id);
         self.outstanding -= 1;
-        self.leads.disengage(lead);
+        self.mirrors.disengage(mirror);
         if self.busy.remove(&id).is_none() {
             // Dismissed earlier: what it saw on its way out changes nothing.
             return Ok(None);
@@ -191,56 +196,56 @@ impl<'a, 's> Coordinator<'a, 's> {
         match outcome {
             Outcome::Stopped => Ok(None),
             Outcome::Through(current, validator) => {
-                self.leads.learn(lead, current, validator);
+                self.mirrors.learn(mirror, current, validator);
                 Ok(None)
             }
-            Outcome::Failed(error) => self.failed(lead, received, error),
+            Outcome::Failed(error) => self.failed(mirror, received, error),
             Outcome::Changed(answer) => {
                 let why = "the file has changed on the server".to_owned();
-                let answer = answer.map(|answer| (lead, answer));
+                let answer = answer.map(|answer| (mirror, answer));
                 Ok(Some(SessionEnd::StartOver { why, answer }))
             }
             Outcome::Whole(answer) => Ok(self.no_ranges(
                 "the server cannot send parts of files",
-                Some((lead, answer)),
+                Some((mirror, answer)),
             )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
             Outcome::Unfit(why) => {
                 let error = GetError::new(Blame::Network, why.clone());
                 // The last address has another file than the one that is here in part.
                 let start_over = SessionEnd::StartOver { why, answer: None };
-                Ok(self.drop_lead(lead, error).unwrap_or(Some(start_over)))
+                Ok(self.drop_mirror(mirror, error).unwrap_or(Some(start_over)))
             }
         }
     }
 
     fn failed(
         &mut self,
-        lead: usize,
+        mirror: usize,
         received: u64,
         error: GetError,
     ) -> Result<Option<SessionEnd>, GetError> {
         if error.blame == Blame::LocalFile {
             return Err(error);
         }
-        let alone = !self.leads.has_others(lead);
+        let alone = !self.mirrors.has_others(mirror);
         if alone && self.ranges == Ranges::Possible && !self.busy.is_empty() && received == 0 {
             // The others go on: one connection too many, it seems, whatever the server calls it.
-            let _ = self.leads.failed(lead);
-            self.ramp.limit(self.busy.len(), self.began.elapsed());
+            let _ = self.mirrors.failed(mirror);
+            self.scaler.limit(self.busy.len(), self.began.elapsed());
             if let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) {
                 self.session.plan().reclaim(taker);
             }
             return Ok(None);
         }
         // Where a redirect led may have expired; the address itself deserves to be asked again.
-        let expired = self.leads.lead(lead).has_moved();
+        let expired = self.mirrors.mirror(mirror).has_moved();
         let error = match error.again {
             Again::Never if expired => error.with_again(Again::Later),
             _ => error,
         };
-        if error.again == Again::Never || self.leads.failed(lead) == Patience::Spent {
-            return self.drop_lead(lead, error);
+        if error.again == Again::Never || self.mirrors.failed(mirror) == Patience::Spent {
+            return self.drop_mirror(mirror, error);
         }
         let kept = match self.ranges {
             Ranges::Possible => self.session.plan().done().total(),
@@ -256,29 +261,33 @@ impl<'a, 's> Coordinator<'a, 's> {
                 answer: None,
             }));
         }
-        if !self.leads.has_fresh() {
+        if !self.mirrors.has_fresh() {
             self.session.reporter.retry(text, wait);
             self.not_before = Instant::now() + wait;
         }
         Ok(None)
     }
 
-    fn drop_lead(&mut self, lead: usize, error: GetError) -> Result<Option<SessionEnd>, GetError> {
-        match self.leads.drop_lead(lead) {
+    fn drop_mirror(
+        &mut self,
+        mirror: usize,
+        error: GetError,
+    ) -> Result<Option<SessionEnd>, GetError> {
+        match self.mirrors.drop_mirror(mirror) {
             Ok(()) => {
                 self.session
                     .reporter
                     .note(format!("a mirror is dropped: {error}"));
                 Ok(None)
             }
-            Err(LastLead) => Err(error),
+            Err(LastMirror) => Err(error),
         }
     }
 
     /// Only whole answers are any good here. One that is being received goes on.
     fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
-        self.leads.distrust_ranges();
+        self.mirrors.distrust_ranges();
         let mut plan = self.session.plan();
         // What another one has written may have been hashed: nobody writes there again.
         let goes_on =
@@ -292,7 +301,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         self.session
             .reporter
             .note(format!("{why}: one connection it is"));
-        self.ramp = Ramp::new(Segments::Fixed(1));
+        self.scaler = ConnectionScaler::new(Segments::Fixed(1));
         for (id, cancel) in std::mem::take(&mut self.busy) {
             if id == taker {
                 self.busy.insert(id, cancel);
@@ -321,7 +330,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             self.report_progress();
         }
         let writing = self.session.writing_nanos.load(Ordering::Relaxed);
-        self.ramp.observe(Sample {
+        self.scaler.observe(Sample {
             now: self.began.elapsed(),
             received,
             left,

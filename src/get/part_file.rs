@@ -18,15 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::receive::{self, Missing};
 
-use super::Existing;
 use super::answer::Identity;
+use super::config::Existing;
 use super::error::{Blame, GetError};
 use super::extents::Extents;
 use super::names::STATE_SUFFIX;
 
 /// A locked part file.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartFile {
     file: File,
     target: PathBuf,
     path: PathBuf,
@@ -54,7 +54,7 @@ impl State {
     }
 }
 
-impl Part {
+impl PartFile {
     /// Opens the part file of `target` that an earlier run left, with its state if that can be
     /// believed. `None` when there is none.
     ///
@@ -325,6 +325,8 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
+/// The word when an earlier run's part file is of no use.
+pub(super) const NOT_RESUMED: &str = "what an earlier run left cannot be resumed: starting over";
 const STATE_VERSION: u32 = 1;
 /// What Linux's file systems allow.
 const MAX_NAME_BYTES: usize = 255;
@@ -352,22 +354,22 @@ mod tests {
     fn a_state_comes_back_only_for_a_part_file_of_its_length() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = Part::create(&target).unwrap();
+        let part = PartFile::create(&target).unwrap();
         part.begin(&state(10, &[]), Some(10)).unwrap();
         part.save(&state(10, &[(0, 4)])).unwrap();
         drop(part);
-        let (part, loaded) = Part::left_over(&target).unwrap().unwrap();
+        let (part, loaded) = PartFile::left_over(&target).unwrap().unwrap();
         assert_eq!(loaded, Some(state(10, &[(0, 4)])));
         part.file().set_len(0).unwrap();
         drop(part);
-        assert_eq!(Part::left_over(&target).unwrap().unwrap().1, None);
+        assert_eq!(PartFile::left_over(&target).unwrap().unwrap().1, None);
     }
 
     #[test]
     fn states_that_claim_too_much_are_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = Part::create(&target).unwrap();
+        let part = PartFile::create(&target).unwrap();
         part.begin(&state(10, &[]), Some(10)).unwrap();
         part.save(&state(10, &[(0, 11)])).unwrap();
         assert_eq!(part.load().unwrap(), None);
@@ -379,11 +381,11 @@ mod tests {
     fn one_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let first = Part::create(&target).unwrap();
-        let second = Part::create(&target).unwrap_err();
+        let first = PartFile::create(&target).unwrap();
+        let second = PartFile::create(&target).unwrap_err();
         assert!(second.to_string().contains("another haul get"), "{second}");
         drop(first);
-        Part::create(&target).unwrap();
+        PartFile::create(&target).unwrap();
     }
 
     #[test]
@@ -391,11 +393,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
         fs::write(directory.path().join("f.part"), b"precious").unwrap();
-        assert!(Part::create(&target).is_err());
-        assert!(Part::left_over(&target).is_err());
+        assert!(PartFile::create(&target).is_err());
+        assert!(PartFile::left_over(&target).is_err());
         let link = directory.path().join("g.part");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
-        assert!(Part::create(&directory.path().join("g")).is_err());
+        assert!(PartFile::create(&directory.path().join("g")).is_err());
         assert!(!directory.path().join("elsewhere").exists());
     }
 
@@ -405,7 +407,7 @@ mod tests {
         let (target, victim) = (directory.path().join("f"), directory.path().join("victim"));
         fs::write(&victim, b"precious").unwrap();
         std::os::unix::fs::symlink(&victim, directory.path().join("f.part.state~")).unwrap();
-        let part = Part::create(&target).unwrap();
+        let part = PartFile::create(&target).unwrap();
         part.begin(&state(10, &[]), Some(10)).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
@@ -414,7 +416,7 @@ mod tests {
     fn only_its_own_part_gets_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = Part::create(&target).unwrap();
+        let part = PartFile::create(&target).unwrap();
         fs::write(directory.path().join("other"), b"another file").unwrap();
         fs::rename(
             directory.path().join("other"),
@@ -430,7 +432,7 @@ mod tests {
     fn a_file_that_appeared_meanwhile_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = Part::create(&target).unwrap();
+        let part = PartFile::create(&target).unwrap();
         fs::write(&target, b"precious").unwrap();
         let error = part.finish(None, Existing::Refuse).unwrap_err();
         assert_eq!(error.blame, Blame::LocalFile);

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use crate::http::client_response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
 use crate::sys::receive::SplicePipe;
 
-use super::error::{Blame, GetError};
-use super::watch::{TICK, Watch};
 use super::wire::{self, Pending, Wire};
+use crate::get::error::{Blame, GetError};
+use crate::get::watch::{TICK, Watch};
 
 /// A body that is being received. It knows where it ends; nobody else needs to.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     wire: Wire,
     rest: Rest,
     /// The connection cannot carry another request after this body.
@@ -33,7 +33,7 @@ enum Rest {
 
 /// How bytes get from the socket to the file, and how long the file took to take them.
 #[derive(Debug)]
-pub(super) struct Mover {
+pub(crate) struct Mover {
     way: Way,
     writing: Duration,
 }
@@ -47,11 +47,11 @@ enum Way {
 }
 
 impl Mover {
-    pub(super) fn copy() -> Self {
+    pub(crate) fn copy() -> Self {
         Self::by(Way::Copy(vec![0; COPY_BUFFER_BYTES]))
     }
 
-    pub(super) fn splice() -> Self {
+    pub(crate) fn splice() -> Self {
         SplicePipe::new().map_or_else(|_| Self::copy(), |pipe| Self::by(Way::Splice(pipe)))
     }
 
@@ -61,13 +61,13 @@ impl Mover {
     }
 
     /// Time spent writing to the file since this was last asked.
-    pub(super) fn take_writing(&mut self) -> Duration {
+    pub(crate) fn take_writing(&mut self) -> Duration {
         std::mem::take(&mut self.writing)
     }
 }
 
 impl Body {
-    pub(super) fn new(wire: Wire, framing: Framing, closes: bool) -> Self {
+    pub(crate) fn new(wire: Wire, framing: Framing, closes: bool) -> Self {
         let rest = match framing {
             Framing::Length(0) => Rest::Nothing,
             Framing::Length(length) => Rest::Bytes(length),
@@ -86,7 +86,7 @@ impl Body {
     /// # Errors
     /// Network or Incomplete, when the body breaks off; LocalFile, when `file`, which is called
     /// `path`, cannot take it.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         (file, path): (&File, &Path),
         offset: u64,
@@ -130,7 +130,7 @@ impl Body {
     ///
     /// # Errors
     /// Network or Incomplete, when the body breaks off.
-    pub(super) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
         match self.rest {
             Rest::Nothing => Ok(0),
             Rest::Chunks(_) => self.read_chunked(buffer, watch),
@@ -153,7 +153,7 @@ impl Body {
     ///
     /// # Errors
     /// Incomplete, when more bytes come than the answer promised: its length was a lie.
-    pub(super) fn finish(self) -> Result<Option<Wire>, GetError> {
+    pub(crate) fn finish(self) -> Result<Option<Wire>, GetError> {
         let whole = matches!(self.rest, Rest::Nothing | Rest::Chunks(Chunked::End));
         if !whole {
             return Ok(None);
@@ -253,7 +253,7 @@ fn broke_off(missing: &str) -> GetError {
     GetError::passing(Blame::Incomplete, text)
 }
 
-pub(super) fn malformed(why: &Malformed) -> GetError {
+pub(crate) fn malformed(why: &Malformed) -> GetError {
     GetError::passing(
         Blame::Network,
         format!("the server breaks the protocol: {why}"),

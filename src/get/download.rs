@@ -1,5 +1,12 @@
 //! One file from its address to its name: versions come and go until one is whole.
 
+mod coordinator;
+mod plan;
+mod run;
+mod scaler;
+mod segment;
+mod session;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,18 +17,20 @@ use crate::http::client_response::Framing;
 
 use super::answer::{self, Identity, Validator};
 use super::client::{Answer, Ask, Method};
+use super::config::{Job, Target};
 use super::destination::{self, Destination, Standing};
 use super::error::{Again, Blame, GetError};
 use super::event::{Event, Summary};
 use super::extents::Extents;
-use super::leads::Leads;
-use super::part::{Part, State};
-use super::plan::Plan;
+use super::mirrors::Mirrors;
+use super::part_file::{PartFile, State};
 use super::retry::Attempts;
-use super::session::{Session, SessionEnd};
+use super::sequential::{self, name_protocol};
+use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::verify::Sum;
-use super::{Job, Reporter, Shared, Target, crew, name_protocol, stream};
+use plan::Plan;
+use session::{Session, SessionEnd};
 
 /// What became of a file.
 #[derive(Debug)]
@@ -34,13 +43,14 @@ pub(super) enum Fetched {
 pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<Fetched, GetError> {
     let target = match destination::choose(shared, reporter, job)? {
         Destination::Stream => {
-            return stream::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
+            return sequential::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
                 .map(Fetched::Whole);
         }
         Destination::Device(path) => {
             let opened = std::fs::OpenOptions::new().write(true).open(&path);
             let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
-            return stream::fetch(shared, reporter, job, (&path, &mut file)).map(Fetched::Whole);
+            return sequential::fetch(shared, reporter, job, (&path, &mut file))
+                .map(Fetched::Whole);
         }
         Destination::File(path) => path,
     };
@@ -55,7 +65,7 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
     let fetched = match &job.source {
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
-            Transfer::new(shared, reporter, url, Leads::new(urls), &target, &sums).run()
+            Transfer::new(shared, reporter, url, Mirrors::new(urls), &target, &sums).run()
         }
         Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &sums),
     };
@@ -67,7 +77,7 @@ struct Transfer<'a> {
     shared: &'a Shared,
     reporter: &'a Reporter,
     url: &'a HttpUrl,
-    leads: Leads,
+    mirrors: Mirrors,
     target: &'a Path,
     sums: &'a [Sum],
     attempts: Attempts,
@@ -79,9 +89,9 @@ struct Transfer<'a> {
 enum Opening {
     /// A request for the whole file.
     Ask,
-    /// Its answer, from the lead of this index, which is here already.
+    /// Its answer, from the mirror of this index, which is here already.
     Answer(usize, Box<Answer>),
-    /// What an earlier run left, of the file that the lead of this index has.
+    /// What an earlier run left, of the file that the mirror of this index has.
     Resume(usize, Identity, Extents),
 }
 
@@ -90,7 +100,7 @@ impl<'a> Transfer<'a> {
         shared: &'a Shared,
         reporter: &'a Reporter,
         url: &'a HttpUrl,
-        leads: Leads,
+        mirrors: Mirrors,
         target: &'a Path,
         sums: &'a [Sum],
     ) -> Self {
@@ -100,7 +110,7 @@ impl<'a> Transfer<'a> {
             shared,
             reporter,
             url,
-            leads,
+            mirrors,
             target,
             sums,
             attempts,
@@ -114,10 +124,10 @@ impl<'a> Transfer<'a> {
         let mut versions = 0;
         loop {
             let ended = match opening {
-                Opening::Resume(lead, identity, done) => {
+                Opening::Resume(mirror, identity, done) => {
                     let validator = Some(identity.validator.clone());
-                    let url = self.leads.url(lead).clone();
-                    self.leads.learn(lead, url.clone(), validator);
+                    let url = self.mirrors.url(mirror).clone();
+                    self.mirrors.learn(mirror, url.clone(), validator);
                     let modified = identity.last_modified.clone();
                     let length = Some(identity.length);
                     let part = part.as_ref().expect("what is resumed is there");
@@ -131,7 +141,7 @@ impl<'a> Transfer<'a> {
                 }
                 opening => {
                     let answer = match opening {
-                        Opening::Answer(lead, answer) => (lead, answer),
+                        Opening::Answer(mirror, answer) => (mirror, answer),
                         _ => self.first_answer()?,
                     };
                     self.first_session(&mut part, answer)
@@ -143,7 +153,7 @@ impl<'a> Transfer<'a> {
                     if let Some(part) = part.take() {
                         part.discard();
                     }
-                    if !self.leads.only_first() {
+                    if !self.mirrors.only_first() {
                         return Err(error);
                     }
                     let why = format!("{error}; no mirrors any more");
@@ -163,9 +173,9 @@ impl<'a> Transfer<'a> {
                         return Err(GetError::new(Blame::Incomplete, text));
                     }
                     self.reporter.note(format!("{why}: starting over"));
-                    self.leads.forget();
+                    self.mirrors.forget();
                     opening = match answer {
-                        Some((lead, answer)) => Opening::Answer(lead, answer),
+                        Some((mirror, answer)) => Opening::Answer(mirror, answer),
                         None => Opening::Ask,
                     };
                 }
@@ -173,8 +183,8 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn left_over(&self) -> Result<(Option<Part>, Opening), GetError> {
-        let Some((part, state)) = Part::left_over(self.target)? else {
+    fn left_over(&self) -> Result<(Option<PartFile>, Opening), GetError> {
+        let Some((part, state)) = PartFile::left_over(self.target)? else {
             return Ok((None, Opening::Ask));
         };
         let known = state.and_then(
@@ -183,12 +193,12 @@ impl<'a> Transfer<'a> {
                  identity,
                  done,
                  ..
-             }| { Some(Opening::Resume(self.leads.find(&url)?, identity?, done)) },
+             }| { Some(Opening::Resume(self.mirrors.find(&url)?, identity?, done)) },
         );
         let opening = match known {
             Some(resume) => resume,
             None => {
-                self.reporter.note(super::NOT_RESUMED.to_owned());
+                self.reporter.note(super::part_file::NOT_RESUMED.to_owned());
                 Opening::Ask
             }
         };
@@ -198,51 +208,48 @@ impl<'a> Transfer<'a> {
     fn first_answer(&mut self) -> Result<(usize, Box<Answer>), GetError> {
         let watch = self.shared.watch();
         loop {
-            let lead = self
-                .leads
+            let mirror = self
+                .mirrors
                 .pick()
                 .cloned()
-                .expect("the last lead is never dropped");
+                .expect("the last mirror is never dropped");
             let ask = Ask {
-                url: &lead.url,
+                url: &mirror.url,
                 method: Method::Get,
                 accept: "*/*",
                 range: None,
             };
             let error = match self.shared.client.ask(&ask, &watch) {
                 Ok(answer) if answer.head.status == 200 => {
-                    return Ok((lead.index, Box::new(answer)));
+                    return Ok((mirror.index, Box::new(answer)));
                 }
                 Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
                 Err(error) => error,
             };
-            self.leads.failed(lead.index);
+            self.mirrors.failed(mirror.index);
             if error.again == Again::Never
                 && error.blame != Blame::Interrupted
-                && self.leads.drop_lead(lead.index).is_ok()
+                && self.mirrors.drop_mirror(mirror.index).is_ok()
             {
                 self.reporter.note(format!("a mirror is dropped: {error}"));
                 continue;
             }
-            if error.again != Again::Never && self.leads.has_fresh() {
+            if error.again != Again::Never && self.mirrors.has_fresh() {
                 self.reporter.note(format!("{error}; a mirror is next"));
                 continue;
             }
-            let text = error.to_string();
-            let wait = self.attempts.failed(error, 0)?;
-            self.reporter.retry(text, wait);
-            watch.sleep(wait)?;
+            self.reporter.wait(&mut self.attempts, error, 0, &watch)?;
         }
     }
 
     fn first_session(
         &mut self,
-        part: &mut Option<Part>,
-        (lead, answer): (usize, Box<Answer>),
+        part: &mut Option<PartFile>,
+        (mirror, answer): (usize, Box<Answer>),
     ) -> Result<(SessionEnd, Option<u64>, Option<String>), GetError> {
         let part = match part {
             Some(part) => part,
-            None => part.insert(Part::create(self.target)?),
+            None => part.insert(PartFile::create(self.target)?),
         };
         let identity = Identity::of(&answer.head);
         let length = match answer.head.framing() {
@@ -250,9 +257,9 @@ impl<'a> Transfer<'a> {
             Framing::Chunked | Framing::UntilClose => None,
         };
         // Not where a redirect led: that may be another host next time.
-        let url = self.leads.url(lead).clone();
-        self.leads
-            .learn(lead, answer.url.clone(), Validator::of(&answer.head));
+        let url = self.mirrors.url(mirror).clone();
+        self.mirrors
+            .learn(mirror, answer.url.clone(), Validator::of(&answer.head));
         let state = State::new(url.to_string(), identity.clone(), Extents::default());
         part.begin(&state, length)?;
         let modified = answer.head.last_modified.clone();
@@ -261,13 +268,13 @@ impl<'a> Transfer<'a> {
             identity,
             length,
         };
-        let end = self.session(part, version, Extents::default(), Some((lead, answer)))?;
+        let end = self.session(part, version, Extents::default(), Some((mirror, answer)))?;
         Ok((end, length, modified))
     }
 
     fn session(
         &mut self,
-        part: &Part,
+        part: &PartFile,
         version: Version<'_>,
         done: Extents,
         first: Option<(usize, Box<Answer>)>,
@@ -295,7 +302,7 @@ impl<'a> Transfer<'a> {
             plan: Mutex::new(Plan::new(length, done)),
             writing_nanos: AtomicU64::new(0),
         };
-        let end = crew::run(&session, &mut self.leads, first, &mut self.attempts);
+        let end = run::run(&session, &mut self.mirrors, first, &mut self.attempts);
         self.received += session.plan().received();
         let kept = session.plan().done().total();
         end.map_err(|error| match (error.blame, &session.identity) {
@@ -311,7 +318,7 @@ impl<'a> Transfer<'a> {
 
     fn finish(
         self,
-        part: Part,
+        part: PartFile,
         length: Option<u64>,
         modified: Option<&str>,
     ) -> Result<Summary, GetError> {

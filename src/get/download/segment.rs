@@ -3,31 +3,31 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::answer::{self, Identity, Trust, Validator, Verdict};
-use super::body::{Body, Mover};
-use super::client::{Answer, Ask, AskedRange, Method};
-use super::error::{Blame, GetError};
-use super::extents::Extent;
-use super::leads::Lead;
 use super::plan::SegmentId;
 use super::session::Session;
-use super::source::HttpUrl;
-use super::watch::Watch;
-use super::{ReceiveChoice, TICKET_BYTES};
+use crate::get::answer::{self, Identity, Trust, Validator, Verdict};
+use crate::get::client::body::{Body, Mover};
+use crate::get::client::{Answer, Ask, AskedRange, Method};
+use crate::get::config::ReceiveChoice;
+use crate::get::error::{Blame, GetError};
+use crate::get::extents::Extent;
+use crate::get::mirrors::Mirror;
+use crate::get::source::HttpUrl;
+use crate::get::watch::Watch;
 
 /// A segment with everything its thread needs.
 #[derive(Debug)]
-pub(super) struct Segment<'s> {
-    pub(super) session: &'s Session<'s>,
-    pub(super) id: SegmentId,
-    pub(super) lead: Lead,
-    pub(super) watch: Watch,
-    pub(super) work: Work,
+pub(crate) struct Segment<'s> {
+    pub(crate) session: &'s Session<'s>,
+    pub(crate) id: SegmentId,
+    pub(crate) mirror: Mirror,
+    pub(crate) watch: Watch,
+    pub(crate) work: Work,
 }
 
 /// Where a segment's bytes come from.
 #[derive(Debug)]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// An answer with the whole file, whose body has not been touched.
     Take(Box<Answer>),
     /// A range to ask for.
@@ -36,17 +36,17 @@ pub(super) enum Work {
 
 /// How a segment ended.
 #[derive(Debug)]
-pub(super) struct Report {
-    pub(super) id: SegmentId,
-    pub(super) lead: usize,
+pub(crate) struct Report {
+    pub(crate) id: SegmentId,
+    pub(crate) mirror: usize,
     /// Bytes it brought.
-    pub(super) received: u64,
-    pub(super) outcome: Outcome,
+    pub(crate) received: u64,
+    pub(crate) outcome: Outcome,
 }
 
 /// See [`Report`].
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// All its bytes are in the file; the address answered from here, under this validator.
     Through(HttpUrl, Option<Validator>),
     /// Somebody asked it to stop.
@@ -65,8 +65,8 @@ pub(super) enum Outcome {
 
 impl Segment<'_> {
     /// Does the work, to whatever end.
-    pub(super) fn run(self) -> Report {
-        let (id, lead) = (self.id, self.lead.index);
+    pub(crate) fn run(self) -> Report {
+        let (id, mirror) = (self.id, self.mirror.index);
         let mut received = 0;
         let outcome = match self.work_through(&mut received) {
             Ok(outcome) => outcome,
@@ -75,7 +75,7 @@ impl Segment<'_> {
         };
         Report {
             id,
-            lead,
+            mirror,
             received,
             outcome,
         }
@@ -85,20 +85,20 @@ impl Segment<'_> {
         let Self {
             session,
             id,
-            lead,
+            mirror,
             watch,
             work,
         } = self;
         let (answer, start, validator) = match work {
-            Work::Take(answer) => (answer, 0, lead.validator),
+            Work::Take(answer) => (answer, 0, mirror.validator),
             Work::Ask(extent) => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
                         "a file without a validator has no ranges".to_owned(),
                     ));
                 };
-                let answer = ask(session, &lead, extent, &watch)?;
-                match judge(session, identity, &lead, answer, extent)? {
+                let answer = ask(session, &mirror, extent, &watch)?;
+                match judge(session, identity, &mirror, answer, extent)? {
                     Judged::Part {
                         answer,
                         end,
@@ -127,18 +127,18 @@ impl Segment<'_> {
 
 fn ask(
     session: &Session<'_>,
-    lead: &Lead,
+    mirror: &Mirror,
     extent: Extent,
     watch: &Watch,
 ) -> Result<Answer, GetError> {
-    let if_range = lead.validator.as_ref().map(Validator::as_if_range);
+    let if_range = mirror.validator.as_ref().map(Validator::as_if_range);
     let range = AskedRange {
         start: extent.0,
         end: extent.1,
         if_range,
     };
     let ask = Ask {
-        url: &lead.current,
+        url: &mirror.current,
         method: Method::Get,
         accept: "*/*",
         range: Some(range),
@@ -158,7 +158,7 @@ enum Judged {
 fn judge(
     session: &Session<'_>,
     identity: &Identity,
-    lead: &Lead,
+    mirror: &Mirror,
     answer: Answer,
     extent: Extent,
 ) -> Result<Judged, GetError> {
@@ -170,7 +170,7 @@ fn judge(
             std::time::SystemTime::now(),
         ));
     }
-    let Some(validator) = lead.validator.clone() else {
+    let Some(validator) = mirror.validator.clone() else {
         let trust = if session.sums.is_empty() {
             Trust::Signs
         } else {
@@ -248,3 +248,5 @@ fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
 }
 
 const LEAST_TICKET_BYTES: usize = 128 * 1024;
+/// The most that a connection takes before it looks at its limits again.
+const TICKET_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,117 @@
+//! What to download, and how.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::proxy::Proxies;
+use super::retry::RetryPolicy;
+use super::source::{HttpUrl, Source};
+use super::verify::{Sum, SumFile};
+
+/// How to download; what is the same for all files of a run.
+#[derive(Clone, Debug)]
+pub struct GetConfig {
+    /// Where files go that have no path of their own.
+    pub directory: PathBuf,
+    /// Where files get their names from.
+    pub naming: Naming,
+    /// What an address that ends in a directory means.
+    pub recursion: Recursion,
+    /// What to do with files that are there already.
+    pub existing: Existing,
+    /// Files at once, at least 1.
+    pub parallel: usize,
+    /// Connections per file.
+    pub segments: Segments,
+    /// Way of the bytes from socket to file.
+    pub receive: ReceiveChoice,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// Time for a connection to come about.
+    pub connect_timeout: Duration,
+    /// Time without a byte after which a connection is given up.
+    pub stall_timeout: Duration,
+    /// Bytes a second over all connections.
+    pub rate: Option<u64>,
+    /// Proxies of the environment.
+    pub proxies: Proxies,
+    /// Sums that every file must have.
+    pub sums: Vec<Sum>,
+    /// Sums by file name.
+    pub sum_file: Option<SumFile>,
+}
+
+/// Where a file's name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// The end of its address.
+    Url,
+    /// `Content-Disposition`, made safe.
+    Remote,
+}
+
+/// Whether listings are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recursion {
+    /// Every address is a file.
+    Off,
+    /// A directory is fetched with everything below it.
+    On,
+}
+
+/// What to do with a file that is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it and fail.
+    Refuse,
+    /// Replace it, once the new one is whole.
+    Overwrite,
+    /// Leave it, and be content if its size and time are the server's.
+    Skip,
+    /// Leave it if its size and time are the server's, else replace it.
+    Update,
+}
+
+/// Connections per file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// As many as pay.
+    Auto,
+    /// So many, at least 1, as long as the server takes them.
+    Fixed(usize),
+}
+
+/// Way of the bytes from socket to file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveChoice {
+    /// What measured best.
+    Auto,
+    /// Through a pipe, inside the kernel.
+    Splice,
+    /// Through a buffer.
+    Copy,
+}
+
+/// One file to fetch.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its address.
+    pub source: Source,
+    /// Other addresses of the same file.
+    pub mirrors: Vec<HttpUrl>,
+    /// Where it goes.
+    pub target: Target,
+}
+
+/// Where a file goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into [`GetConfig::directory`], under a name found by [`GetConfig::naming`].
+    Named,
+    /// To this path below [`GetConfig::directory`]; safe already.
+    Below(PathBuf),
+    /// To this path, below [`GetConfig::directory`] unless it is absolute; the user's own choice.
+    Path(PathBuf),
+    /// To standard output.
+    Stream,
+}

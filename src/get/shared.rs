@@ -1,0 +1,93 @@
+//! What all threads of a run share, and the voice of one file.
+
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::client::Client;
+use super::config::GetConfig;
+use super::error::{Blame, GetError};
+use super::event::{Event, FileId};
+use super::pace::Pace;
+use super::retry::Attempts;
+use super::watch::{Cancel, Watch};
+
+/// What all threads of a run share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: GetConfig,
+    pub(super) client: Client,
+    pub(super) pace: Pace,
+    pub(super) cancel: Cancel,
+}
+
+impl Shared {
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.cancel.clone(), self.config.stall_timeout)
+    }
+
+    pub(super) fn check(&self) -> Result<(), GetError> {
+        self.watch().check()
+    }
+}
+
+/// Tells the display of one file.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    pub(super) file: FileId,
+    pub(super) events: Sender<Event>,
+    /// Its address, where there are several files and a text has to say which one it is about.
+    pub(super) about: Option<String>,
+}
+
+impl Reporter {
+    pub(super) fn send(&self, event: impl FnOnce(FileId) -> Event) {
+        // A display that has gone is no reason to stop downloading.
+        let _ = self.events.send(event(self.file));
+    }
+
+    pub(super) fn failed(&self, error: &GetError) -> (FileId, Blame) {
+        let (text, blame) = (self.told(error.to_string()), error.blame);
+        self.send(|file| Event::Failed { file, text, blame });
+        (self.file, blame)
+    }
+
+    pub(super) fn note(&self, text: String) {
+        let text = self.told(text);
+        self.send(|file| Event::Note { file, text });
+    }
+
+    pub(super) fn retry(&self, text: String, wait: Duration) {
+        let text = self.told(text);
+        self.send(|file| Event::Retry {
+            file,
+            text,
+            wait: wait.as_secs_f64(),
+        });
+    }
+
+    /// Says that a request failed, and waits until it is time for the next one.
+    ///
+    /// # Errors
+    /// The failure itself, when trying again is no use; or somebody asked to stop.
+    pub(super) fn wait(
+        &self,
+        attempts: &mut Attempts,
+        error: GetError,
+        kept: u64,
+        watch: &Watch,
+    ) -> Result<(), GetError> {
+        let text = error.to_string();
+        let wait = attempts.failed(error, kept)?;
+        self.retry(text, wait);
+        watch.sleep(wait)
+    }
+
+    /// `text`, with the file's address where it does not have it already.
+    pub(super) fn told(&self, text: String) -> String {
+        match &self.about {
+            Some(about) if !text.contains(about.as_str()) => format!("{about}: {text}"),
+            _ => text,
+        }
+    }
+}
