@@ -15,10 +15,10 @@ use haul::internals::OpenFileCache;
 use haul::internals::Patience;
 use haul::internals::limit_unsent;
 use haul::internals::{Found, LookUp, Root, Shown};
-use haul::internals::{Lane, Progress, RunContext, Transfer};
 use haul::internals::{Meta, Plan, RangeSpec, Segment, Target, Validators};
 use haul::internals::{Negotiation, Now, Subject, resolve_range, to_file};
 use haul::internals::{Parsed, parse_request};
+use haul::internals::{Progress, RunContext, Transfer};
 use haul::server::Server;
 use haul::server::config::{HttpLimits, HttpPolicy};
 use haul::server::config::{SendChoice, ServeConfig};
@@ -131,7 +131,7 @@ fn transmit(criterion: &mut Criterion) {
                 let mut unprobed = 0;
                 let mut means = RunContext {
                     budget: LEN,
-                    lane: Lane::Hot,
+                    lane: Patience::CachedOnly,
                     now: Instant::now(),
                     tools: &mut tools,
                     unprobed: &mut unprobed,

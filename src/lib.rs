@@ -21,7 +21,7 @@
 //! A connection is a `Box` that goes round the ring; whoever holds the box may touch it. It is
 //! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
-//! closes the socket. [`server::connection::Step`] is what a turn ends in, and the whole vocabulary of
+//! closes the socket. [`server::connection::step::Step`] is what a turn ends in, and the whole vocabulary of
 //! scheduling.
 //!
 //! Hot workers wait for nothing but their poller. Names come from the kernel's name cache
@@ -102,7 +102,7 @@ pub mod internals {
     pub use crate::server::files::open_file_cache::OpenFileCache;
     pub use crate::server::files::{Found, LookUp, Root, Shown};
     pub use crate::server::transmit::sink::IoBuffers;
-    pub use crate::server::transmit::{Lane, Progress, RunContext, Transfer};
+    pub use crate::server::transmit::{Progress, RunContext, Transfer};
     pub use crate::sys::file::{Patience, Residency, drop_behind, residency};
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;

@@ -1,43 +1,45 @@
 //! A connection: the only file that knows the order receive → parse → resolve → respond →
 //! transmit → record.
 //!
-//! A connection is a `Box` that goes round a ring. Whoever holds it calls
-//! [`Connection::advance`], which takes it as far as it can go without waiting, and learns from
-//! the [`Step`] where it has to go next. What may wait for a disk is an [`DiskJob`], which a disk
-//! worker runs by [`Connection::run_disk_job`].
+//! A connection is a `Box` that goes round a ring. Its holder calls [`Connection::advance`], which
+//! takes it as far as it can go without waiting, and learns from the [`Step`] where it has to go
+//! next. What may wait for a disk is a [`DiskJob`], which a disk worker runs by
+//! [`Connection::run_disk_job`].
 
 pub(crate) mod classify;
 mod deferred_record;
+mod discard;
 mod http;
 mod lingering_close;
 mod name;
 mod pacer;
 mod prepare;
 mod receive;
-mod responding;
+mod send;
 pub(crate) mod send_queue;
-mod sending;
 mod stall;
+pub(crate) mod step;
 mod streamed_body;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use crate::http::parse::body::{Discard, Discarded};
 use crate::http::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::server::client_share::{ClientShare, ShareHandle};
 use crate::server::connection::deferred_record::{DeferredRecord, LOOK_EVERY, outstanding};
-use crate::server::connection::lingering_close::Lingering;
+use crate::server::connection::discard::{Discarding, Progress};
+use crate::server::connection::lingering_close::{LingerStep, Lingering};
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::prepare::{Cache, PendingRequest, PreparedResponse};
+use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
 use crate::server::connection::receive::{Received, Receiving, RequestBuffer};
+use crate::server::connection::send::{SendStep, Sending};
 use crate::server::connection::send_queue::SendQueue;
-pub(crate) use crate::server::connection::sending::READ_AHEAD_EXTENTS;
-use crate::server::connection::sending::Sending;
+use crate::server::connection::step::{
+    Admission, DiskAction, DiskJob, Resolved, Step, TurnContext,
+};
 use crate::server::files::OpenFile;
-use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters};
@@ -47,82 +49,26 @@ use crate::sys::file::Patience;
 use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 
-/// Where a connection has to go after a quantum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// The quantum is spent: others may have their turn.
-    Yield,
-    /// The socket has to become ready, or the deadline to pass.
-    Park(Interest),
-    /// The deadline has to pass, whatever the socket says: it has sent what its rate allows.
-    StreamedBody,
-    /// The next names or bytes are not in memory: to the disk lane, with this to do there.
-    Warm(DiskJob),
-    /// It has ended.
-    Close(CloseReason),
-}
-
-/// What a connection needs from the disk lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DiskJob {
-    /// Look the target up, and list it if it is a directory.
-    LookUp,
-    /// Read an extent into the page cache.
-    Read(Extent),
-    /// Send from the disk lane: what is read in does not stay in memory, or what is there may not
-    /// be touched without waiting for a network, or it is the last bytes that have to be read.
-    SendCold,
-    /// Produce more of a listing.
-    Fill,
-}
-
-/// Whether a connection came within the limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Admission {
-    /// It did.
-    Welcome,
-    /// It did not: its first request is answered with a refusal.
-    Overloaded,
-}
-
-/// What a turn may use, besides the connection.
-#[derive(Debug)]
-pub(crate) struct TurnContext<'a> {
-    /// What all connections share.
-    pub service: &'a Shared,
-    /// The time at which the turn began, or a later request was looked for. What is known of files
-    /// since then holds for a request that came before.
-    pub now: Instant,
-    /// The worker's looked-up files.
-    pub names: &'a mut OpenFileCache,
-    /// What the worker moves bytes with.
-    pub tools: &'a mut IoBuffers,
-    /// Bytes of service that the turn has given; a quantum at the most.
-    pub served: u64,
-}
-
 /// A connection. Dropping it closes the socket.
 #[derive(Debug)]
 pub(crate) struct Connection {
     number: u64,
     stream: TcpStream,
     peer: SocketAddr,
-    membership: ShareHandle,
+    share: ShareHandle,
     _permit: Permit,
     admission: Admission,
-    intake: RequestBuffer,
-    state: State,
+    received: RequestBuffer,
+    /// `None` while a step runs, and for good after one that panicked.
+    state: Option<State>,
     /// Requests received whole.
     requests: u64,
     deadline: Instant,
-    /// A file the disk lane looked up, for the names of the worker that gets the connection.
-    looked_up: Option<(Vec<u8>, Arc<OpenFile>)>,
-    queue: SendQueue,
-    pace: Pacer,
-    /// The record of the last response, while it has not arrived.
-    receipt: Option<Box<DeferredRecord>>,
-    /// Times that the answer was made anew because the file had changed.
-    restarts: u8,
+    resolved: Option<Resolved>,
+    send_queue: SendQueue,
+    pacer: Pacer,
+    /// The record of the last response, while its bytes have not arrived.
+    unconfirmed: Option<Box<DeferredRecord>>,
 }
 
 #[derive(Debug)]
@@ -130,35 +76,27 @@ enum State {
     /// Waiting for a request, or in the middle of one.
     Receiving(Receiving),
     /// Throwing a request's body away before answering.
-    Discarding(Box<Discarding>),
+    Discarding(Discarding),
     /// A request is whole and has to be looked up.
-    Answering(Box<PendingRequest>),
+    Preparing(Box<Pending>),
     /// A response is on its way.
     Sending(Box<Sending>),
     /// All is sent and our side closed; the peer may finish.
     Lingering(Lingering),
 }
 
-#[derive(Debug)]
-struct Discarding {
-    request: Request,
-    discard: Discard,
-    since: Instant,
-}
-
-/// What a state's step says: go on with the state it left, or leave the quantum.
+/// What a state's step leads to.
 enum Flow {
-    Again,
-    Stop(Step),
+    Continue(State),
+    Stop(State, Step),
 }
 
 impl Connection {
     /// Takes an accepted connection.
-    #[must_use]
     pub(crate) fn new(
         stream: TcpStream,
         peer: SocketAddr,
-        membership: ShareHandle,
+        share: ShareHandle,
         permit: Permit,
         admission: Admission,
         (service, now): (&Shared, Instant),
@@ -168,251 +106,211 @@ impl Connection {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             stream,
             peer,
-            membership,
+            share,
             _permit: permit,
             admission,
-            intake: RequestBuffer::default(),
-            state: State::Receiving(Receiving::first(now)),
+            received: RequestBuffer::default(),
+            state: Some(State::Receiving(Receiving::new(now))),
             requests: 0,
             deadline: now + service.config.deadlines.first_byte,
-            looked_up: None,
-            queue: SendQueue::default(),
-            pace: Pacer::default(),
-            receipt: None,
-            restarts: 0,
+            resolved: None,
+            send_queue: SendQueue::default(),
+            pacer: Pacer::default(),
+            unconfirmed: None,
         })
     }
 
     /// The socket, to be watched.
-    #[must_use]
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
     /// Whose connection it is.
-    #[must_use]
     pub(crate) fn client(&self) -> &Arc<ClientShare> {
-        self.membership.client()
+        self.share.client()
     }
 
     /// When the current state has lasted too long.
-    #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Whether a response is on its way, so that the connection's turns are the long ones.
-    #[must_use]
-    pub(crate) fn is_sending(&self) -> bool {
-        matches!(self.state, State::Sending(_))
-    }
-
-    /// Notes that the poller saw something to read.
-    pub(crate) fn note_readable(&mut self, readiness: Readiness) {
-        self.intake.note(readiness);
-    }
-
-    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
-    pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        if let Some((path, file)) = self.looked_up.take() {
-            turn.names.remember(&path, &file, turn.now);
-        }
-        for _ in 0..MAX_STEPS {
-            let flow = match &mut self.state {
-                State::Receiving(_) => self.receive(turn),
-                State::Discarding(_) => self.discard(turn),
-                State::Answering(_) => self.answer(turn),
-                State::Sending(_) => self.send(turn),
-                State::Lingering(_) => self.linger(turn),
-            };
-            if let Flow::Stop(step) = flow {
-                return step;
-            }
-        }
-        Step::Yield
-    }
-
-    /// Does what the connection came to the disk lane for.
-    pub(crate) fn run_disk_job(
-        &mut self,
-        errand: DiskJob,
-        service: &Shared,
-        tools: &mut IoBuffers,
-    ) {
-        match &mut self.state {
-            State::Answering(_) => self.answer_with_patience(service),
-            State::Sending(sending) => {
-                let charged = sending.run_disk_job(errand, &self.stream, service, tools);
-                self.membership.client().charge(charged);
-                self.pace.spend(charged);
-            }
-            // An errand belongs to one of the states above.
-            State::Receiving(_) | State::Discarding(_) | State::Lingering(_) => {}
-        }
-    }
-
-    /// The file whose bytes are being sent, if any.
-    #[must_use]
-    pub(crate) fn file(&self) -> Option<&Arc<OpenFile>> {
-        match &self.state {
-            State::Sending(sending) => sending.file(),
-            _ => None,
-        }
-    }
-
-    /// The file system that the response comes from, if any.
-    #[must_use]
-    pub(crate) fn device(&self) -> Option<u64> {
-        match &self.state {
-            State::Sending(sending) => sending.device(),
-            _ => None,
-        }
-    }
-
-    /// The path that is being looked up, if any.
-    #[must_use]
-    pub(crate) fn path(&self) -> &[u8] {
-        match &self.state {
-            State::Answering(asked) => asked.path(),
-            _ => b"",
-        }
-    }
-
     /// Its number, which no other connection ever has.
-    #[must_use]
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
+    /// Whether a response is on its way, so that the connection's turns are the long ones.
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.state, Some(State::Sending(_)))
+    }
+
+    /// Notes that the poller saw something to read.
+    pub(crate) fn note_readable(&mut self, readiness: Readiness) {
+        self.received.note(readiness);
+    }
+
     /// The next extent that should be read ahead, if the file has to come from a disk.
     pub(crate) fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
-        let State::Sending(sending) = &mut self.state else {
-            return None;
-        };
-        sending.next_read_ahead()
+        match &mut self.state {
+            Some(State::Sending(sending)) => sending.next_read_ahead(),
+            _ => None,
+        }
+    }
+
+    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
+    pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
+        if let Some((path, file)) = self.resolved.take() {
+            turn.names.remember(&path, &file, turn.now);
+        }
+        match self.state.take() {
+            Some(state) => self.run(state, turn),
+            None => Step::Close(CloseReason::Panicked),
+        }
     }
 
     /// What has to happen now that the deadline has passed.
     pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        if let (State::Receiving(_), Some(receipt)) = (&self.state, &self.receipt)
-            && turn.now < receipt.deadline
-        {
-            return self.look_for_arrival(turn);
-        }
-        match &mut self.state {
-            State::Receiving(receiving) => {
-                if receiving.silence_ends_name(turn.now, turn.service.config.deadlines.head) {
-                    return self.take_silence(turn);
-                }
-                self.give_up_receiving(turn)
+        let flow = match self.state.take() {
+            Some(State::Receiving(receiving)) => self.expire_receiving(receiving, turn),
+            Some(State::Discarding(discarding)) => {
+                let pending = discarding.into_refused(Refusal::RequestTimeout);
+                self.received.clear();
+                Flow::Continue(State::Preparing(Box::new(pending)))
             }
-            State::Discarding(_) => {
-                self.refuse(Refusal::RequestTimeout, turn);
-                self.advance(turn)
-            }
-            State::Answering(_) => Step::Yield,
-            State::Sending(_) if self.pace.rests() => Step::Yield,
-            State::Sending(sending) => {
-                match sending.expire(&self.stream, &turn.service.config, turn.now) {
-                    Ok(deadline) => {
-                        if sending.seems_stalled() {
-                            self.queue.shorten(&self.stream);
-                        }
-                        self.deadline = deadline;
-                        Step::Park(Interest::Write)
-                    }
-                    Err(reason) => Step::Close(reason),
-                }
-            }
-            State::Lingering(_) => self.look_while_lingering(turn),
+            Some(State::Sending(sending)) => self.expire_sending(sending, turn),
+            Some(State::Lingering(lingering)) => self.expire_lingering(lingering, turn),
+            Some(state @ State::Preparing(_)) => Flow::Stop(state, Step::Yield),
+            None => return Step::Close(CloseReason::Panicked),
+        };
+        match flow {
+            Flow::Continue(state) => self.run(state, turn),
+            Flow::Stop(state, step) => self.stop(state, step),
         }
     }
 
+    /// Does what the connection came to the disk worker for.
+    pub(crate) fn run_disk_job(
+        &mut self,
+        action: DiskAction,
+        service: &Shared,
+        tools: &mut IoBuffers,
+    ) {
+        self.state = match self.state.take() {
+            Some(State::Preparing(pending)) => {
+                let mut cache = Cache::Later(&mut self.resolved);
+                Some(
+                    match prepare(&pending, service, Patience::Wait, &mut cache) {
+                        Some(response) => self.start(*pending, response, service),
+                        None => State::Preparing(pending),
+                    },
+                )
+            }
+            Some(State::Sending(mut sending)) => {
+                let charged = sending.run_disk_job(action, &self.stream, service, tools);
+                self.share.client().charge(charged);
+                self.pacer.spend(charged);
+                Some(State::Sending(sending))
+            }
+            // No other state asks for a disk job.
+            state => state,
+        };
+    }
+
     /// What has to happen when the server drains or aborts.
-    #[must_use]
     pub(crate) fn on_shutdown(&self, service: &Shared) -> Option<CloseReason> {
         let owes_nothing = match &self.state {
-            State::Receiving(receiving) => {
-                self.receipt.is_none() && receiving.is_idle(&self.intake)
+            Some(State::Receiving(receiving)) => {
+                self.unconfirmed.is_none() && receiving.is_idle(&self.received)
             }
-            State::Lingering(_) | State::Discarding(_) => false,
-            State::Answering(_) | State::Sending(_) => false,
+            _ => false,
         };
         (service.is_aborting() || owes_nothing).then_some(CloseReason::Shutdown)
     }
 
     /// Ends the connection: what was promised and not sent makes the close a reset.
     pub(crate) fn close(self: Box<Self>, reason: CloseReason, service: &Shared) {
-        let Self {
-            stream,
-            peer,
-            state,
-            receipt,
-            ..
-        } = *self;
-        if let Some(receipt) = receipt {
-            receipt.end(&stream, service);
+        if let Some(record) = self.unconfirmed {
+            record.finish(&self.stream, service);
         }
-        if let State::Sending(sending) = state {
-            if let Some(record) = sending.into_record(reason, peer, service) {
-                service.journal.record(record);
+        match self.state {
+            Some(State::Sending(sending)) => {
+                let _ = socket::reset_on_close(&self.stream);
+                if let Some(record) = sending.into_record(reason, self.peer, service) {
+                    service.journal.record(record);
+                }
             }
-            let _ = socket::reset_on_close(&stream);
-            service.end_transfer(self.membership.client());
+            Some(_) => {}
+            None => {
+                let _ = socket::reset_on_close(&self.stream);
+            }
         }
         service.counters.count_close(reason);
     }
 
-    fn receive(&mut self, turn: &mut TurnContext<'_>) -> Flow {
-        let State::Receiving(receiving) = &mut self.state else {
-            return Flow::Again;
-        };
-        match self
-            .intake
-            .recognize(receiving, &self.stream, turn, self.requests > 0)
-        {
-            Received::NotYet(wait_until) => {
+    fn run(&mut self, mut state: State, turn: &mut TurnContext<'_>) -> Step {
+        for _ in 0..MAX_STEPS {
+            let flow = match state {
+                State::Receiving(receiving) => self.receive(receiving, turn),
+                State::Discarding(discarding) => self.discard(discarding, turn),
+                State::Preparing(pending) => self.prepare(pending, turn),
+                State::Sending(sending) => self.send(sending, turn),
+                State::Lingering(lingering) => self.linger(lingering, turn),
+            };
+            state = match flow {
+                Flow::Continue(next) => next,
+                Flow::Stop(state, step) => return self.stop(state, step),
+            };
+        }
+        self.stop(state, Step::Yield)
+    }
+
+    fn stop(&mut self, state: State, step: Step) -> Step {
+        self.state = Some(state);
+        step
+    }
+
+    fn receive(&mut self, mut receiving: Receiving, turn: &mut TurnContext<'_>) -> Flow {
+        let is_kept = self.requests > 0;
+        let received = self
+            .received
+            .recognize(&mut receiving, &self.stream, turn, is_kept);
+        let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
+        match received {
+            Received::Incomplete(wait_until) => {
                 self.deadline = wait_until;
-                if let Some(receipt) = &mut self.receipt {
-                    receipt.deadline = wait_until;
+                if let Some(record) = &mut self.unconfirmed {
+                    record.deadline = wait_until;
                     self.deadline = wait_until.min(turn.now + LOOK_EVERY);
                 }
-                Flow::Stop(Step::Park(Interest::Read))
+                Flow::Stop(State::Receiving(receiving), Step::Park(Interest::Read))
             }
             Received::Request(request) => self.begin(request, turn),
             Received::Name(raw) => {
-                self.requests += 1;
-                Counters::add_one(&turn.service.counters.requests);
+                self.count_request(turn.service);
                 if self.admission == Admission::Overloaded {
-                    return Flow::Stop(Step::Close(CloseReason::Overloaded));
+                    return close(CloseReason::Overloaded);
                 }
-                self.state = State::Answering(Box::new(PendingRequest::name(raw)));
-                Flow::Again
+                Flow::Continue(State::Preparing(Box::new(Pending::name(raw))))
             }
-            Received::Malformed(refusal) => {
-                self.refuse(refusal, turn);
-                Flow::Again
-            }
+            Received::Malformed(refusal) => self.refuse(refusal),
             Received::Unrecognized(why) => {
                 let why = (CloseReason::Malformed, why);
-                prepare::record_no_request(&self.intake, why, self.peer, turn.service);
-                Flow::Stop(Step::Close(CloseReason::Malformed))
+                prepare::record_no_request(&self.received, why, self.peer, turn.service);
+                close(CloseReason::Malformed)
             }
             // The peer has closed its side only, and reads on.
-            Received::End(reason) if self.receipt.is_some() && self.intake.has_ended() => {
-                self.end(reason, turn.now)
+            Received::End(reason) if self.unconfirmed.is_some() && self.received.has_ended() => {
+                self.end(State::Receiving(receiving), reason, turn.now)
             }
-            Received::End(_) if self.receipt.is_some() && outstanding(&self.stream) > 0 => {
-                Flow::Stop(Step::Close(CloseReason::Aborted))
-            }
-            Received::End(reason) => Flow::Stop(Step::Close(reason)),
+            Received::End(_) if self.is_unacknowledged() => close(CloseReason::Aborted),
+            Received::End(reason) => close(reason),
         }
     }
 
     /// Takes a request whose head is whole.
     fn begin(&mut self, mut request: Box<Request>, turn: &TurnContext<'_>) -> Flow {
-        self.requests += 1;
-        Counters::add_one(&turn.service.counters.requests);
+        self.count_request(turn.service);
         let limits = &turn.service.config.http_limits;
         if self.requests >= limits.requests_per_connection || turn.service.is_draining() {
             request.persistence = Persistence::Close;
@@ -428,137 +326,274 @@ impl Connection {
         if is_too_long {
             request.refusal = request.refusal.or(Some(Refusal::BodyTooLarge));
         }
-        // Who waits to be told whether to send a body is told so by the refusal itself. Either
-        // way the parser has seen to it that the connection ends.
-        let is_told = request.refusal.is_some() && request.expectation == Expectation::Continue;
-        self.state = if request.body == BodyLength::Empty || is_too_long || is_told {
-            State::Answering(Box::new(PendingRequest::http(request)))
-        } else {
-            let discard = Discard::new(request.body, limits.discarded_body_bytes);
-            receive::invite_body(&self.stream, &request, &self.intake);
-            self.deadline = turn.now + turn.service.config.deadlines.head;
-            State::Discarding(Box::new(Discarding {
-                request: *request,
-                discard,
-                since: turn.now,
-            }))
-        };
-        Flow::Again
+        // The refusal takes the place of `100 Continue`; the parser has set `Persistence::Close`.
+        let is_refused = request.refusal.is_some() && request.expectation == Expectation::Continue;
+        if request.body == BodyLength::Empty || is_too_long || is_refused {
+            return Flow::Continue(State::Preparing(Box::new(Pending::http(request, b""))));
+        }
+        let most = limits.discarded_body_bytes;
+        let discarding = Discarding::new(request, most, &self.stream, &self.received, turn.now);
+        Flow::Continue(State::Discarding(discarding))
     }
 
-    fn discard(&mut self, turn: &mut TurnContext<'_>) -> Flow {
-        let State::Discarding(discarding) = &mut self.state else {
-            return Flow::Again;
-        };
-        match discarding.discard.take(self.intake.bytes()) {
-            Ok(Discarded::Done(taken)) => {
-                self.intake.consume(taken);
-                let asked = PendingRequest::http(Box::new(discarding.request.clone()));
-                self.state = State::Answering(Box::new(asked));
-                Flow::Again
+    fn discard(&mut self, mut discarding: Discarding, turn: &mut TurnContext<'_>) -> Flow {
+        let scratch = &mut turn.tools.scratch;
+        match discarding.advance(&self.stream, &mut self.received, scratch) {
+            Progress::Done => Flow::Continue(State::Preparing(Box::new(discarding.into_pending()))),
+            Progress::Refused(refusal) => {
+                let pending = discarding.into_refused(refusal);
+                Flow::Continue(State::Preparing(Box::new(pending)))
             }
-            Ok(Discarded::More(taken)) => {
-                self.intake.consume(taken);
-                if self.intake.has_ended() {
-                    return Flow::Stop(Step::Close(CloseReason::Aborted));
-                }
-                match self.intake.receive(&self.stream, &mut turn.tools.scratch) {
-                    Ok(true) => Flow::Again,
-                    Ok(false) => {
-                        self.deadline = discarding.since + turn.service.config.deadlines.head;
-                        Flow::Stop(Step::Park(Interest::Read))
-                    }
-                    Err(_) => Flow::Stop(Step::Close(CloseReason::Aborted)),
-                }
+            Progress::Again => Flow::Continue(State::Discarding(discarding)),
+            Progress::Incomplete => {
+                self.deadline = discarding.since() + turn.service.config.deadlines.head;
+                Flow::Stop(State::Discarding(discarding), Step::Park(Interest::Read))
             }
-            Err(refusal) => {
-                let line = std::mem::take(&mut discarding.request.line);
-                self.state = State::Answering(Box::new(PendingRequest::malformed(refusal, line)));
-                Flow::Again
+            Progress::Ended => {
+                let step = Step::Close(CloseReason::Aborted);
+                Flow::Stop(State::Discarding(discarding), step)
             }
         }
     }
 
-    fn answer(&mut self, turn: &mut TurnContext<'_>) -> Flow {
-        let State::Answering(asked) = &mut self.state else {
-            return Flow::Again;
-        };
+    fn prepare(&mut self, pending: Box<Pending>, turn: &mut TurnContext<'_>) -> Flow {
         let mut cache = Cache::OpenFileCache(turn.names, turn.now);
-        match prepare(asked, turn.service, Patience::CachedOnly, &mut cache) {
-            Some(answer) => {
-                self.start(answer, turn.service);
-                Flow::Again
+        match prepare(&pending, turn.service, Patience::CachedOnly, &mut cache) {
+            Some(response) => Flow::Continue(self.start(*pending, response, turn.service)),
+            None => {
+                let file_system = turn.service.root.device_towards(pending.path());
+                let action = DiskAction::LookUp;
+                let job = DiskJob {
+                    file_system,
+                    action,
+                };
+                Flow::Stop(State::Preparing(pending), Step::Disk(job))
             }
-            None => Flow::Stop(Step::Warm(DiskJob::LookUp)),
         }
     }
 
-    fn answer_with_patience(&mut self, service: &Shared) {
-        let State::Answering(asked) = &mut self.state else {
-            return;
+    /// Begins to send a response.
+    fn start(&mut self, pending: Pending, response: PreparedResponse, service: &Shared) -> State {
+        if let Some(record) = self.unconfirmed.take() {
+            // The next request means that the last response arrived, or its bytes can no longer
+            // be told from the new one's.
+            record.flush(service);
+        }
+        let transfer = service.begin_transfer(self.share.client());
+        let sending = Sending::new(pending, response, transfer, service);
+        if sending.ends_by_close() {
+            // Until the last byte is out even the death of the process must look like a break.
+            let _ = socket::reset_on_close(&self.stream);
+        }
+        if sending.is_large() {
+            self.send_queue.begin_large(&self.stream);
+        }
+        State::Sending(Box::new(sending))
+    }
+
+    fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
+        let client = self.share.client();
+        let rate = turn.service.rate_for(client);
+        self.pacer.set(&self.stream, rate, turn.now);
+        let step = match sending.advance(&self.stream, turn, client, &mut self.pacer) {
+            SendStep::Done => return self.finish(sending, turn),
+            SendStep::Blocked(deadline) => {
+                let so_far = (sending.sent(), self.pacer.rate());
+                let long_queues = &turn.service.long_queues;
+                self.send_queue.note_full(&self.stream, so_far, long_queues);
+                self.deadline = deadline;
+                Step::Park(Interest::Write)
+            }
+            SendStep::Throttled(due) => {
+                self.deadline = due;
+                Step::Delay
+            }
+            SendStep::Spent => Step::Yield,
+            SendStep::Disk(job) => Step::Disk(job),
+            SendStep::Broken(reason) => {
+                let ends_by_close = sending.ends_by_close();
+                return match sending.restart_after(reason) {
+                    Ok(pending) => {
+                        // The file changed before the first byte left: answer with what it is now.
+                        turn.now = Instant::now();
+                        self.reset_socket(ends_by_close);
+                        Flow::Continue(State::Preparing(Box::new(pending)))
+                    }
+                    Err(sending) => Flow::Stop(State::Sending(sending), Step::Close(reason)),
+                };
+            }
         };
-        let mut cache = Cache::Later(&mut self.looked_up);
-        if let Some(answer) = prepare(asked, service, Patience::Wait, &mut cache) {
-            self.start(answer, service);
+        Flow::Stop(State::Sending(sending), step)
+    }
+
+    /// Sets the socket back to what it was before the response.
+    fn reset_socket(&mut self, ended_by_close: bool) {
+        self.send_queue.end(&self.stream);
+        if ended_by_close {
+            let _ = socket::orderly_on_close(&self.stream);
         }
     }
 
-    /// Answers what cannot be understood, and what came too late; the connection ends with it.
-    fn refuse(&mut self, refusal: Refusal, turn: &TurnContext<'_>) {
-        let line = self.intake.first_line();
-        self.intake.clear();
-        let answer = http::refuse(None, &refusal, turn.service);
-        self.state = State::Answering(Box::new(PendingRequest::malformed(refusal, line)));
-        self.start(answer, turn.service);
+    /// Records a response that was sent, and goes on to the next request or to the end.
+    fn finish(&mut self, sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
+        turn.now = Instant::now();
+        self.reset_socket(sending.ends_by_close());
+        let (outcome, persistence) = (sending.outcome(), sending.persistence());
+        let is_last = sending.is_answer_to_last() && !sending.ends_by_close();
+        self.unconfirmed = sending
+            .into_record(outcome, self.peer, turn.service)
+            .and_then(|record| DeferredRecord::defer(record, &self.stream, turn.service));
+        let next = State::Receiving(Receiving::new(turn.now));
+        if persistence == Persistence::KeepAlive {
+            self.deadline = turn.now + turn.service.config.deadlines.idle;
+            return Flow::Continue(next);
+        }
+        if is_last && self.has_nothing_to_wait_for() {
+            return Flow::Stop(next, Step::Close(outcome));
+        }
+        // A close with bytes unread would be a reset, and might take the response with it.
+        self.end(next, outcome, turn.now)
     }
 
-    /// Silence has made a name of what came.
-    fn take_silence(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        let State::Receiving(receiving) = &mut self.state else {
-            return Step::Yield;
+    /// Ends our side of the stream. What the peer still sends is thrown away, and what it was
+    /// sent has time to arrive.
+    fn end(&mut self, state: State, reason: CloseReason, now: Instant) -> Flow {
+        let has_all = self.received.has_ended() && self.unconfirmed.is_none();
+        if socket::end_of_stream(&self.stream).is_err() || has_all {
+            return Flow::Stop(state, Step::Close(reason));
+        }
+        self.received.clear();
+        Flow::Continue(State::Lingering(Lingering::new(reason, now)))
+    }
+
+    fn linger(&mut self, mut lingering: Lingering, turn: &mut TurnContext<'_>) -> Flow {
+        let is_owed = self.is_unacknowledged();
+        let scratch = &mut turn.tools.scratch;
+        let step = match lingering.advance(&self.stream, &mut self.received, is_owed, scratch) {
+            LingerStep::Again => return Flow::Continue(State::Lingering(lingering)),
+            LingerStep::Wait => {
+                self.deadline = lingering.deadline(&turn.service.config);
+                if self.unconfirmed.is_some() {
+                    self.deadline = self.deadline.min(turn.now + LOOK_EVERY);
+                }
+                Step::Park(Interest::Read)
+            }
+            LingerStep::Ended if is_owed => Step::Close(CloseReason::Aborted),
+            LingerStep::Ended => Step::Close(lingering.reason()),
         };
-        receiving.note_silence();
-        self.advance(turn)
+        Flow::Stop(State::Lingering(lingering), step)
     }
 
-    fn give_up_receiving(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        let State::Receiving(receiving) = &self.state else {
-            return Step::Yield;
-        };
-        if receiving.may_be_name() {
-            // Whatever was said now would be taken for the bytes of a file.
-            let why = (CloseReason::HeadTimeout, "the name was not whole in time");
-            prepare::record_no_request(&self.intake, why, self.peer, turn.service);
-            return Step::Close(CloseReason::HeadTimeout);
+    fn expire_receiving(&mut self, mut receiving: Receiving, turn: &mut TurnContext<'_>) -> Flow {
+        let is_early = |record: &DeferredRecord| turn.now < record.deadline;
+        if self.unconfirmed.as_deref().is_some_and(is_early) {
+            let has_arrived = self.record_if_arrived(turn.service);
+            let is_over = turn.service.is_draining() && receiving.is_idle(&self.received);
+            let state = State::Receiving(receiving);
+            return match has_arrived && is_over {
+                true => Flow::Stop(state, Step::Close(CloseReason::Shutdown)),
+                false => Flow::Continue(state),
+            };
         }
-        if !self.intake.bytes().is_empty() {
-            self.refuse(Refusal::RequestTimeout, turn);
-            return self.advance(turn);
+        if receiving.silence_ends_name(turn.now, turn.service.config.deadlines.head) {
+            receiving.note_silence();
+            return Flow::Continue(State::Receiving(receiving));
         }
-        Step::Close(match self.requests {
+        let may_be_name = receiving.may_be_name();
+        if !may_be_name && !self.received.bytes().is_empty() {
+            return self.refuse(Refusal::RequestTimeout);
+        }
+        let reason = match self.requests {
+            _ if may_be_name => {
+                // Any answer would be taken for the bytes of a file.
+                let why = (CloseReason::HeadTimeout, "the name was not whole in time");
+                prepare::record_no_request(&self.received, why, self.peer, turn.service);
+                CloseReason::HeadTimeout
+            }
             0 => CloseReason::FirstByteTimeout,
             _ => CloseReason::Idle,
-        })
+        };
+        Flow::Stop(State::Receiving(receiving), Step::Close(reason))
+    }
+
+    fn expire_sending(&mut self, mut sending: Box<Sending>, turn: &TurnContext<'_>) -> Flow {
+        let step = if self.pacer.is_throttled() {
+            Step::Yield
+        } else {
+            match sending.expire(&self.stream, &turn.service.config, turn.now) {
+                Ok(deadline) => {
+                    if sending.seems_stalled() {
+                        self.send_queue.shorten(&self.stream);
+                    }
+                    self.deadline = deadline;
+                    Step::Park(Interest::Write)
+                }
+                Err(reason) => Step::Close(reason),
+            }
+        };
+        Flow::Stop(State::Sending(sending), step)
+    }
+
+    /// Over a slow line the last megabytes take their time: a peer that takes some is not cut.
+    fn expire_lingering(&mut self, mut lingering: Lingering, turn: &TurnContext<'_>) -> Flow {
+        let missing = match &self.unconfirmed {
+            Some(_) => outstanding(&self.stream),
+            None => 0,
+        };
+        let ended = lingering.expire(missing, &self.received, &turn.service.config, turn.now);
+        if let Err(reason) = ended {
+            return Flow::Stop(State::Lingering(lingering), Step::Close(reason));
+        }
+        self.record_if_arrived(turn.service);
+        Flow::Continue(State::Lingering(lingering))
+    }
+
+    /// Answers what cannot be understood or came too late; the connection ends with it.
+    fn refuse(&mut self, refusal: Refusal) -> Flow {
+        let line = self.received.first_line();
+        self.received.clear();
+        let pending = Pending::malformed(refusal, line);
+        Flow::Continue(State::Preparing(Box::new(pending)))
+    }
+
+    /// Writes the record of the last response once all of it has arrived.
+    fn record_if_arrived(&mut self, service: &Shared) -> bool {
+        let has_arrived = |_: &mut Box<DeferredRecord>| outstanding(&self.stream) == 0;
+        let record = self.unconfirmed.take_if(has_arrived);
+        record.map(|record| record.flush(service)).is_some()
+    }
+
+    /// Whether the last response has not arrived.
+    fn is_unacknowledged(&self) -> bool {
+        self.unconfirmed.is_some() && outstanding(&self.stream) > 0
+    }
+
+    /// Whether the peer has acknowledged all (RFC 9112 section 9.6), and sent nothing more, which
+    /// would make the close a reset.
+    fn has_nothing_to_wait_for(&self) -> bool {
+        self.received.is_empty()
+            && socket::unacknowledged(&self.stream) == Some(0)
+            && socket::unread(&self.stream) == Some(0)
+    }
+
+    fn count_request(&mut self, service: &Shared) {
+        self.requests += 1;
+        Counters::add_one(&service.counters.requests);
     }
 }
 
-/// Makes the answer, or says `None` if that takes the disk lane's patience.
+/// Makes the response; `None` if that may wait for a disk.
 fn prepare(
-    asked: &PendingRequest,
+    pending: &Pending,
     service: &Shared,
     patience: Patience,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
-    match asked {
-        PendingRequest::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
-        PendingRequest::Http(request) => http::prepare(request, service, patience, cache),
-        PendingRequest::Name { target, .. } => name::prepare(target, service, patience, cache),
+    match &pending.request {
+        RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
+        RequestKind::Http(request) => http::prepare(request, service, patience, cache),
+        RequestKind::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
-}
-
-/// Now, by the clock that people read.
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }
 
 /// Steps of the state machine in one quantum; pipelined requests take three each.

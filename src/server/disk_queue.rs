@@ -19,11 +19,12 @@ use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::server::client_share::ClientShare;
-use crate::server::connection::{Connection, DiskJob};
+use crate::server::connection::Connection;
+use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey};
 use crate::server::disk_queue::round_robin::RoundRobin;
 use crate::server::files::OpenFile;
 use crate::server::telemetry::Counters;
-use crate::server::transmit::{EXTENT_BYTES, Extent};
+use crate::server::transmit::Extent;
 
 /// What may hang together, and waits in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,32 +39,11 @@ enum Line {
 #[derive(Debug)]
 pub(super) enum Job {
     /// A connection whose next step may wait for a disk.
-    Visit(Box<Connection>, DiskJob),
+    Visit(Box<Connection>, DiskAction),
     /// An extent that a sequential reader will want soon.
     Prefetch(Arc<OpenFile>, Extent),
     /// A file whose close may wait.
     Close(File),
-}
-
-/// An extent of a file, as the disk lane tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ExtentKey {
-    device: u64,
-    inode: u64,
-    number: u64,
-}
-
-impl ExtentKey {
-    /// The key of the extent that begins within this one.
-    #[must_use]
-    pub(super) fn new(file: &OpenFile, extent: Extent) -> Self {
-        let number = extent.offset / EXTENT_BYTES;
-        Self {
-            device: file.meta.device,
-            inode: file.meta.inode,
-            number,
-        }
-    }
 }
 
 /// A job taken from the line; hand it back to [`DiskQueue::finish`].
@@ -160,13 +140,11 @@ impl DiskQueue {
 
     /// Puts a connection in line; if the extent it wants is on its way already, it waits for that
     /// and costs no read.
-    pub(super) fn visit(
-        &self,
-        connection: Box<Connection>,
-        errand: DiskJob,
-        device: u64,
-        extent: Option<ExtentKey>,
-    ) {
+    pub(super) fn visit(&self, connection: Box<Connection>, job: DiskJob) {
+        let extent = match job.action {
+            DiskAction::Read(_, key) => Some(key),
+            _ => None,
+        };
         let mut lines = self.lock();
         if let Some(key) = extent {
             let wanted = lines.extents.entry(key).or_default();
@@ -178,13 +156,13 @@ impl DiskQueue {
             wanted.begun = true;
         }
         let client = Arc::clone(connection.client());
-        let line = Line::Jobs(device);
+        let line = Line::Jobs(job.file_system);
         let ticket = Ticket {
             line,
             extent,
             reader: None,
         };
-        let job = (Job::Visit(connection, errand), ticket);
+        let job = (Job::Visit(connection, job.action), ticket);
         lines.put(line, |queue| queue.jobs.push(&client, job));
         drop(lines);
         self.work.notify_one();

@@ -1,27 +1,28 @@
-//! A disk worker: it waits for disks, so that no hot worker has to.
+//! A disk worker waits for disks, so that no hot worker has to.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::server::config::CacheChoice;
-use crate::server::connection::{Connection, DiskJob, READ_AHEAD_EXTENTS};
+use crate::server::connection::Connection;
+use crate::server::connection::step::DiskAction;
 use crate::server::disk_queue::Job;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::{EXTENT_BYTES, drop_behind, warm};
+use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, drop_behind, warm};
 
-/// Works in the disk lane until it is closed.
+/// Runs jobs from the disk queue until it is shut.
 pub(super) fn run_disk_worker(ring: &Ring) {
     let mut tools = IoBuffers::default();
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
-            Job::Visit(connection, errand) => visit(connection, errand, ring, &mut tools),
+            Job::Visit(connection, action) => visit(connection, action, ring, &mut tools),
             Job::Prefetch(file, extent) => {
                 if ring.service.config.cache == CacheChoice::DropBehind {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
                     drop_behind(&file, reader);
                 }
-                // Whoever sends these bytes will come upon the error, and has a peer to tell.
+                // The connection that sends these bytes meets the error again, and tells its peer.
                 let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));
                 if matches!(catch_unwind(read), Ok(Ok(()))) {
                     Counters::add_one(&ring.service.counters.extents_warmed);
@@ -39,10 +40,10 @@ pub(super) fn run_disk_worker(ring: &Ring) {
     }
 }
 
-/// Runs an errand; a panic in it costs that connection alone.
+/// Runs a connection's job; a panic in it costs that connection alone.
 fn visit(
     mut connection: Box<Connection>,
-    errand: DiskJob,
+    action: DiskAction,
     ring: &Ring,
     tools: &mut IoBuffers,
 ) -> Option<Box<Connection>> {
@@ -50,8 +51,8 @@ fn visit(
         return Some(connection);
     }
     let run = AssertUnwindSafe(|| {
-        connection.run_disk_job(errand, &ring.service, tools);
-        if let DiskJob::Read(_) = errand {
+        connection.run_disk_job(action, &ring.service, tools);
+        if let DiskAction::Read(..) = action {
             ring.disk.read_ahead(&mut connection);
         }
     });

@@ -29,8 +29,23 @@ pub(crate) struct Shared {
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
     /// Clients with a transfer under way.
-    active_clients: AtomicUsize,
+    active_clients: Arc<AtomicUsize>,
     phase: Phase,
+}
+
+/// A transfer under way; counted off when dropped.
+#[derive(Debug)]
+pub(crate) struct TransferHandle {
+    client: Arc<ClientShare>,
+    active_clients: Arc<AtomicUsize>,
+}
+
+impl Drop for TransferHandle {
+    fn drop(&mut self) {
+        if self.client.end_transfer() == 1 {
+            self.active_clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// How far the server is on its way to the end.
@@ -59,7 +74,7 @@ impl Shared {
         let root = Root::open(&config.root, shown, closer)?;
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(LONG_QUEUES);
-        let (active_clients, phase) = (AtomicUsize::new(0), Phase::default());
+        let (active_clients, phase) = (Arc::default(), Phase::default());
         Ok(Self {
             config,
             root,
@@ -97,17 +112,14 @@ impl Shared {
         self.phase.aborting.load(Ordering::Relaxed)
     }
 
-    /// A transfer to this client begins.
-    pub(crate) fn begin_transfer(&self, client: &ClientShare) {
+    /// Counts a transfer to this client until the handle is dropped.
+    pub(crate) fn begin_transfer(&self, client: &Arc<ClientShare>) -> TransferHandle {
         if client.begin_transfer() == 0 {
             self.active_clients.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// A transfer to this client ends.
-    pub(crate) fn end_transfer(&self, client: &ClientShare) {
-        if client.end_transfer() == 1 {
-            self.active_clients.fetch_sub(1, Ordering::Relaxed);
+        TransferHandle {
+            client: Arc::clone(client),
+            active_clients: Arc::clone(&self.active_clients),
         }
     }
 

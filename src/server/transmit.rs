@@ -21,7 +21,7 @@ use crate::server::transmit::sink::{
     FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network,
 };
 use crate::server::transmit::small::Gathered;
-use crate::sys::file::{self, Residency};
+use crate::sys::file::{self, Patience, Residency};
 use crate::sys::send_file::PipeLease;
 
 /// A plan on its way, and the file it draws from.
@@ -41,15 +41,6 @@ pub struct Transfer {
     remnant: Option<PipeLease>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
-}
-
-/// Which lane the caller is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// Nothing may wait for a disk.
-    Hot,
-    /// Waiting is what it is for.
-    Disk,
 }
 
 /// Where a run left off.
@@ -96,8 +87,8 @@ pub enum TransmitError {
 pub struct RunContext<'a> {
     /// Bytes to send at the most.
     pub budget: u64,
-    /// Where the caller runs.
-    pub lane: Lane,
+    /// Whether the caller may wait for a disk.
+    pub lane: Patience,
     /// When the caller's turn began.
     pub now: Instant,
     /// What the caller moves bytes with.
@@ -297,7 +288,7 @@ impl Transfer {
             Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
-        if file.device.may_wait() && means.lane == Lane::Hot {
+        if file.device.may_wait() && means.lane == Patience::CachedOnly {
             return Ok(Small::Left(Progress::Reserved));
         }
         if !file.keeps_content().map_err(SendError::File)? {
@@ -366,7 +357,7 @@ impl Transfer {
     /// that can be told without waiting.
     fn has_shrunk(&self, means: &RunContext<'_>) -> Result<bool, SendError> {
         match &self.file {
-            Some(file) if means.lane == Lane::Disk || !file.device.may_wait() => file
+            Some(file) if means.lane == Patience::Wait || !file.device.may_wait() => file
                 .keeps_content()
                 .map(|keeps| !keeps)
                 .map_err(SendError::File),
@@ -423,7 +414,7 @@ impl Transfer {
         let Some(file) = &self.file else {
             return Ok(len);
         };
-        if means.lane == Lane::Disk {
+        if means.lane == Patience::Wait {
             return Ok(len);
         }
         let resident = self.resident.contains(&offset);
@@ -605,3 +596,6 @@ const HELD_BYTES: u64 = 1 << 10;
 
 /// The unit in which residency is looked at and the disk lane reads.
 pub(crate) const EXTENT_BYTES: u64 = 2 << 20;
+
+/// Extents that are read ahead of a reader whose file comes from a disk.
+pub(crate) const READ_AHEAD_EXTENTS: u64 = 8;

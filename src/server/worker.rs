@@ -15,12 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::server::connection::{Connection, DiskJob, Step, TurnContext};
-use crate::server::disk_queue::ExtentKey;
+use crate::server::connection::Connection;
+use crate::server::connection::step::{Step, TurnContext};
 use crate::server::fair_queue::FairQueue;
 use crate::server::files::open_file_cache::{self, OpenFileCache};
 use crate::server::ring::Ring;
-use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
 use crate::server::worker::table::Table;
@@ -216,7 +215,7 @@ impl HotWorker {
                 self.read_ahead(token);
                 self.schedule(token);
             }
-            Step::StreamedBody => {
+            Step::Delay => {
                 self.read_ahead(token);
                 self.schedule(token);
             }
@@ -230,13 +229,12 @@ impl HotWorker {
                 let client = Arc::clone(entry.connection.client());
                 self.queue.push(&client, token);
             }
-            Step::Warm(errand) => {
+            Step::Disk(job) => {
                 let Some(connection) = self.release(token) else {
                     return;
                 };
                 Counters::add_one(&self.ring.service.counters.disk_visits);
-                let (device, extent) = errand_line(&connection, errand, &self.ring.service);
-                self.ring.disk.visit(connection, errand, device, extent);
+                self.ring.disk.visit(connection, job);
             }
             Step::Close(reason) => self.close(token, reason),
         }
@@ -356,23 +354,6 @@ impl HotWorker {
         self.ring.dispatch.note_held(self.number, self.table.len());
         entry.connection.close(reason, &self.ring.service);
     }
-}
-
-/// The file system that an errand may wait for, and the extent it reads.
-fn errand_line(
-    connection: &Connection,
-    errand: DiskJob,
-    service: &Shared,
-) -> (u64, Option<ExtentKey>) {
-    let extent = match (connection.file(), errand) {
-        (Some(file), DiskJob::Read(extent)) => Some(ExtentKey::new(file, extent)),
-        _ => None,
-    };
-    let device = connection.device();
-    (
-        device.unwrap_or_else(|| service.root.device_towards(connection.path())),
-        extent,
-    )
 }
 
 /// Connections that a worker takes in before it looks after those it has.

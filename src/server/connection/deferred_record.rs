@@ -1,4 +1,4 @@
-//! Receipts: what is logged of a large response is what arrived, not what the kernel took.
+//! Deferred records: what is logged of a large response is what arrived, not what the kernel took.
 //!
 //! The kernel takes megabytes more than the peer has acknowledged. The record of a large response
 //! waits until nothing is outstanding, or until the connection ends with something that is.
@@ -21,7 +21,7 @@ pub(super) struct DeferredRecord {
 impl DeferredRecord {
     /// Writes the record now if all has arrived, as far as can be told, or if it is too little to
     /// be worth the wait.
-    pub(super) fn of(
+    pub(super) fn defer(
         record: AccessRecord,
         stream: &TcpStream,
         service: &Shared,
@@ -35,19 +35,19 @@ impl DeferredRecord {
     }
 
     /// Writes the record as it is: all has arrived, or it cannot be told any more.
-    pub(super) fn write(self, service: &Shared) {
+    pub(super) fn flush(self, service: &Shared) {
         service.journal.record(self.record);
     }
 
     /// Writes the record of a response whose connection ends now.
-    pub(super) fn end(mut self, stream: &TcpStream, service: &Shared) {
+    pub(super) fn finish(mut self, stream: &TcpStream, service: &Shared) {
         let missing = outstanding(stream);
         if missing > 0 {
             self.record.sent = self.record.sent.saturating_sub(missing);
             self.record.outcome = CloseReason::Aborted;
             self.record.detail = "the peer did not acknowledge the rest";
         }
-        self.write(service);
+        self.flush(service);
     }
 }
 

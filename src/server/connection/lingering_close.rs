@@ -1,13 +1,12 @@
 //! The end of a connection: our side of the stream closes first, and the peer has time to take
 //! what it was sent and to say its last.
 
+use std::net::TcpStream;
 use std::time::Instant;
 
-use crate::server::connection::deferred_record::{LOOK_EVERY, outstanding};
-use crate::server::connection::{Connection, Flow, State, Step, TurnContext};
+use crate::server::config::ServeConfig;
+use crate::server::connection::receive::RequestBuffer;
 use crate::server::telemetry::CloseReason;
-use crate::sys::poller::Interest;
-use crate::sys::socket;
 
 /// All is sent and our side closed.
 #[derive(Clone, Copy, Debug)]
@@ -15,100 +14,87 @@ pub(super) struct Lingering {
     since: Instant,
     reason: CloseReason,
     discarded: u64,
-    /// Bytes that had not arrived when the deadline last passed.
-    outstanding: u64,
+    /// Bytes that had not arrived when the deadline last passed, if it has.
+    outstanding: Option<u64>,
 }
 
-impl Connection {
-    /// Ends our side of the stream. What the peer still sends is thrown away, and what it was
-    /// sent has time to arrive.
-    pub(super) fn end(&mut self, reason: CloseReason, now: Instant) -> Flow {
-        let has_all = self.intake.has_ended() && self.receipt.is_none();
-        if socket::end_of_stream(&self.stream).is_err() || has_all {
-            return Flow::Stop(Step::Close(reason));
-        }
-        self.intake.clear();
-        self.state = State::Lingering(Lingering {
+/// What reading while lingering leads to.
+pub(super) enum LingerStep {
+    /// There may be more to read.
+    Again,
+    /// Nothing to read for now.
+    Wait,
+    /// The peer has ended its side, or sent too much.
+    Ended,
+}
+
+impl Lingering {
+    pub(super) fn new(reason: CloseReason, now: Instant) -> Self {
+        Self {
             since: now,
             reason,
             discarded: 0,
-            outstanding: u64::MAX,
-        });
-        Flow::Again
+            outstanding: None,
+        }
     }
 
-    pub(super) fn linger(&mut self, turn: &mut TurnContext<'_>) -> Flow {
-        let State::Lingering(lingering) = &mut self.state else {
-            return Flow::Again;
-        };
-        let is_owed = self.receipt.is_some() && outstanding(&self.stream) > 0;
-        match self.intake.receive(&self.stream, &mut turn.tools.scratch) {
-            Ok(true) if lingering.discarded < MAX_LINGER_BYTES => {
-                lingering.discarded += self.intake.bytes().len() as u64;
-                self.intake.clear();
-                if self.intake.has_ended() && !is_owed {
-                    return Flow::Stop(Step::Close(lingering.reason));
+    /// How the connection ends if nothing goes wrong.
+    pub(super) fn reason(&self) -> CloseReason {
+        self.reason
+    }
+
+    pub(super) fn deadline(&self, config: &ServeConfig) -> Instant {
+        self.since + config.deadlines.linger
+    }
+
+    /// Reads once and throws it away; `is_owed` says that the last response has not arrived.
+    pub(super) fn advance(
+        &mut self,
+        stream: &TcpStream,
+        received: &mut RequestBuffer,
+        is_owed: bool,
+        scratch: &mut [u8],
+    ) -> LingerStep {
+        match received.receive(stream, scratch) {
+            Ok(true) if self.discarded < MAX_LINGER_BYTES => {
+                self.discarded += received.bytes().len() as u64;
+                received.clear();
+                match received.has_ended() && !is_owed {
+                    true => LingerStep::Ended,
+                    false => LingerStep::Again,
                 }
-                Flow::Again
             }
             // Behind the end of the peer's stream nothing is read, and no read tells of a reset.
-            Ok(false)
-                if !self.intake.has_ended() || matches!(self.stream.take_error(), Ok(None)) =>
-            {
-                self.deadline = lingering.since + turn.service.config.deadlines.linger;
-                if self.receipt.is_some() {
-                    self.deadline = self.deadline.min(turn.now + LOOK_EVERY);
-                }
-                Flow::Stop(Step::Park(Interest::Read))
+            Ok(false) if !received.has_ended() || matches!(stream.take_error(), Ok(None)) => {
+                LingerStep::Wait
             }
-            Ok(_) | Err(_) if is_owed => Flow::Stop(Step::Close(CloseReason::Aborted)),
-            Ok(_) | Err(_) => Flow::Stop(Step::Close(lingering.reason)),
+            Ok(_) | Err(_) => LingerStep::Ended,
         }
     }
 
-    /// Over a slow line the last megabytes take their time: what moves is not cut.
-    pub(super) fn look_while_lingering(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        let State::Lingering(lingering) = &mut self.state else {
-            return Step::Yield;
-        };
-        let linger = turn.service.config.deadlines.linger;
-        let is_over = turn.now >= lingering.since + linger;
-        let outstanding = match &self.receipt {
-            Some(_) => outstanding(&self.stream),
-            None => 0,
-        };
+    /// The deadline has passed with so many bytes not yet acknowledged. Fails if that is the end.
+    pub(super) fn expire(
+        &mut self,
+        outstanding: u64,
+        received: &RequestBuffer,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let is_over = now >= self.deadline(config);
         if outstanding == 0 {
-            if is_over || self.intake.has_ended() {
-                return Step::Close(lingering.reason);
-            }
-        } else if is_over {
-            if outstanding >= lingering.outstanding {
-                return Step::Close(CloseReason::Stalled);
-            }
-            lingering.outstanding = outstanding;
-            lingering.since = turn.now;
+            return match is_over || received.has_ended() {
+                true => Err(self.reason),
+                false => Ok(()),
+            };
         }
-        if outstanding == 0
-            && let Some(receipt) = self.receipt.take()
-        {
-            receipt.write(turn.service);
-        }
-        self.advance(turn)
-    }
-
-    /// Writes the record of the last response once it has arrived.
-    pub(super) fn look_for_arrival(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        if outstanding(&self.stream) == 0
-            && let Some(receipt) = self.receipt.take()
-        {
-            receipt.write(turn.service);
-            if turn.service.is_draining()
-                && let Some(reason) = self.on_shutdown(turn.service)
-            {
-                return Step::Close(reason);
+        if is_over {
+            if self.outstanding.is_some_and(|before| outstanding >= before) {
+                return Err(CloseReason::Stalled);
             }
+            self.outstanding = Some(outstanding);
+            self.since = now;
         }
-        self.advance(turn)
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Pacer {
     /// Where turns keep to it: when all that was sent is due.
     due: Option<Instant>,
     /// A turn had to be put off.
-    rests: bool,
+    is_throttled: bool,
 }
 
 /// What a turn may send.
@@ -54,12 +54,12 @@ impl Pacer {
 
     /// What may be sent in a turn that begins now.
     pub(super) fn allowance(&mut self, now: Instant) -> Allowance {
-        self.rests = false;
+        self.is_throttled = false;
         let (Some(rate), Some(due)) = (self.rate, self.due) else {
             return Allowance::Bytes(u64::MAX);
         };
         if due > now {
-            self.rests = true;
+            self.is_throttled = true;
             return Allowance::NotBefore(due);
         }
         let late = now.duration_since(due).min(MADE_UP_FOR);
@@ -78,8 +78,8 @@ impl Pacer {
     }
 
     /// Whether the last turn was put off, so that the connection waits for the time alone.
-    pub(super) fn rests(&self) -> bool {
-        self.rests
+    pub(super) fn is_throttled(&self) -> bool {
+        self.is_throttled
     }
 }
 
@@ -165,10 +165,10 @@ mod tests {
         pace.spend(RATE);
         pace.set(&socket(), Some(RATE / 2), begun);
         assert!(matches!(pace.allowance(begun), Allowance::NotBefore(_)));
-        assert!(pace.rests());
+        assert!(pace.is_throttled());
         pace.set(&socket(), None, begun);
         assert_eq!(pace.allowance(begun), Allowance::Bytes(u64::MAX));
-        assert!(!pace.rests());
+        assert!(!pace.is_throttled());
     }
 
     #[test]

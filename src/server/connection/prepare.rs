@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::http::{Protocol, Refusal, Request, Response, Target};
+use crate::http::{BodyLength, Protocol, Refusal, Request, Response, Target};
 use crate::name_protocol;
 use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::step::Resolved;
 use crate::server::connection::streamed_body::StreamedBody;
-use crate::server::connection::wall_clock;
 use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::semaphore::Permit;
@@ -16,9 +16,19 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason};
 use crate::sys::file::Patience;
 
+/// A request that waits for its response.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) request: RequestKind,
+    /// What is left of an interim response that left in part.
+    pub(super) interim: &'static [u8],
+    /// Times that the response was made anew because the file had changed.
+    pub(super) restarts: u8,
+}
+
 /// What a peer asked for.
 #[derive(Debug)]
-pub(super) enum PendingRequest {
+pub(super) enum RequestKind {
     /// By HTTP.
     Http(Box<Request>),
     /// By its bare name; the bytes are kept for the log.
@@ -46,47 +56,66 @@ pub(super) struct PreparedResponse {
     pub(super) bulk: Option<Permit>,
 }
 
-impl PendingRequest {
-    pub(super) fn http(request: Box<Request>) -> Self {
-        Self::Http(request)
+impl Pending {
+    pub(super) fn http(request: Box<Request>, interim: &'static [u8]) -> Self {
+        Self {
+            request: RequestKind::Http(request),
+            interim,
+            restarts: 0,
+        }
     }
 
     pub(super) fn name(raw: Box<[u8]>) -> Self {
-        Self::Name {
-            target: name_protocol::parse(&raw),
-            raw,
+        let target = name_protocol::parse(&raw);
+        Self {
+            request: RequestKind::Name { target, raw },
+            interim: b"",
+            restarts: 0,
         }
     }
 
     pub(super) fn malformed(refusal: Refusal, line: Box<[u8]>) -> Self {
-        Self::Malformed { refusal, line }
+        Self {
+            request: RequestKind::Malformed { refusal, line },
+            interim: b"",
+            restarts: 0,
+        }
     }
 
-    pub(super) fn protocol(&self) -> Option<Protocol> {
-        match self {
-            Self::Http(_) | Self::Malformed { .. } => Some(Protocol::Http),
-            Self::Name { .. } => Some(Protocol::Name),
+    pub(super) fn protocol(&self) -> Protocol {
+        match self.request {
+            RequestKind::Http(_) | RequestKind::Malformed { .. } => Protocol::Http,
+            RequestKind::Name { .. } => Protocol::Name,
         }
     }
 
     /// The path looked up, from the root.
     pub(super) fn path(&self) -> &[u8] {
-        match self {
-            Self::Http(request) => &request.target.path,
-            Self::Name {
+        match &self.request {
+            RequestKind::Http(request) => &request.target.path,
+            RequestKind::Name {
                 target: Ok(target), ..
             } => &target.path,
-            Self::Name { .. } | Self::Malformed { .. } => b"",
+            RequestKind::Name { .. } | RequestKind::Malformed { .. } => b"",
+        }
+    }
+
+    /// Whether the peer has said that it sends nothing else: no other request, and no body either.
+    pub(super) fn is_last(&self) -> bool {
+        match &self.request {
+            RequestKind::Http(request) => request.is_last && request.body == BodyLength::Empty,
+            RequestKind::Name { .. } | RequestKind::Malformed { .. } => false,
         }
     }
 
     /// The request as it came, for the log.
-    pub(super) fn into_line(self) -> Box<[u8]> {
-        match self {
-            Self::Http(request) => request.line,
-            Self::Name { raw, .. } => raw,
-            Self::Malformed { line, .. } => line,
-        }
+    pub(super) fn take_line(&mut self) -> Box<[u8]> {
+        let line = match &mut self.request {
+            RequestKind::Http(request) => &mut request.line,
+            RequestKind::Name { raw, .. } => raw,
+            RequestKind::Malformed { line, .. } => line,
+        };
+        std::mem::take(line)
     }
 }
 
@@ -97,7 +126,7 @@ pub(super) enum Cache<'a> {
     /// The disk lane has no names. What it finds goes to those of the worker that gets the
     /// connection: a path, and the file under just this path, which need not be the one that was
     /// asked for.
-    Later(&'a mut Option<(Vec<u8>, Arc<OpenFile>)>),
+    Later(&'a mut Option<Resolved>),
 }
 
 /// Looks a target up, in the worker's names first. `None` means that it takes a disk.
@@ -137,7 +166,7 @@ pub(super) fn look_up(
 
 /// Writes the access record of bytes that never made a request.
 pub(super) fn record_no_request(
-    intake: &RequestBuffer,
+    received: &RequestBuffer,
     (outcome, why): (CloseReason, &'static str),
     peer: SocketAddr,
     service: &Shared,
@@ -146,10 +175,10 @@ pub(super) fn record_no_request(
         return;
     }
     service.journal.record(AccessRecord {
-        at: wall_clock(),
+        at: SystemTime::now(),
         peer,
         protocol: None,
-        request: intake.first_line().into_vec(),
+        request: received.first_line().into_vec(),
         status: 0,
         sent: 0,
         intended: Some(0),

@@ -5,13 +5,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::http::parse::{self, Parsed};
-use crate::http::{Expectation, Refusal, Request, Version};
+use crate::http::{Refusal, Request};
 use crate::name_protocol;
-use crate::server::connection::TurnContext;
 use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, classify};
+use crate::server::connection::step::TurnContext;
 use crate::server::telemetry::CloseReason;
 use crate::sys::poller::Readiness;
-use crate::sys::socket;
 
 /// What has been received and not yet used.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ enum Progress {
 /// What the bytes at hand make.
 pub(super) enum Received {
     /// Nothing yet; give up at that time.
-    NotYet(Instant),
+    Incomplete(Instant),
     /// An HTTP request; its head is consumed.
     Request(Box<Request>),
     /// A bare name.
@@ -73,16 +72,8 @@ pub(super) enum Received {
 }
 
 impl Receiving {
-    /// At the start of a connection.
-    pub(super) fn first(now: Instant) -> Self {
-        Self {
-            since: now,
-            progress: Progress::Empty,
-        }
-    }
-
-    /// After a response.
-    pub(super) fn next(now: Instant) -> Self {
+    /// At the start of a connection, and after a response.
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
             progress: Progress::Empty,
@@ -105,8 +96,8 @@ impl Receiving {
     }
 
     /// Whether nothing of a request has come.
-    pub(super) fn is_idle(&self, intake: &RequestBuffer) -> bool {
-        self.progress == Progress::Empty && intake.bytes.is_empty()
+    pub(super) fn is_idle(&self, received: &RequestBuffer) -> bool {
+        self.progress == Progress::Empty && received.bytes.is_empty()
     }
 }
 
@@ -207,7 +198,7 @@ impl RequestBuffer {
                         receiving.since = turn.now;
                     }
                 }
-                Ok(false) => return Received::NotYet(wait_until(receiving, turn, kept)),
+                Ok(false) => return Received::Incomplete(wait_until(receiving, turn, kept)),
                 Err(_) if self.bytes.is_empty() && kept => {
                     return Received::End(CloseReason::Complete);
                 }
@@ -240,7 +231,7 @@ impl RequestBuffer {
         match classify(&self.bytes, end) {
             Classified::Http => self.look_for_request(receiving, 0, turn),
             Classified::Name { len, consumed } => {
-                // A mark of blank lines alone may stand in front: what is meant is the name.
+                // `consumed` counts the end mark and blank lines in front, `len` the name alone.
                 let name = self.bytes[..len].into();
                 self.consume(consumed);
                 Some(Received::Name(name))
@@ -287,16 +278,6 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
         Progress::Undecided(SilenceRule::DoesNotApply)
         | Progress::Silent
         | Progress::Head { .. } => receiving.since + deadlines.head,
-    }
-}
-
-/// Tells a client that waits for it to send its body.
-pub(super) fn invite_body(stream: &TcpStream, request: &Request, intake: &RequestBuffer) {
-    let waits = request.expectation == Expectation::Continue && request.version == Version::Http11;
-    if waits && intake.bytes.is_empty() {
-        // A line this short fits an empty send queue; a client whose queue is not empty has not
-        // read its earlier responses and will send its body after a while without being told.
-        let _ = socket::send(stream, parse::CONTINUE, false);
     }
 }
 

@@ -1,14 +1,13 @@
-//! The pulse of a response: whether the peer still takes bytes, and fast enough.
+//! Stall detection: whether the peer still takes bytes, and fast enough.
 //!
 //! What counts is what the peer acknowledged, as far as the system tells: a full send queue may
 //! drain for minutes over a slow line without a single event, and nothing that moves is cut.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::server::config::ServeConfig;
 use crate::server::telemetry::CloseReason;
-use crate::sys::socket;
+use crate::server::transmit::sink::Sink;
 
 /// How a response has moved so far.
 #[derive(Debug)]
@@ -27,7 +26,8 @@ pub(super) struct StallDetector {
 #[derive(Clone, Copy, Debug)]
 struct Window {
     since: Instant,
-    arrived: u64,
+    /// Bytes that had arrived at its beginning; unknown after a wait for the disk.
+    arrived: Option<u64>,
 }
 
 impl StallDetector {
@@ -39,7 +39,7 @@ impl StallDetector {
             unacknowledged: None,
             window: Window {
                 since: now,
-                arrived: 0,
+                arrived: Some(0),
             },
         }
     }
@@ -63,19 +63,19 @@ impl StallDetector {
     pub(super) fn pause(&mut self) {
         self.blocked = None;
         self.window.since = Instant::now();
-        self.window.arrived = u64::MAX;
+        self.window.arrived = None;
     }
 
     /// The send queue is full. Returns when to look again.
     pub(super) fn block(
         &mut self,
-        stream: &TcpStream,
+        sink: &impl Sink,
         sent: u64,
         config: &ServeConfig,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
         self.blocked.get_or_insert(now);
-        self.check_rate(stream, sent, config, now)?;
+        self.check_rate(sink, sent, config, now)?;
         self.check_length(config, now)?;
         Ok(self.next_look(config))
     }
@@ -83,18 +83,18 @@ impl StallDetector {
     /// The time set by [`Self::block`] has come. Returns when to look again.
     pub(super) fn expire(
         &mut self,
-        stream: &TcpStream,
+        sink: &impl Sink,
         sent: u64,
         config: &ServeConfig,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
         self.check_length(config, now)?;
-        self.check_rate(stream, sent, config, now)?;
+        self.check_rate(sink, sent, config, now)?;
         let silence = now.saturating_duration_since(self.moved);
         if silence < config.deadlines.send_stall / 2 {
             return Ok(self.next_look(config));
         }
-        let unacknowledged = socket::unacknowledged(stream);
+        let unacknowledged = sink.unacknowledged();
         match (self.unacknowledged, unacknowledged) {
             (Some(before), Some(after)) if after < before => {
                 self.moved = now;
@@ -144,7 +144,7 @@ impl StallDetector {
 
     fn check_rate(
         &mut self,
-        stream: &TcpStream,
+        sink: &impl Sink,
         sent: u64,
         config: &ServeConfig,
         now: Instant,
@@ -153,21 +153,17 @@ impl StallDetector {
             return Ok(());
         };
         let elapsed = now.saturating_duration_since(self.window.since);
-        if elapsed < least.grace && self.window.arrived != u64::MAX {
+        if elapsed < least.grace && self.window.arrived.is_some() {
             return Ok(());
         }
-        let arrived = sent - socket::unacknowledged(stream).unwrap_or(0).min(sent);
-        let before = std::mem::replace(
-            &mut self.window,
-            Window {
-                since: now,
-                arrived,
-            },
-        )
-        .arrived;
+        let arrived = sent - sink.unacknowledged().unwrap_or(0).min(sent);
+        let window = Window {
+            since: now,
+            arrived: Some(arrived),
+        };
+        let before = std::mem::replace(&mut self.window, window).arrived;
         let wanted = least.bytes_per_second as f64 * elapsed.as_secs_f64();
-        // A window that begins after a wait for the disk has nothing to compare with yet.
-        if before != u64::MAX && ((arrived.saturating_sub(before)) as f64) < wanted {
+        if before.is_some_and(|before| (arrived.saturating_sub(before) as f64) < wanted) {
             return Err(CloseReason::TooSlow);
         }
         Ok(())

@@ -8,12 +8,13 @@ use super::*;
 use crate::http::Target;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
-use crate::server::connection::Admission;
+use crate::server::connection::step::Admission;
 use crate::server::files::filesystem::Devices;
 use crate::server::files::{Found, LookUp, Root, Shown};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
+use crate::server::transmit::EXTENT_BYTES;
 use crate::sys::file::Patience;
 
 const NFS: i64 = 0x6969;
@@ -58,7 +59,7 @@ impl Lane {
     fn take_all(&self) -> Vec<(u64, Ticket)> {
         let next = || self.lane.lock().next();
         let number = |(job, ticket)| match job {
-            Job::Visit(_, DiskJob::Read(extent)) | Job::Prefetch(_, extent) => {
+            Job::Visit(_, DiskAction::Read(extent, _)) | Job::Prefetch(_, extent) => {
                 (extent.offset / EXTENT_BYTES, ticket)
             }
             other => panic!("{other:?}"),
@@ -136,14 +137,18 @@ fn a_file_system_that_may_wait_for_a_network_is_asked_for_all_at_once() {
 fn who_waits_for_an_extent_waits_for_no_other() {
     let lane = Lane::new();
     lane.read_ahead(3, 1..4);
-    let device = lane.file.device.id();
+    let file_system = lane.file.device.id();
     let mut peers = Vec::new();
     let mut visit = |number| {
         let (connection, peer) = connect(&lane.clients);
         peers.push(peer);
         let (extent, key) = (extent(number), ExtentKey::new(&lane.file, extent(number)));
-        lane.lane
-            .visit(connection, DiskJob::Read(extent), device, Some(key));
+        let action = DiskAction::Read(extent, key);
+        let job = DiskJob {
+            file_system,
+            action,
+        };
+        lane.lane.visit(connection, job);
     };
     // One is being read, and two are to be: whoever wants the last of them now does not wait for
     // the one before it, and whoever comes next shares the read.

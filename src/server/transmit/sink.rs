@@ -51,6 +51,9 @@ pub trait Sink {
     /// # Errors
     /// As setsockopt(2).
     fn push(&self) -> io::Result<()>;
+
+    /// Bytes sent that the peer has not acknowledged, where the system tells.
+    fn unacknowledged(&self) -> Option<u64>;
 }
 
 /// Bytes of a file, and how they are to be sent.
@@ -209,6 +212,10 @@ impl Sink for TcpStream {
 
     fn push(&self) -> io::Result<()> {
         socket::push(self)
+    }
+
+    fn unacknowledged(&self) -> Option<u64> {
+        socket::unacknowledged(self)
     }
 }
 

@@ -4,11 +4,10 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
-use super::Lane;
 use crate::http::{Plan, Segment};
 use crate::server::files::OpenFile;
 use crate::server::transmit::sink::{Follow, SendError, Sink, blocked_or_network, read_at};
-use crate::sys::file;
+use crate::sys::file::{self, Patience};
 
 /// What came of gathering a plan's bytes in memory.
 pub(super) enum Gathered {
@@ -25,7 +24,7 @@ pub(super) fn gather(
     plan: &Plan,
     file: &OpenFile,
     bytes: &mut [u8],
-    at_hand: (Lane, &Range<u64>),
+    at_hand: (Patience, &Range<u64>),
 ) -> Result<Gathered, SendError> {
     let mut filled = 0;
     for segment in &plan.segments {
@@ -46,7 +45,7 @@ pub(super) fn gather(
 
 /// Has the file keep its content in memory, if it is small and can be read without waiting.
 /// Whatever speaks against it shows again, and better, when the file is sent.
-pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], lane: Lane) {
+pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], lane: Patience) {
     let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
     if len > KEPT_BYTES || !file.is_settled() {
         return;
@@ -96,13 +95,13 @@ fn read(
     file: &OpenFile,
     bytes: &mut [u8],
     offset: u64,
-    (lane, resident): (Lane, &Range<u64>),
+    (lane, resident): (Patience, &Range<u64>),
 ) -> Result<Option<usize>, SendError> {
-    if lane == Lane::Hot && file.device.may_wait() {
+    if lane == Patience::CachedOnly && file.device.may_wait() {
         return Ok(None);
     }
     let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
-    if lane == Lane::Hot && !is_resident && !file.device.answers_from_memory() {
+    if lane == Patience::CachedOnly && !is_resident && !file.device.answers_from_memory() {
         return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
     }
     read_at(file.file(), bytes, offset).map(Some)

@@ -6,11 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use super::*;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
-use crate::server::connection::Admission;
+use crate::server::connection::step::Admission;
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
 use crate::server::semaphore::Semaphore;
+use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
 use crate::sys::poller::Interest;
 

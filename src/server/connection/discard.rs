@@ -1,0 +1,108 @@
+//! Discarding: a request's body is thrown away before the request is answered.
+
+use std::net::TcpStream;
+use std::time::Instant;
+
+use crate::http::parse::CONTINUE;
+use crate::http::parse::body::{Discard, Discarded};
+use crate::http::{Expectation, Persistence, Refusal, Request, Version};
+use crate::server::connection::prepare::Pending;
+use crate::server::connection::receive::RequestBuffer;
+use crate::sys::socket;
+
+/// A request whose body is on its way.
+#[derive(Debug)]
+pub(super) struct Discarding {
+    request: Box<Request>,
+    discard: Discard,
+    since: Instant,
+    /// What is left of a `100 Continue` that left in part.
+    interim: &'static [u8],
+}
+
+/// How far the body has come.
+pub(super) enum Progress {
+    /// All of it is gone.
+    Done,
+    /// There may be more to read.
+    Again,
+    /// More of it has to come.
+    Incomplete,
+    /// It is malformed or too long.
+    Refused(Refusal),
+    /// The connection ended within it.
+    Ended,
+}
+
+impl Discarding {
+    /// Begins to throw at most `most` bytes away, and invites the body if the client waits for
+    /// that.
+    pub(super) fn new(
+        request: Box<Request>,
+        most: u64,
+        stream: &TcpStream,
+        received: &RequestBuffer,
+        now: Instant,
+    ) -> Self {
+        let is_awaited = request.expectation == Expectation::Continue
+            && request.version == Version::Http11
+            && received.bytes().is_empty();
+        let interim = if is_awaited { invite(stream) } else { b"" };
+        Self {
+            discard: Discard::new(request.body, most),
+            request,
+            since: now,
+            interim,
+        }
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Throws away what came, and reads once more.
+    pub(super) fn advance(
+        &mut self,
+        stream: &TcpStream,
+        received: &mut RequestBuffer,
+        scratch: &mut [u8],
+    ) -> Progress {
+        match self.discard.take(received.bytes()) {
+            Ok(Discarded::Done(taken)) => {
+                received.consume(taken);
+                return Progress::Done;
+            }
+            Ok(Discarded::More(taken)) => received.consume(taken),
+            Err(refusal) => return Progress::Refused(refusal),
+        }
+        if received.has_ended() {
+            return Progress::Ended;
+        }
+        match received.receive(stream, scratch) {
+            Ok(true) => Progress::Again,
+            Ok(false) => Progress::Incomplete,
+            Err(_) => Progress::Ended,
+        }
+    }
+
+    /// The request, its body thrown away.
+    pub(super) fn into_pending(self) -> Pending {
+        Pending::http(self.request, self.interim)
+    }
+
+    /// The request, refused for its body; the connection ends with the answer.
+    pub(super) fn into_refused(mut self, refusal: Refusal) -> Pending {
+        self.request.refusal = Some(refusal);
+        self.request.persistence = Persistence::Close;
+        self.into_pending()
+    }
+}
+
+/// Sends `100 Continue`, and returns what the send queue has no room for. A client whose queue is
+/// full has not read its earlier responses, and is not invited at all.
+fn invite(stream: &TcpStream) -> &'static [u8] {
+    match socket::send(stream, CONTINUE, false) {
+        Ok(sent) => &CONTINUE[sent..],
+        Err(_) => b"",
+    }
+}

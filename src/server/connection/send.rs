@@ -1,0 +1,652 @@
+//! Sending: a response from its first byte to its last.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::http::{Persistence, Plan, Protocol, Segment};
+use crate::server::client_share::ClientShare;
+use crate::server::config::{CacheChoice, ServeConfig};
+use crate::server::connection::pacer::{Allowance, Pacer};
+use crate::server::connection::prepare::{Pending, PreparedResponse};
+use crate::server::connection::stall::StallDetector;
+use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
+use crate::server::connection::streamed_body::StreamedBody;
+use crate::server::files::OpenFile;
+use crate::server::semaphore::Permit;
+use crate::server::shared::{Shared, TransferHandle};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
+use crate::server::transmit::sink::{IoBuffers, Sink};
+use crate::server::transmit::{
+    Extent, Progress, READ_AHEAD_EXTENTS, RunContext, Transfer, TransmitError, drop_behind,
+    residency_of, warm,
+};
+use crate::sys::file::{Patience, Residency};
+
+/// A response on its way.
+#[derive(Debug)]
+pub(super) struct Sending {
+    transfer: Transfer,
+    /// Content that disk workers have yet to produce.
+    streamed: Option<StreamedBody>,
+    ending: Ending,
+    /// What stopped the disk worker, for the hot worker to act upon.
+    disk_progress: Option<Progress>,
+    request: Answered,
+    protocol: Protocol,
+    is_answer_to_last: bool,
+    status: u16,
+    persistence: Persistence,
+    outcome: CloseReason,
+    detail: &'static str,
+    /// Bytes of content promised; `None` where nobody knows beforehand.
+    content_length: Option<u64>,
+    /// Bytes before the content: the head, and what an interim response left.
+    head_bytes: u64,
+    /// Bytes given to the kernel, the head included.
+    sent: u64,
+    since: Instant,
+    stall: StallDetector,
+    cold: Cold,
+    _bulk: Option<Permit>,
+    _transfer: TransferHandle,
+}
+
+/// What is kept of the request.
+#[derive(Debug)]
+enum Answered {
+    /// All of it: until the first byte leaves, the response may have to be made anew.
+    Whole(Pending),
+    /// Its line, for the log.
+    Line(Box<[u8]>),
+}
+
+/// How the peer knows that it has all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// By a length or by chunks.
+    Framing,
+    /// By the end of the stream alone.
+    Close,
+}
+
+/// What is known of the file's presence in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cold {
+    /// All that was sent was there.
+    Never,
+    /// Some bytes were missing, and were sent by a disk worker.
+    Before,
+    /// The bytes at `offset` were missing `times` times in a row.
+    At { offset: u64, times: u8 },
+}
+
+/// Where a response stands after a turn.
+pub(super) enum SendStep {
+    Done,
+    Blocked(Instant),
+    Throttled(Instant),
+    Spent,
+    Disk(DiskJob),
+    Broken(CloseReason),
+}
+
+impl Sending {
+    pub(super) fn new(
+        pending: Pending,
+        prepared: PreparedResponse,
+        transfer: TransferHandle,
+        service: &Shared,
+    ) -> Self {
+        let PreparedResponse {
+            response,
+            file,
+            rest: streamed,
+            outcome,
+            detail,
+            bulk,
+        } = prepared;
+        let head_bytes = (pending.interim.len() + response.head.len()) as u64;
+        let content_length = streamed.is_none().then_some(response.content_length);
+        let is_name = pending.protocol() == Protocol::Name && response.content_length > 0;
+        let ending = match is_name || streamed.as_ref().is_some_and(StreamedBody::ends_by_close) {
+            true => Ending::Close,
+            false => Ending::Framing,
+        };
+        let mut segments = response.body.segments;
+        for bytes in [response.head, pending.interim.to_vec()] {
+            if !bytes.is_empty() {
+                segments.push_front(Segment::Memory(bytes));
+            }
+        }
+        let now = Instant::now();
+        Self {
+            transfer: Transfer::new(Plan { segments }, file, service.config.transmit),
+            streamed,
+            ending,
+            disk_progress: None,
+            protocol: pending.protocol(),
+            is_answer_to_last: pending.is_last(),
+            request: Answered::Whole(pending),
+            status: response.status,
+            persistence: response.persistence,
+            outcome,
+            detail,
+            content_length,
+            head_bytes,
+            sent: 0,
+            since: now,
+            stall: StallDetector::new(now),
+            cold: Cold::Never,
+            _bulk: bulk,
+            _transfer: transfer,
+        }
+    }
+
+    /// Whether the end of the stream alone tells the peer that it has all.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.ending == Ending::Close
+    }
+
+    /// Whether it takes many calls to send a file's bytes.
+    pub(super) fn is_large(&self) -> bool {
+        self.transfer.file().is_some() && self.transfer.remaining() > LARGE_BYTES
+    }
+
+    /// Whether the peer seems to take nothing any more.
+    pub(super) fn seems_stalled(&self) -> bool {
+        self.stall.seems_stalled()
+    }
+
+    /// Bytes given to the kernel so far, the head included.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn persistence(&self) -> Persistence {
+        self.persistence
+    }
+
+    /// Whether the peer has said that its request is the last.
+    pub(super) fn is_answer_to_last(&self) -> bool {
+        self.is_answer_to_last
+    }
+
+    /// How it came out, now that all is sent.
+    pub(super) fn outcome(&self) -> CloseReason {
+        self.outcome
+    }
+
+    /// Sends for a quantum at the most.
+    pub(super) fn advance(
+        &mut self,
+        sink: &impl Sink,
+        turn: &mut TurnContext<'_>,
+        client: &ClientShare,
+        pacer: &mut Pacer,
+    ) -> SendStep {
+        if let Some(progress) = self.disk_progress.take() {
+            return self.step_after(progress, sink, turn);
+        }
+        // A response that is never blocked has its total time checked here alone.
+        if let Err(reason) = self.stall.check_length(&turn.service.config, turn.now) {
+            return SendStep::Broken(reason);
+        }
+        if self.stall.waited_since(turn.now) > STALE_AFTER {
+            self.transfer.forget_residency();
+        }
+        let quantum = turn.service.config.quantum_bytes;
+        // However small a quantum is, a turn gets on.
+        if turn.served > 0 && turn.served + LEAST_CHARGE > quantum {
+            return SendStep::Spent;
+        }
+        let budget = match pacer.allowance(turn.now) {
+            Allowance::Bytes(bytes) => bytes.min(quantum.saturating_sub(turn.served)),
+            Allowance::NotBefore(due) => {
+                self.stall.pause();
+                return SendStep::Throttled(due);
+            }
+        };
+        let mut context = RunContext {
+            budget,
+            lane: Patience::CachedOnly,
+            now: turn.now,
+            tools: turn.tools,
+            unprobed: &mut 0,
+        };
+        let (sent, progress) = self.run(sink, &mut context, turn.service);
+        let charge = sent.max(LEAST_CHARGE);
+        client.charge(charge);
+        turn.served += charge;
+        pacer.spend(sent);
+        self.stall.note_sent(sent, turn.now);
+        self.step_after(progress, sink, turn)
+    }
+
+    fn step_after(
+        &mut self,
+        progress: Progress,
+        sink: &impl Sink,
+        turn: &TurnContext<'_>,
+    ) -> SendStep {
+        match progress {
+            Progress::Done => match &self.streamed {
+                Some(body) => SendStep::Disk(DiskJob {
+                    file_system: body.device(),
+                    action: DiskAction::ProduceListing,
+                }),
+                None => SendStep::Done,
+            },
+            Progress::Spent => SendStep::Spent,
+            Progress::Reserved => self.disk_step(|_, _| DiskAction::Send),
+            Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
+            Progress::Blocked => {
+                let config = &turn.service.config;
+                match self.stall.block(sink, self.sent, config, turn.now) {
+                    Ok(deadline) => SendStep::Blocked(deadline),
+                    Err(reason) => SendStep::Broken(reason),
+                }
+            }
+            Progress::Failed(error) => SendStep::Broken(reason_of(&error)),
+        }
+    }
+
+    /// The step to a disk worker for the file's bytes.
+    fn disk_step(&mut self, action: impl FnOnce(&mut Cold, &OpenFile) -> DiskAction) -> SendStep {
+        let Some(file) = self.transfer.file() else {
+            return SendStep::Broken(CloseReason::ReadError);
+        };
+        self.stall.pause();
+        SendStep::Disk(DiskJob {
+            file_system: file.device.id(),
+            action: action(&mut self.cold, file),
+        })
+    }
+
+    /// The deadline of a blocked response has passed: goes on to the next one if bytes arrive at
+    /// the peer after all.
+    pub(super) fn expire(
+        &mut self,
+        sink: &impl Sink,
+        config: &ServeConfig,
+        now: Instant,
+    ) -> Result<Instant, CloseReason> {
+        self.stall.expire(sink, self.sent, config, now)
+    }
+
+    /// Does in a disk worker what a hot worker must not. Returns the bytes sent.
+    pub(super) fn run_disk_job(
+        &mut self,
+        action: DiskAction,
+        sink: &impl Sink,
+        service: &Shared,
+        tools: &mut IoBuffers,
+    ) -> u64 {
+        let done = match action {
+            DiskAction::LookUp => Ok(()),
+            DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
+            DiskAction::Send => return self.send_from_disk(sink, service, tools),
+            DiskAction::ProduceListing => self.produce_listing(service),
+        };
+        self.disk_progress = done.err().map(Progress::Failed);
+        0
+    }
+
+    /// The next extent to read ahead of this reader, if its file comes from a disk.
+    pub(super) fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
+        if self.cold == Cold::Never {
+            return None;
+        }
+        let extent = self.transfer.next_read_ahead(READ_AHEAD_EXTENTS)?;
+        self.transfer.file().map(|file| (Arc::clone(file), extent))
+    }
+
+    /// The request again, if it is to be answered anew: the file has changed, and no byte of the
+    /// response has left. A file that changes each time is not waited for.
+    pub(super) fn restart_after(
+        self: Box<Self>,
+        reason: CloseReason,
+    ) -> Result<Pending, Box<Self>> {
+        match self.request {
+            Answered::Whole(mut pending)
+                if reason == CloseReason::Changed && pending.restarts < MAX_RESTARTS =>
+            {
+                pending.restarts += 1;
+                Ok(pending)
+            }
+            request => Err(Box::new(Self { request, ..*self })),
+        }
+    }
+
+    /// Ends the response. Returns its access record, if anybody wants one.
+    pub(super) fn into_record(
+        self: Box<Self>,
+        outcome: CloseReason,
+        peer: SocketAddr,
+        service: &Shared,
+    ) -> Option<AccessRecord> {
+        if self.transfer.choice() != service.config.transmit {
+            Counters::add_one(&service.counters.copied_bodies);
+        }
+        if !service.journal.is_on() {
+            return None;
+        }
+        let duration = self.since.elapsed();
+        let line = match self.request {
+            Answered::Whole(mut pending) => pending.take_line(),
+            Answered::Line(line) => line,
+        };
+        Some(AccessRecord {
+            at: SystemTime::now() - duration,
+            peer,
+            protocol: Some(self.protocol),
+            status: self.status,
+            sent: self.sent.saturating_sub(self.head_bytes),
+            intended: self.content_length,
+            duration,
+            outcome,
+            detail: self.detail,
+            request: line.into_vec(),
+        })
+    }
+
+    fn run(
+        &mut self,
+        sink: &impl Sink,
+        context: &mut RunContext<'_>,
+        service: &Shared,
+    ) -> (u64, Progress) {
+        // Only a run that asks nobody for residency is timed.
+        let file = self.transfer.file();
+        let timed = file.is_some_and(|file| file.device.answers_from_memory());
+        let begun = timed.then(Instant::now);
+        let (sent, progress) = self.transfer.run(sink, context);
+        let unprobed = *context.unprobed;
+        self.sent += sent;
+        if sent > 0
+            && let Answered::Whole(pending) = &mut self.request
+        {
+            let line = match service.journal.is_on() {
+                true => pending.take_line(),
+                false => Box::default(),
+            };
+            self.request = Answered::Line(line);
+        }
+        let counters = &service.counters;
+        counters
+            .bytes_sent
+            .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
+        if unprobed > 0 {
+            // A file system that was trusted to answer from memory did, or it loses the trust.
+            if let (Some(file), Some(begun)) = (self.transfer.file(), begun) {
+                file.device.learn(sent, begun.elapsed());
+            }
+            counters
+                .quanta_unprobed
+                .fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
+        }
+        (sent, progress)
+    }
+
+    fn read_in(
+        &mut self,
+        extent: Extent,
+        service: &Shared,
+        tools: &mut IoBuffers,
+    ) -> Result<(), TransmitError> {
+        let Some(file) = self.transfer.file().cloned() else {
+            return Ok(());
+        };
+        if service.config.cache == CacheChoice::DropBehind {
+            drop_behind(&file, extent.offset);
+        }
+        warm(&file, extent, tools).map_err(TransmitError::File)?;
+        Counters::add_one(&service.counters.extents_warmed);
+        if residency_of(&file, extent) != Residency::Absent {
+            self.transfer.note_resident(extent);
+        }
+        Ok(())
+    }
+
+    fn send_from_disk(&mut self, sink: &impl Sink, service: &Shared, tools: &mut IoBuffers) -> u64 {
+        Counters::add_one(&service.counters.extents_sent_cold);
+        let mut context = RunContext {
+            budget: service.config.quantum_bytes,
+            lane: Patience::Wait,
+            now: Instant::now(),
+            tools,
+            unprobed: &mut 0,
+        };
+        let (sent, progress) = self.run(sink, &mut context, service);
+        self.stall.note_sent(sent, Instant::now());
+        self.cold = Cold::Before;
+        // The hot worker finds every other outcome again.
+        if let Progress::Failed(_) | Progress::Blocked = progress {
+            self.disk_progress = Some(progress);
+        }
+        sent
+    }
+
+    fn produce_listing(&mut self, service: &Shared) -> Result<(), TransmitError> {
+        let Some(body) = &mut self.streamed else {
+            return Ok(());
+        };
+        let chunk = body.fill(service).map_err(TransmitError::File)?;
+        if chunk.is_last {
+            self.streamed = None;
+        }
+        if !chunk.bytes.is_empty() {
+            self.transfer.append(Segment::Memory(chunk.bytes));
+        }
+        Ok(())
+    }
+}
+
+impl Cold {
+    /// Notes that an extent is missing. It is read, or sent by a disk worker if it would not stay
+    /// in memory.
+    fn action(&mut self, extent: Extent, file: &OpenFile) -> DiskAction {
+        let times = match *self {
+            Self::At { offset, times } if offset == extent.offset => times.saturating_add(1),
+            _ => 1,
+        };
+        let offset = extent.offset;
+        *self = Self::At { offset, times };
+        match times > MAX_READS {
+            true => DiskAction::Send,
+            false => DiskAction::Read(extent, ExtentKey::new(file, extent)),
+        }
+    }
+}
+
+fn reason_of(error: &TransmitError) -> CloseReason {
+    match error {
+        TransmitError::Network(_) => CloseReason::Aborted,
+        TransmitError::File(_) => CloseReason::ReadError,
+        TransmitError::Changed => CloseReason::Changed,
+    }
+}
+
+/// Pages that were seen in memory may be gone after so long.
+const STALE_AFTER: Duration = Duration::from_millis(200);
+
+/// An extent that was read so often and is still not in memory is sent from the disk lane.
+const MAX_READS: u8 = 2;
+
+/// Responses to one request that a changing file may cost before the connection is reset.
+const MAX_RESTARTS: u8 = 3;
+
+/// The least a turn costs, in bytes of service, so that tiny responses count as well.
+const LEAST_CHARGE: u64 = 4 << 10;
+
+/// Responses up to this size leave by three calls: the head, most of the file, the end of it.
+const LARGE_BYTES: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::io::{self, ErrorKind, IoSlice};
+
+    use super::*;
+    use crate::http::{Refusal, Response};
+    use crate::server::client_share::ClientShares;
+    use crate::server::files::open_file_cache::OpenFileCache;
+    use crate::server::telemetry::access_log::{AccessLog, Destination};
+    use crate::server::transmit::sink::{FilePart, Follow, SendError};
+    use crate::sys::send_file::Loaded;
+
+    const HEAD: &[u8] = b"0123456789";
+
+    /// A sink that does what it was told, call by call.
+    #[derive(Default)]
+    struct Script {
+        outcomes: RefCell<VecDeque<Result<usize, ErrorKind>>>,
+        taken: RefCell<Vec<u8>>,
+    }
+
+    impl Sink for Script {
+        fn send(&self, bytes: &[u8], _: Follow) -> io::Result<usize> {
+            let outcome = self.outcomes.borrow_mut().pop_front();
+            let count = outcome.expect("the script goes on")?;
+            self.taken.borrow_mut().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn send_pieces(&self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
+            unreachable!("no small file is sent here")
+        }
+
+        fn send_file(&self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
+            unreachable!("no file is sent here")
+        }
+
+        fn send_loaded(&self, _: Loaded<'_>) -> Result<usize, SendError> {
+            unreachable!("no file is sent here")
+        }
+
+        fn push(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unacknowledged(&self) -> Option<u64> {
+            Some(0)
+        }
+    }
+
+    /// A response of ten bytes, and what its turns need.
+    struct Bench {
+        _root: tempfile::TempDir,
+        service: Shared,
+        clients: ClientShares,
+        sink: Script,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let root = tempfile::tempdir().expect("a directory");
+            let config = ServeConfig {
+                root: root.path().to_owned(),
+                ..ServeConfig::default()
+            };
+            let log = AccessLog::start(Destination::Nowhere, Arc::default());
+            let (closer, _) = crossbeam_channel::unbounded();
+            let service = Shared::new(config, Arc::default(), log.expect("no file").0, closer);
+            Self {
+                _root: root,
+                service: service.expect("a service"),
+                clients: ClientShares::default(),
+                sink: Script::default(),
+            }
+        }
+
+        fn sending(&self, pending: Pending) -> Box<Sending> {
+            let prepared = PreparedResponse {
+                response: Response {
+                    status: 404,
+                    head: HEAD.to_vec(),
+                    body: Plan::default(),
+                    content_length: 0,
+                    persistence: Persistence::Close,
+                },
+                file: None,
+                rest: None,
+                outcome: CloseReason::Refused,
+                detail: "",
+                bulk: None,
+            };
+            let client = self.clients.enter([127, 0, 0, 1].into());
+            let transfer = self.service.begin_transfer(client.client());
+            Box::new(Sending::new(pending, prepared, transfer, &self.service))
+        }
+
+        /// One turn, in which the sink does this.
+        fn turn(&self, sending: &mut Sending, script: &[Result<usize, ErrorKind>]) -> SendStep {
+            self.sink.outcomes.borrow_mut().extend(script);
+            let mut turn = TurnContext {
+                service: &self.service,
+                now: Instant::now(),
+                names: &mut OpenFileCache::of_one_of(self.service.config.workers),
+                tools: &mut IoBuffers::default(),
+                served: 0,
+            };
+            let client = self.clients.enter([127, 0, 0, 1].into());
+            let pacer = &mut Pacer::default();
+            sending.advance(&self.sink, &mut turn, client.client(), pacer)
+        }
+    }
+
+    fn pending() -> Pending {
+        Pending::malformed(Refusal::NotFound, (*b"GET /x").into())
+    }
+
+    #[test]
+    fn short_counts_go_on_where_they_left_off_and_a_full_queue_parks() {
+        let bench = Bench::new();
+        let mut sending = bench.sending(pending());
+        let blocked = bench.turn(&mut sending, &[Ok(3), Err(ErrorKind::WouldBlock)]);
+        assert!(matches!(blocked, SendStep::Blocked(_)));
+        assert_eq!(sending.sent(), 3);
+        let done = bench.turn(&mut sending, &[Ok(1), Ok(0), Ok(6)]);
+        assert!(matches!(done, SendStep::Done));
+        assert_eq!(*bench.sink.taken.borrow(), HEAD);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_the_peer_s_end_and_no_reason_to_start_anew() {
+        let bench = Bench::new();
+        let mut sending = bench.sending(pending());
+        let script = [Ok(3), Ok(0), Err(ErrorKind::BrokenPipe)];
+        let broken = bench.turn(&mut sending, &script);
+        assert!(matches!(broken, SendStep::Broken(CloseReason::Aborted)));
+        assert!(sending.restart_after(CloseReason::Aborted).is_err());
+    }
+
+    #[test]
+    fn a_response_is_made_anew_only_before_its_first_byte_and_not_for_ever() {
+        let bench = Bench::new();
+        let mut sending = bench.sending(pending());
+        let blocked = bench.turn(&mut sending, &[Err(ErrorKind::WouldBlock)]);
+        assert!(matches!(blocked, SendStep::Blocked(_)));
+        for _ in 0..MAX_RESTARTS {
+            let pending = sending.restart_after(CloseReason::Changed);
+            sending = bench.sending(pending.expect("nothing was sent"));
+        }
+        assert!(sending.restart_after(CloseReason::Changed).is_err());
+
+        let mut sending = bench.sending(pending());
+        bench.turn(&mut sending, &[Ok(1), Err(ErrorKind::WouldBlock)]);
+        assert!(sending.restart_after(CloseReason::Changed).is_err());
+    }
+
+    #[test]
+    fn what_is_left_of_an_interim_response_goes_before_the_head() {
+        let bench = Bench::new();
+        let mut pending = pending();
+        pending.interim = b"nue\r\n\r\n";
+        let mut sending = bench.sending(pending);
+        let done = bench.turn(&mut sending, &[Ok(7), Ok(10)]);
+        assert!(matches!(done, SendStep::Done));
+        assert_eq!(*bench.sink.taken.borrow(), b"nue\r\n\r\n0123456789");
+    }
+}

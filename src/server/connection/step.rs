@@ -1,0 +1,96 @@
+//! What a connection's turn ends in, and what a turn may use.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::server::files::OpenFile;
+use crate::server::files::open_file_cache::OpenFileCache;
+use crate::server::shared::Shared;
+use crate::server::telemetry::CloseReason;
+use crate::server::transmit::sink::IoBuffers;
+use crate::server::transmit::{EXTENT_BYTES, Extent};
+use crate::sys::poller::Interest;
+
+/// Where a connection has to go after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The quantum is spent: other connections have their turn first.
+    Yield,
+    /// The socket has to become ready, or the deadline to pass.
+    Park(Interest),
+    /// The deadline has to pass, whatever the socket says: it was sent what its rate allows.
+    Delay,
+    /// The next names or bytes are not in memory: a disk worker has to run this job.
+    Disk(DiskJob),
+    /// It has ended.
+    Close(CloseReason),
+}
+
+/// A job for a disk worker, with all that the disk queue needs to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DiskJob {
+    /// The file system that the job may wait for (`st_dev`).
+    pub file_system: u64,
+    pub action: DiskAction,
+}
+
+/// What a disk worker does for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskAction {
+    /// Look the target up, and open the directory if it is one.
+    LookUp,
+    /// Read an extent into the page cache.
+    Read(Extent, ExtentKey),
+    /// Send from the disk worker: the bytes do not stay in memory, or the file system may wait
+    /// for a network even so, or they are the last ones and have to be read.
+    Send,
+    /// Produce more of a listing.
+    ProduceListing,
+}
+
+/// An extent of a file, as the disk queue tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ExtentKey {
+    device: u64,
+    inode: u64,
+    number: u64,
+}
+
+impl ExtentKey {
+    /// The key of the aligned extent that holds the first byte of this one.
+    pub(crate) fn new(file: &OpenFile, extent: Extent) -> Self {
+        Self {
+            device: file.meta.device,
+            inode: file.meta.inode,
+            number: extent.offset / EXTENT_BYTES,
+        }
+    }
+}
+
+/// Whether a connection came within the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It did.
+    Welcome,
+    /// It did not: its first request is answered with a refusal.
+    Overloaded,
+}
+
+/// What a turn may use, besides the connection.
+#[derive(Debug)]
+pub(crate) struct TurnContext<'a> {
+    pub service: &'a Shared,
+    /// The time at which the turn began, or a later request was looked for. What is known of files
+    /// since then holds for a request that came before.
+    pub now: Instant,
+    /// The worker's open files.
+    pub names: &'a mut OpenFileCache,
+    /// What the worker moves bytes with.
+    pub tools: &'a mut IoBuffers,
+    /// Bytes of service that the turn has given; a quantum at the most.
+    pub served: u64,
+}
+
+/// A file that a disk worker has looked up and the path that names it, on its way to the cache of
+/// the hot worker that gets the connection.
+pub(super) type Resolved = (Vec<u8>, Arc<OpenFile>);
