@@ -81,7 +81,7 @@ const LONG_BYTES: u32 = 4 << 20;
 /// hold less.
 const PROOF_BYTES: u64 = 1 << 20;
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
