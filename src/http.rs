@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
+pub(crate) mod chunked;
 pub(crate) mod client_response;
 pub(crate) mod conditional;
 pub(crate) mod date;
 pub(crate) mod disposition;
+mod list;
 mod media;
 pub(crate) mod parse;
 pub(crate) mod policy;
@@ -22,11 +24,12 @@ pub(crate) mod validator;
 pub use crate::meta::Meta;
 pub(crate) use crate::meta::Timestamp;
 pub(crate) use media::MediaType;
+pub use range::RangeSpec;
 pub(crate) use request::{
     Accept, AcceptEncoding, Coding, Conditions, Disposition, EntityTag, EntityTags, Expectation,
     Explanation, IfRange, ListingFormat, Query, Request, SortKey, SortOrder, Strength, Version,
 };
-pub use request::{BodyLength, Method, RangeSpec};
+pub use request::{BodyLength, Method};
 
 /// The wire format a connection turned out to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

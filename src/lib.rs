@@ -90,10 +90,9 @@ mod sys;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::http::parse::body::{Discard, Discarded};
-    pub use crate::http::parse::range::parse as parse_range;
     pub use crate::http::parse::target::{Form, parse as parse_target};
     pub use crate::http::parse::{Parsed, parse_request};
-    pub use crate::http::range::{Selection, resolve as resolve_range};
+    pub use crate::http::range::{Selection, parse as parse_range, resolve as resolve_range};
     pub use crate::http::respond::{Negotiation, Now, Subject, to_file};
     pub use crate::http::{BodyLength, Method, RangeSpec};
     pub use crate::http::{Meta, Persistence, Plan, Segment, Target, Validators};

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::http::client_response::{ContentRange, Framing, Head};
+use crate::http::client_response::{Framing, Head};
+use crate::http::range::ContentRange;
 
 use super::error::{Again, Blame, GetError};
 use super::extents::Extent;
@@ -113,8 +114,8 @@ impl Identity {
                 Verdict::Whole
             }
             200 => Verdict::ChangedWhole,
-            416 => match head.content_range.as_deref().map(ContentRange::parse) {
-                Some(Ok(ContentRange::Unsatisfied { total })) if total != self.length => {
+            416 => match head.content_range.as_deref().and_then(ContentRange::parse) {
+                Some(ContentRange::Unsatisfied { total }) if total != self.length => {
                     Verdict::Changed
                 }
                 _ => Verdict::Wrong("416 to a range inside the file".to_owned()),
@@ -155,8 +156,8 @@ impl Identity {
     /// Where the range in a 206 ends, if it begins where it was asked to, in a file of this length.
     fn place(&self, head: &Head, asked: Extent) -> Result<u64, Verdict> {
         let wrong = |text: String| Err(Verdict::Wrong(text));
-        let range = head.content_range.as_deref().map(ContentRange::parse);
-        let Some(Ok(ContentRange::Part { start, end, total })) = range else {
+        let range = head.content_range.as_deref().and_then(ContentRange::parse);
+        let Some(ContentRange::Part { start, end, total }) = range else {
             return wrong("206 without a Content-Range that makes sense".to_owned());
         };
         match total {

@@ -109,7 +109,7 @@ impl Client {
     }
 
     fn ask_once(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
-        let request = self.request_text(ask);
+        let request = self.request_bytes(ask);
         // A kept connection may have been closed under our hands; that says nothing about the
         // server, so the next one is tried at once, and in the end a new one.
         while let Some(wire) = self.take_idle(ask.url) {
@@ -144,11 +144,11 @@ impl Client {
 
     fn exchange(
         mut wire: Wire,
-        request: &str,
+        request: &[u8],
         ask: &Ask<'_>,
         watch: &Watch,
     ) -> Result<Answer, GetError> {
-        wire.send(request.as_bytes())?;
+        wire.send(request)?;
         let patience = watch.patience();
         let mut interim = 0;
         loop {
@@ -201,7 +201,8 @@ impl Client {
         )
     }
 
-    fn request_text(&self, ask: &Ask<'_>) -> String {
+    /// The request; a validator's characters stand for one byte each.
+    fn request_bytes(&self, ask: &Ask<'_>) -> Vec<u8> {
         let Ask { url, accept, .. } = ask;
         let method = match ask.method {
             Method::Get => "GET",
@@ -242,7 +243,7 @@ impl Client {
             }
         }
         text.push_str("\r\n");
-        text
+        text.chars().map(|character| character as u8).collect()
     }
 }
 

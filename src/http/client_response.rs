@@ -1,8 +1,11 @@
-//! The client's side of HTTP/1.1 (RFC 9112): an answer's head, its framing, chunked decoding and
-//! `Content-Range`.
+//! The client's side of HTTP/1.1 (RFC 9112): a response's head and its framing.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
+
+use percent_encoding::{CONTROLS, percent_encode};
+
+use super::list::{self, decimal};
 
 /// The longest answer head that is accepted, in bytes; more is [`Malformed::HeadTooLong`].
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -20,8 +23,8 @@ pub(crate) enum Malformed {
     TransferCoding,
     /// A chunk's size line or end is wrong.
     Chunk,
-    /// `Content-Range` of a 206 is missing or wrong.
-    ContentRange,
+    /// A field that says which bytes these are stands there twice, with different values.
+    Contradiction,
 }
 
 impl fmt::Display for Malformed {
@@ -32,7 +35,7 @@ impl fmt::Display for Malformed {
             Self::ContentLength => "its Content-Length makes no sense",
             Self::TransferCoding => "it uses a transfer coding that was not asked for",
             Self::Chunk => "its chunked body is broken",
-            Self::ContentRange => "its Content-Range is missing or makes no sense",
+            Self::Contradiction => "it gives ETag, Location or the like twice, and differently",
         })
     }
 }
@@ -52,13 +55,14 @@ pub(crate) struct Head {
     pub closes: bool,
     /// `Content-Range`, unparsed.
     pub content_range: Option<String>,
-    /// `ETag`, with its quotes and its `W/`.
+    /// `ETag`, with its quotes and its `W/`, each byte as the character of the same number: what
+    /// goes back to the server has to be the same bytes, and different tags never become equal.
     pub etag: Option<String>,
-    /// `Last-Modified`, as it stands: it goes back to the server byte for byte.
+    /// `Last-Modified`, as it stands, kept as `etag` is.
     pub last_modified: Option<String>,
     /// `Date`.
     pub date: Option<SystemTime>,
-    /// `Location`, unresolved.
+    /// `Location`, unresolved; bytes beyond ASCII are percent-encoded.
     pub location: Option<String>,
     /// `Retry-After`, unparsed.
     pub retry_after: Option<String>,
@@ -87,7 +91,10 @@ pub(crate) enum Framing {
 pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
-    let head_bytes = match response.parse(input) {
+    let mut parser = httparse::ParserConfig::default();
+    // As curl, wget and browsers do.
+    parser.ignore_invalid_headers_in_responses(true);
+    let head_bytes = match parser.parse_response(&mut response, input) {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) if input.len() >= MAX_HEAD_BYTES => {
             return Err(Malformed::HeadTooLong);
@@ -101,11 +108,22 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malforme
         minor_version: response.version.unwrap_or_default(),
         ..Head::default()
     };
-    head.closes = head.minor_version == 0;
+    let mut connection = Connection::default();
     for field in response.headers.iter() {
-        head.take_field(field.name, field.value)?;
+        head.take_field(field.name, field.value, &mut connection)?;
     }
+    let ambiguous = head.chunked && (head.content_length.is_some() || head.minor_version == 0);
+    // Section 6.1: such a body is read, and the connection not trusted beyond it.
+    head.closes =
+        connection.close || ambiguous || (head.minor_version == 0 && !connection.keep_alive);
     Ok(Some((head, head_bytes)))
+}
+
+/// What `Connection` says.
+#[derive(Default)]
+struct Connection {
+    close: bool,
+    keep_alive: bool,
 }
 
 impl Head {
@@ -137,22 +155,39 @@ impl Head {
         )
     }
 
-    fn take_field(&mut self, name: &str, value: &[u8]) -> Result<(), Malformed> {
-        let text = || String::from_utf8_lossy(value).trim().to_owned();
+    fn take_field(
+        &mut self,
+        name: &str,
+        value: &[u8],
+        connection: &mut Connection,
+    ) -> Result<(), Malformed> {
+        let value = value.trim_ascii();
+        let text = || String::from_utf8_lossy(value).into_owned();
+        let bytes = || value.iter().copied().map(char::from).collect();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => self.take_content_length(&text())?,
+            // What HTTP/1.1 first had for "none".
+            "transfer-encoding" if value.eq_ignore_ascii_case(b"identity") => {}
             "transfer-encoding" => {
-                if !text().eq_ignore_ascii_case("chunked") {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                     return Err(Malformed::TransferCoding);
                 }
                 self.chunked = true;
             }
-            "connection" => self.take_connection(&text()),
-            "content-range" => self.content_range = Some(text()),
-            "etag" => self.etag = Some(text()),
-            "last-modified" => self.last_modified = Some(text()),
+            "connection" => {
+                for option in list::elements(value) {
+                    connection.close |= option.eq_ignore_ascii_case(b"close");
+                    connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            "content-range" => set_once(&mut self.content_range, text())?,
+            "etag" => set_once(&mut self.etag, bytes())?,
+            "last-modified" => set_once(&mut self.last_modified, bytes())?,
             "date" => self.date = httpdate::parse_http_date(&text()).ok(),
-            "location" => self.location = Some(text()),
+            "location" => {
+                let location = percent_encode(value, CONTROLS).to_string();
+                set_once(&mut self.location, location)?;
+            }
             "retry-after" => self.retry_after = Some(text()),
             "content-disposition" => self.content_disposition = Some(text()),
             "content-type" => self.content_type = Some(text()),
@@ -172,167 +207,19 @@ impl Head {
         }
         Ok(())
     }
+}
 
-    fn take_connection(&mut self, value: &str) {
-        for option in value.split(',').map(str::trim) {
-            if option.eq_ignore_ascii_case("close") {
-                self.closes = true;
-            } else if option.eq_ignore_ascii_case("keep-alive") {
-                self.closes = false;
-            }
+fn set_once(field: &mut Option<String>, value: String) -> Result<(), Malformed> {
+    match field {
+        Some(earlier) if *earlier != value => Err(Malformed::Contradiction),
+        _ => {
+            *field = Some(value);
+            Ok(())
         }
     }
-}
-
-/// A parsed `Content-Range` (RFC 9110, section 14.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ContentRange {
-    /// `bytes START-LAST/TOTAL`; `end` is one past the last byte, `total` may be unknown (`*`).
-    Part {
-        /// Offset of the first byte.
-        start: u64,
-        /// Offset one past the last byte.
-        end: u64,
-        /// The whole file's length in bytes.
-        total: Option<u64>,
-    },
-    /// `bytes */TOTAL`, from a 416.
-    Unsatisfied {
-        /// The whole file's length in bytes.
-        total: u64,
-    },
-}
-
-impl ContentRange {
-    /// Parses the field's value.
-    ///
-    /// # Errors
-    /// [`Malformed::ContentRange`] for everything that is not `bytes` and in order.
-    pub(crate) fn parse(value: &str) -> Result<Self, Malformed> {
-        Self::read(value).ok_or(Malformed::ContentRange)
-    }
-
-    fn read(value: &str) -> Option<Self> {
-        let (unit, rest) = value.trim().split_once(' ')?;
-        if !unit.eq_ignore_ascii_case("bytes") {
-            return None;
-        }
-        let (range, total) = rest.trim().split_once('/')?;
-        let total = match total.trim() {
-            "*" => None,
-            digits => Some(decimal(digits)?),
-        };
-        if range.trim() == "*" {
-            return Some(Self::Unsatisfied { total: total? });
-        }
-        let (start, last) = range.trim().split_once('-')?;
-        let (start, end) = (decimal(start)?, decimal(last)?.checked_add(1)?);
-        (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part {
-            start,
-            end,
-            total,
-        })
-    }
-}
-
-/// Decodes a chunked body (RFC 9112, section 7.1) piece by piece.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Chunked {
-    /// At the start of a size line.
-    #[default]
-    Size,
-    /// Inside a chunk with so many bytes to come.
-    Data(u64),
-    /// Behind a chunk's data, before its line end.
-    DataEnd,
-    /// In the trailer section.
-    Trailers,
-    /// The last chunk and the trailers are through.
-    End,
-}
-
-/// What a decoder makes of the input's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
-    /// So many bytes of framing: skip them.
-    Framing(usize),
-    /// So many bytes of the body.
-    Data(usize),
-    /// More input is needed.
-    Partial,
-    /// The body is whole.
-    End,
-}
-
-impl Chunked {
-    /// The next piece of `input`, which begins where the last piece ended.
-    ///
-    /// # Errors
-    /// [`Malformed::Chunk`].
-    pub(crate) fn next(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
-        match *self {
-            Self::End => Ok(Piece::End),
-            Self::Data(left) => {
-                if input.is_empty() {
-                    return Ok(Piece::Partial);
-                }
-                let taken = left.min(input.len() as u64);
-                *self = if taken == left {
-                    Self::DataEnd
-                } else {
-                    Self::Data(left - taken)
-                };
-                Ok(Piece::Data(taken as usize))
-            }
-            Self::Size | Self::DataEnd | Self::Trailers => self.next_line(input),
-        }
-    }
-
-    fn next_line(&mut self, input: &[u8]) -> Result<Piece, Malformed> {
-        let Some(line_feed) = input.iter().position(|&byte| byte == b'\n') else {
-            let full = input.len() > MAX_CHUNK_LINE_BYTES;
-            return if full {
-                Err(Malformed::Chunk)
-            } else {
-                Ok(Piece::Partial)
-            };
-        };
-        let line = input[..line_feed]
-            .strip_suffix(b"\r")
-            .unwrap_or(&input[..line_feed]);
-        *self = match *self {
-            Self::Size => match chunk_size(line).ok_or(Malformed::Chunk)? {
-                0 => Self::Trailers,
-                size => Self::Data(size),
-            },
-            Self::DataEnd if line.is_empty() => Self::Size,
-            Self::Trailers if line.is_empty() => Self::End,
-            Self::Trailers => Self::Trailers,
-            _ => return Err(Malformed::Chunk),
-        };
-        Ok(Piece::Framing(line_feed + 1))
-    }
-}
-
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let digits = line.split(|&byte| byte == b';').next()?;
-    let digits = std::str::from_utf8(digits).ok()?.trim();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    u64::from_str_radix(digits, 16).ok()
-}
-
-/// Digits only: `parse` alone would take a sign.
-fn decimal(digits: &str) -> Option<u64> {
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
 }
 
 const MAX_FIELDS: usize = 128;
-const MAX_CHUNK_LINE_BYTES: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -375,52 +262,65 @@ mod tests {
     }
 
     #[test]
-    fn content_ranges() {
-        let part = |start, end, total| Ok(ContentRange::Part { start, end, total });
-        assert_eq!(ContentRange::parse("bytes 0-0/1"), part(0, 1, Some(1)));
-        assert_eq!(ContentRange::parse("bytes 5-9/*"), part(5, 10, None));
-        assert_eq!(
-            ContentRange::parse("bytes */7"),
-            Ok(ContentRange::Unsatisfied { total: 7 })
-        );
-        for wrong in [
-            "",
-            "bytes 1-0/5",
-            "bytes 0-5/5",
-            "items 0-1/2",
-            "bytes 0-18446744073709551615/*",
+    fn different_tags_never_become_equal_and_a_location_keeps_its_bytes() {
+        let etag = |value: &[u8]| {
+            let wire = [b"HTTP/1.1 200 OK\r\nETag: ", value, b"\r\n\r\n"].concat();
+            parse_head(&wire).unwrap().unwrap().0.etag
+        };
+        assert_ne!(etag(b"\"\xff\""), etag(b"\"\xfe\""));
+        let wire = b"HTTP/1.1 302 Found\r\nLocation: /\xc3\xbc%20\xff\r\n\r\n";
+        let head = parse_head(wire).unwrap().unwrap().0;
+        assert_eq!(head.location.as_deref(), Some("/%C3%BC%20%FF"));
+    }
+
+    #[test]
+    fn fields_that_say_which_bytes_these_are_do_not_contradict_each_other() {
+        for name in ["ETag", "Content-Range", "Location", "Last-Modified"] {
+            let twice = |one: &str, other: &str| {
+                let wire = format!("HTTP/1.1 200 OK\r\n{name}: {one}\r\n{name}: {other}\r\n\r\n");
+                parse_head(wire.as_bytes())
+            };
+            assert_eq!(twice("a", "b"), Err(Malformed::Contradiction), "{name}");
+            assert!(twice("a", "a").is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_field_line_is_skipped() {
+        let wire = b"HTTP/1.1 200 OK\r\nno colon\r\nBad Name: x\r\nContent-Length: 5\r\n\r\n";
+        let head = parse_head(wire).unwrap().unwrap().0;
+        assert_eq!(head.framing(), Framing::Length(5));
+    }
+
+    #[test]
+    fn a_connection_whose_framing_is_ambiguous_or_that_says_so_closes() {
+        for (fields, framing, closes) in [
+            ("1.1 200 OK\r\nContent-Length: 5", Framing::Length(5), false),
+            ("1.0 200 OK\r\nContent-Length: 5", Framing::Length(5), true),
+            (
+                "1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5",
+                Framing::Length(5),
+                false,
+            ),
+            (
+                "1.1 200 OK\r\nConnection: close, keep-alive\r\nContent-Length: 5",
+                Framing::Length(5),
+                true,
+            ),
+            (
+                "1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+                Framing::Chunked,
+                true,
+            ),
+            (
+                "1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked",
+                Framing::Chunked,
+                true,
+            ),
         ] {
-            assert_eq!(
-                ContentRange::parse(wrong),
-                Err(Malformed::ContentRange),
-                "{wrong}"
-            );
+            let wire = format!("HTTP/{fields}\r\n\r\n");
+            let head = parse_head(wire.as_bytes()).unwrap().unwrap().0;
+            assert_eq!((head.framing(), head.closes), (framing, closes), "{fields}");
         }
-    }
-
-    #[test]
-    fn chunks_one_byte_at_a_time() {
-        let wire = b"5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: t\r\n\r\n";
-        let (mut decoder, mut held, mut body) = (Chunked::default(), Vec::new(), Vec::new());
-        for &byte in wire {
-            held.push(byte);
-            loop {
-                match decoder.next(&held).unwrap() {
-                    Piece::Framing(bytes) => drop(held.drain(..bytes)),
-                    Piece::Data(bytes) => body.extend(held.drain(..bytes)),
-                    Piece::Partial | Piece::End => break,
-                }
-            }
-        }
-        assert_eq!(decoder, Chunked::End);
-        assert_eq!(body, b"hello!");
-    }
-
-    #[test]
-    fn broken_chunks() {
-        for wrong in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"10000000000000000\r\n"] {
-            assert_eq!(Chunked::default().next(wrong), Err(Malformed::Chunk));
-        }
-        assert_eq!(Chunked::DataEnd.next(b"x\r\n"), Err(Malformed::Chunk));
     }
 }

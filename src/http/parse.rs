@@ -17,8 +17,6 @@ pub(crate) mod body;
 mod conditions;
 mod fields;
 mod line;
-mod list;
-pub(crate) mod range;
 pub(crate) mod target;
 
 use fields::Fields;
@@ -190,7 +188,7 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
             // RFC 9110 section 14.2: for GET only.
             Method::Get => fields
                 .range()
-                .and_then(|value| range::parse(value, limits.ranges)),
+                .and_then(|value| crate::http::range::parse(value, limits.ranges)),
             _ => None,
         },
         accept: fields.accept(),

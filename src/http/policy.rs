@@ -164,9 +164,7 @@ impl Field {
         let (name, value) = text.split_once(':').ok_or_else(|| {
             format!("`{text}` has no colon; write 'Name: value', for example 'X-Robots-Tag: none'")
         })?;
-        let is_token =
-            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if name.is_empty() || !name.bytes().all(is_token) {
+        if name.is_empty() || !name.bytes().all(super::list::is_token) {
             return Err(format!("`{name}` is not the name of a header field"));
         }
         if COMPUTED

@@ -4,6 +4,7 @@
 
 use std::time::SystemTime;
 
+use super::range::RangeSpec;
 use super::{Persistence, Refusal, Target};
 
 /// A request whose framing is sound: it is known where it ends, so that the next one can follow.
@@ -147,22 +148,6 @@ pub enum SortOrder {
     Ascending,
     /// Largest first.
     Descending,
-}
-
-/// One element of a `Range` field's set (RFC 9110 section 14.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RangeSpec {
-    /// `first-last`, both inclusive, `first <= last`.
-    Between {
-        /// Position of the first byte.
-        first: u64,
-        /// Position of the last byte.
-        last: u64,
-    },
-    /// `first-`: all from there.
-    From(u64),
-    /// `-count`: the last bytes.
-    Last(u64),
 }
 
 /// The preconditions of a request.

@@ -14,7 +14,7 @@ mod head;
 pub use crate::http::date::Now;
 
 use crate::http::conditional::{RangeVerdict, Verdict};
-use crate::http::range::{Extent, Selection};
+use crate::http::range::{ContentRange, Extent, Selection};
 use head::Head;
 
 /// A file, as far as a response has to do with it.
@@ -55,7 +55,7 @@ pub(crate) struct Stream {
 pub(crate) enum StreamFraming {
     /// There is no body: the answer to a HEAD.
     Bodiless,
-    /// By chunks, see [`crate::http::parse::body`].
+    /// By chunks, see `http::chunked`.
     Chunked,
     /// By the close of the connection. A failure has to end in a reset.
     UntilClose,
@@ -91,18 +91,12 @@ pub fn to_file(
             let extent = (len > 0).then_some(Segment::File { offset: 0, len });
             respond(request, 200, head, extent, len)
         }
-        Selection::One(Extent { offset, len: part }) => {
+        Selection::One(extent) => {
             let mut head = file_head(206, request, subject, policy, now);
             content_type(&mut head, subject.path);
-            head.content_range(offset, part, len);
-            head.number("Content-Length", part);
-            respond(
-                request,
-                206,
-                head,
-                [Segment::File { offset, len: part }],
-                part,
-            )
+            head.content_range(extent.content_range(len));
+            head.number("Content-Length", extent.len);
+            respond(request, 206, head, [extent.into()], extent.len)
         }
         Selection::Several(extents) => {
             let head = file_head(206, request, subject, policy, now);
@@ -110,7 +104,7 @@ pub fn to_file(
         }
         Selection::Unsatisfiable => {
             let mut head = Head::new(416, policy, now);
-            head.unsatisfied_range(len);
+            head.content_range(ContentRange::Unsatisfied { total: len });
             explain::finish(Some(request), explain::UNSATISFIABLE, head)
         }
     }
@@ -269,14 +263,11 @@ fn multipart(
     for (index, extent) in extents.iter().enumerate() {
         let mut part = Head::of_part(&boundary, index);
         part.media_type("Content-Type", media_type);
-        part.content_range(extent.offset, extent.len, subject.meta.len);
+        part.content_range(extent.content_range(subject.meta.len));
         let part = part.finish_part();
         content_length += part.len() as u64 + extent.len;
         segments.push(Segment::Memory(part));
-        segments.push(Segment::File {
-            offset: extent.offset,
-            len: extent.len,
-        });
+        segments.push((*extent).into());
     }
     let end = format!("\r\n--{boundary}--\r\n").into_bytes();
     content_length += end.len() as u64;
@@ -285,6 +276,15 @@ fn multipart(
     head.field("Content-Type", content_type.as_bytes());
     head.number("Content-Length", content_length);
     respond(request, 206, head, segments, content_length)
+}
+
+impl From<Extent> for Segment {
+    fn from(extent: Extent) -> Self {
+        Self::File {
+            offset: extent.offset,
+            len: extent.len,
+        }
+    }
 }
 
 /// Ends the head, and leaves the body out for HEAD.

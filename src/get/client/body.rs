@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::http::client_response::{Chunked, Framing, MAX_HEAD_BYTES, Malformed, Piece};
+use crate::http::chunked::{Decoder, Piece, Strictness};
+use crate::http::client_response::{Framing, MAX_HEAD_BYTES, Malformed};
 use crate::sys::receive::SplicePipe;
 
 use super::wire::{self, Pending, Wire};
@@ -26,7 +27,7 @@ pub(crate) struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Bytes(u64),
-    Chunks(Chunked),
+    Chunks(Decoder),
     UntilClose,
     Nothing,
 }
@@ -71,7 +72,7 @@ impl Body {
         let rest = match framing {
             Framing::Length(0) => Rest::Nothing,
             Framing::Length(length) => Rest::Bytes(length),
-            Framing::Chunked => Rest::Chunks(Chunked::default()),
+            Framing::Chunked => Rest::Chunks(Decoder::new(Strictness::Lenient)),
             Framing::UntilClose => Rest::UntilClose,
         };
         Self {
@@ -154,7 +155,11 @@ impl Body {
     /// # Errors
     /// Incomplete, when more bytes come than the answer promised: its length was a lie.
     pub(crate) fn finish(self) -> Result<Option<Wire>, GetError> {
-        let whole = matches!(self.rest, Rest::Nothing | Rest::Chunks(Chunked::End));
+        let whole = match self.rest {
+            Rest::Nothing => true,
+            Rest::Chunks(decoder) => decoder.is_at_end(),
+            _ => false,
+        };
         if !whole {
             return Ok(None);
         }
@@ -216,13 +221,9 @@ impl Body {
             let Rest::Chunks(mut decoder) = self.rest else {
                 return Ok(0);
             };
-            let offered = &self.wire.input[..self.wire.input.len()];
-            // A piece of data is no longer than the room for it.
-            let window = match decoder {
-                Chunked::Data(_) => &offered[..offered.len().min(buffer.len())],
-                _ => offered,
-            };
-            let piece = decoder.next(window).map_err(|why| malformed(&why))?;
+            let piece = decoder
+                .next(&self.wire.input, buffer.len())
+                .map_err(|_| malformed(&Malformed::Chunk))?;
             self.rest = Rest::Chunks(decoder);
             match piece {
                 Piece::End => return Ok(0),

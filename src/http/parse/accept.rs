@@ -1,6 +1,6 @@
 //! What the client would like to receive (RFC 9110 section 12.5).
 
-use super::list;
+use crate::http::list;
 use crate::http::{Accept, AcceptEncoding, Coding, Explanation, ListingFormat};
 
 /// Reads the values of `Accept`, as far as they concern answers that haul makes itself.

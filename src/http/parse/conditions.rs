@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::list::trim;
+use crate::http::list::trim;
 use crate::http::{EntityTag, EntityTags, IfRange, Strength};
 
 /// Reads the values of `If-Match` or `If-None-Match`. What is no entity tag ends the list: a tag

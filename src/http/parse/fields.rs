@@ -2,7 +2,8 @@
 
 use httparse::Header;
 
-use super::{accept, conditions, line::is_token, list};
+use super::{accept, conditions};
+use crate::http::list::{self, is_token};
 use crate::http::{
     Accept, AcceptEncoding, BodyLength, Conditions, Expectation, Persistence, Refusal, Version,
 };

@@ -1,5 +1,6 @@
 //! The request line (RFC 9112 section 3).
 
+use crate::http::list::is_token;
 use crate::http::{Method, Refusal, Version};
 
 /// A request line taken apart.
@@ -96,11 +97,6 @@ pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
         version,
         raw: line,
     })
-}
-
-/// Whether a byte may stand in a token (RFC 9110 section 5.6.2).
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn parse_version(version: &[u8]) -> Result<Version, Refusal> {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use crate::http::date::{Now, write_date};
 use crate::http::policy::{Cors, HttpPolicy};
+use crate::http::range::ContentRange;
 use crate::http::{ContentKind, MediaType, Persistence, Validators, Version};
 
 /// A head that is being written.
@@ -79,17 +80,9 @@ impl Head {
         self.end_line();
     }
 
-    /// `part` is not zero.
-    pub(super) fn content_range(&mut self, offset: u64, part: u64, len: u64) {
-        let last = offset + part - 1;
+    pub(super) fn content_range(&mut self, range: ContentRange) {
         self.name("Content-Range");
-        self.write(format_args!("bytes {offset}-{last}/{len}"));
-        self.end_line();
-    }
-
-    pub(super) fn unsatisfied_range(&mut self, len: u64) {
-        self.name("Content-Range");
-        self.write(format_args!("bytes */{len}"));
+        self.write(format_args!("{range}"));
         self.end_line();
     }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::http::parse::body;
+use crate::http::chunked;
 use crate::http::respond::StreamFraming;
 use crate::server::listing::{Listing, Progress};
 use crate::server::shared::Shared;
@@ -71,10 +71,10 @@ impl StreamedBody {
         }
         let mut bytes = Vec::with_capacity(content.len() + 32);
         if !content.is_empty() {
-            body::write_chunk(&mut bytes, &content);
+            chunked::write_chunk(&mut bytes, &content);
         }
         if is_last {
-            bytes.extend_from_slice(body::LAST_CHUNK);
+            bytes.extend_from_slice(chunked::LAST_CHUNK);
         }
         Ok(BodyChunk { bytes, is_last })
     }

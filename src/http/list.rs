@@ -1,4 +1,17 @@
-//! Comma-separated lists and quality values (RFC 9110 sections 5.6.1 and 12.4.2).
+//! Tokens, numbers, comma-separated lists, quality values (RFC 9110 sections 5.6 and 12.4.2).
+
+/// Whether a byte may stand in a token.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Digits only: `parse` alone would take a sign.
+pub(super) fn decimal(digits: &str) -> Option<u64> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
 
 /// The elements of a list, without the white space around them; empty ones are left out.
 pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
