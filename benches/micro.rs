@@ -128,13 +128,11 @@ fn transmit(criterion: &mut Criterion) {
                     .into(),
                 };
                 let mut transfer = Transfer::new(plan, Some(file.clone()), choice);
-                let mut unprobed = 0;
                 let mut means = RunContext {
                     budget: LEN,
                     lane: Patience::CachedOnly,
                     now: Instant::now(),
                     tools: &mut tools,
-                    unprobed: &mut unprobed,
                 };
                 while !matches!(transfer.run(&sink, &mut means).1, Progress::Done) {}
             });

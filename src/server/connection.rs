@@ -47,6 +47,7 @@ use crate::server::transmit::Extent;
 use crate::server::transmit::sink::IoBuffers;
 use crate::sys::file::Patience;
 use crate::sys::poller::{Interest, Readiness};
+use crate::sys::process::WaitWatch;
 use crate::sys::socket;
 
 /// A connection. Dropping it closes the socket.
@@ -158,8 +159,21 @@ impl Connection {
         }
     }
 
-    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
+    /// Takes the connection as far as it can go without waiting, for a quantum at the most. A turn
+    /// that had to wait all the same is counted, and what was thought to be in memory forgotten.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
+        let watch = WaitWatch::begin();
+        let step = self.advance_watched(turn);
+        if watch.has_waited() {
+            Counters::add_one(&turn.service.counters.hot_waits);
+            if let Some(State::Sending(sending)) = &self.state {
+                sending.forget_residency();
+            }
+        }
+        step
+    }
+
+    fn advance_watched(&mut self, turn: &mut TurnContext<'_>) -> Step {
         if let Some((path, file)) = self.resolved.take() {
             turn.names.remember(&path, &file, turn.now);
         }

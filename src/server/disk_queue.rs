@@ -268,11 +268,11 @@ impl Lines {
     /// Returns whether there is work.
     fn read_ahead(&mut self, reader: Reader, ahead: Ahead) -> bool {
         let key = ExtentKey::new(&ahead.file, ahead.extent);
-        let is_long = self.is_long(Line::Jobs(ahead.file.device.id()));
+        let is_long = self.is_long(Line::Jobs(ahead.file.file_system.device()));
         if is_long || self.extents.contains_key(&key) {
             return false;
         }
-        let all_at_once = ahead.file.device.wants_whole_extents();
+        let all_at_once = ahead.file.file_system.wants_whole_extents();
         if !all_at_once && let Entry::Occupied(mut stream) = self.streams.entry(reader) {
             self.extents.insert(key, Wanted::default());
             stream.get_mut().push_back(ahead);
@@ -294,7 +294,7 @@ impl Lines {
             if self.extents.get(&key).is_none_or(|wanted| wanted.begun) {
                 continue;
             }
-            if !self.shut && !self.is_long(Line::Jobs(ahead.file.device.id())) {
+            if !self.shut && !self.is_long(Line::Jobs(ahead.file.file_system.device())) {
                 return self.begin(Some(reader), key, ahead);
             }
             self.extents.remove(&key);
@@ -304,7 +304,7 @@ impl Lines {
 
     fn begin(&mut self, reader: Option<Reader>, key: ExtentKey, ahead: Ahead) {
         self.extents.entry(key).or_default().begun = true;
-        let line = Line::Jobs(ahead.file.device.id());
+        let line = Line::Jobs(ahead.file.file_system.device());
         let ticket = Ticket {
             line,
             extent: Some(key),

@@ -9,7 +9,7 @@ use crate::server::disk_queue::Job;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, drop_behind, warm};
+use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, warm};
 
 /// Runs jobs from the disk queue until it is shut.
 pub(super) fn run_disk_worker(ring: &Ring) {
@@ -20,7 +20,7 @@ pub(super) fn run_disk_worker(ring: &Ring) {
             Job::Prefetch(file, extent) => {
                 if ring.service.config.cache == CacheChoice::DropBehind {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
-                    drop_behind(&file, reader);
+                    file.drop_behind(reader);
                 }
                 // The connection that sends these bytes meets the error again, and tells its peer.
                 let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));

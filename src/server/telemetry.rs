@@ -141,9 +141,9 @@ counters! {
     extents_shared,
     /// Extents sent by the disk lane itself, since they did not stay in the page cache.
     extents_sent_cold,
-    /// Quanta a hot worker sent although nothing is known of their residency; only from file
-    /// systems that have proved to answer from memory.
-    quanta_unprobed,
+    /// Turns of a hot worker in which it had to wait for longer than 2 ms: for a disk, for another
+    /// host, or for memory.
+    hot_waits,
     /// Bodies sent by read and write since sendfile(2) refuses the file.
     copied_bodies,
     /// Jobs that panicked.

@@ -16,12 +16,14 @@ use std::time::Instant;
 use crate::http::{Plan, Segment};
 use crate::server::config::SendChoice;
 use crate::server::files::OpenFile;
+pub(crate) use crate::server::files::extent::EXTENT_BYTES;
+pub(crate) use crate::server::files::extent::Extent;
 use crate::server::transmit::momentum::Momentum;
 use crate::server::transmit::sink::{
     FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network,
 };
 use crate::server::transmit::small::Gathered;
-use crate::sys::file::{self, Patience, Residency};
+use crate::sys::file::{self, Patience};
 use crate::sys::send_file::PipeLease;
 
 /// A plan on its way, and the file it draws from.
@@ -62,15 +64,6 @@ pub enum Progress {
     Failed(TransmitError),
 }
 
-/// Bytes of the file to be read into the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Extent {
-    /// First byte.
-    pub offset: u64,
-    /// Number of bytes.
-    pub len: u64,
-}
-
 /// Why a transfer cannot go on.
 #[derive(Debug)]
 pub enum TransmitError {
@@ -93,8 +86,6 @@ pub struct RunContext<'a> {
     pub now: Instant,
     /// What the caller moves bytes with.
     pub tools: &'a mut IoBuffers,
-    /// Quanta sent although nothing is known of their residency.
-    pub unprobed: &'a mut u64,
 }
 
 impl Transfer {
@@ -263,7 +254,7 @@ impl Transfer {
             return Ok(Small::Unfit);
         };
         if std::mem::take(&mut self.worth_keeping) && file.kept().is_none() {
-            small::keep(file, &mut means.tools.scratch, means.lane);
+            small::keep(file, &mut means.tools.scratch, (means.lane, means.now));
         }
         if let Some(content) = file.kept() {
             return match small::send_kept(&self.plan, content, sink)? {
@@ -279,7 +270,12 @@ impl Transfer {
             return self.send_at_once(sink, means);
         }
         let bytes = &mut means.tools.scratch[..total];
-        match small::gather(&self.plan, file, bytes, (means.lane, &self.resident))? {
+        match small::gather(
+            &self.plan,
+            file,
+            bytes,
+            (means.lane, means.now, &self.resident),
+        )? {
             Gathered::Whole => {}
             Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
             Gathered::Cold if self.has_shrunk(means)? => {
@@ -288,7 +284,7 @@ impl Transfer {
             Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
-        if file.device.may_wait() && means.lane == Patience::CachedOnly {
+        if file.file_system.is_remote() && means.lane == Patience::CachedOnly {
             return Ok(Small::Left(Progress::Reserved));
         }
         if !file.keeps_content().map_err(SendError::File)? {
@@ -317,7 +313,7 @@ impl Transfer {
         if !likely
             || len > means.budget
             || self.choice != SendChoice::Auto
-            || file.device.may_wait()
+            || file.file_system.is_remote()
         {
             return Ok(Small::Unfit);
         }
@@ -357,7 +353,7 @@ impl Transfer {
     /// that can be told without waiting.
     fn has_shrunk(&self, means: &RunContext<'_>) -> Result<bool, SendError> {
         match &self.file {
-            Some(file) if means.lane == Patience::Wait || !file.device.may_wait() => file
+            Some(file) if means.lane == Patience::Wait || !file.file_system.is_remote() => file
                 .keeps_content()
                 .map(|keeps| !keeps)
                 .map_err(SendError::File),
@@ -418,7 +414,7 @@ impl Transfer {
             return Ok(len);
         }
         let resident = self.resident.contains(&offset);
-        if file.device.may_wait() && resident {
+        if resident && file.file_system.is_remote() {
             return Err(Progress::Reserved);
         }
         if resident {
@@ -426,30 +422,11 @@ impl Transfer {
         }
         // To the end of the extent, so that all readers of a file ask for the same ones.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
-        if file.sightings().is_fresh(offset / EXTENT_BYTES, means.now) {
-            self.resident = offset..offset + len;
-            return Ok(len);
+        let extent = Extent { offset, len };
+        if file.may_wait(extent, means.now) {
+            return Err(Progress::Cold(extent));
         }
-        let resident = match residency_of(file, Extent { offset, len }) {
-            Residency::Resident => {
-                let whole = offset.is_multiple_of(EXTENT_BYTES);
-                let whole = whole && (len == EXTENT_BYTES || offset + len == file.meta.len);
-                if whole {
-                    file.sightings().note(offset / EXTENT_BYTES, means.now);
-                }
-                true
-            }
-            Residency::Absent => false,
-            Residency::Unknown => {
-                let quick = file.device.answers_from_memory();
-                *means.unprobed += u64::from(quick);
-                quick
-            }
-        };
-        if !resident {
-            return Err(Progress::Cold(Extent { offset, len }));
-        }
-        self.resident = offset..offset + len;
+        self.resident = offset..extent.end();
         Ok(len)
     }
 
@@ -519,31 +496,19 @@ impl Drop for Transfer {
     }
 }
 
-/// Takes what the only reader of a file was sent out of the page cache, all before `end`; with
-/// other readers it stays.
-pub(crate) fn drop_behind(file: &OpenFile, end: u64) {
-    if file.readers() <= 1 {
-        file.sightings().forget();
-        file::drop_behind(file.file(), 0, end);
-    }
-}
-
 /// Reads an extent into the page cache and learns from the time it takes.
 ///
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn warm(file: &OpenFile, extent: Extent, tools: &mut IoBuffers) -> io::Result<()> {
-    let first = Extent { len: 1, ..extent };
-    let unknown = residency_of(file, first) == Residency::Unknown;
-    let whole = file.device.wants_whole_extents();
+    let whole = file.file_system.wants_whole_extents();
     if whole {
         file::will_need(file.file(), extent.offset, extent.len);
     }
     let begun = Instant::now();
-    let end = extent.offset + extent.len;
     let mut at = extent.offset;
-    while at < end {
-        match tools.take_in(file.file(), at, end - at)? {
+    while at < extent.end() {
+        match tools.take_in(file.file(), at, extent.end() - at)? {
             // The file has shrunk: whoever sends it will find that out.
             0 => break,
             count => at += count as u64,
@@ -551,23 +516,11 @@ pub(crate) fn warm(file: &OpenFile, extent: Extent, tools: &mut IoBuffers) -> io
     }
     let (bytes, took) = (at - extent.offset, begun.elapsed());
     match whole {
-        true => file.device.note_whole(),
-        false => file.device.note_pieces(bytes, took),
+        true => file.file_system.note_whole(),
+        false => file.file_system.note_pieces(bytes, took),
     }
-    if unknown {
-        file.device.learn(bytes, took);
-    }
+    file.note_resident(extent);
     Ok(())
-}
-
-/// Whether an extent is in memory. A file system that may wait for a network is not asked: it
-/// might do so for the answer.
-#[must_use]
-pub(crate) fn residency_of(file: &OpenFile, extent: Extent) -> Residency {
-    if file.device.may_wait() {
-        return Residency::Unknown;
-    }
-    file::residency(file.file(), extent.offset, extent.len)
 }
 
 /// What came of trying to send all that is left in one call.
@@ -593,9 +546,6 @@ const AT_ONCE_BYTES: u64 = 128 << 10;
 /// What is held back of a file's response until the file was found unchanged. It is copied, so it
 /// is little.
 const HELD_BYTES: u64 = 1 << 10;
-
-/// The unit in which residency is looked at and the disk lane reads.
-pub(crate) const EXTENT_BYTES: u64 = 2 << 20;
 
 /// Extents that are read ahead of a reader whose file comes from a disk.
 pub(crate) const READ_AHEAD_EXTENTS: u64 = 8;

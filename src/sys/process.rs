@@ -1,4 +1,6 @@
-//! The process and its host.
+//! The process, its threads and its host.
+
+use std::time::{Duration, Instant};
 
 /// The host's name, if it has one.
 #[must_use]
@@ -14,3 +16,37 @@ pub fn host_name() -> Option<String> {
 pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }
+
+/// Tells whether a thread has waited since a moment: not for its turn on a processor, but for
+/// something else, as a disk.
+#[derive(Debug)]
+pub(crate) struct WaitWatch {
+    begun: Instant,
+    waits: i64,
+}
+
+impl WaitWatch {
+    pub(crate) fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            waits: waits(),
+        }
+    }
+
+    /// Whether it took longer than 2 ms, and there was a wait in it.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.begun.elapsed() > LONG_WAIT && waits() > self.waits
+    }
+}
+
+/// How often this thread has given its processor up (getrusage(2)); to be preempted does not count.
+fn waits() -> i64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    #[cfg(target_os = "linux")]
+    let who = UsageWho::RUSAGE_THREAD;
+    #[cfg(not(target_os = "linux"))]
+    let who = UsageWho::RUSAGE_SELF;
+    getrusage(who).map_or(0, |usage| usage.voluntary_context_switches().into())
+}
+
+const LONG_WAIT: Duration = Duration::from_millis(2);

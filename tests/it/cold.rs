@@ -57,13 +57,13 @@ impl Stage {
         }
     }
 
-    /// No hot worker sent what it knew nothing of, and every connection ended well.
+    /// No hot worker had to wait, and every connection ended well.
     #[track_caller]
     fn ends_well(self) {
         let Self { slow, server, .. } = self;
         drop(slow);
         let counters = server.counters_when(|counters| counters.open == 0);
-        assert_eq!(counters.quanta_unprobed, 0);
+        assert_eq!(counters.hot_waits, 0);
         assert_eq!(counters.panics, 0);
         assert_eq!(
             counters.closed(CloseReason::Complete),
@@ -350,7 +350,7 @@ fn a_file_that_is_not_in_memory_is_served_whole() {
     assert!(server.by_name("cold") == content);
     let counters = server.counters();
     assert!(counters.extents_warmed > 0, "{counters:#?}");
-    assert_eq!(counters.quanta_unprobed, 0);
+    assert_eq!(counters.hot_waits, 0);
     // Once more, now that it is in memory: the disk lane has nothing to do with it.
     assert!(server.by_name("cold") == content);
     let again = server.counters();

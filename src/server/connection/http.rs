@@ -1,6 +1,5 @@
 //! Resolve → respond for HTTP: files, their precompressed siblings, directories.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::server::listing::{self, Listing};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::directory::Directory;
-use crate::sys::file::{self, Patience};
+use crate::sys::file::{Handle, Patience};
 
 /// Answers a request, or says `None` if that takes the disk lane's patience.
 pub(super) fn prepare(
@@ -43,7 +42,7 @@ pub(super) fn prepare(
             cache,
         ),
         LookUp::Found(Found::Directory(directory)) => {
-            Some(answer_for_directory(request, directory, service, cache))
+            answer_for_directory(request, &directory, service, patience, cache)
         }
     }
 }
@@ -139,34 +138,39 @@ fn select_sibling(
     Some(None)
 }
 
-/// The answer for a directory; always in the disk lane.
+/// The answer for a directory. What its listing takes is the disk lane's work.
 fn answer_for_directory(
     request: &Request,
-    directory: File,
+    directory: &Handle,
     service: &Shared,
+    patience: Patience,
     cache: &mut Cache<'_>,
-) -> PreparedResponse {
+) -> Option<PreparedResponse> {
     let policy = &service.config.http;
     if !request.target.trailing_slash {
-        return whole(respond::to_redirect(request, policy, &Now::current()));
+        let redirect = respond::to_redirect(request, policy, &Now::current());
+        return Some(whole(redirect));
     }
     if service.config.index == IndexChoice::Serve
-        && let Some(answer) = answer_with_index(request, service, cache)
+        && let Some(answer) = answer_with_index(request, service, patience, cache)?
     {
-        return answer;
+        return Some(answer);
     }
     if service.config.listing == ListingChoice::Refuse {
-        return refuse(Some(request), &Refusal::NotFound, service);
+        return Some(refuse(Some(request), &Refusal::NotFound, service));
     }
-    list(request, directory, service).unwrap_or_else(|_| {
+    if patience == Patience::CachedOnly {
+        return None;
+    }
+    let listed = list(request, directory, service).unwrap_or_else(|_| {
         let refusal = Refusal::Internal("the directory cannot be read");
         refuse(Some(request), &refusal, service)
-    })
+    });
+    Some(listed)
 }
 
 /// The head of a listing; its content follows from the disk lane.
-fn list(request: &Request, directory: File, service: &Shared) -> io::Result<PreparedResponse> {
-    let device = file::stat(&directory)?.1.device;
+fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<PreparedResponse> {
     let kind = listing::content_kind(listing::format(request));
     let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
     let mut answer = whole(stream.response);
@@ -179,18 +183,25 @@ fn list(request: &Request, directory: File, service: &Shared) -> io::Result<Prep
             },
             ..ListingPolicy::default()
         };
-        let listing = Listing::new(Directory::new(directory.into())?, request, policy);
+        let listing = Listing::new(Directory::new(directory.open()?.into())?, request, policy);
         let path = request.target.path.clone();
-        answer.rest = Some(StreamedBody::new(listing, stream.framing, path, device));
+        answer.rest = Some(StreamedBody::new(
+            listing,
+            stream.framing,
+            path,
+            directory.meta.device,
+        ));
     }
     Ok(answer)
 }
 
+/// The answer with the directory's index, if it has one; `None` if it takes a disk to tell.
 fn answer_with_index(
     request: &Request,
     service: &Shared,
+    patience: Patience,
     cache: &mut Cache<'_>,
-) -> Option<PreparedResponse> {
+) -> Option<Option<PreparedResponse>> {
     let mut path = request.target.path.clone();
     if !path.is_empty() {
         path.push(b'/');
@@ -200,11 +211,12 @@ fn answer_with_index(
         path,
         trailing_slash: false,
     };
-    match look_up(&target, service, Patience::Wait, cache)? {
+    match look_up(&target, service, patience, cache)? {
         LookUp::Found(Found::File(file)) => {
-            answer_with_file(request, &target.path, file, service, Patience::Wait, cache)
+            answer_with_file(request, &target.path, file, service, patience, cache).map(Some)
         }
-        _ => None,
+        LookUp::NotCached => None,
+        LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => Some(None),
     }
 }
 

@@ -18,10 +18,9 @@ use crate::server::shared::{Shared, TransferHandle};
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
-    Extent, Progress, READ_AHEAD_EXTENTS, RunContext, Transfer, TransmitError, drop_behind,
-    residency_of, warm,
+    Extent, Progress, READ_AHEAD_EXTENTS, RunContext, Transfer, TransmitError, warm,
 };
-use crate::sys::file::{Patience, Residency};
+use crate::sys::file::Patience;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -172,6 +171,13 @@ impl Sending {
         self.is_answer_to_last
     }
 
+    /// Forgets what was thought to be in memory: a hot worker had to wait.
+    pub(super) fn forget_residency(&self) {
+        if let Some(file) = self.transfer.file() {
+            file.forget_residency();
+        }
+    }
+
     /// How it came out, now that all is sent.
     pub(super) fn outcome(&self) -> CloseReason {
         self.outcome
@@ -212,7 +218,6 @@ impl Sending {
             lane: Patience::CachedOnly,
             now: turn.now,
             tools: turn.tools,
-            unprobed: &mut 0,
         };
         let (sent, progress) = self.run(sink, &mut context, turn.service);
         let charge = sent.max(LEAST_CHARGE);
@@ -258,7 +263,7 @@ impl Sending {
         };
         self.stall.pause();
         SendStep::Disk(DiskJob {
-            file_system: file.device.id(),
+            file_system: file.file_system.device(),
             action: action(&mut self.cold, file),
         })
     }
@@ -356,12 +361,7 @@ impl Sending {
         context: &mut RunContext<'_>,
         service: &Shared,
     ) -> (u64, Progress) {
-        // Only a run that asks nobody for residency is timed.
-        let file = self.transfer.file();
-        let timed = file.is_some_and(|file| file.device.answers_from_memory());
-        let begun = timed.then(Instant::now);
         let (sent, progress) = self.transfer.run(sink, context);
-        let unprobed = *context.unprobed;
         self.sent += sent;
         if sent > 0
             && let Answered::Whole(pending) = &mut self.request
@@ -376,15 +376,6 @@ impl Sending {
         counters
             .bytes_sent
             .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
-        if unprobed > 0 {
-            // A file system that was trusted to answer from memory did, or it loses the trust.
-            if let (Some(file), Some(begun)) = (self.transfer.file(), begun) {
-                file.device.learn(sent, begun.elapsed());
-            }
-            counters
-                .quanta_unprobed
-                .fetch_add(unprobed, std::sync::atomic::Ordering::Relaxed);
-        }
         (sent, progress)
     }
 
@@ -398,11 +389,12 @@ impl Sending {
             return Ok(());
         };
         if service.config.cache == CacheChoice::DropBehind {
-            drop_behind(&file, extent.offset);
+            file.drop_behind(extent.offset);
         }
         warm(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        if residency_of(&file, extent) != Residency::Absent {
+        // What does not stay in memory shows at once.
+        if file.file_system.is_remote() || !file.may_wait(extent, Instant::now()) {
             self.transfer.note_resident(extent);
         }
         Ok(())
@@ -415,7 +407,6 @@ impl Sending {
             lane: Patience::Wait,
             now: Instant::now(),
             tools,
-            unprobed: &mut 0,
         };
         let (sent, progress) = self.run(sink, &mut context, service);
         self.stall.note_sent(sent, Instant::now());

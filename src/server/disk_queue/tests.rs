@@ -9,15 +9,14 @@ use crate::http::Target;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
 use crate::server::connection::step::Admission;
-use crate::server::files::filesystem::Devices;
+use crate::server::files::filesystem::FileSystems;
+use crate::server::files::filesystem::tests::{NFS, key};
 use crate::server::files::{Found, LookUp, Root, Shown};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
 use crate::server::transmit::EXTENT_BYTES;
 use crate::sys::file::Patience;
-
-const NFS: i64 = 0x6969;
 
 /// A lane, and a file that is read ahead.
 struct Lane {
@@ -127,7 +126,7 @@ fn what_is_read_ahead_of_a_reader_is_read_in_order() {
 fn a_file_system_that_may_wait_for_a_network_is_asked_for_all_at_once() {
     let mut lane = Lane::new();
     let file = Arc::get_mut(&mut lane.file).expect("nobody else's");
-    file.device = Devices::default().learn(1, NFS);
+    file.file_system = FileSystems::default().learn(key(Some(1)), NFS);
     lane.read_ahead(3, 1..4);
     let taken = lane.take_all();
     assert_eq!(numbers(&taken), [1, 2, 3]);
@@ -137,7 +136,7 @@ fn a_file_system_that_may_wait_for_a_network_is_asked_for_all_at_once() {
 fn who_waits_for_an_extent_waits_for_no_other() {
     let lane = Lane::new();
     lane.read_ahead(3, 1..4);
-    let file_system = lane.file.device.id();
+    let file_system = lane.file.file_system.device();
     let mut peers = Vec::new();
     let mut visit = |number| {
         let (connection, peer) = connect(&lane.clients);

@@ -1,155 +1,176 @@
-//! File systems, and what was learned of each: whether it may wait for a network, and whether it
-//! answers from memory although it cannot say so.
+//! File systems: what a call on their files may wait for.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A file system, by its device number (`st_dev`).
+use crate::sys::file::FileSystemKey;
+
+/// A file system.
 #[derive(Debug)]
 pub struct FileSystem {
-    id: u64,
-    kind: DeviceKind,
-    /// Extents in a row that were read at the speed of memory although their residency was
-    /// unknown.
-    quick_extents: AtomicU32,
+    device: u64,
+    kind: FileSystemKind,
     /// So many extents are still to be asked for at once: reading one in pieces took long.
     whole_extents: AtomicU32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DeviceKind {
+enum FileSystemKind {
     /// All of it is memory.
     Memory,
     /// Disks of this host.
     Local,
+    /// Layers, of which the one that holds the file is on disks of this host or in its memory.
+    Overlay,
     /// Any call may wait for another host or process, fstat(2) and close(2) included.
     Remote,
 }
 
 impl FileSystem {
-    /// `st_dev`.
+    /// `st_dev`, for all that may hang together.
     #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
+    pub fn device(&self) -> u64 {
+        self.device
     }
 
     /// Whether any call on its files may wait for another host or process.
     #[must_use]
-    pub fn may_wait(&self) -> bool {
-        self.kind == DeviceKind::Remote
+    pub fn is_remote(&self) -> bool {
+        self.kind == FileSystemKind::Remote
     }
 
-    /// Whether an extent of unknown residency may be sent by a hot worker. True where everything
-    /// is memory, and where the last extents of unknown residency were all quick.
+    /// Whether all of it is memory.
     #[must_use]
-    pub fn answers_from_memory(&self) -> bool {
-        match self.kind {
-            DeviceKind::Memory => true,
-            DeviceKind::Local => self.quick_extents.load(Ordering::Relaxed) >= QUICK_ENOUGH,
-            DeviceKind::Remote => false,
-        }
+    pub fn is_memory(&self) -> bool {
+        self.kind == FileSystemKind::Memory
     }
 
-    /// Whether extents are to be asked for whole, and several at once: each read may take long, or
-    /// has taken long lately, so they had better go on side by side. Elsewhere the kernel's own
-    /// reading ahead does better: it knows the disk, and takes large folios.
+    /// Whether it has layers: an open file does not show that its name leads to another one now,
+    /// and to open one may wait for any layer.
+    #[must_use]
+    pub fn is_overlay(&self) -> bool {
+        self.kind == FileSystemKind::Overlay
+    }
+
+    /// Whether the whole of an extent should be asked for at once before it is read. Where each
+    /// read may take long, or is a page since nothing is read ahead, all of an extent is asked
+    /// for at once. Elsewhere the kernel's own reading ahead does better: it knows the disk, and
+    /// takes large folios.
     #[must_use]
     pub fn wants_whole_extents(&self) -> bool {
-        self.may_wait() || self.whole_extents.load(Ordering::Relaxed) > 0
+        self.is_remote() || self.whole_extents.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that an extent was asked for whole: in the end the other way is tried again.
-    pub fn note_whole(&self) {
+    pub(crate) fn note_whole(&self) {
         let less = |left: u32| left.checked_sub(1);
         let _ = (self.whole_extents).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Learns from the time that the reading of an extent in pieces took. Where the kernel does
     /// not read ahead (`read_ahead_kb` is 0) that is page by page.
-    pub fn note_pieces(&self, bytes: u64, took: Duration) {
+    pub(crate) fn note_pieces(&self, bytes: u64, took: Duration) {
         if bytes >= SLOW_BYTES
             && took > SLOW_CALL + Duration::from_nanos(bytes * SLOW_NANOSECONDS_PER_BYTE)
         {
             self.whole_extents.store(WHOLE_EXTENTS, Ordering::Relaxed);
         }
     }
-
-    /// Learns from the time that an extent of unknown residency took to read.
-    pub fn learn(&self, bytes: u64, took: Duration) {
-        let limit = QUICK_CALL + Duration::from_nanos(bytes / QUICK_BYTES_PER_NANOSECOND);
-        if took <= limit {
-            // Saturates long before it could wrap: it only matters up to QUICK_ENOUGH.
-            if self.quick_extents.load(Ordering::Relaxed) < QUICK_ENOUGH {
-                self.quick_extents.fetch_add(1, Ordering::Relaxed);
-            }
-        } else {
-            self.quick_extents.store(0, Ordering::Relaxed);
-        }
-    }
 }
 
 /// The file systems met so far.
 #[derive(Debug, Default)]
-pub(crate) struct Devices {
-    known: Mutex<HashMap<u64, Arc<FileSystem>>>,
+pub(crate) struct FileSystems {
+    known: Mutex<HashMap<FileSystemKey, Known>>,
 }
 
-impl Devices {
-    /// The file system, if it was met before.
+#[derive(Debug)]
+struct Known {
+    file_system: Arc<FileSystem>,
+    kind: u32,
+    asked: Instant,
+}
+
+impl FileSystems {
+    /// The file system, if it was met before. Without a number that is given once only, another
+    /// one may have taken its place: then it has to be asked for its type again and again.
     #[must_use]
-    pub(crate) fn known(&self, id: u64) -> Option<Arc<FileSystem>> {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned()
+    pub(crate) fn known(&self, key: FileSystemKey) -> Option<Arc<FileSystem>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&key)?;
+        let is_certain = key.mount.is_some() || known.asked.elapsed() < VALID_FOR;
+        is_certain.then(|| Arc::clone(&known.file_system))
     }
 
     /// Notes a file system by its type (`f_type`, statfs(2)).
-    pub(crate) fn learn(&self, id: u64, file_system: i64) -> Arc<FileSystem> {
-        let kind = match file_system {
-            TMPFS | RAMFS => DeviceKind::Memory,
-            _ if REMOTE.contains(&file_system) => DeviceKind::Remote,
-            _ => DeviceKind::Local,
-        };
+    pub(crate) fn learn(&self, key: FileSystemKey, f_type: u32) -> Arc<FileSystem> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = || {
-            Arc::new(FileSystem {
-                id,
-                kind,
-                quick_extents: AtomicU32::new(0),
-                whole_extents: AtomicU32::new(0),
-            })
+        let asked = Instant::now();
+        if let Some(known) = known.get_mut(&key)
+            && known.kind == f_type
+        {
+            known.asked = asked;
+            return Arc::clone(&known.file_system);
+        }
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        let kind = match f_type {
+            TMPFS | RAMFS => FileSystemKind::Memory,
+            OVERLAY if key.has_inode_flags => FileSystemKind::Overlay,
+            _ if LOCAL.contains(&f_type) => FileSystemKind::Local,
+            _ => FileSystemKind::Remote,
         };
-        Arc::clone(known.entry(id).or_insert_with(device))
+        let file_system = Arc::new(FileSystem {
+            device: key.device,
+            kind,
+            whole_extents: AtomicU32::new(0),
+        });
+        let entry = Known {
+            file_system: Arc::clone(&file_system),
+            kind: f_type,
+            asked,
+        };
+        known.insert(key, entry);
+        file_system
     }
 }
 
 // Types from statfs(2) and linux/magic.h.
-const TMPFS: i64 = 0x0102_1994;
-const RAMFS: i64 = 0x8584_58f6;
-const REMOTE: [i64; 11] = [
-    0x6573_5546, // FUSE
-    0x6969,      // NFS
-    0x517b,      // SMB
-    0xff53_4d42, // CIFS
-    0xfe53_4d42, // SMB2
-    0x0102_1997, // 9P
-    0x00c3_6400, // Ceph
-    0x5346_414f, // AFS (OpenAFS)
-    0x6b41_4653, // AFS (kAFS)
-    0x7375_7245, // Coda
-    0x0bd0_0bd0, // Lustre
+const TMPFS: u32 = 0x0102_1994;
+const RAMFS: u32 = 0x8584_58f6;
+const OVERLAY: u32 = 0x794c_7630;
+/// File systems on disks of this host. All others may wait for another host or process.
+const LOCAL: [u32; 21] = [
+    0,           // not asked for: the portable build
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0xe0f5_e1e2, // EROFS
+    0x7371_7368, // SquashFS
+    0x28cd_3d45, // cramfs
+    0x9660,      // ISO 9660
+    0x1501_3346, // UDF
+    0x4d44,      // FAT
+    0x2011_bab0, // exFAT
+    0x7366_746e, // NTFS
+    0x3153_464a, // JFS
+    0x5265_4973, // ReiserFS
+    0x3434,      // NILFS
+    0x482b,      // HFS+
+    0x2405_1905, // UBIFS
+    0x72b6,      // JFFS2
 ];
 
-/// So many quick extents in a row make a file system that answers from memory.
-const QUICK_ENOUGH: u32 = 8;
-/// A read is quick if it takes no longer than this and the time that a slow memory takes ...
-const QUICK_CALL: Duration = Duration::from_micros(500);
-/// ... at 2 bytes a nanosecond.
-const QUICK_BYTES_PER_NANOSECOND: u64 = 2;
+/// How long a file system that could be replaced unnoticed is taken for what it was.
+const VALID_FOR: Duration = Duration::from_secs(1);
+/// More than a host mounts; each time something is mounted it has another number.
+const MAX_KNOWN: usize = 1024;
 
 /// Less than this may be all seeking, and tells nothing.
 const SLOW_BYTES: u64 = 1 << 20;
@@ -161,52 +182,73 @@ const SLOW_NANOSECONDS_PER_BYTE: u64 = 8;
 const WHOLE_EXTENTS: u32 = 1024;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const EXTENT: u64 = 2 << 20;
-    const QUICK: Duration = Duration::from_micros(400);
-    const SLOW: Duration = Duration::from_millis(8);
-    const EXT4: i64 = 0xef53;
+    const EXT4: u32 = 0xef53;
+    const FUSE: u32 = 0x6573_5546;
+    const BTRFS: u32 = 0x9123_683e;
 
-    #[test]
-    fn a_file_system_that_cannot_say_earns_trust_and_loses_it() {
-        let device = Devices::default().learn(1, EXT4);
-        for _ in 0..QUICK_ENOUGH {
-            assert!(!device.answers_from_memory());
-            device.learn(EXTENT, QUICK);
+    pub(crate) const NFS: u32 = 0x6969;
+
+    pub(crate) fn key(mount: Option<u64>) -> FileSystemKey {
+        FileSystemKey {
+            device: 39,
+            mount,
+            has_inode_flags: true,
         }
-        assert!(device.answers_from_memory());
-        device.learn(EXTENT, SLOW);
-        assert!(!device.answers_from_memory());
+    }
+
+    fn learn(f_type: u32) -> Arc<FileSystem> {
+        FileSystems::default().learn(key(Some(1)), f_type)
     }
 
     #[test]
-    fn memory_is_trusted_and_a_network_never_is() {
-        let devices = Devices::default();
-        assert!(devices.learn(1, TMPFS).answers_from_memory());
-        let remote = devices.learn(2, REMOTE[0]);
-        for _ in 0..2 * QUICK_ENOUGH {
-            remote.learn(EXTENT, QUICK);
+    fn what_is_not_known_to_be_local_may_wait() {
+        assert!(learn(TMPFS).is_memory() && !learn(EXT4).is_remote());
+        for f_type in [FUSE, NFS, 0xf15f, 0x7461_636f, 0x4750_4653, 0xdead_beef] {
+            assert!(learn(f_type).is_remote(), "{f_type:x}");
         }
-        assert!(remote.may_wait() && !remote.answers_from_memory());
-        assert!(devices.known(3).is_none());
+    }
+
+    #[test]
+    fn a_file_of_an_overlay_is_as_remote_as_its_layer() {
+        assert!(learn(OVERLAY).is_overlay());
+        let far = FileSystemKey {
+            has_inode_flags: false,
+            ..key(Some(1))
+        };
+        assert!(FileSystems::default().learn(far, OVERLAY).is_remote());
+    }
+
+    #[test]
+    fn a_number_that_was_given_again_is_another_file_system() {
+        let known = FileSystems::default();
+        known.learn(key(Some(1)), TMPFS);
+        assert!(known.known(key(Some(1))).is_some_and(|it| it.is_memory()));
+        assert!(known.known(key(Some(2))).is_none());
+        // Without a number of its own, its type is what tells.
+        let before = known.learn(key(None), EXT4);
+        assert!(Arc::ptr_eq(&before, &known.learn(key(None), EXT4)));
+        assert!(!Arc::ptr_eq(&before, &known.learn(key(None), BTRFS)));
+        assert!(known.learn(key(None), FUSE).is_remote());
+        assert!(known.known(key(None)).is_some_and(|it| it.is_remote()));
     }
 
     #[test]
     fn a_disk_that_reads_pieces_slowly_is_asked_for_whole_extents_for_a_while() {
-        let device = Devices::default().learn(1, EXT4);
-        device.note_pieces(EXTENT, Duration::from_millis(10));
-        assert!(!device.wants_whole_extents());
-        device.note_pieces(EXTENT, Duration::from_millis(30));
+        let file_system = learn(EXT4);
+        file_system.note_pieces(EXTENT, Duration::from_millis(10));
+        assert!(!file_system.wants_whole_extents());
+        file_system.note_pieces(EXTENT, Duration::from_millis(30));
         for _ in 0..WHOLE_EXTENTS {
-            assert!(device.wants_whole_extents());
-            device.note_whole();
+            assert!(file_system.wants_whole_extents());
+            file_system.note_whole();
         }
-        assert!(!device.wants_whole_extents());
-        device.note_whole();
-        assert!(!device.wants_whole_extents());
-        let remote = Devices::default().learn(2, REMOTE[0]);
-        assert!(remote.wants_whole_extents());
+        assert!(!file_system.wants_whole_extents());
+        file_system.note_whole();
+        assert!(!file_system.wants_whole_extents());
+        assert!(learn(NFS).wants_whole_extents());
     }
 }

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::server::files::OpenFile;
+use crate::server::files::open_file::OpenFile;
 use crate::sys::resources;
 
 /// The cache; one a worker, so it needs no lock.
@@ -61,7 +61,7 @@ impl OpenFileCache {
     /// Remembers a file that was just looked up. Those that may wait for a network are not kept:
     /// checking them would wait as well.
     pub fn remember(&mut self, path: &[u8], file: &Arc<OpenFile>, now: Instant) {
-        if file.device.may_wait() {
+        if file.file_system.is_remote() {
             return;
         }
         if self.files.len() >= self.capacity {

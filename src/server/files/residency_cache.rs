@@ -1,105 +1,106 @@
-//! Which extents of a file were found in memory a moment ago, so that of many readers of one file
-//! one asks for all.
+//! Which extents of a file were in memory as a whole a moment ago: read in by the disk lane, found
+//! there page by page, or sent since then without a wait.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The last extents of one file that were found in memory, and when.
-#[derive(Debug)]
-pub struct ResidencyCache {
-    since: Instant,
-    /// Each an extent's number and a time: see [`ResidencyCache::pack`]. Zero is none.
-    slots: [AtomicU64; SLOTS],
-}
+use crate::server::files::extent::{EXTENT_BYTES, Extent};
 
-impl Default for ResidencyCache {
-    fn default() -> Self {
-        Self {
-            since: Instant::now(),
-            slots: Default::default(),
-        }
-    }
+/// The extents of one version of a file that are taken to be in memory.
+#[derive(Debug, Default)]
+pub(super) struct ResidencyCache {
+    /// The part that was there, and when, by the extent's number.
+    seen: Mutex<HashMap<u64, (Extent, Instant)>>,
 }
 
 impl ResidencyCache {
-    /// Notes that all of an extent was found in memory.
-    pub fn note(&self, extent: u64, now: Instant) {
-        if let Some(slot) = self.slot(extent) {
-            slot.store(self.pack(extent, now), Ordering::Relaxed);
+    /// Notes that all these bytes of one extent were there.
+    pub(super) fn note(&self, mut part: Extent, now: Instant) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = part.offset / EXTENT_BYTES;
+        if let Some((known, at)) = seen.get(&number)
+            && is_fresh(*at, now)
+            && known.offset <= part.end()
+            && part.offset <= known.end()
+        {
+            let offset = known.offset.min(part.offset);
+            let len = known.end().max(part.end()) - offset;
+            part = Extent { offset, len };
         }
-    }
-
-    /// Whether the extent was found in memory so lately that it is there still.
-    #[must_use]
-    pub fn is_fresh(&self, extent: u64, now: Instant) -> bool {
-        let Some(slot) = self.slot(extent) else {
-            return false;
-        };
-        let (seen, now) = (slot.load(Ordering::Relaxed), self.pack(extent, now));
-        seen != 0 && seen >> TIME_BITS == now >> TIME_BITS && {
-            let age = (now & TIME_MASK).saturating_sub(seen & TIME_MASK);
-            age <= FRESH.as_millis() as u64
+        if seen.len() >= MAX_EXTENTS {
+            seen.clear();
         }
+        seen.insert(number, (part, now));
     }
 
-    /// Forgets all: what was found is being taken out of memory.
-    pub fn forget(&self) {
-        for slot in &self.slots {
-            slot.store(0, Ordering::Relaxed);
-        }
+    /// Whether all these bytes of one extent were there lately.
+    pub(super) fn contains(&self, part: Extent, now: Instant) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&(part.offset / EXTENT_BYTES))
+            .is_some_and(|(known, at)| {
+                is_fresh(*at, now) && known.offset <= part.offset && part.end() <= known.end()
+            })
     }
 
-    fn slot(&self, extent: u64) -> Option<&AtomicU64> {
-        // Beyond 2^24 extents, which is 32 TiB, nothing is noted.
-        (extent < 1 << (u64::BITS - TIME_BITS)).then(|| &self.slots[extent as usize % SLOTS])
+    /// Forgets an extent.
+    pub(super) fn forget(&self, part: Extent) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(&(part.offset / EXTENT_BYTES));
     }
 
-    /// The extent's number above, the milliseconds since `since` below; never zero.
-    fn pack(&self, extent: u64, now: Instant) -> u64 {
-        let millis = now.saturating_duration_since(self.since).as_millis() as u64;
-        extent << TIME_BITS | (millis + 1).min(TIME_MASK)
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clear();
     }
 }
 
-/// How long what was seen is taken to be true. Pages that were just used are the last to go.
-const FRESH: Duration = Duration::from_millis(100);
-/// A file has many readers at few places, or is small.
-const SLOTS: usize = 8;
-/// Milliseconds for 34 years.
-const TIME_BITS: u32 = 40;
-const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+fn is_fresh(at: Instant, now: Instant) -> bool {
+    // The clock readings of two threads may be in either order.
+    now.saturating_duration_since(at) < VALID_FOR
+}
+
+/// Pages that were used are the last to leave memory.
+const VALID_FOR: Duration = Duration::from_secs(5);
+
+/// Of 128 GiB, in some MiB of memory.
+const MAX_EXTENTS: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_sighting_is_of_one_extent_and_grows_old() {
-        let sightings = ResidencyCache::default();
-        let now = Instant::now();
-        assert!(!sightings.is_fresh(0, now));
-        for extent in [0, 5, 1 << 20] {
-            sightings.note(extent, now);
-            assert!(sightings.is_fresh(extent, now + FRESH));
-            assert!(!sightings.is_fresh(extent, now + 2 * FRESH));
-            assert!(!sightings.is_fresh(extent + SLOTS as u64, now));
-        }
-        sightings.note(1, now + 2 * FRESH);
-        assert!(
-            sightings.is_fresh(1, now),
-            "clocks of two threads may differ"
-        );
-        sightings.forget();
-        assert!(!sightings.is_fresh(1, now + 2 * FRESH));
+    fn part(offset: u64, len: u64) -> Extent {
+        Extent { offset, len }
     }
 
     #[test]
-    fn what_lies_beyond_the_numbers_is_never_fresh() {
-        let sightings = ResidencyCache::default();
+    fn what_was_seen_is_known_for_a_while_and_its_parts_add_up() {
+        let cache = ResidencyCache::default();
         let now = Instant::now();
-        sightings.note(u64::MAX, now);
-        assert!(!sightings.is_fresh(u64::MAX, now));
-        sightings.note((1 << 24) - 1, now);
-        assert!(sightings.is_fresh((1 << 24) - 1, now));
+        cache.note(part(0, 100), now);
+        assert!(cache.contains(part(10, 90), now + VALID_FOR / 2));
+        assert!(!cache.contains(part(10, 90), now + VALID_FOR));
+        assert!(!cache.contains(part(10, 91), now));
+        cache.note(part(100, 50), now);
+        assert!(cache.contains(part(0, 150), now));
+        cache.note(part(1000, 50), now);
+        assert!(!cache.contains(part(0, 150), now), "what lies apart");
+        assert!(cache.contains(part(1000, 50), now));
+        assert!(!cache.contains(part(EXTENT_BYTES + 1000, 50), now));
+        cache.forget(part(0, 1));
+        assert!(!cache.contains(part(1000, 50), now));
+    }
+
+    #[test]
+    fn what_was_seen_too_long_ago_adds_nothing() {
+        let cache = ResidencyCache::default();
+        let now = Instant::now();
+        cache.note(part(0, 100), now);
+        cache.note(part(100, 50), now + VALID_FOR);
+        assert!(!cache.contains(part(0, 150), now + VALID_FOR));
+        cache.clear();
+        assert!(!cache.contains(part(100, 50), now + VALID_FOR));
     }
 }

@@ -3,11 +3,12 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
+use std::time::Instant;
 
 use crate::http::{Plan, Segment};
 use crate::server::files::OpenFile;
-use crate::server::transmit::sink::{Follow, SendError, Sink, blocked_or_network, read_at};
-use crate::sys::file::{self, Patience};
+use crate::server::transmit::sink::{Follow, SendError, Sink, blocked_or_network};
+use crate::sys::file::Patience;
 
 /// What came of gathering a plan's bytes in memory.
 pub(super) enum Gathered {
@@ -24,7 +25,7 @@ pub(super) fn gather(
     plan: &Plan,
     file: &OpenFile,
     bytes: &mut [u8],
-    at_hand: (Patience, &Range<u64>),
+    at_hand: (Patience, Instant, &Range<u64>),
 ) -> Result<Gathered, SendError> {
     let mut filled = 0;
     for segment in &plan.segments {
@@ -45,7 +46,7 @@ pub(super) fn gather(
 
 /// Has the file keep its content in memory, if it is small and can be read without waiting.
 /// Whatever speaks against it shows again, and better, when the file is sent.
-pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], lane: Patience) {
+pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (lane, now): (Patience, Instant)) {
     let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
     if len > KEPT_BYTES || !file.is_settled() {
         return;
@@ -53,7 +54,8 @@ pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], lane: Patience) {
     let Some(bytes) = scratch.get_mut(..len) else {
         return;
     };
-    let is_whole = matches!(read(file, bytes, 0, (lane, &(0..0))), Ok(Some(count)) if count == len);
+    let is_whole =
+        matches!(read(file, bytes, 0, (lane, now, &(0..0))), Ok(Some(count)) if count == len);
     if is_whole && file.keeps_content().unwrap_or(false) {
         file.keep(bytes);
     }
@@ -95,16 +97,15 @@ fn read(
     file: &OpenFile,
     bytes: &mut [u8],
     offset: u64,
-    (lane, resident): (Patience, &Range<u64>),
+    (lane, now, resident): (Patience, Instant, &Range<u64>),
 ) -> Result<Option<usize>, SendError> {
-    if lane == Patience::CachedOnly && file.device.may_wait() {
-        return Ok(None);
-    }
     let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
-    if lane == Patience::CachedOnly && !is_resident && !file.device.answers_from_memory() {
-        return file::read_resident(file.file(), bytes, offset).map_err(SendError::File);
-    }
-    read_at(file.file(), bytes, offset).map(Some)
+    let may_read = lane == Patience::Wait || (is_resident && !file.file_system.is_remote());
+    let read = match may_read {
+        true => file.read(bytes, offset).map(Some),
+        false => file.read_resident(bytes, offset, now),
+    };
+    read.map_err(SendError::File)
 }
 
 /// The content of files up to this size is kept. To copy 64 KiB takes longer than to send the

@@ -1,0 +1,264 @@
+//! An open file, and whether a call on it may wait.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::Sender;
+
+use crate::http::{Coding, Strength, Validators};
+use crate::meta::Meta;
+use crate::server::files::extent::Extent;
+use crate::server::files::filesystem::FileSystem;
+use crate::server::files::registry::{Registry, Version};
+use crate::sys::file::{self, Residency};
+
+/// An open file, shared by all who are sending it.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: Option<File>,
+    /// What it was when it was opened. Responses are made from it, and it is what a transfer
+    /// that ends well must find again.
+    pub meta: Meta,
+    /// In which codings there is a precompressed sibling.
+    pub siblings: Siblings,
+    /// The file system it is on.
+    pub file_system: Arc<FileSystem>,
+    /// What is known of it, by whoever has it open.
+    version: Arc<Version>,
+    /// Where the file is closed if close(2) may wait.
+    closer: Option<Sender<Closing>>,
+}
+
+/// A file whose close(2) may wait, on its way to the disk lane.
+#[derive(Debug)]
+pub struct Closing {
+    /// The file.
+    pub file: File,
+    /// The file system it is on (`st_dev`).
+    pub device: u64,
+}
+
+/// Codings, each in or out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Siblings {
+    pub(super) codings: [bool; Coding::ALL.len()],
+}
+
+impl Siblings {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.codings == [false; Coding::ALL.len()]
+    }
+
+    /// Whether there is one in this coding.
+    #[must_use]
+    pub fn contains(self, coding: Coding) -> bool {
+        self.codings[coding as usize]
+    }
+}
+
+impl OpenFile {
+    pub(super) fn new(
+        file: File,
+        meta: Meta,
+        siblings: Siblings,
+        file_system: Arc<FileSystem>,
+        (registry, closer): (&Registry, &Sender<Closing>),
+    ) -> Self {
+        // To close the last descriptor of a large file that was removed is to free its blocks.
+        let close_may_wait =
+            file_system.is_remote() || file_system.is_overlay() || meta.len >= LARGE_BYTES;
+        Self {
+            file: Some(file),
+            meta,
+            siblings,
+            file_system,
+            version: registry.version(meta),
+            closer: close_may_wait.then(|| closer.clone()),
+        }
+    }
+
+    /// The file itself.
+    ///
+    /// # Panics
+    /// Never: the file is taken out only when `self` is dropped.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        self.file.as_ref().expect("taken out by drop alone")
+    }
+
+    /// A transfer begins to draw from it. Returns whether one did so before.
+    pub fn begin_reading(&self) -> bool {
+        self.version.inode.readers.fetch_add(1, Ordering::Relaxed);
+        self.version.was_read.swap(true, Ordering::Relaxed)
+    }
+
+    /// A transfer is through with it.
+    pub fn end_reading(&self) {
+        self.version.inode.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether to send these bytes of one extent may wait for a disk or another host: the one
+    /// place where that is decided.
+    ///
+    /// What was all there a moment ago is looked at in random places, everything else page by
+    /// page: a client can have single pages read in. A file system that does not say what is in
+    /// memory is believed of what was read in or sent without a wait lately.
+    #[must_use]
+    pub fn may_wait(&self, part: Extent, now: Instant) -> bool {
+        if self.file_system.is_memory() || self.file_system.is_remote() {
+            return self.file_system.is_remote();
+        }
+        let known = self.version.residency.contains(part, now);
+        let found = if known {
+            file::sampled_residency(self.file(), part.offset, part.len)
+        } else {
+            file::residency(self.file(), part.offset, part.len)
+        };
+        let is_there = found == Residency::Resident || (known && found == Residency::Unknown);
+        if is_there {
+            self.version.residency.note(part, now);
+        } else if known {
+            self.version.residency.forget(part);
+        }
+        !is_there
+    }
+
+    /// Reads bytes that are in memory; `None` if to read them may wait.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn read_resident(
+        &self,
+        bytes: &mut [u8],
+        offset: u64,
+        now: Instant,
+    ) -> io::Result<Option<usize>> {
+        if self.file_system.is_remote() {
+            return Ok(None);
+        }
+        if !self.file_system.is_memory() {
+            match file::read_resident(self.file(), bytes, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                read => return read,
+            }
+            let len = bytes.len() as u64;
+            if self.may_wait(Extent { offset, len }, now) {
+                return Ok(None);
+            }
+        }
+        self.read(bytes, offset).map(Some)
+    }
+
+    /// Reads bytes at an offset, over interruptions.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.file().read_at(bytes, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// Notes that the disk lane has read all these bytes of one extent.
+    pub fn note_resident(&self, part: Extent) {
+        self.version.residency.note(part, Instant::now());
+    }
+
+    /// Notes that what was known of its presence in memory is not true any more: pages were
+    /// dropped, or a hot worker had to wait.
+    pub fn forget_residency(&self) {
+        self.version.residency.clear();
+    }
+
+    /// Takes what the only reader was sent out of the page cache, all before `end`; with other
+    /// readers it stays.
+    pub fn drop_behind(&self, end: u64) {
+        if self.version.inode.readers.load(Ordering::Relaxed) <= 1 {
+            self.forget_residency();
+            file::drop_behind(self.file(), 0, end);
+        }
+    }
+
+    /// Its validators, which are made once: but for weak ones, which become strong with time.
+    pub fn validators(&self, make: impl FnOnce() -> Validators) -> Cow<'_, Validators> {
+        if let Some(kept) = self.version.validators.get() {
+            return Cow::Borrowed(kept);
+        }
+        let made = make();
+        if made.etag.strength == Strength::Strong {
+            let _ = self.version.validators.set(made.clone());
+        }
+        Cow::Owned(made)
+    }
+
+    /// The content, if it was kept: what it was when `meta` was true, whatever happened since.
+    #[must_use]
+    pub fn kept(&self) -> Option<&[u8]> {
+        self.version.content.get().map(AsRef::as_ref)
+    }
+
+    /// Keeps the content, which was read before the file was found unchanged.
+    pub fn keep(&self, content: &[u8]) {
+        let _ = self.version.content.set(content.into());
+    }
+
+    /// Whether a change would show in the file's time stamps: one within the same tick of the
+    /// clock that stamps it would not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let changed = self.meta.modified.seconds.max(self.meta.changed.seconds);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.is_ok_and(|now| now.as_secs() as i64 - changed >= SETTLED_SECONDS)
+    }
+
+    /// Whether nothing about the file has changed since it was opened, its names included, so
+    /// that its name most likely leads to it still.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn is_unchanged(&self) -> io::Result<bool> {
+        let (_, now) = file::stat(self.file())?;
+        Ok(now == self.meta)
+    }
+
+    /// Whether the content that was promised is still the content, as far as fstat(2) can tell.
+    ///
+    /// A file that was removed or renamed over is what it was (its ctime and its link count say
+    /// only that), and one that has grown is taken to begin as it did, so that logs can be
+    /// fetched while they are written. Whatever else moves the times is a change.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn keeps_content(&self) -> io::Result<bool> {
+        let (_, now) = file::stat(self.file())?;
+        let same_times = now.modified == self.meta.modified
+            && (now.changed == self.meta.changed || now.links < self.meta.links);
+        Ok(now.len > self.meta.len || (now.len == self.meta.len && same_times))
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
+            let device = self.meta.device;
+            // Without a disk lane (at the very end) the file is closed here and now.
+            let _ = closer.send(Closing { file, device });
+        }
+    }
+}
+
+/// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
+const LARGE_BYTES: u64 = 16 << 20;
+
+/// Coarser than the time stamps of every file system in use.
+const SETTLED_SECONDS: i64 = 3;
