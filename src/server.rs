@@ -41,6 +41,7 @@ use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
 use crate::sys::poller::Poller;
+use crate::sys::resources;
 use crate::sys::socket;
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
@@ -193,6 +194,10 @@ impl Server {
             Semaphore::new(overflow_of(limits.connections)),
         );
         let capacity = limits.connections + overflow_of(limits.connections);
+        if let Some(listener) = listeners.first() {
+            // Each connection may have a file.
+            resources::reserve_descriptors(listener, 2 * capacity as u64);
+        }
         let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
         let disk = Arc::new(DiskQueue::new(
             config.disk_workers.get(),

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use crate::meta::{Meta, Timestamp};
 
+#[allow(unreachable_pub)]
 pub use self::beneath::Handle;
 pub(crate) use self::beneath::Root;
 

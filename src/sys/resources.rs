@@ -29,6 +29,14 @@ pub(crate) fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Has the table of descriptors grow for so many now: while it grows, whoever opens something waits
+/// for all processors (`expand_fdtable`, synchronize_rcu; 10 ms and more).
+pub(crate) fn reserve_descriptors(descriptor: &impl AsFd, count: u64) {
+    if let Ok(last) = i32::try_from(count.min(open_files()).saturating_sub(1)) {
+        let _ = rustix::io::fcntl_dupfd_cloexec(descriptor, last);
+    }
+}
+
 /// A descriptor's number. A new one gets the lowest that is free (`open(2)`), so it tells how
 /// many there are.
 #[must_use]
