@@ -21,6 +21,7 @@ mod download;
 mod error;
 mod event;
 mod extents;
+mod login;
 mod mirrors;
 mod names;
 mod pace;
@@ -44,11 +45,12 @@ pub use config::{Existing, GetConfig, Job, Naming, ReceiveChoice, Recursion, Seg
 pub use error::{Blame, GetError};
 pub use event::{Event, FileId, Summary};
 pub use extents::Extent;
+pub use login::{Field, Login, Netrc, basic};
 pub use names::printable;
 pub use proxy::Proxies;
 pub use retry::RetryPolicy;
-pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source};
-pub use verify::{BadSum, Sum, SumFile, parse_hex};
+pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
+pub use verify::{Algorithm, BadSum, Sum, SumFile};
 pub use watch::Cancel;
 
 use client::Client;
@@ -66,8 +68,21 @@ pub fn run(
     events: &Sender<Event>,
     cancel: &Cancel,
 ) -> Result<(), Blame> {
+    let named = jobs.iter().flat_map(|job| {
+        let own = match &job.source {
+            Source::Http(url) => Some(url),
+            Source::Name(_) => None,
+        };
+        own.into_iter().chain(&job.mirrors)
+    });
+    let client = Client::new(
+        config.proxies.clone(),
+        config.login.clone(),
+        named.map(|url| url.url().origin()).collect(),
+        config.connect_timeout,
+    );
     let shared = Shared {
-        client: Client::new(config.proxies.clone(), config.connect_timeout),
+        client,
         pace: Pace::new(config.rate),
         cancel: cancel.clone(),
         config,

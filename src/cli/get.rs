@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use haul::get::display::{self, DisplayChoice};
 use haul::get::{
-    Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, NameUrl, Naming, Proxies,
-    ReceiveChoice, Recursion, RetryPolicy, Segments, Source, Sum, SumFile, Target, parse_hex,
+    Algorithm, Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, Login, NameUrl, Naming,
+    Proxies, ReceiveChoice, Recursion, RetryPolicy, Segments, Source, Sum, SumFile, Target,
     printable, run,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -56,11 +56,11 @@ pub(crate) struct GetArguments {
     #[arg(short = 'J', long)]
     pub(crate) remote_name: bool,
     /// The SHA-256 that the file must have
-    #[arg(long, value_name = "HEX", value_parser = parse_hex)]
-    pub(crate) sha256: Option<[u8; 32]>,
+    #[arg(long, value_name = "HEX", value_parser = |hex: &str| Sum::parse(Algorithm::Sha256, hex))]
+    pub(crate) sha256: Option<Sum>,
     /// The BLAKE3 that the file must have
-    #[arg(long, value_name = "HEX", value_parser = parse_hex)]
-    pub(crate) blake3: Option<[u8; 32]>,
+    #[arg(long, value_name = "HEX", value_parser = |hex: &str| Sum::parse(Algorithm::Blake3, hex))]
+    pub(crate) blake3: Option<Sum>,
     /// The sums that the files must have, as sha256sum writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) checksum: Option<PathBuf>,
@@ -179,11 +179,7 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
         _ if io::stderr().is_terminal() => DisplayChoice::Bars,
         _ => DisplayChoice::Plain,
     };
-    let sums = args
-        .sha256
-        .map(Sum::Sha256)
-        .into_iter()
-        .chain(args.blake3.map(Sum::Blake3));
+    let sums = args.sha256.into_iter().chain(args.blake3);
     let sum_file = args.checksum.map(|path| {
         let text = std::fs::read_to_string(&path)
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
@@ -222,8 +218,8 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
         connect_timeout: args.connect_timeout,
         stall_timeout: args.stall_timeout,
         rate: args.rate.map(|size| size.as_u64()),
-        proxies: Proxies::from_environment(|name| std::env::var(name).ok())
-            .map_err(|error| format!("http_proxy: {error}"))?,
+        proxies: Proxies::new(None, |name| std::env::var(name).ok()),
+        login: Login::default(),
         sums: sums.collect(),
         sum_file: sum_file.transpose()?,
     };

@@ -1,6 +1,7 @@
 //! An HTTP/1.1 client: connections kept per host, proxies, redirects, one answer a request.
 
 pub(super) mod body;
+mod socks;
 pub(super) mod wire;
 
 use std::collections::HashMap;
@@ -8,13 +9,13 @@ use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use url::Origin;
 
 use crate::http::client_response::{self, Framing, Head};
 
 use super::error::{Again, Blame, GetError};
-use super::proxy::Proxies;
+use super::login::{self, Login};
+use super::proxy::{Proxies, Proxy};
 use super::source::HttpUrl;
 use super::watch::Watch;
 use body::{Body, malformed};
@@ -24,6 +25,9 @@ use wire::Wire;
 #[derive(Debug)]
 pub(super) struct Client {
     proxies: Proxies,
+    login: Login,
+    /// The servers that the user named: only they get what `login` has.
+    named: Vec<Origin>,
     connect_timeout: Duration,
     /// The hosts and ports that were reached, each with the connections that are kept.
     idle: Mutex<HashMap<(String, u16), Vec<Wire>>>,
@@ -65,9 +69,16 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    pub(super) fn new(proxies: Proxies, connect_timeout: Duration) -> Self {
+    pub(super) fn new(
+        proxies: Proxies,
+        login: Login,
+        named: Vec<Origin>,
+        connect_timeout: Duration,
+    ) -> Self {
         Self {
             proxies,
+            login,
+            named,
             connect_timeout,
             idle: Mutex::default(),
         }
@@ -109,7 +120,9 @@ impl Client {
     }
 
     fn ask_once(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
-        let request = self.request_bytes(ask);
+        let proxy = self.proxies.for_url(ask.url);
+        let proxy = proxy.map_err(|why| GetError::new(Blame::Usage, why))?;
+        let request = self.request_bytes(ask, proxy);
         // A kept connection may have been closed under our hands; that says nothing about the
         // server, so the next one is tried at once, and in the end a new one.
         while let Some(wire) = self.take_idle(ask.url) {
@@ -118,17 +131,28 @@ impl Client {
                 result => return result,
             }
         }
-        let wire = self.connect(ask.url, watch)?;
+        let wire = self.connect(ask.url, proxy, watch)?;
         Self::exchange(wire, &request, ask, watch)
     }
 
-    fn connect(&self, url: &HttpUrl, watch: &Watch) -> Result<Wire, GetError> {
-        let (host, port) = self.hop(url);
+    fn connect(
+        &self,
+        url: &HttpUrl,
+        proxy: Option<&Proxy>,
+        watch: &Watch,
+    ) -> Result<Wire, GetError> {
+        let next = proxy.map_or(url, Proxy::url);
+        let (host, port) = (host(next), next.port());
         let wire = Wire::connect(&host, port, self.connect_timeout, watch);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let error = match wire {
-            Ok(wire) => {
+            Ok(mut wire) => {
                 idle.entry((host, port)).or_default();
+                drop(idle);
+                if let Some(Proxy::Socks(proxy)) = proxy {
+                    let target = (&*self::host(url), url.port());
+                    socks::connect(&mut wire, target, proxy.credentials().as_deref(), watch)?;
+                }
                 return Ok(wire);
             }
             Err(error) if error.blame != Blame::Network => return Err(error),
@@ -136,8 +160,8 @@ impl Client {
             Err(error) if idle.contains_key(&(host, port)) => error.with_again(Again::Later),
             Err(error) => error,
         };
-        Err(match self.proxies.for_url(url) {
-            Some(_) => error.and("that is the proxy of http_proxy"),
+        Err(match proxy {
+            Some(_) => error.and("that is the proxy of http_proxy, all_proxy or --proxy"),
             None => error,
         })
     }
@@ -192,44 +216,38 @@ impl Client {
         }
     }
 
-    /// The host and port to connect to: the proxy's, or the server's own.
+    /// Whose idle connections can carry a request for `url`: an HTTP proxy's carry any, those
+    /// through SOCKS lead to one server.
     fn hop(&self, url: &HttpUrl) -> (String, u16) {
-        let next = self.proxies.for_url(url).unwrap_or(url);
-        (
-            next.url().host_str().unwrap_or_default().to_owned(),
-            next.port(),
-        )
+        let next = match self.proxies.for_url(url) {
+            Ok(Some(Proxy::Http(proxy))) => proxy,
+            _ => url,
+        };
+        (host(next), next.port())
     }
 
     /// The request; a validator's characters stand for one byte each.
-    fn request_bytes(&self, ask: &Ask<'_>) -> Vec<u8> {
+    fn request_bytes(&self, ask: &Ask<'_>, proxy: Option<&Proxy>) -> Vec<u8> {
         let Ask { url, accept, .. } = ask;
         let method = match ask.method {
             Method::Get => "GET",
             Method::Head => "HEAD",
         };
-        let proxy = self.proxies.for_url(url);
+        let proxy = match proxy {
+            Some(Proxy::Http(proxy)) => Some(proxy),
+            _ => None,
+        };
         let target = proxy.map_or_else(|| url.path_and_query(), |_| url.to_string());
-        let mut text = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {USER_AGENT}\r\nAccept: {accept}\r\n\
-             Accept-Encoding: identity\r\n",
-            url.authority()
-        );
+        let mut text = format!("{method} {target} HTTP/1.1\r\n");
+        let named = self.named.contains(&url.url().origin());
+        self.login.write(url, accept, named, &mut text);
         let mut field = |name: &str, value: &str| {
             // Writing to a string cannot fail.
             let _ = write!(text, "{name}: {value}\r\n");
         };
-        if let Some(credentials) = url.credentials() {
-            field(
-                "Authorization",
-                &format!("Basic {}", STANDARD.encode(credentials)),
-            );
-        }
+        field("Accept-Encoding", "identity");
         if let Some(credentials) = proxy.and_then(HttpUrl::credentials) {
-            field(
-                "Proxy-Authorization",
-                &format!("Basic {}", STANDARD.encode(credentials)),
-            );
+            field("Proxy-Authorization", &login::basic(&credentials));
         }
         if let Some(AskedRange {
             start,
@@ -247,7 +265,10 @@ impl Client {
     }
 }
 
+fn host(url: &HttpUrl) -> String {
+    url.url().host_str().unwrap_or_default().to_owned()
+}
+
 const MAX_REDIRECTS: usize = 10;
 const MAX_INTERIM: usize = 10;
 const MAX_IDLE: usize = 16;
-const USER_AGENT: &str = concat!("haul/", env!("CARGO_PKG_VERSION"));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::login::Login;
 use super::proxy::Proxies;
 use super::retry::RetryPolicy;
 use super::source::{HttpUrl, Source};
@@ -33,8 +34,10 @@ pub struct GetConfig {
     pub stall_timeout: Duration,
     /// Bytes a second over all connections.
     pub rate: Option<u64>,
-    /// Proxies of the environment.
+    /// The proxy and the hosts that go without.
     pub proxies: Proxies,
+    /// What servers are told about who asks.
+    pub login: Login,
     /// Sums that every file must have.
     pub sums: Vec<Sum>,
     /// Sums by file name.

@@ -1,6 +1,8 @@
 //! Names that come from a server: made safe for the file system and for the terminal.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 use percent_encoding::percent_decode_str;
 
@@ -35,8 +37,35 @@ pub(super) fn safe_file_name(offered: &str) -> Option<String> {
         return None;
     }
     // A server that could write a state file could vouch for other files' bytes.
-    let vouches = name.to_ascii_lowercase().ends_with(STATE_SUFFIX);
+    let lower = name.to_ascii_lowercase();
+    let vouches = RESERVED_SUFFIXES
+        .iter()
+        .any(|suffix| lower.ends_with(suffix));
     Some(if vouches { name + "_" } else { name })
+}
+
+/// A name of a server's tree as a name here: the same bytes wherever Linux takes them. `/` and NUL,
+/// the names `.` and `..`, and the names of state files are percent-encoded, and then every `%`
+/// is, too, so that decoding gives the server's name back. `None` for no name at all.
+pub(super) fn local_name(theirs: &[u8]) -> Option<OsString> {
+    let lower = theirs.to_ascii_lowercase();
+    let vouches = RESERVED_SUFFIXES
+        .iter()
+        .any(|suffix| lower.ends_with(suffix.as_bytes()));
+    let is_dots = matches!(theirs, b"." | b"..");
+    if !vouches && !is_dots && !theirs.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return (!theirs.is_empty()).then(|| OsString::from_vec(theirs.to_vec()));
+    }
+    let mut ours = Vec::new();
+    for (at, &byte) in theirs.iter().enumerate() {
+        let last = vouches && at + 1 == theirs.len();
+        if last || is_dots || matches!(byte, b'/' | 0 | b'%') {
+            ours.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            ours.push(byte);
+        }
+    }
+    Some(OsString::from_vec(ours))
 }
 
 /// The file name in a URL's path, percent-decoded and made safe.
@@ -99,11 +128,13 @@ fn unquote(quoted: &str) -> (String, &str) {
 
 fn is_unprintable(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a download's state file ends; no name from a server does.
 pub(super) const STATE_SUFFIX: &str = ".part.state";
+/// The state file and its next version, which is renamed over it.
+const RESERVED_SUFFIXES: [&str; 2] = [STATE_SUFFIX, ".part.state~"];
 
 #[cfg(test)]
 mod tests {
@@ -133,6 +164,37 @@ mod tests {
         for (offered, expected) in cases {
             assert_eq!(safe_file_name(offered).as_deref(), expected, "{offered:?}");
         }
+    }
+
+    #[test]
+    fn names_of_a_tree_keep_their_bytes_or_can_be_decoded() {
+        let kept = [
+            &b"-rf"[..],
+            b".hidden",
+            b" spaces ",
+            b"back\\slash",
+            b"a\x1b\n\xff",
+            b"100%",
+            b"...",
+            b"x.part",
+        ];
+        for name in kept {
+            assert_eq!(local_name(name).unwrap().into_vec(), name);
+        }
+        let changed = [
+            (&b"../../etc/x"[..], "..%2F..%2Fetc%2Fx"),
+            (b"50%/\0", "50%25%2F%00"),
+            (b".", "%2E"),
+            (b"..", "%2E%2E"),
+            (b"x.part.state", "x.part.stat%65"),
+            (b"x.Part.State~", "x.Part.State%7E"),
+        ];
+        for (theirs, ours) in changed {
+            assert_eq!(local_name(theirs).unwrap(), ours);
+            let decoded: Vec<u8> = percent_decode_str(ours).collect();
+            assert_eq!(decoded, theirs);
+        }
+        assert_eq!(local_name(b""), None);
     }
 
     #[test]

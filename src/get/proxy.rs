@@ -1,100 +1,195 @@
-//! `http_proxy` and `no_proxy`: whether a request goes to its host or through a proxy.
+//! Whether a request goes to its host or through a proxy, and which.
 
-use super::source::{BadAddress, HttpUrl, Source};
+use std::net::IpAddr;
 
-/// The proxies of the environment.
+use super::source::{self, HttpUrl, Source};
+
+/// The proxy of the command line or the environment, and the hosts that go without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    proxy: Option<HttpUrl>,
-    direct: Vec<String>,
+    /// One that cannot be used matters only to a request that would go through it.
+    proxy: Option<Result<Proxy, String>>,
+    direct: Vec<Exception>,
+}
+
+/// A proxy that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Proxy {
+    /// Takes whole addresses in request lines (RFC 9112, 3.2.2).
+    Http(HttpUrl),
+    /// SOCKS5 (RFC 1928); the proxy resolves the server's name. The scheme here is `http`.
+    Socks(HttpUrl),
+}
+
+impl Proxy {
+    pub(super) fn url(&self) -> &HttpUrl {
+        match self {
+            Self::Http(url) | Self::Socks(url) => url,
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let socks = ["socks5h://", "socks5://"].into_iter().find_map(|scheme| {
+            let head = text.get(..scheme.len())?;
+            head.eq_ignore_ascii_case(scheme)
+                .then(|| &text[scheme.len()..])
+        });
+        let parsed = match socks {
+            // The port that RFC 1928 gives to SOCKS, where none is given.
+            Some(rest) => HttpUrl::with_default_port(rest, SOCKS_PORT).map(Self::Socks),
+            None => match text.parse() {
+                Ok(Source::Http(url)) => Ok(Self::Http(url)),
+                Ok(Source::Name(_)) => return Err("name:// is no proxy's address".to_owned()),
+                Err(error) => Err(error),
+            },
+        };
+        parsed.map_err(|_| {
+            let text = source::without_credentials(text);
+            format!("{text} cannot be used as a proxy: haul knows http:// and socks5h://")
+        })
+    }
 }
 
 impl Proxies {
-    /// Reads `http_proxy` and `no_proxy` through `variable`.
+    /// Reads the proxy through `variable`, unless the command line has `chosen` one: `http_proxy`,
+    /// `all_proxy` or `ALL_PROXY`; an empty one is none. `no_proxy` or `NO_PROXY` has the
+    /// exceptions.
     ///
     /// `HTTP_PROXY` in capitals is not read: to a CGI program that is a field of the request.
-    ///
-    /// # Errors
-    /// [`BadAddress`] when `http_proxy` is not an `http` address.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadAddress> {
-        let proxy = match variable("http_proxy").filter(|text| !text.trim().is_empty()) {
-            None => None,
-            Some(text) => match text.parse()? {
-                Source::Http(url) => Some(url),
-                Source::Name(_) => None,
-            },
-        };
-        let direct = variable("no_proxy")
-            .or_else(|| variable("NO_PROXY"))
-            .unwrap_or_default();
-        let direct = direct
-            .split(',')
-            .map(|entry| entry.trim().to_ascii_lowercase());
-        Ok(Self {
+    #[must_use]
+    pub fn new(chosen: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let mut names = ["http_proxy", "all_proxy", "ALL_PROXY"].into_iter();
+        let proxy = chosen
+            .map(str::to_owned)
+            .or_else(|| names.find_map(|name| variable(name).filter(|text| !text.is_empty())))
+            .filter(|text| !text.trim().is_empty())
+            .map(|text| Proxy::parse(&text));
+        let direct = variable("no_proxy").or_else(|| variable("NO_PROXY"));
+        let direct = direct.unwrap_or_default();
+        Self {
             proxy,
-            direct: direct.filter(|entry| !entry.is_empty()).collect(),
-        })
+            direct: direct
+                .split([',', ' '])
+                .filter_map(Exception::parse)
+                .collect(),
+        }
     }
 
     /// The proxy for `url`, or `None` for a direct connection.
-    pub(super) fn for_url(&self, url: &HttpUrl) -> Option<&HttpUrl> {
-        let proxy = self.proxy.as_ref()?;
-        let host = url.url().host_str().unwrap_or_default();
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_ascii_lowercase();
-        let direct = self
-            .direct
-            .iter()
-            .any(|entry| is_covered(&host, url.port(), entry));
-        (!direct).then_some(proxy)
+    ///
+    /// # Errors
+    /// Why the one that is set cannot be used.
+    pub(super) fn for_url(&self, url: &HttpUrl) -> Result<Option<&Proxy>, &str> {
+        let Some(proxy) = &self.proxy else {
+            return Ok(None);
+        };
+        let host = bare(url.url().host_str().unwrap_or_default());
+        if self.direct.iter().any(|it| it.covers(&host, url.port())) {
+            return Ok(None);
+        }
+        proxy.as_ref().map(Some).map_err(String::as_str)
     }
 }
 
-/// `entry` is `*`, a host, or a domain with or without its dot, and may end in a port.
-fn is_covered(host: &str, port: u16, entry: &str) -> bool {
-    if entry == "*" {
-        return true;
-    }
-    let bare = entry.trim_start_matches('[').replace(']', "");
-    let entry = match bare.rsplit_once(':') {
-        // More than one colon without a bracket: an IPv6 address, not a port.
-        Some((name, digits)) if !name.contains(':') || entry.contains(']') => {
-            match digits.parse::<u16>() {
-                Ok(only) if entry.contains("]:") || !entry.contains(']') => {
-                    if only != port {
-                        return false;
-                    }
-                    name
-                }
-                _ => &bare,
-            }
-        }
-        _ => &bare,
-    };
-    let domain = entry.trim_start_matches("*.").trim_start_matches('.');
-    host == domain
-        || host
-            .strip_suffix(domain)
-            .is_some_and(|rest| rest.ends_with('.') && !domain.is_empty())
+/// An entry of `no_proxy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Exception {
+    hosts: Hosts,
+    /// Any port where there is none.
+    port: Option<u16>,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hosts {
+    All,
+    /// An address and how many of its bits count.
+    Network(IpAddr, u32),
+    /// The domain and what is beneath it.
+    Domain(String),
+}
+
+impl Exception {
+    fn parse(entry: &str) -> Option<Self> {
+        let entry = entry.trim().to_ascii_lowercase();
+        // `[::1]:80` and `host:80` have a port, `::1` has none.
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                (host, Some(port.parse().ok()?))
+            }
+            _ => (entry.as_str(), None),
+        };
+        let host = bare(host);
+        let (address, bits) = host
+            .split_once('/')
+            .map_or((host.as_str(), None), |(address, bits)| {
+                (address, bits.parse().ok())
+            });
+        let hosts = match address.parse() {
+            Ok(address) => Hosts::Network(address, bits.unwrap_or(u32::MAX)),
+            Err(_) if host == "*" => Hosts::All,
+            Err(_) => Hosts::Domain(host.trim_start_matches('*').trim_matches('.').to_owned()),
+        };
+        (hosts != Hosts::Domain(String::new())).then_some(Self { hosts, port })
+    }
+
+    fn covers(&self, host: &str, port: u16) -> bool {
+        self.port.is_none_or(|only| only == port)
+            && match &self.hosts {
+                Hosts::All => true,
+                Hosts::Network(network, bits) => host
+                    .parse()
+                    .is_ok_and(|address| is_within(address, *network, *bits)),
+                Hosts::Domain(domain) => host
+                    .strip_suffix(domain.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            }
+    }
+}
+
+fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+    let (address, network, width) = match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            let (address, network) = (address.to_bits(), network.to_bits());
+            (u128::from(address), u128::from(network), 32)
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => (address.to_bits(), network.to_bits(), 128),
+        _ => return false,
+    };
+    let ignored = width - bits.min(width);
+    (address ^ network).checked_shr(ignored).unwrap_or(0) == 0
+}
+
+/// A host without the brackets of an IPv6 address and without the dot of the root.
+fn bare(host: &str) -> String {
+    host.replace(['[', ']'], "")
+        .trim_end_matches('.')
+        .to_ascii_lowercase()
+}
+
+const SOCKS_PORT: u16 = 1080;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn goes_through(no_proxy: &str, url: &str) -> bool {
-        let proxies = Proxies::from_environment(|name| match name {
-            "http_proxy" => Some("proxy.example:3128".to_owned()),
-            "no_proxy" => Some(no_proxy.to_owned()),
-            _ => None,
+    fn http(url: &str) -> HttpUrl {
+        match url.parse() {
+            Ok(Source::Http(url)) => url,
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+
+    fn proxies(variables: &[(&str, &str)]) -> Proxies {
+        Proxies::new(None, |wanted| {
+            let found = variables.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| (*value).to_owned())
         })
-        .unwrap();
-        let Ok(Source::Http(url)) = url.parse() else {
-            panic!("{url}")
-        };
-        proxies.for_url(&url).is_some()
+    }
+
+    fn goes_through(no_proxy: &str, url: &str) -> bool {
+        let set = [("http_proxy", "proxy.example:3128"), ("no_proxy", no_proxy)];
+        proxies(&set).for_url(&http(url)).unwrap().is_some()
     }
 
     #[test]
@@ -118,13 +213,47 @@ mod tests {
         assert!(!goes_through("[::1]:9", "http://[::1]:9/"));
         assert!(goes_through("[::1]:8", "http://[::1]:9/"));
         assert!(!goes_through("127.0.0.1", "http://127.0.0.1:9/"));
+        for network in [
+            "10.0.0.0/8",
+            "10.1.2.0/24",
+            "0.0.0.0/0",
+            "fc00::/7,10.1.2.3",
+        ] {
+            assert!(!goes_through(network, "http://10.1.2.3/"), "{network}");
+        }
+        assert!(goes_through("10.0.0.0/8,::/0", "http://11.1.2.3/"));
+        assert!(!goes_through("fc00::/7", "http://[fd00::1]/"));
     }
 
     #[test]
     fn capitals_are_not_believed() {
-        let proxies = Proxies::from_environment(|name| {
-            (name == "HTTP_PROXY").then(|| "http://evil.example".to_owned())
-        });
-        assert_eq!(proxies, Ok(Proxies::default()));
+        let set = proxies(&[("HTTP_PROXY", "http://evil.example")]);
+        assert_eq!(set, Proxies::default());
+    }
+
+    #[test]
+    fn an_odd_proxy_matters_only_where_it_would_be_used() {
+        let set = [
+            ("http_proxy", "gopher://u:secret@h"),
+            ("no_proxy", "a.example"),
+        ];
+        let set = proxies(&set);
+        assert_eq!(set.for_url(&http("a.example/x")), Ok(None));
+        let why = set.for_url(&http("b.example/x")).unwrap_err();
+        assert!(why.contains("gopher") && !why.contains("secret"), "{why}");
+    }
+
+    #[test]
+    fn the_proxy_for_everything_may_speak_socks() {
+        for name in ["all_proxy", "ALL_PROXY"] {
+            let set = proxies(&[(name, "SOCKS5H://u:p@h")]);
+            let Ok(Some(Proxy::Socks(url))) = set.for_url(&http("a.example/x")) else {
+                panic!("{name}: {set:?}")
+            };
+            assert_eq!(
+                (url.port(), url.credentials()),
+                (1080, Some(b"u:p".to_vec()))
+            );
+        }
     }
 }

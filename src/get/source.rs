@@ -1,5 +1,6 @@
 //! Where a file comes from: the addresses that `haul get` understands.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use percent_encoding::percent_decode_str;
@@ -49,7 +50,7 @@ impl std::str::FromStr for Source {
     /// Parses `http://…`, `name://…`, or a bare `HOST[:PORT]/PATH`, which is HTTP.
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let text = text.trim();
-        let explain = |why: &dyn fmt::Display| BadAddress(format!("{text}: {why}"));
+        let explain = |why: &dyn fmt::Display| bad(text, why);
         let Some((scheme, _)) = text.split_once("://") else {
             return HttpUrl::parse(&format!("http://{text}")).map(Self::Http);
         };
@@ -73,16 +74,25 @@ impl fmt::Display for Source {
 
 impl HttpUrl {
     fn parse(text: &str) -> Result<Self, BadAddress> {
-        let url = Url::parse(text).map_err(|why| BadAddress(format!("{text}: {why}")))?;
+        let url = Url::parse(text).map_err(|why| bad(text, &why))?;
         Self::from_url(url)
+    }
+
+    /// The address `HOST[:PORT]`, of a server that listens on `port` unless told otherwise.
+    pub(super) fn with_default_port(text: &str, port: u16) -> Result<Self, BadAddress> {
+        // `http` would drop a port of 80, so the address is read as one of a scheme without one.
+        let found = Url::parse(&format!("socks://{text}")).map_err(|why| bad(text, &why))?;
+        let mut url = Self::parse(&format!("http://{text}"))?;
+        let _ = url.0.set_port(Some(found.port().unwrap_or(port)));
+        Ok(url)
     }
 
     fn from_url(mut url: Url) -> Result<Self, BadAddress> {
         url.set_fragment(None);
         match (url.scheme(), url.has_host()) {
             ("http", true) => Ok(Self(url)),
-            ("https", _) => Err(BadAddress(format!("{url}: {HTTPS_ADVICE}"))),
-            _ => Err(BadAddress(format!("{url}: not an http:// address"))),
+            ("https", _) => Err(bad(url.as_str(), &HTTPS_ADVICE)),
+            _ => Err(bad(url.as_str(), &"not an http:// address")),
         }
     }
 
@@ -93,8 +103,9 @@ impl HttpUrl {
     /// [`BadAddress`] when it is no address, or one that leaves HTTP.
     pub fn join(&self, reference: &str) -> Result<Self, BadAddress> {
         let mut url = self.0.join(reference).map_err(|why| {
+            let reference = without_credentials(reference);
             BadAddress(format!(
-                "{self} mirrors to {reference}, which is no address: {why}"
+                "{self} leads to {reference}, which is no address: {why}"
             ))
         })?;
         let keeps = url.origin() == self.0.origin();
@@ -186,7 +197,7 @@ impl NameUrl {
     }
 
     fn parse(text: &str) -> Result<Self, BadAddress> {
-        let explain = |why: &dyn fmt::Display| BadAddress(format!("{text}: {why}"));
+        let explain = |why: &dyn fmt::Display| bad(text, why);
         // Only the server's part is an address: a name may have marks and dots that mean something
         // in one, and goes as it is.
         let host = text.find("://").map_or(0, |at| at + "://".len());
@@ -216,6 +227,21 @@ impl fmt::Display for NameUrl {
             "name://{}{host}{}:{}/{name}",
             brackets.0, brackets.1, self.port
         )
+    }
+}
+
+fn bad(address: &str, why: &dyn fmt::Display) -> BadAddress {
+    BadAddress(format!("{}: {why}", without_credentials(address)))
+}
+
+/// `address` with `***` for what may be a user name and a password. It need not be well-formed, so
+/// everything before the last `@` counts.
+#[must_use]
+pub fn without_credentials(address: &str) -> Cow<'_, str> {
+    let start = address.find("://").map_or(0, |at| at + "://".len());
+    match address[start..].rsplit_once('@') {
+        Some((_, rest)) => Cow::Owned(format!("{}***@{rest}", &address[..start])),
+        None => Cow::Borrowed(address),
     }
 }
 
@@ -275,6 +301,29 @@ mod tests {
         assert!(error.to_string().contains("curl"), "{error}");
         assert!("ftp://example.org/x".parse::<Source>().is_err());
         assert!("http://".parse::<Source>().is_err());
+    }
+
+    #[test]
+    fn no_message_has_a_password() {
+        for text in [
+            "https://user:secret@h/x",
+            "http://user:secret@h:99999/x",
+            "http://user:sec/ret@h:port/x",
+            "user:secret@h:99999/x",
+            "ftp://secret@h/x",
+            "name://u:secret@h:99999/x",
+        ] {
+            let error = text.parse::<Source>().unwrap_err().to_string();
+            assert!(!error.contains("sec"), "{error}");
+        }
+        let from = http("http://me:secret@one.example/x");
+        for reference in [
+            "https://me:secret@two.example/",
+            "http://me:secret@h:99999/",
+        ] {
+            let error = from.join(reference).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

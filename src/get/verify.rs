@@ -5,17 +5,100 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use sha2::digest::DynDigest;
 
 use super::error::{Blame, GetError};
 
 /// A sum that a file must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sum {
+    algorithm: Algorithm,
+    digest: Box<[u8]>,
+}
+
+/// How a sum is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sum {
-    /// SHA-256.
-    Sha256([u8; 32]),
+pub enum Algorithm {
     /// BLAKE3, 32 bytes.
-    Blake3([u8; 32]),
+    Blake3,
+    /// MD5: finds accidents, stops no attacker.
+    Md5,
+    /// SHA-1: finds accidents, stops no attacker.
+    Sha1,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    fn hasher(self) -> Box<dyn DynDigest + Send> {
+        match self {
+            Self::Blake3 => Box::<blake3::Hasher>::default(),
+            Self::Md5 => Box::<md5::Md5>::default(),
+            Self::Sha1 => Box::<sha1::Sha1>::default(),
+            Self::Sha256 => Box::<sha2::Sha256>::default(),
+            Self::Sha512 => Box::<sha2::Sha512>::default(),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Blake3 => "blake3",
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// The algorithm that coreutils, OpenSSL and b3sum call `name`.
+    fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase().replace('-', "");
+        [
+            Self::Blake3,
+            Self::Md5,
+            Self::Sha1,
+            Self::Sha256,
+            Self::Sha512,
+        ]
+        .into_iter()
+        .find(|algorithm| algorithm.name() == name)
+    }
+
+    /// The algorithm of a list that does not name it; 64 digits are SHA-256, as most are.
+    fn by_length(hex: &str) -> Option<Self> {
+        match hex.len() {
+            32 => Some(Self::Md5),
+            40 => Some(Self::Sha1),
+            64 => Some(Self::Sha256),
+            128 => Some(Self::Sha512),
+            _ => None,
+        }
+    }
+}
+
+impl Sum {
+    /// The sum that `hex` writes down.
+    ///
+    /// # Errors
+    /// [`BadSum`] unless it has exactly the algorithm's number of hexadecimal digits.
+    pub fn parse(algorithm: Algorithm, hex: &str) -> Result<Self, BadSum> {
+        let hex = hex.trim();
+        let digits = 2 * algorithm.hasher().output_size();
+        let bytes = hex.as_bytes().chunks(2).map(|pair| {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let [high, low] = *pair else { return None };
+            Some((digit(high)? * 16 + digit(low)?) as u8)
+        });
+        match bytes.collect::<Option<Box<[u8]>>>() {
+            Some(digest) if hex.len() == digits => Ok(Self { algorithm, digest }),
+            _ => Err(BadSum(format!(
+                "{hex:?} is not a sum: {} takes {digits} hexadecimal digits",
+                algorithm.name()
+            ))),
+        }
+    }
 }
 
 /// The sums of many files, as `sha256sum` writes them.
@@ -34,29 +117,9 @@ impl fmt::Display for BadSum {
 
 impl std::error::Error for BadSum {}
 
-/// 32 bytes from 64 hexadecimal digits.
-///
-/// # Errors
-/// [`BadSum`].
-pub fn parse_hex(text: &str) -> Result<[u8; 32], BadSum> {
-    let bad = || {
-        BadSum(format!(
-            "{text:?} is not a sum: it takes 64 hexadecimal digits"
-        ))
-    };
-    let text = text.trim();
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(bad());
-    }
-    let mut sum = [0; 32];
-    for (byte, at) in sum.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad())?;
-    }
-    Ok(sum)
-}
-
 impl SumFile {
-    /// Reads `sha256sum`'s two formats: `HEX  NAME` and `SHA256 (NAME) = HEX` (or `BLAKE3`).
+    /// Reads `sha256sum`'s two formats: `HEX  NAME` and `SHA256 (NAME) = HEX`, with the
+    /// names or lengths of the other algorithms too.
     ///
     /// # Errors
     /// [`BadSum`], with the line.
@@ -93,7 +156,7 @@ impl SumFile {
         });
         ends.take_while(|end| !end.as_path().as_os_str().is_empty())
             .find_map(|end| find(end.as_path()))
-            .map(|&(_, sum)| sum)
+            .map(|(_, sum)| sum.clone())
     }
 }
 
@@ -102,8 +165,9 @@ fn plain(line: &str) -> Option<(String, Sum)> {
     let (escaped, line) = line
         .strip_prefix('\\')
         .map_or((false, line), |rest| (true, rest));
-    let sum = parse_hex(line.get(..64)?).ok()?;
-    let rest = line.get(64..)?;
+    let (hex, _) = line.split_once(' ')?;
+    let sum = Sum::parse(Algorithm::by_length(hex)?, hex).ok()?;
+    let rest = &line[hex.len()..];
     let name = rest
         .strip_prefix("  ")
         .or_else(|| rest.strip_prefix(" *"))?;
@@ -112,18 +176,14 @@ fn plain(line: &str) -> Option<(String, Sum)> {
     } else {
         name.to_owned()
     };
-    Some((name, Sum::Sha256(sum)))
+    Some((name, sum))
 }
 
 fn tagged(line: &str) -> Option<(String, Sum)> {
     let (tag, rest) = line.split_once(" (")?;
     let (name, hex) = rest.rsplit_once(") = ")?;
-    let sum = parse_hex(hex).ok()?;
-    match tag {
-        "SHA256" => Some((name.to_owned(), Sum::Sha256(sum))),
-        "BLAKE3" => Some((name.to_owned(), Sum::Blake3(sum))),
-        _ => None,
-    }
+    let sum = Sum::parse(Algorithm::named(tag)?, hex).ok()?;
+    Some((name.to_owned(), sum))
 }
 
 fn unescape(name: &str) -> String {
@@ -143,27 +203,19 @@ fn unescape(name: &str) -> String {
 }
 
 /// Hashes a file from its start, as far as it is there.
-#[derive(Debug)]
 pub(super) struct Verifier {
-    hashers: Vec<(Sum, Hasher)>,
+    hashers: Vec<(Sum, Box<dyn DynDigest + Send>)>,
     hashed: u64,
     buffer: Vec<u8>,
 }
 
-#[derive(Debug)]
-enum Hasher {
-    Sha256(Sha256),
-    Blake3(Box<blake3::Hasher>),
-}
-
 impl Verifier {
     pub(super) fn new(expected: &[Sum]) -> Self {
-        let hasher = |sum: &Sum| match sum {
-            Sum::Sha256(_) => Hasher::Sha256(Sha256::new()),
-            Sum::Blake3(_) => Hasher::Blake3(Box::default()),
-        };
+        let hashers = expected.iter();
         Self {
-            hashers: expected.iter().map(|sum| (*sum, hasher(sum))).collect(),
+            hashers: hashers
+                .map(|sum| (sum.clone(), sum.algorithm.hasher()))
+                .collect(),
             hashed: 0,
             buffer: Vec::new(),
         }
@@ -172,10 +224,7 @@ impl Verifier {
     /// Hashes bytes that follow those hashed before.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         for (_, hasher) in &mut self.hashers {
-            match hasher {
-                Hasher::Sha256(hasher) => hasher.update(bytes),
-                Hasher::Blake3(hasher) => drop(hasher.update(bytes)),
-            }
+            hasher.update(bytes);
         }
         self.hashed += bytes.len() as u64;
     }
@@ -206,9 +255,9 @@ impl Verifier {
     /// Verification, with both sums.
     pub(super) fn finish(self) -> Result<(), GetError> {
         for (expected, hasher) in self.hashers {
-            let found = match hasher {
-                Hasher::Sha256(hasher) => Sum::Sha256(hasher.finalize().into()),
-                Hasher::Blake3(hasher) => Sum::Blake3(*hasher.finalize().as_bytes()),
+            let found = Sum {
+                algorithm: expected.algorithm,
+                digest: hasher.finalize(),
             };
             if found != expected {
                 let text = format!("the bytes are not the expected ones: {found}, not {expected}");
@@ -228,12 +277,10 @@ pub(super) enum Caught {
 
 impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, bytes) = match self {
-            Self::Sha256(bytes) => ("sha256", bytes),
-            Self::Blake3(bytes) => ("blake3", bytes),
-        };
-        write!(f, "{name} ")?;
-        bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{} ", self.algorithm.name())?;
+        self.digest
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -249,7 +296,9 @@ mod tests {
     fn sum_files() {
         let text = format!(
             "# made by hand\n{EMPTY}  a b.iso\n{EMPTY} *./dir/b\n\\{EMPTY}  c\\nd\n\
-             SHA256 (e (1).iso) = {EMPTY}\nBLAKE3 (f) = {EMPTY}\n"
+             SHA256 (e (1).iso) = {EMPTY}\nBLAKE3 (f) = {EMPTY}\n\
+             d41d8cd98f00b204e9800998ecf8427e  g\nda39a3ee5e6b4b0d3255bfef95601890afd80709  h\n\
+             SHA1 (i) = da39a3ee5e6b4b0d3255bfef95601890afd80709\n"
         );
         let sums = SumFile::parse(&text).unwrap();
         for name in [
@@ -260,19 +309,26 @@ mod tests {
             "c\nd",
             "e (1).iso",
             "f",
+            "g",
+            "h",
+            "i",
         ] {
             assert!(sums.find(Path::new(name)).is_some(), "{name:?}");
         }
         assert!(sums.find(Path::new("b")).is_none());
-        assert!(matches!(sums.find(Path::new("f")), Some(Sum::Blake3(_))));
+        let algorithm = |name: &str| sums.find(Path::new(name)).map(|sum| sum.algorithm);
+        assert_eq!(algorithm("f"), Some(Algorithm::Blake3));
+        assert_eq!(algorithm("g"), Some(Algorithm::Md5));
+        assert_eq!(algorithm("h"), Some(Algorithm::Sha1));
         assert!(SumFile::parse("e3b0  short\n").is_err());
         assert!(SumFile::parse(&format!("{EMPTY} onespace\n")).is_err());
-        assert!(parse_hex("é").is_err());
+        assert!(Sum::parse(Algorithm::Md5, "é").is_err());
+        assert!(Sum::parse(Algorithm::Md5, EMPTY).is_err());
     }
 
     #[test]
     fn sums_of_nothing_and_of_something_else() {
-        let expected = [Sum::Sha256(parse_hex(EMPTY).unwrap())];
+        let expected = [Sum::parse(Algorithm::Sha256, EMPTY).unwrap()];
         assert!(Verifier::new(&expected).finish().is_ok());
         let mut other = Verifier::new(&expected);
         other.update(b"x");

@@ -1,0 +1,210 @@
+//! What requests say about who asks: credentials, fields of the user's own, a user agent. All but
+//! the user agent goes only to the origins that the user named.
+
+use std::fmt;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::source::HttpUrl;
+
+/// What goes with requests to the servers that the user named.
+#[derive(Clone, Default)]
+pub struct Login {
+    /// `User-Agent`, in place of haul's.
+    pub user_agent: Option<String>,
+    /// More fields.
+    pub fields: Vec<Field>,
+    /// The value of `Authorization`.
+    pub authorization: Option<String>,
+    /// Where to look for credentials by host.
+    pub netrc: Option<Netrc>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
+    }
+}
+
+/// `Basic` credentials (RFC 7617) for `Authorization`.
+#[must_use]
+pub fn basic(user_and_password: &[u8]) -> String {
+    format!("Basic {}", STANDARD.encode(user_and_password))
+}
+
+impl Login {
+    /// The lines of a request to `url`; `named` says that its origin is one that the user named.
+    pub(super) fn write(&self, url: &HttpUrl, accept: &str, named: bool, text: &mut String) {
+        let fields: &[Field] = if named { &self.fields } else { &[] };
+        let own = |name: &str| fields.iter().any(|it| it.name.eq_ignore_ascii_case(name));
+        let mut line = |name: &str, value: &str| {
+            if !own(name) {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{name}: {}\r\n", one_char_a_byte(value));
+            }
+        };
+        line("Host", &url.authority());
+        line(
+            "User-Agent",
+            self.user_agent.as_deref().unwrap_or(USER_AGENT),
+        );
+        line("Accept", accept);
+        if let Some(value) = self.authorization_for(url, named) {
+            line("Authorization", &value);
+        }
+        for Field { name, value } in fields {
+            let _ = write!(text, "{name}: {}\r\n", one_char_a_byte(value));
+        }
+    }
+
+    fn authorization_for(&self, url: &HttpUrl, named: bool) -> Option<String> {
+        if let Some(credentials) = url.credentials() {
+            return Some(basic(&credentials));
+        }
+        if !named {
+            return None;
+        }
+        self.authorization.clone().or_else(|| {
+            let host = url.url().host_str()?;
+            self.netrc.as_ref()?.find(host).map(basic)
+        })
+    }
+}
+
+/// A field of a request that the user added.
+#[derive(Clone)]
+pub struct Field {
+    name: String,
+    value: String,
+}
+
+impl std::str::FromStr for Field {
+    type Err = &'static str;
+
+    /// Parses `NAME: VALUE`. The error does not repeat it: it may be a secret.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (name, value) = text.split_once(':').ok_or("a header is NAME: VALUE")?;
+        let value = value.trim();
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) || value.chars().any(char::is_control) {
+            return Err("a header is NAME: VALUE, on one line");
+        }
+        if RESERVED.iter().any(|it| it.eq_ignore_ascii_case(name)) {
+            return Err("haul needs Range, If-Range and the fields about the connection itself");
+        }
+        let (name, value) = (name.to_owned(), value.to_owned());
+        Ok(Self { name, value })
+    }
+}
+
+/// The credentials in a `.netrc` file.
+#[derive(Clone, Default)]
+pub struct Netrc {
+    /// Host, and `user:password`; `None` is the host of `default`.
+    machines: Vec<(Option<String>, String)>,
+}
+
+impl Netrc {
+    /// Reads what `netrc(5)` describes; what it does not know is left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut machines = Vec::new();
+        let mut words = text.lines().flat_map(line_words);
+        let (mut host, mut login, mut password) = (None, String::new(), String::new());
+        loop {
+            let word = words.next();
+            if matches!(word, None | Some("machine" | "default"))
+                && let Some(host) = host.take()
+            {
+                let pair = format!("{login}:{password}");
+                machines.push((host, pair));
+                (login, password) = (String::new(), String::new());
+            }
+            let mut value = || words.next().unwrap_or_default().to_owned();
+            match word {
+                None => return Self { machines },
+                Some("machine") => host = Some(Some(value())),
+                Some("default") => host = Some(None),
+                Some("login") => login = value(),
+                Some("password") => password = value(),
+                Some("account") => drop(value()),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn find(&self, host: &str) -> Option<&[u8]> {
+        let mut found = self.machines.iter().filter(|(machine, _)| {
+            machine
+                .as_ref()
+                .is_none_or(|it| it.eq_ignore_ascii_case(host))
+        });
+        found.next().map(|(_, pair)| pair.as_bytes())
+    }
+}
+
+/// A request's characters stand for one byte each.
+fn one_char_a_byte(text: &str) -> String {
+    text.bytes().map(char::from).collect()
+}
+
+/// The words before a comment; a macro's own lines start with none that [`Netrc::parse`] knows.
+fn line_words(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split_ascii_whitespace();
+    words.take_while(|word| !word.starts_with('#') && *word != "macdef")
+}
+
+const USER_AGENT: &str = concat!("haul/", env!("CARGO_PKG_VERSION"));
+const RESERVED: [&str; 9] = [
+    "Range",
+    "If-Range",
+    "Accept-Encoding",
+    "Connection",
+    "Content-Length",
+    "Proxy-Authorization",
+    "TE",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netrc_files() {
+        let text = "# mine\nmachine a.example login me password s#cret\n\
+                    machine b.example\n  login you\n  password p # word\ndefault login anonymous password x@y\n";
+        let netrc = Netrc::parse(text);
+        let find = |host: &str| {
+            netrc
+                .find(host)
+                .map(|it| String::from_utf8_lossy(it).into_owned())
+        };
+        assert_eq!(find("A.example").as_deref(), Some("me:s#cret"));
+        assert_eq!(find("b.example").as_deref(), Some("you:p"));
+        assert_eq!(find("c.example").as_deref(), Some("anonymous:x@y"));
+        assert!(Netrc::parse("machine").find("h").is_none());
+    }
+
+    #[test]
+    fn fields_are_one_line_and_leave_haul_its_own() {
+        for text in [
+            "no colon",
+            "a b: x",
+            ": x",
+            "x: a\r\nEvil: y",
+            "range: bytes=0-1",
+        ] {
+            assert!(text.parse::<Field>().is_err(), "{text:?}");
+        }
+        let field: Field = "X-Token:  abc ".parse().unwrap();
+        assert_eq!(
+            (field.name.as_str(), field.value.as_str()),
+            ("X-Token", "abc")
+        );
+    }
+}
