@@ -39,11 +39,10 @@ use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{
     Admission, DiskAction, DiskJob, Resolved, Step, TurnContext,
 };
-use crate::server::files::OpenFile;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters};
-use crate::server::transmit::Extent;
+use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::sys::file::Patience;
 use crate::sys::poller::{Interest, Readiness};
@@ -152,7 +151,7 @@ impl Connection {
     }
 
     /// The next extent that should be read ahead, if the file has to come from a disk.
-    pub(crate) fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
+    pub(crate) fn next_read_ahead(&mut self) -> Option<ReadAhead> {
         match &mut self.state {
             Some(State::Sending(sending)) => sending.next_read_ahead(),
             _ => None,

@@ -1,9 +1,10 @@
-//! The disk lane's line: what waits for a disk, in a line for each file system that goes round by
-//! client.
+//! What waits for a disk, in lines for each file system that go round by client: look-ups, listings
+//! and reads apart, so that a look-up waits for no read of another client's.
 //!
-//! A file system gets a free disk worker only while it occupies fewer than are free (a dynamic
-//! threshold): one that hangs takes half of the workers, the next one half of the rest, and there
-//! is always one left for a file system that answers. Readers of one extent wait for one read.
+//! A line gets a free disk worker only while it occupies fewer than are free (a dynamic
+//! threshold): reads that hang take half of the workers, look-ups that hang as well half of the
+//! rest, and there is always one left for a file system of which nothing is running. Readers of
+//! one extent wait for one read.
 //!
 //! What is read ahead of a reader is read in order, one extent after the other: then the kernel
 //! reads ahead as well, and into large folios, which cost less to send. A file system where each read
@@ -24,15 +25,42 @@ use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey};
 use crate::server::disk_queue::round_robin::RoundRobin;
 use crate::server::files::OpenFile;
 use crate::server::telemetry::Counters;
-use crate::server::transmit::Extent;
+use crate::server::transmit::ReadAhead;
 
 /// What may hang together, and waits in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Line {
-    /// Look-ups and reads of a file system (`st_dev`).
-    Jobs(u64),
-    /// Closes of its files, one at a time: if they hang, reads may still be well.
-    Closes(u64),
+struct Line {
+    /// The file system (`st_dev`).
+    device: u64,
+    kind: LineKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum LineKind {
+    LookUps,
+    Listings,
+    /// Of extents, also where they are sent at the same time.
+    Reads,
+    /// One at a time: if closes hang, reads may still be well.
+    Closes,
+}
+
+impl Line {
+    fn of_job(job: DiskJob) -> Self {
+        let kind = match job.action {
+            DiskAction::LookUp => LineKind::LookUps,
+            DiskAction::ProduceListing => LineKind::Listings,
+            DiskAction::Read(..) | DiskAction::Send => LineKind::Reads,
+        };
+        let device = job.file_system;
+        Self { device, kind }
+    }
+
+    fn of_reads(file: &OpenFile) -> Self {
+        let device = file.file_system.device();
+        let kind = LineKind::Reads;
+        Self { device, kind }
+    }
 }
 
 /// Work for a disk worker.
@@ -41,7 +69,7 @@ pub(super) enum Job {
     /// A connection whose next step may wait for a disk.
     Visit(Box<Connection>, DiskAction),
     /// An extent that a sequential reader will want soon.
-    Prefetch(Arc<OpenFile>, Extent),
+    Prefetch(ReadAhead),
     /// A file whose close may wait.
     Close(File),
 }
@@ -66,14 +94,6 @@ struct Wanted {
     waiting: Vec<Box<Connection>>,
 }
 
-/// An extent that is to be read ahead.
-#[derive(Debug)]
-struct Ahead {
-    client: Arc<ClientShare>,
-    file: Arc<OpenFile>,
-    extent: Extent,
-}
-
 /// The line.
 #[derive(Debug)]
 pub(super) struct DiskQueue {
@@ -89,7 +109,9 @@ struct Lines {
     turns: VecDeque<Line>,
     extents: HashMap<ExtentKey, Wanted>,
     /// What is to be read ahead next, by reader, while something is being read ahead of it.
-    streams: HashMap<Reader, VecDeque<Ahead>>,
+    streams: HashMap<Reader, VecDeque<(Arc<ClientShare>, ReadAhead)>>,
+    /// Jobs that are running, by file system.
+    running: HashMap<u64, usize>,
     free_workers: usize,
     shut: bool,
 }
@@ -128,6 +150,7 @@ impl DiskQueue {
             turns: VecDeque::new(),
             extents: HashMap::new(),
             streams: HashMap::new(),
+            running: HashMap::new(),
             free_workers: workers,
             shut: false,
         };
@@ -156,7 +179,7 @@ impl DiskQueue {
             wanted.begun = true;
         }
         let client = Arc::clone(connection.client());
-        let line = Line::Jobs(job.file_system);
+        let line = Line::of_job(job);
         let ticket = Ticket {
             line,
             extent,
@@ -171,14 +194,9 @@ impl DiskQueue {
     /// Has read ahead of a connection what it will want soon, but for what is on its way already,
     /// and unless the line is long: then whoever waits for bytes goes first.
     pub(super) fn read_ahead(&self, connection: &mut Connection) {
-        while let Some((file, extent)) = connection.next_read_ahead() {
+        while let Some(ahead) = connection.next_read_ahead() {
             let (reader, client) = (connection.number(), Arc::clone(connection.client()));
-            let ahead = Ahead {
-                client,
-                file,
-                extent,
-            };
-            if self.lock().read_ahead(reader, ahead) {
+            if self.lock().read_ahead(reader, client, ahead) {
                 self.work.notify_one();
             }
         }
@@ -191,7 +209,8 @@ impl DiskQueue {
             drop(lines);
             return drop(file);
         }
-        lines.put(Line::Closes(device), |queue| queue.closing.push_back(file));
+        let kind = LineKind::Closes;
+        lines.put(Line { device, kind }, |queue| queue.closing.push_back(file));
         drop(lines);
         self.work.notify_one();
     }
@@ -235,6 +254,12 @@ impl DiskQueue {
                 lines.waiting.remove(&ticket.line);
             }
         }
+        if let Entry::Occupied(mut running) = lines.running.entry(ticket.line.device) {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
         let wanted = ticket.extent.and_then(|key| lines.extents.remove(&key));
         wanted.unwrap_or_default().waiting
     }
@@ -266,65 +291,72 @@ impl Lines {
 
     /// Puts the reading of an extent in line, or behind what is being read ahead of this reader.
     /// Returns whether there is work.
-    fn read_ahead(&mut self, reader: Reader, ahead: Ahead) -> bool {
+    fn read_ahead(&mut self, reader: Reader, client: Arc<ClientShare>, ahead: ReadAhead) -> bool {
         let key = ExtentKey::new(&ahead.file, ahead.extent);
-        let is_long = self.is_long(Line::Jobs(ahead.file.file_system.device()));
+        let is_long = self.is_long(Line::of_reads(&ahead.file));
         if is_long || self.extents.contains_key(&key) {
             return false;
         }
         let all_at_once = ahead.file.file_system.wants_whole_extents();
         if !all_at_once && let Entry::Occupied(mut stream) = self.streams.entry(reader) {
             self.extents.insert(key, Wanted::default());
-            stream.get_mut().push_back(ahead);
+            stream.get_mut().push_back((client, ahead));
             return false;
         }
         let reader = (!all_at_once).then_some(reader);
         if let Some(reader) = reader {
             self.streams.insert(reader, VecDeque::new());
         }
-        self.begin(reader, key, ahead);
+        self.begin(reader, key, &client, ahead);
         true
     }
 
-    /// The next extent to read ahead of this reader that nobody else has begun, if any, gets in
-    /// line; none does if the line is long, or nobody will want it.
+    /// The next extent to read ahead of this reader that is not begun, if any, gets in line; none
+    /// does if the line is long, or its transfer has ended.
     fn go_on(&mut self, reader: Reader) {
-        while let Some(ahead) = self.streams.get_mut(&reader).and_then(VecDeque::pop_front) {
+        while let Some((client, ahead)) =
+            self.streams.get_mut(&reader).and_then(VecDeque::pop_front)
+        {
             let key = ExtentKey::new(&ahead.file, ahead.extent);
             if self.extents.get(&key).is_none_or(|wanted| wanted.begun) {
                 continue;
             }
-            if !self.shut && !self.is_long(Line::Jobs(ahead.file.file_system.device())) {
-                return self.begin(Some(reader), key, ahead);
+            if !self.shut && ahead.is_wanted() && !self.is_long(Line::of_reads(&ahead.file)) {
+                return self.begin(Some(reader), key, &client, ahead);
             }
             self.extents.remove(&key);
         }
         self.streams.remove(&reader);
     }
 
-    fn begin(&mut self, reader: Option<Reader>, key: ExtentKey, ahead: Ahead) {
+    fn begin(
+        &mut self,
+        reader: Option<Reader>,
+        key: ExtentKey,
+        client: &ClientShare,
+        ahead: ReadAhead,
+    ) {
         self.extents.entry(key).or_default().begun = true;
-        let line = Line::Jobs(ahead.file.file_system.device());
+        let line = Line::of_reads(&ahead.file);
         let ticket = Ticket {
             line,
             extent: Some(key),
             reader,
         };
-        let job = (Job::Prefetch(ahead.file, ahead.extent), ticket);
-        self.put(line, |queue| queue.jobs.push(&ahead.client, job));
+        let job = (Job::Prefetch(ahead), ticket);
+        self.put(line, |queue| queue.jobs.push(client, job));
     }
 
-    /// How many of a line's jobs may run at a time now.
-    fn most_of(&self, line: Line) -> usize {
-        match line {
-            Line::Jobs(_) => self.free_workers,
-            Line::Closes(_) => self.free_workers.min(1),
-        }
-    }
-
+    /// Whether another job of the line may run now: the last free worker is for a file system of
+    /// which nothing is running.
     fn may_run(&self, line: Line) -> bool {
+        let most = match line.kind {
+            LineKind::Closes => self.free_workers.min(1),
+            _ => self.free_workers,
+        };
+        let may_take_one = self.free_workers > 1 || !self.running.contains_key(&line.device);
         let queue = self.waiting.get(&line);
-        queue.is_some_and(|queue| !queue.is_empty() && queue.running < self.most_of(line))
+        may_take_one && queue.is_some_and(|queue| !queue.is_empty() && queue.running < most)
     }
 
     fn has_next(&self) -> bool {
@@ -333,17 +365,46 @@ impl Lines {
 
     /// The next job of the first line whose turn it may be; those before it go behind.
     fn next(&mut self) -> Option<(Job, Ticket)> {
-        let turn = self.turns.iter().position(|&line| self.may_run(line))?;
-        self.turns.rotate_left(turn);
-        let line = self.turns.pop_front()?;
-        let queue = self.waiting.get_mut(&line)?;
-        let taken = queue.pop(line)?;
-        if !queue.is_empty() {
-            self.turns.push_back(line);
+        loop {
+            let turn = self.turns.iter().position(|&line| self.may_run(line))?;
+            self.turns.rotate_left(turn);
+            let line = self.turns.pop_front()?;
+            let queue = self.waiting.get_mut(&line)?;
+            let (job, ticket) = queue.pop(line)?;
+            if !queue.is_empty() {
+                self.turns.push_back(line);
+            }
+            if self.is_unwanted(&job, &ticket) {
+                self.cancel(&ticket);
+                continue;
+            }
+            if let Some(queue) = self.waiting.get_mut(&line) {
+                queue.running += 1;
+            }
+            *self.running.entry(line.device).or_default() += 1;
+            self.free_workers -= 1;
+            return Some((job, ticket));
         }
-        queue.running += 1;
-        self.free_workers -= 1;
-        Some(taken)
+    }
+
+    /// Whether an extent is read ahead of a transfer that has ended, and no other waits for it.
+    fn is_unwanted(&self, job: &Job, ticket: &Ticket) -> bool {
+        let wanted = ticket.extent.and_then(|key| self.extents.get(&key));
+        let has_waiting = wanted.is_some_and(|wanted| !wanted.waiting.is_empty());
+        matches!(job, Job::Prefetch(ahead) if !ahead.is_wanted()) && !has_waiting
+    }
+
+    fn cancel(&mut self, ticket: &Ticket) {
+        if let Some(key) = ticket.extent {
+            self.extents.remove(&key);
+        }
+        if let Some(reader) = ticket.reader {
+            self.go_on(reader);
+        }
+        let queue = self.waiting.get(&ticket.line);
+        if queue.is_some_and(|queue| queue.running == 0 && queue.is_empty()) {
+            self.waiting.remove(&ticket.line);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::server::disk_queue::Job;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, warm};
+use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, ReadAhead, warm};
 
 /// Runs jobs from the disk queue until it is shut.
 pub(super) fn run_disk_worker(ring: &Ring) {
@@ -17,7 +17,7 @@ pub(super) fn run_disk_worker(ring: &Ring) {
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
             Job::Visit(connection, action) => visit(connection, action, ring, &mut tools),
-            Job::Prefetch(file, extent) => {
+            Job::Prefetch(ReadAhead { file, extent, .. }) => {
                 if ring.service.config.cache == CacheChoice::DropBehind {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
                     file.drop_behind(reader);

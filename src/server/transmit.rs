@@ -10,7 +10,7 @@ mod small;
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::http::{Plan, Segment};
@@ -38,6 +38,8 @@ pub struct Transfer {
     resident: Range<u64>,
     /// The file's bytes up to here were asked to be read ahead.
     ahead_until: u64,
+    /// Lives as long as the transfer, once something is read ahead of it.
+    is_under_way: Option<Arc<()>>,
     momentum: Momentum,
     /// What was prepared and not taken.
     remnant: Option<PipeLease>,
@@ -62,6 +64,22 @@ pub enum Progress {
     Reserved,
     /// It cannot go on.
     Failed(TransmitError),
+}
+
+/// An extent to be read ahead of a transfer.
+#[derive(Debug)]
+pub(crate) struct ReadAhead {
+    pub(crate) file: Arc<OpenFile>,
+    pub(crate) extent: Extent,
+    /// Lives as long as the transfer.
+    pub(crate) transfer: Weak<()>,
+}
+
+impl ReadAhead {
+    /// Whether the transfer is still under way.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.transfer.strong_count() > 0
+    }
 }
 
 /// Why a transfer cannot go on.
@@ -106,6 +124,7 @@ impl Transfer {
             remaining,
             resident: 0..0,
             ahead_until: 0,
+            is_under_way: None,
             momentum: Momentum::Free(0),
             remnant: None,
             worth_keeping,
@@ -157,7 +176,7 @@ impl Transfer {
 
     /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
     /// each is named once.
-    pub fn next_read_ahead(&mut self, extents: u64) -> Option<Extent> {
+    pub(crate) fn next_read_ahead(&mut self, extents: u64) -> Option<ReadAhead> {
         let Some(&Segment::File { offset, len }) = self.plan.segments.front() else {
             return None;
         };
@@ -168,8 +187,14 @@ impl Transfer {
             return None;
         }
         let len = EXTENT_BYTES.min(offset + len - from);
+        let file = Arc::clone(self.file.as_ref()?);
         self.ahead_until = from + len;
-        Some(Extent { offset: from, len })
+        let transfer = Arc::downgrade(self.is_under_way.get_or_insert_default());
+        Some(ReadAhead {
+            file,
+            extent: Extent { offset: from, len },
+            transfer,
+        })
     }
 
     /// Notes that the disk lane has read these bytes of the file in.

@@ -1,7 +1,6 @@
 //! Sending: a response from its first byte to its last.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{Persistence, Plan, Protocol, Segment};
@@ -18,7 +17,7 @@ use crate::server::shared::{Shared, TransferHandle};
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
-    Extent, Progress, READ_AHEAD_EXTENTS, RunContext, Transfer, TransmitError, warm,
+    Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError, warm,
 };
 use crate::sys::file::Patience;
 
@@ -298,12 +297,11 @@ impl Sending {
     }
 
     /// The next extent to read ahead of this reader, if its file comes from a disk.
-    pub(super) fn next_read_ahead(&mut self) -> Option<(Arc<OpenFile>, Extent)> {
+    pub(super) fn next_read_ahead(&mut self) -> Option<ReadAhead> {
         if self.cold == Cold::Never {
             return None;
         }
-        let extent = self.transfer.next_read_ahead(READ_AHEAD_EXTENTS)?;
-        self.transfer.file().map(|file| (Arc::clone(file), extent))
+        self.transfer.next_read_ahead(READ_AHEAD_EXTENTS)
     }
 
     /// The request again, if it is to be answered anew: the file has changed, and no byte of the
@@ -478,6 +476,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice};
+    use std::sync::Arc;
 
     use super::*;
     use crate::http::{Refusal, Response};

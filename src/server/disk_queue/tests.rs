@@ -15,7 +15,7 @@ use crate::server::files::{Found, LookUp, Root, Shown};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
-use crate::server::transmit::EXTENT_BYTES;
+use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Patience;
 
 /// A lane, and a file that is read ahead.
@@ -23,6 +23,8 @@ struct Lane {
     lane: DiskQueue,
     file: Arc<OpenFile>,
     clients: ClientShares,
+    /// The transfer that is read ahead of.
+    transfer: Arc<()>,
 }
 
 impl Lane {
@@ -39,18 +41,20 @@ impl Lane {
             lane: DiskQueue::new(8, Arc::default()),
             file,
             clients: ClientShares::default(),
+            transfer: Arc::default(),
         }
     }
 
     fn read_ahead(&self, reader: Reader, numbers: Range<u64>) {
         let membership = self.clients.enter([127, 0, 0, 1].into());
         for number in numbers {
-            let ahead = Ahead {
-                client: Arc::clone(membership.client()),
+            let ahead = ReadAhead {
                 file: Arc::clone(&self.file),
                 extent: extent(number),
+                transfer: Arc::downgrade(&self.transfer),
             };
-            self.lane.lock().read_ahead(reader, ahead);
+            let client = Arc::clone(membership.client());
+            self.lane.lock().read_ahead(reader, client, ahead);
         }
     }
 
@@ -58,9 +62,8 @@ impl Lane {
     fn take_all(&self) -> Vec<(u64, Ticket)> {
         let next = || self.lane.lock().next();
         let number = |(job, ticket)| match job {
-            Job::Visit(_, DiskAction::Read(extent, _)) | Job::Prefetch(_, extent) => {
-                (extent.offset / EXTENT_BYTES, ticket)
-            }
+            Job::Visit(_, DiskAction::Read(extent, _))
+            | Job::Prefetch(ReadAhead { extent, .. }) => (extent.offset / EXTENT_BYTES, ticket),
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(next).map(number).collect()
@@ -87,6 +90,20 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
     let now = (&service, Instant::now());
     let connection = Connection::new(stream, address, membership, permit, Admission::Welcome, now);
     (connection, peer)
+}
+
+/// Puts connections in line with a job of this kind.
+fn visit(lane: &Lane, file_system: u64, action: DiskAction, times: usize) -> Vec<TcpStream> {
+    let visit = |_| {
+        let (connection, peer) = connect(&lane.clients);
+        let job = DiskJob {
+            file_system,
+            action,
+        };
+        lane.lane.visit(connection, job);
+        peer
+    };
+    (0..times).map(visit).collect()
 }
 
 fn extent(number: u64) -> Extent {
@@ -188,4 +205,62 @@ fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
     assert!(lane.lane.take().is_none());
     let lines = lane.lane.lock();
     assert!(lines.streams.is_empty() && lines.extents.is_empty());
+}
+
+#[test]
+fn what_is_read_ahead_of_a_transfer_that_ended_is_not_read() {
+    let mut lane = Lane::new();
+    lane.read_ahead(3, 1..4);
+    let taken = lane.take_all();
+    lane.read_ahead(4, 10..12);
+    // One extent is being read, one in line; somebody waits for the latter.
+    let key = ExtentKey::new(&lane.file, extent(10));
+    let action = DiskAction::Read(extent(10), key);
+    let peers = visit(&lane, lane.file.file_system.device(), action, 1);
+    lane.transfer = Arc::default();
+    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    let taken = lane.take_all();
+    assert_eq!(numbers(&taken), [10]);
+    assert_eq!(lane.lane.finish(&taken[0].1).len(), 1);
+    assert!(lane.take_all().is_empty());
+    drop(peers);
+
+    lane.read_ahead(5, 20..24);
+    lane.transfer = Arc::default();
+    assert!(lane.take_all().is_empty());
+    let lines = lane.lane.lock();
+    assert!(lines.streams.is_empty() && lines.extents.is_empty() && lines.waiting.is_empty());
+    assert_eq!((lines.free_workers, lines.running.len()), (8, 0));
+}
+
+#[test]
+fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
+    let lane = Lane::new();
+    let kinds = [
+        DiskAction::Send,
+        DiskAction::LookUp,
+        DiskAction::ProduceListing,
+    ];
+    let mut peers = Vec::new();
+    for action in kinds {
+        peers.extend(visit(&lane, 1, action, 64));
+    }
+    let take = || {
+        let (job, ticket) = lane.lane.lock().next()?;
+        match job {
+            Job::Visit(_, action) => Some((action, ticket)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let taken: Vec<_> = std::iter::from_fn(take).collect();
+    for action in kinds {
+        assert!(
+            taken.iter().any(|(taken, _)| *taken == action),
+            "{action:?}"
+        );
+    }
+    assert!(taken.len() < 8, "of eight workers");
+    peers.extend(visit(&lane, 2, DiskAction::Send, 1));
+    let (other, ticket) = take().expect("one for another file system");
+    assert_eq!((other, ticket.line.device), (DiskAction::Send, 2));
 }
