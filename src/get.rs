@@ -21,6 +21,7 @@ mod download;
 mod error;
 mod event;
 mod extents;
+mod keep;
 mod login;
 mod mirrors;
 mod names;
@@ -38,10 +39,14 @@ mod watch;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-pub use config::{Existing, GetConfig, Job, Naming, ReceiveChoice, Recursion, Segments, Target};
+pub use config::{
+    Existing, GetConfig, Job, KeptChoice, MinRate, Naming, Preallocation, ReceiveChoice, Recursion,
+    ResumeChoice, Segments, Target,
+};
 pub use error::{Blame, GetError};
 pub use event::{Event, FileId, Summary};
 pub use extents::Extent;
@@ -85,6 +90,7 @@ pub fn run(
         client,
         pace: Pace::new(config.rate),
         cancel: cancel.clone(),
+        end: config.max_time.map(|time| Instant::now() + time),
         config,
     };
     let (jobs, failures) = expand(&shared, jobs, events);

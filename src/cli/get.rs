@@ -10,9 +10,9 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use haul::get::display::{self, DisplayChoice};
 use haul::get::{
-    Algorithm, Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, Login, NameUrl, Naming,
-    Proxies, ReceiveChoice, Recursion, RetryPolicy, Segments, Source, Sum, SumFile, Target,
-    printable, run,
+    Algorithm, Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, KeptChoice, Login,
+    MinRate, NameUrl, Naming, Preallocation, Proxies, ReceiveChoice, Recursion, ResumeChoice,
+    RetryPolicy, Segments, Source, Sum, SumFile, Target, printable, run,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -52,6 +52,17 @@ pub(crate) struct GetArguments {
     /// Be content with files that have the server's size and time already
     #[arg(long)]
     pub(crate) skip_existing: bool,
+    /// Fetch the server's version even if another one is here in part; that one goes when the
+    /// new one is whole
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// What an unfinished download needs to go on: strict takes a strong ETag, an old enough
+    /// Last-Modified or a sum; loose an equal length and a weak ETag or Last-Modified
+    #[arg(long, value_enum, default_value_t = Resume::Strict)]
+    pub(crate) resume: Resume,
+    /// Do not reserve room for the whole file at the start
+    #[arg(long)]
+    pub(crate) no_preallocate: bool,
     /// Name the file as the server says (Content-Disposition), made safe
     #[arg(short = 'J', long)]
     pub(crate) remote_name: bool,
@@ -74,6 +85,18 @@ pub(crate) struct GetArguments {
     /// Wait this long after the first failure, twice as long after the next, up to a minute
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub(crate) retry_wait: Duration,
+    /// Try again for this long after the last progress, as often as that allows
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub(crate) retry_for: Option<Duration>,
+    /// Give up whatever is not whole after this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
+    pub(crate) max_time: Option<Duration>,
+    /// Give up connections that bring less than SIZE a second, and try again
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub(crate) min_rate: Option<ByteSize>,
+    /// Measure --min-rate over this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_timeout)]
+    pub(crate) min_rate_window: Duration,
     /// Give a server this long to take a connection
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_timeout)]
     pub(crate) connect_timeout: Duration,
@@ -100,6 +123,15 @@ pub(crate) enum Receive {
     Splice,
     /// By read and write
     Copy,
+}
+
+/// What an unfinished download needs to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resume {
+    /// A strong validator or a sum
+    Strict,
+    /// An equal length, and a weak ETag or Last-Modified
+    Loose,
 }
 
 /// What went wrong before the first request.
@@ -185,6 +217,10 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         SumFile::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     });
+    let (retries, retries_unreached) = match args.retry_for {
+        Some(_) => (u32::MAX, u32::MAX),
+        None => (RETRIES, RETRIES_UNREACHED),
+    };
     let config = GetConfig {
         directory: args.directory,
         naming: if args.remote_name {
@@ -210,11 +246,29 @@ fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), U
             Receive::Splice => ReceiveChoice::Splice,
             Receive::Copy => ReceiveChoice::Copy,
         },
-        retry: RetryPolicy {
-            retries: args.retries.unwrap_or(RETRIES),
-            retries_unreached: args.retries.unwrap_or(RETRIES_UNREACHED),
-            first_wait: args.retry_wait,
+        kept: match args.restart {
+            true => KeptChoice::Restart,
+            false => KeptChoice::Keep,
         },
+        resume: match args.resume {
+            Resume::Strict => ResumeChoice::Strict,
+            Resume::Loose => ResumeChoice::Loose,
+        },
+        preallocation: match args.no_preallocate {
+            true => Preallocation::Off,
+            false => Preallocation::On,
+        },
+        retry: RetryPolicy {
+            retries: args.retries.unwrap_or(retries),
+            retries_unreached: args.retries.unwrap_or(retries_unreached),
+            first_wait: args.retry_wait,
+            retry_for: args.retry_for,
+        },
+        max_time: args.max_time,
+        min_rate: args.min_rate.map(|size| MinRate {
+            bytes_per_second: size.as_u64(),
+            window: args.min_rate_window,
+        }),
         connect_timeout: args.connect_timeout,
         stall_timeout: args.stall_timeout,
         rate: args.rate.map(|size| size.as_u64()),
@@ -338,7 +392,8 @@ Examples:
   haul get name://files.example/notes.txt -o -
 
 A broken or interrupted download is kept as NAME.part with NAME.part.state beside it; the same
-command goes on from there, if the server's file is still the same.
+command goes on from there, if the server's file is still the same. If it is another one, what is here stays: --restart fetches
+the new version, and drops the old one when the new one is whole.
 
 The environment's http_proxy and no_proxy are honoured.
 

@@ -28,7 +28,11 @@ pub(super) enum Validator {
 pub(super) struct Identity {
     /// Bytes.
     pub(super) length: u64,
-    pub(super) validator: Validator,
+    /// `None`: nothing strong.
+    pub(super) validator: Option<Validator>,
+    /// The entity tag that is not strong.
+    #[serde(default)]
+    pub(super) weak_tag: Option<String>,
     /// `Last-Modified`, strong or not: a second sign to know the file by on a mirror.
     pub(super) last_modified: Option<String>,
 }
@@ -52,9 +56,8 @@ impl Validator {
     /// The strong validator of an answer, if it has one.
     pub(super) fn of(head: &Head) -> Option<Self> {
         if let Some(etag) = &head.etag {
-            let strong = etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"');
             // A weak tag says that the bytes may differ under one time stamp, too.
-            return strong.then(|| Self::Etag(etag.clone()));
+            return is_strong_tag(etag).then(|| Self::Etag(etag.clone()));
         }
         let modified = head.last_modified.as_ref()?;
         let age = head
@@ -64,45 +67,95 @@ impl Validator {
         (age >= STRONG_AGE).then(|| Self::LastModified(modified.clone()))
     }
 
-    /// The field value of `If-Range`.
+    /// The field value of `If-Range`, each byte as the character of the same number.
     pub(super) fn as_if_range(&self) -> &str {
         match self {
-            Self::Etag(text) | Self::LastModified(text) => text,
+            Self::Etag(value) | Self::LastModified(value) => value,
         }
     }
 
     /// `head` carries this very validator.
     fn matches(&self, head: &Head) -> bool {
         match self {
-            Self::Etag(etag) => head.etag.as_ref() == Some(etag),
-            Self::LastModified(modified) => head.last_modified.as_ref() == Some(modified),
+            Self::Etag(value) => head.etag.as_ref() == Some(value),
+            Self::LastModified(value) => head.last_modified.as_ref() == Some(value),
         }
     }
 }
 
+fn is_strong_tag(etag: &str) -> bool {
+    etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
+}
+
+/// The entity tag that is not strong, or not well made.
+fn weak_tag(head: &Head) -> Option<&String> {
+    head.etag.as_ref().filter(|etag| !is_strong_tag(etag))
+}
+
 impl Identity {
-    /// The identity of a whole answer's file, where it has a length and a strong validator.
+    /// The identity of a whole answer's file, where it has a length.
     pub(super) fn of(head: &Head) -> Option<Self> {
         let Framing::Length(length) = head.framing() else {
             return None;
         };
-        let validator = Validator::of(head)?;
         Some(Self {
             length,
-            validator,
+            validator: Validator::of(head),
+            weak_tag: weak_tag(head).cloned(),
             last_modified: head.last_modified.clone(),
         })
     }
 
+    /// The tag or date that it is known by, in words.
+    pub(super) fn describe(&self) -> String {
+        match (&self.validator, &self.weak_tag, &self.last_modified) {
+            (Some(Validator::Etag(tag)), ..) | (_, Some(tag), _) => format!("ETag {tag}"),
+            (.., Some(date)) => format!("of {date}"),
+            (.., None) => "no ETag".to_owned(),
+        }
+    }
+
+    /// Two answers can be told to be of one file, as far as `trust` goes.
+    pub(super) fn is_enough(&self, trust: Trust) -> bool {
+        let signs = self.weak_tag.is_some() || self.last_modified.is_some();
+        self.validator.is_some() || trust == Trust::Sum || (trust == Trust::Loose && signs)
+    }
+
+    /// The whole answer with this head is of the same file, as far as `trust` goes.
+    pub(super) fn is_same(&self, head: &Head, trust: Trust) -> bool {
+        head.framing() == Framing::Length(self.length)
+            && self.validates(head, self.validator.as_ref(), trust)
+    }
+
+    /// Nothing in this head speaks against the same file.
+    fn agrees(&self, head: &Head) -> bool {
+        self.weak_tag.as_ref() == weak_tag(head) && self.last_modified == head.last_modified
+    }
+
+    fn validates(&self, head: &Head, validator: Option<&Validator>, trust: Trust) -> bool {
+        match (validator, trust) {
+            (Some(validator), _) => validator.matches(head),
+            (None, Trust::Sum) => true,
+            (None, Trust::Loose) => self.is_enough(trust) && self.agrees(head),
+            (None, Trust::Signs) => false,
+        }
+    }
+
     /// Judges a server's answer to a request for `asked` of this file, made under `validator`.
-    pub(super) fn judge(&self, head: &Head, asked: Extent, validator: &Validator) -> Verdict {
+    pub(super) fn judge(
+        &self,
+        head: &Head,
+        asked: Extent,
+        validator: Option<&Validator>,
+        trust: Trust,
+    ) -> Verdict {
         match head.status {
             206 => match self.place(head, asked) {
-                Ok(_) if !validator.matches(head) => match validator {
-                    Validator::Etag(_) if head.etag.is_none() => {
+                Ok(_) if !self.validates(head, validator, trust) => match validator {
+                    Some(Validator::Etag(_)) if head.etag.is_none() => {
                         Verdict::Wrong("a range without the file's ETag".to_owned())
                     }
-                    Validator::LastModified(_) if head.last_modified.is_none() => {
+                    Some(Validator::LastModified(_)) if head.last_modified.is_none() => {
                         Verdict::Wrong("a range without the file's Last-Modified".to_owned())
                     }
                     _ => Verdict::Changed,
@@ -110,10 +163,13 @@ impl Identity {
                 Ok(end) => Verdict::Part { end },
                 Err(verdict) => verdict,
             },
-            200 if validator.matches(head) && head.framing() == Framing::Length(self.length) => {
+            200 | 203
+                if head.framing() == Framing::Length(self.length)
+                    && self.validates(head, validator, trust) =>
+            {
                 Verdict::Whole
             }
-            200 => Verdict::ChangedWhole,
+            200 | 203 => Verdict::ChangedWhole,
             416 => match head.content_range.as_deref().and_then(ContentRange::parse) {
                 Some(ContentRange::Unsatisfied { total }) if total != self.length => {
                     Verdict::Changed
@@ -131,7 +187,7 @@ impl Identity {
         head: &Head,
         asked: Extent,
         trust: Trust,
-    ) -> Result<(u64, Validator), String> {
+    ) -> Result<(u64, Option<Validator>), String> {
         if head.status != 206 {
             return Err(format!("it answers {} to a range request", head.status));
         }
@@ -140,17 +196,18 @@ impl Identity {
             Err(Verdict::Changed) => return Err("its file has another length".to_owned()),
             Err(_) => return Err("it answers with another range than was asked for".to_owned()),
         };
-        let Some(validator) = Validator::of(head) else {
+        let validator = Validator::of(head);
+        if validator.is_none() && trust != Trust::Sum {
             return Err("its file has no strong validator".to_owned());
-        };
-        let same_tag = self.validator == validator;
-        let same_time = self.last_modified.is_some() && self.last_modified == head.last_modified;
-        match trust {
-            Trust::Signs if !same_tag && !same_time => Err("nothing shows that its file is the \
-                same: neither ETag nor Last-Modified agree (give --sha256 or --blake3)"
-                .to_owned()),
-            _ => Ok((end, validator)),
         }
+        let same_tag = validator.is_some() && self.validator == validator;
+        let same_time = self.last_modified.is_some() && self.last_modified == head.last_modified;
+        if trust != Trust::Sum && !same_tag && !same_time {
+            return Err("nothing shows that its file is the same: neither ETag nor \
+                Last-Modified agree (give --sha256 or --blake3)"
+                .to_owned());
+        }
+        Ok((end, validator))
     }
 
     /// Where the range in a 206 ends, if it begins where it was asked to, in a file of this length.
@@ -182,11 +239,13 @@ impl Identity {
     }
 }
 
-/// What shows that a mirror's file is the same.
+/// What shows that two answers' files are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Only what the mirror says of it.
+    /// Strong validators, and on mirrors what they say of the file.
     Signs,
+    /// Weak ones too.
+    Loose,
     /// The sum of the whole file, in the end.
     Sum,
 }
@@ -207,7 +266,14 @@ pub(super) fn refusal(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
             )
             .with_again(again)
         }
-        401 | 403 | 407 => GetError::new(
+        407 => GetError::new(
+            Blame::NotFound,
+            format!(
+                "{url}: the proxy wants a user and a password (407): \
+                 http_proxy=http://USER:PASSWORD@HOST:PORT gives them"
+            ),
+        ),
+        401 | 403 => GetError::new(
             Blame::NotFound,
             format!(
                 "{url}: the server does not let us have it ({status}); http://USER:PASSWORD@HOST/… logs in"
@@ -235,8 +301,9 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             length: 100,
-            validator: Validator::Etag("\"a\"".to_owned()),
-            last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
+            validator: Some(Validator::Etag("\"a\"".into())),
+            weak_tag: None,
+            last_modified: Some("Sun, 06 Nov 1994 08:49:37 GMT".into()),
         }
     }
 
@@ -251,7 +318,7 @@ mod tests {
 
     fn judge(head: &Head) -> Verdict {
         let identity = identity();
-        identity.judge(head, (10, 50), &identity.validator)
+        identity.judge(head, (10, 50), identity.validator.as_ref(), Trust::Signs)
     }
 
     #[test]
@@ -341,10 +408,10 @@ mod tests {
         let judge = |head: &Head, trust| identity().judge_mirror(head, (10, 50), trust);
         assert!(judge(&mirror, Trust::Signs).is_err());
         assert!(judge(&mirror, Trust::Sum).is_ok());
-        mirror.last_modified = identity().last_modified;
+        mirror.last_modified = Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
         assert_eq!(
             judge(&mirror, Trust::Signs),
-            Ok((50, Validator::Etag("\"m\"".to_owned())))
+            Ok((50, Some(Validator::Etag("\"m\"".into()))))
         );
         mirror.content_range = Some("bytes 10-49/101".to_owned());
         assert!(judge(&mirror, Trust::Sum).is_err());

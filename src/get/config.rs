@@ -26,12 +26,22 @@ pub struct GetConfig {
     pub segments: Segments,
     /// Way of the bytes from socket to file.
     pub receive: ReceiveChoice,
+    /// What an earlier run left, where the server has another version by now.
+    pub kept: KeptChoice,
+    /// What proves that an earlier run's bytes are the server's file.
+    pub resume: ResumeChoice,
+    /// Whether room for the whole file is reserved at the start.
+    pub preallocation: Preallocation,
     /// When to try again.
     pub retry: RetryPolicy,
     /// Time for a connection to come about.
     pub connect_timeout: Duration,
     /// Time without a byte after which a connection is given up.
     pub stall_timeout: Duration,
+    /// Time for everything, after which what is not whole is given up.
+    pub max_time: Option<Duration>,
+    /// Slower than this a file's connections are given up.
+    pub min_rate: Option<MinRate>,
     /// Bytes a second over all connections.
     pub rate: Option<u64>,
     /// The proxy and the hosts that go without.
@@ -73,6 +83,42 @@ pub enum Existing {
     Skip,
     /// Leave it if its size and time are the server's, else replace it.
     Update,
+}
+
+/// What happens to an earlier run's bytes when the server has another version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptChoice {
+    /// They stay, and the download fails.
+    Keep,
+    /// They go once the other version is whole.
+    Restart,
+}
+
+/// What proves that an earlier run's bytes are the server's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumeChoice {
+    /// A strong validator, or the sum of the whole file.
+    Strict,
+    /// An equal length, and a weak tag or a date that is equal too.
+    Loose,
+}
+
+/// Whether room for the whole file is reserved at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preallocation {
+    /// It is: a disk that is too small says so before the first byte.
+    On,
+    /// The file grows with what comes.
+    Off,
+}
+
+/// The least rate that is put up with, on average over a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinRate {
+    /// The least rate.
+    pub bytes_per_second: u64,
+    /// The time over which it is measured.
+    pub window: Duration,
 }
 
 /// Connections per file.

@@ -7,28 +7,27 @@ mod scaler;
 mod segment;
 mod session;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
-use crate::http::client_response::Framing;
-
-use super::answer::{self, Identity, Validator};
+use super::answer::{self, Identity, Trust, Validator};
 use super::client::{Answer, Ask, Method};
-use super::config::{Job, Target};
+use super::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
 use super::destination::{self, Destination, Standing};
 use super::error::{Again, Blame, GetError};
 use super::event::{Event, Summary};
-use super::extents::Extents;
-use super::mirrors::Mirrors;
-use super::part_file::{PartFile, State};
+use super::keep::{self, Decision, Kept};
+use super::mirrors::{Mirrors, Ranges};
+use super::part_file::{self, PartFile, Slot, State};
 use super::retry::Attempts;
 use super::sequential::{self, name_protocol};
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use super::verify::Sum;
+use super::verify::{Caught, Sum, Verifier};
 use plan::Plan;
 use session::{Session, SessionEnd};
 
@@ -54,10 +53,16 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         }
         Destination::File(path) => path,
     };
-    if destination::look(shared, reporter, job, &target)? == Standing::Same {
-        return Ok(Fetched::Skipped(target));
+    let sums = destination::sums_for(shared, &target);
+    match has_sums(shared, &target, sums.as_deref().unwrap_or_default())? {
+        Some(Standing::Same) => return Ok(Fetched::Skipped(target)),
+        Some(Standing::Needed) => {}
+        None if destination::look(shared, reporter, job, &target)? == Standing::Same => {
+            return Ok(Fetched::Skipped(target));
+        }
+        None => {}
     }
-    let sums = destination::sums_for(shared, &target)?;
+    let sums = sums?;
     if let (Target::Below(_), Some(directory)) = (&job.target, target.parent()) {
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| GetError::local("make", directory, &error))?;
@@ -72,6 +77,31 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
     fetched.map(Fetched::Whole)
 }
 
+/// Whether the file that is there has the sums, where that decides: its size and time do not.
+///
+/// # Errors
+/// LocalFile: it has not, and may not be replaced.
+fn has_sums(shared: &Shared, target: &Path, sums: &[Sum]) -> Result<Option<Standing>, GetError> {
+    let existing = shared.config.existing;
+    if sums.is_empty() || !matches!(existing, Existing::Skip | Existing::Update) {
+        return Ok(None);
+    }
+    let file = match File::open(target) {
+        Ok(file) if file.metadata().is_ok_and(|found| found.is_file()) => file,
+        _ => return Ok(None),
+    };
+    let length = file.metadata().map_or(0, |found| found.len());
+    let mut verifier = Verifier::new(sums);
+    while verifier.follow((&file, target), length)? == Caught::Behind {
+        shared.check()?;
+    }
+    match verifier.finish() {
+        Ok(()) => Ok(Some(Standing::Same)),
+        Err(_) if existing == Existing::Update => Ok(Some(Standing::Needed)),
+        Err(error) => Err(part_file::refuse_existing(target).and(error)),
+    }
+}
+
 /// A file on its way over HTTP.
 struct Transfer<'a> {
     shared: &'a Shared,
@@ -80,9 +110,23 @@ struct Transfer<'a> {
     mirrors: Mirrors,
     target: &'a Path,
     sums: &'a [Sum],
+    trust: Trust,
     attempts: Attempts,
     began: Instant,
     received: u64,
+    /// What is being filled.
+    current: Option<Holding>,
+    /// An older version's bytes, until the current one is whole.
+    old: Option<Holding>,
+    /// Answers that looked like a passing fault, in a row.
+    suspicions: u32,
+}
+
+/// A part file, and what is in it.
+struct Holding {
+    part: PartFile,
+    state: State,
+    has_wrong_sum: bool,
 }
 
 /// What a session begins with.
@@ -91,8 +135,27 @@ enum Opening {
     Ask,
     /// Its answer, from the mirror of this index, which is here already.
     Answer(usize, Box<Answer>),
-    /// What an earlier run left, of the file that the mirror of this index has.
-    Resume(usize, Identity, Extents),
+    /// Requests for what is missing.
+    Resume,
+}
+
+impl Holding {
+    fn new((part, state): (PartFile, State)) -> Self {
+        Self {
+            part,
+            state,
+            has_wrong_sum: false,
+        }
+    }
+
+    fn kept(&self) -> Kept {
+        Kept {
+            bytes: self.state.done.total(),
+            identity: self.state.identity.clone(),
+            content_type: self.state.content_type.clone(),
+            has_wrong_sum: self.has_wrong_sum,
+        }
+    }
 }
 
 impl<'a> Transfer<'a> {
@@ -104,8 +167,11 @@ impl<'a> Transfer<'a> {
         target: &'a Path,
         sums: &'a [Sum],
     ) -> Self {
-        let attempts = Attempts::new(shared.config.retry);
-        let began = Instant::now();
+        let trust = match (sums, shared.config.resume) {
+            ([_, ..], _) => Trust::Sum,
+            ([], ResumeChoice::Loose) => Trust::Loose,
+            ([], ResumeChoice::Strict) => Trust::Signs,
+        };
         Self {
             shared,
             reporter,
@@ -113,96 +179,95 @@ impl<'a> Transfer<'a> {
             mirrors,
             target,
             sums,
-            attempts,
-            began,
+            trust,
+            attempts: Attempts::new(shared.config.retry),
+            began: Instant::now(),
             received: 0,
+            current: None,
+            old: None,
+            suspicions: 0,
         }
     }
 
     fn run(mut self) -> Result<Summary, GetError> {
-        let (mut part, mut opening) = self.left_over()?;
+        self.take_left_overs()?;
+        let mut opening = self.next_opening();
+        let kept = self
+            .current
+            .as_ref()
+            .is_some_and(|held| held.kept().bytes > 0);
+        if kept && matches!(opening, Opening::Ask) {
+            self.reporter.note(part_file::NOT_RESUMED.to_owned());
+        }
         let mut versions = 0;
         loop {
-            let ended = match opening {
-                Opening::Resume(mirror, identity, done) => {
-                    let validator = Some(identity.validator.clone());
-                    let url = self.mirrors.url(mirror).clone();
-                    self.mirrors.learn(mirror, url.clone(), validator);
-                    let modified = identity.last_modified.clone();
-                    let length = Some(identity.length);
-                    let part = part.as_ref().expect("what is resumed is there");
-                    let version = Version {
-                        url: &url,
-                        identity: Some(identity),
-                        length,
-                    };
-                    let end = self.session(part, version, done, None);
-                    end.map(|end| (end, length, modified))
-                }
-                opening => {
-                    let answer = match opening {
-                        Opening::Answer(mirror, answer) => (mirror, answer),
-                        _ => self.first_answer()?,
-                    };
-                    self.first_session(&mut part, answer)
-                }
+            let end = match opening {
+                Opening::Resume => self.session(None),
+                Opening::Answer(mirror, answer) => self.take_answer((mirror, answer)),
+                Opening::Ask => self
+                    .first_answer()
+                    .and_then(|answer| self.take_answer(answer)),
             };
-            let ended = match ended {
-                Err(error) if error.blame == Blame::Verification => {
-                    // Nobody knows which bytes are wrong, so none are worth keeping.
-                    if let Some(part) = part.take() {
-                        part.discard();
-                    }
-                    if !self.mirrors.only_first() {
-                        return Err(error);
-                    }
-                    let why = format!("{error}; no mirrors any more");
-                    (SessionEnd::StartOver { why, answer: None }, None, None)
-                }
-                ended => ended?,
-            };
-            match ended {
-                (SessionEnd::Whole, length, modified) => {
-                    let part = part.take().expect("a whole file has a part file");
-                    return self.finish(part, length, modified.as_deref());
-                }
-                (SessionEnd::StartOver { why, answer }, ..) => {
+            opening = match end {
+                Ok(SessionEnd::Whole) => return self.finish(),
+                Ok(SessionEnd::Broken) => self.next_opening(),
+                Ok(SessionEnd::StartOver { why, answer }) => {
                     versions += 1;
                     if versions >= MAX_VERSIONS {
                         let text = format!("{}: {why}, {versions} times", self.url);
-                        return Err(GetError::new(Blame::Incomplete, text));
+                        return Err(self.give_up(GetError::new(Blame::Incomplete, text)));
                     }
-                    self.reporter.note(format!("{why}: starting over"));
+                    self.reporter.note(why);
                     self.mirrors.forget();
-                    opening = match answer {
+                    match answer {
                         Some((mirror, answer)) => Opening::Answer(mirror, answer),
                         None => Opening::Ask,
-                    };
+                    }
                 }
-            }
+                Err(error) if error.blame == Blame::Verification => self.wrong_sum(error)?,
+                Err(error) => return Err(self.give_up(error)),
+            };
         }
     }
 
-    fn left_over(&self) -> Result<(Option<PartFile>, Opening), GetError> {
-        let Some((part, state)) = PartFile::left_over(self.target)? else {
-            return Ok((None, Opening::Ask));
-        };
-        let known = state.and_then(
-            |State {
-                 url,
-                 identity,
-                 done,
-                 ..
-             }| { Some(Opening::Resume(self.mirrors.find(&url)?, identity?, done)) },
-        );
-        let opening = match known {
-            Some(resume) => resume,
-            None => {
-                self.reporter.note(super::part_file::NOT_RESUMED.to_owned());
-                Opening::Ask
+    /// Opens what earlier runs left, and forgets whose it is where only the address could tell.
+    fn take_left_overs(&mut self) -> Result<(), GetError> {
+        let old = PartFile::left_over(self.target, Slot::Part)?.map(Holding::new);
+        let new = PartFile::left_over(self.target, Slot::New)?.map(Holding::new);
+        (self.current, self.old) = match (old, new) {
+            (old, Some(new)) if new.state.identity.is_some() && new.kept().bytes > 0 => {
+                (Some(new), old)
             }
+            (Some(old), Some(new)) => (Some(longer(old, new)?), None),
+            (None, Some(new)) => (Some(new), None),
+            (old, None) => (old, None),
         };
-        Ok((Some(part), opening))
+        if let Some(Holding { state, .. }) = &mut self.current
+            && self.mirrors.find(&state.url).is_none()
+            && self.trust == Trust::Signs
+            && let Some(identity) = &mut state.identity
+            && matches!(identity.validator, Some(Validator::LastModified(_)))
+        {
+            // Files of one size and one date are not rare.
+            identity.validator = None;
+        }
+        Ok(())
+    }
+
+    /// How to go on with what is here.
+    fn next_opening(&self) -> Opening {
+        let Some(Holding { state, .. }) = &self.current else {
+            return Opening::Ask;
+        };
+        let identity = state.identity.as_ref();
+        let can_ask_for_ranges = self.mirrors.ranges() == Ranges::Possible
+            && identity.is_some_and(|identity| identity.is_enough(self.trust));
+        let whole = state.is_whole() && (state.whole || state.done.total() > 0);
+        if whole || (can_ask_for_ranges && state.done.total() > 0) {
+            Opening::Resume
+        } else {
+            Opening::Ask
+        }
     }
 
     fn first_answer(&mut self) -> Result<(usize, Box<Answer>), GetError> {
@@ -220,7 +285,7 @@ impl<'a> Transfer<'a> {
                 range: None,
             };
             let error = match self.shared.client.ask(&ask, &watch) {
-                Ok(answer) if answer.head.status == 200 => {
+                Ok(answer) if matches!(answer.head.status, 200 | 203) => {
                     return Ok((mirror.index, Box::new(answer)));
                 }
                 Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
@@ -228,7 +293,7 @@ impl<'a> Transfer<'a> {
             };
             self.mirrors.failed(mirror.index);
             if error.again == Again::Never
-                && error.blame != Blame::Interrupted
+                && !error.is_stop()
                 && self.mirrors.drop_mirror(mirror.index).is_ok()
             {
                 self.reporter.note(format!("a mirror is dropped: {error}"));
@@ -242,89 +307,205 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn first_session(
+    /// Begins a session with an answer that has the whole file, if what is kept allows it.
+    fn take_answer(
         &mut self,
-        part: &mut Option<PartFile>,
         (mirror, answer): (usize, Box<Answer>),
-    ) -> Result<(SessionEnd, Option<u64>, Option<String>), GetError> {
-        let part = match part {
-            Some(part) => part,
-            None => part.insert(PartFile::create(self.target)?),
-        };
-        let identity = Identity::of(&answer.head);
-        let length = match answer.head.framing() {
-            Framing::Length(length) => Some(length),
-            Framing::Chunked | Framing::UntilClose => None,
-        };
-        // Not where a redirect led: that may be another host next time.
-        let url = self.mirrors.url(mirror).clone();
+    ) -> Result<SessionEnd, GetError> {
+        let kept = self.kept();
+        match keep::decide(&kept, &answer.head, self.shared.config.kept, self.trust) {
+            Decision::Begin => self.begin(mirror, &answer)?,
+            Decision::GoOn => {}
+            Decision::Beside => {
+                self.set_aside()?;
+                self.begin(mirror, &answer)?;
+            }
+            decision => {
+                let text = format!("{}: {}", answer.url, keep::compare(&kept, &answer.head));
+                let error = GetError::passing(Blame::Incomplete, text);
+                let again = self.suspicions < SUSPICIONS.min(self.shared.config.retry.retries);
+                if decision == Decision::Suspicious && again {
+                    self.suspicions += 1;
+                    let watch = self.shared.watch();
+                    self.reporter
+                        .wait(&mut self.attempts, error, kept.bytes, &watch)?;
+                    return Ok(SessionEnd::Broken);
+                }
+                return Err(error.and("what is here is kept; --restart fetches the new one"));
+            }
+        }
+        self.suspicions = 0;
         self.mirrors
             .learn(mirror, answer.url.clone(), Validator::of(&answer.head));
-        let state = State::new(url.to_string(), identity.clone(), Extents::default());
-        part.begin(&state, length)?;
-        let modified = answer.head.last_modified.clone();
-        let version = Version {
-            url: &url,
-            identity,
-            length,
-        };
-        let end = self.session(part, version, Extents::default(), Some((mirror, answer)))?;
-        Ok((end, length, modified))
+        self.session(Some((mirror, answer)))
     }
 
-    fn session(
-        &mut self,
-        part: &PartFile,
-        version: Version<'_>,
-        done: Extents,
-        first: Option<(usize, Box<Answer>)>,
-    ) -> Result<SessionEnd, GetError> {
-        let Version {
-            url,
-            identity,
-            length,
-        } = version;
-        let resumed = done.total();
+    /// What must not become fewer: of the current version, or of the one before it.
+    fn kept(&self) -> Kept {
+        let held = [&self.current, &self.old];
+        let mut kept = held.into_iter().flatten().map(Holding::kept);
+        let first = kept.next().unwrap_or_default();
+        match first.bytes {
+            0 => kept.next().unwrap_or(first),
+            _ => first,
+        }
+    }
+
+    /// An empty part file beside the one that holds what is kept.
+    fn set_aside(&mut self) -> Result<(), GetError> {
+        if let Some(current) = self.current.take() {
+            self.old = Some(match self.old.take() {
+                Some(old) if self.shared.config.kept == KeptChoice::Keep => longer(old, current)?,
+                Some(old) => old,
+                None => current,
+            });
+        }
+        let part = PartFile::create(self.target, Slot::New)?;
+        self.current = Some(Holding::new((part, State::default())));
+        Ok(())
+    }
+
+    /// The part file begins anew, with the version of this answer.
+    fn begin(&mut self, mirror: usize, answer: &Answer) -> Result<(), GetError> {
+        if self.current.is_none() {
+            let part = PartFile::create(self.target, Slot::Part)?;
+            self.current = Some(Holding::new((part, State::default())));
+        }
+        let held = self.current.as_mut().expect("made above");
+        let identity = Identity::of(&answer.head);
+        // Not where a redirect led: that may be another host next time.
+        let url = self.mirrors.url(mirror).to_string();
+        held.state = State::new(url, identity, answer.head.content_type.clone());
+        let length = held.state.length();
+        let begun = held
+            .part
+            .begin(&held.state, length, self.shared.config.preallocation);
+        begun.inspect_err(|_| {
+            // An empty file and a state that claims nothing are of no use to anybody.
+            if let Some(held) = self.current.take() {
+                held.part.discard();
+            }
+        })
+    }
+
+    fn session(&mut self, first: Option<(usize, Box<Answer>)>) -> Result<SessionEnd, GetError> {
+        let held = self.current.as_mut().expect("a session fills a part file");
+        let state = &held.state;
+        let enough = |identity: &Identity| identity.is_enough(self.trust);
+        let identity = state.identity.clone().filter(enough);
+        if first.is_none()
+            && let Some(identity) = &identity
+        {
+            let mirror = self.mirrors.find(&state.url).unwrap_or(0);
+            let url = self.mirrors.url(mirror).clone();
+            self.mirrors.learn(mirror, url, identity.validator.clone());
+        }
         self.reporter.send(|file| Event::Started {
             file,
             name: self.target.to_owned(),
             url: self.url.to_string(),
-            length,
-            resumed,
+            length: state.length(),
+            resumed: state.done.total(),
         });
         let session = Session {
             shared: self.shared,
             reporter: self.reporter,
-            part,
-            url: url.to_string(),
+            part: &held.part,
+            state: state.clone(),
             identity,
+            trust: self.trust,
             sums: self.sums,
-            plan: Mutex::new(Plan::new(length, done)),
+            plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
         let end = run::run(&session, &mut self.mirrors, first, &mut self.attempts);
-        self.received += session.plan().received();
-        let kept = session.plan().done().total();
-        end.map_err(|error| match (error.blame, &session.identity) {
-            (Blame::Interrupted, Some(_)) => error.and(format!(
+        let (done, received, whole) = {
+            let plan = session.plan();
+            (plan.done().clone(), plan.received(), plan.is_whole())
+        };
+        self.received += received;
+        let kept = done.total();
+        let can_go_on = session.identity.is_some();
+        held.state.done = done;
+        held.state.whole |= whole;
+        end.map_err(|error| match (error.is_stop(), can_go_on) {
+            (true, true) => error.and(format!(
                 "{kept} bytes are kept: the same command goes on from there"
             )),
-            (Blame::Interrupted, None) => {
+            (true, false) => {
                 error.and("the server cannot go on in the middle: the same command starts over")
             }
             _ => error,
         })
     }
 
-    fn finish(
-        self,
-        part: PartFile,
-        length: Option<u64>,
-        modified: Option<&str>,
-    ) -> Result<Summary, GetError> {
+    /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
+    /// mirrors may be to blame, or the user asked to.
+    fn wrong_sum(&mut self, error: GetError) -> Result<Opening, GetError> {
+        let from_before = self.received == 0;
+        if let Some(held) = &mut self.current {
+            held.has_wrong_sum = true;
+            // Were this to fail, the bytes are only fetched again.
+            let _ = held
+                .part
+                .sync_data()
+                .and_then(|()| held.part.save(&held.state));
+        }
+        if self.mirrors.only_first() {
+            self.reporter.note(format!("{error}; no mirrors any more"));
+            return Ok(Opening::Ask);
+        }
+        if from_before && self.shared.config.kept == KeptChoice::Restart {
+            self.reporter.note(format!("{error}; fetching it anew"));
+            return Ok(Opening::Ask);
+        }
+        Err(error.and(
+            "what came is kept: the same command with the right sum finishes it without the \
+             network, --restart fetches it anew",
+        ))
+    }
+
+    /// Of two attempts that nothing can go on with, the longer one stays.
+    fn give_up(&mut self, error: GetError) -> GetError {
+        let current = self.current.take();
+        if let Some(held) = current
+            && held.part.slot() == Slot::New
+            && held
+                .state
+                .identity
+                .as_ref()
+                .is_none_or(|known| !known.is_enough(self.trust))
+        {
+            match self.old.take().map(|old| longer(old, held)) {
+                Some(Err(failed)) => return error.and(failed),
+                Some(Ok(_)) | None => {}
+            }
+        }
+        error
+    }
+
+    fn finish(mut self) -> Result<Summary, GetError> {
+        let held = self.current.take().expect("a whole file has a part file");
+        let bytes = held.state.done.total();
+        if let Some(old) = &self.old
+            && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
+        {
+            held.part.discard();
+            let text = format!(
+                "{}: the file has {bytes} bytes now, and {} of it are here: they are kept; \
+                 --restart takes the new one",
+                self.url,
+                old.kept().bytes
+            );
+            return Err(GetError::new(Blame::Incomplete, text));
+        }
+        let modified = held.state.identity.as_ref();
+        let modified = modified.and_then(|identity| identity.last_modified.as_deref());
         let modified = modified.and_then(|text| httpdate::parse_http_date(text).ok());
-        let bytes = length.unwrap_or(self.received);
-        let name = part.finish(modified, self.shared.config.existing)?;
+        let name = held.part.finish(modified, self.shared.config.existing)?;
+        if let Some(old) = self.old {
+            old.part.discard();
+        }
         Ok(Summary {
             name,
             bytes,
@@ -336,13 +517,17 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// One version of the file.
-struct Version<'a> {
-    /// The address whose version it is.
-    url: &'a HttpUrl,
-    identity: Option<Identity>,
-    length: Option<u64>,
+/// The one with more bytes, in the first slot; the other one goes.
+fn longer(old: Holding, new: Holding) -> Result<Holding, GetError> {
+    if new.kept().bytes <= old.kept().bytes {
+        new.part.discard();
+        return Ok(old);
+    }
+    let part = new.part.replace(&old.part)?;
+    Ok(Holding { part, ..new })
 }
 
+/// Answers that look like a passing fault are believed after so many retries.
+const SUSPICIONS: u32 = 3;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

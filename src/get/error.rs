@@ -28,7 +28,11 @@ pub enum Blame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Again {
     Never,
+    /// Nothing of this run is to go on: interrupted, or its time is over.
+    Stopped,
     Later,
+    /// Bytes came, but too slowly: they are no progress.
+    Slow,
     /// No connection came about, and none ever has to this host and port.
     Unreached,
     /// The server said when.
@@ -63,7 +67,12 @@ impl GetError {
     }
 
     pub(super) fn interrupted() -> Self {
-        Self::new(Blame::Interrupted, "interrupted")
+        Self::new(Blame::Interrupted, "interrupted").with_again(Again::Stopped)
+    }
+
+    /// Nothing of this run is to go on.
+    pub(super) fn is_stop(&self) -> bool {
+        self.again == Again::Stopped
     }
 
     /// An error of the file system at `path`.

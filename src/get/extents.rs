@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 /// A half-open range of bytes, `start..end`, never empty inside `Extents`.
 pub type Extent = (u64, u64);
 
+/// See [`Extents::run_from`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    There(u64),
+    Missing(u64),
+}
+
 /// Disjoint extents in order, with gaps between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,6 +35,16 @@ impl Extents {
         let end_all = melted.last().map_or(end, |&(_, e)| e.max(end));
         self.0.splice(first..last, [(start_all, end_all)]);
         end - start - known
+    }
+
+    /// How far it goes on from `at` as it begins there.
+    #[must_use]
+    pub(super) fn run_from(&self, at: u64) -> Run {
+        match self.0.get(self.0.partition_point(|&(_, end)| end <= at)) {
+            Some(&(start, end)) if start <= at => Run::There(end - at),
+            Some(&(start, _)) => Run::Missing(start - at),
+            None => Run::Missing(u64::MAX - at),
+        }
     }
 
     /// Bytes in the set.

@@ -26,7 +26,9 @@ pub(super) struct Mirror {
     pub(super) url: HttpUrl,
     /// Where it led, as long as that works: a redirector may choose another host every time.
     pub(super) current: HttpUrl,
-    /// Under which this address has shown its file to be the one.
+    /// It has shown its file to be the one.
+    pub(super) is_known: bool,
+    /// Under which it has.
     pub(super) validator: Option<Validator>,
     /// Requests that failed in a row.
     failures: u32,
@@ -53,6 +55,7 @@ impl Mirrors {
             index,
             current: url.clone(),
             url,
+            is_known: false,
             validator: None,
             failures: 0,
             busy: 0,
@@ -101,6 +104,7 @@ impl Mirrors {
     pub(super) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
         let mirror = &mut self.mirrors[index];
         mirror.current = current;
+        mirror.is_known = true;
         mirror.validator = validator;
         mirror.failures = 0;
     }
@@ -111,7 +115,7 @@ impl Mirrors {
         mirror.current = mirror.url.clone();
         mirror.failures += 1;
         // One that has not brought a byte yet gets no second chance.
-        let spent = mirror.failures >= MIRROR_FAILURES || mirror.validator.is_none();
+        let spent = mirror.failures >= MIRROR_FAILURES || !mirror.is_known;
         if spent && self.has_others(index) {
             Patience::Spent
         } else {
@@ -147,6 +151,7 @@ impl Mirrors {
     /// The file has changed: what was known of it is void.
     pub(super) fn forget(&mut self) {
         for mirror in &mut self.mirrors {
+            mirror.is_known = false;
             mirror.validator = None;
             mirror.current = mirror.url.clone();
         }

@@ -3,7 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::error::GetError;
+use super::config::MinRate;
+use super::error::{Again, Blame, GetError};
 use super::watch::Watch;
 
 /// Spends bytes no faster than the rate. A burst is a twentieth of a second's worth at most.
@@ -51,6 +52,57 @@ impl Pace {
         let mut paid = limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
         // Time in which nothing came is not saved up.
         *paid = (*paid).max(Instant::now() - BURST) + cost;
+    }
+}
+
+/// `--min-rate`: what one file's connections have to bring together.
+#[derive(Debug)]
+pub(super) struct RateFloor {
+    limit: Option<MinRate>,
+    since: Instant,
+    received: u64,
+}
+
+impl RateFloor {
+    pub(super) fn new(limit: Option<MinRate>) -> Self {
+        Self {
+            limit,
+            since: Instant::now(),
+            received: 0,
+        }
+    }
+
+    /// Nothing before now counts.
+    pub(super) fn begin_anew(&mut self, received: u64) {
+        self.since = Instant::now();
+        self.received = received;
+    }
+
+    /// Takes note of all bytes received so far.
+    ///
+    /// # Errors
+    /// Network, once a whole window has brought too little.
+    pub(super) fn observe(&mut self, received: u64) -> Result<(), GetError> {
+        let Some(MinRate {
+            bytes_per_second,
+            window,
+        }) = self.limit
+        else {
+            return Ok(());
+        };
+        let elapsed = self.since.elapsed();
+        if elapsed < window {
+            return Ok(());
+        }
+        let came = received.saturating_sub(self.received) as f64 / elapsed.as_secs_f64();
+        self.begin_anew(received);
+        if came >= bytes_per_second as f64 {
+            return Ok(());
+        }
+        let text = format!(
+            "{came:.0} bytes a second in the last {window:?}, fewer than --min-rate {bytes_per_second}"
+        );
+        Err(GetError::passing(Blame::Network, text).with_again(Again::Slow))
     }
 }
 

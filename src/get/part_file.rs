@@ -6,10 +6,11 @@
 //! - A state file claims extents only after their bytes are synced, and is replaced atomically.
 //! - A fresh state is written before the part file gets its length, and is believed only for a
 //!   part file of that length: no leftover can vouch for an empty file.
-//! - A part file with bytes and no state is not ours, and is not touched.
+//! - A part file with bytes and no state is not ours, and is not touched; nor is one that another
+//!   user owns, can write to, or has another name for.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::receive::{self, Missing};
 
 use super::answer::Identity;
-use super::config::Existing;
+use super::config::{Existing, Preallocation};
 use super::error::{Blame, GetError};
 use super::extents::Extents;
 use super::names::STATE_SUFFIX;
@@ -31,43 +32,75 @@ pub(super) struct PartFile {
     target: PathBuf,
     path: PathBuf,
     state_path: PathBuf,
+    slot: Slot,
+}
+
+/// Which of a target's two part files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// `NAME.part`.
+    Part,
+    /// `NAME.part-new`: another version, until it is whole.
+    New,
 }
 
 /// What the state file says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     version: u32,
     pub(super) url: String,
-    /// `None`: what is there cannot be resumed.
+    /// `None`: the file's length was not told.
     pub(super) identity: Option<Identity>,
+    #[serde(default)]
+    pub(super) content_type: Option<String>,
     pub(super) done: Extents,
+    /// The whole file is here, whether its length was told or not.
+    #[serde(default)]
+    pub(super) whole: bool,
 }
 
 impl State {
-    pub(super) fn new(url: String, identity: Option<Identity>, done: Extents) -> Self {
+    /// A state that claims nothing yet.
+    pub(super) fn new(
+        url: String,
+        identity: Option<Identity>,
+        content_type: Option<String>,
+    ) -> Self {
         Self {
             version: STATE_VERSION,
             url,
             identity,
-            done,
+            content_type,
+            ..Self::default()
         }
+    }
+
+    /// The file's length, where it is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        let told = self.identity.as_ref().map(|identity| identity.length);
+        told.or_else(|| self.whole.then(|| self.done.total()))
+    }
+
+    /// Every byte of the file is claimed.
+    pub(super) fn is_whole(&self) -> bool {
+        self.length() == Some(self.done.total())
     }
 }
 
 impl PartFile {
-    /// Opens the part file of `target` that an earlier run left, with its state if that can be
-    /// believed. `None` when there is none.
+    /// Opens a part file of `target` that an earlier run left, with its state as far as that can
+    /// be believed. `None` when there is none.
     ///
     /// # Errors
     /// LocalFile: it is locked, not ours, or cannot be opened.
-    pub(super) fn left_over(target: &Path) -> Result<Option<(Self, Option<State>)>, GetError> {
-        let (path, _) = beside(target);
+    pub(super) fn left_over(target: &Path, slot: Slot) -> Result<Option<(Self, State)>, GetError> {
+        let (path, _) = beside(target, slot);
         match path.symlink_metadata() {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(GetError::local("look at", &path, &error)),
         }
-        let part = Self::open(target, Missing::Fail)?;
+        let part = Self::open(target, slot, Missing::Fail)?;
         let state = part.load()?;
         Ok(Some((part, state)))
     }
@@ -76,14 +109,14 @@ impl PartFile {
     ///
     /// # Errors
     /// LocalFile: it is locked, not ours, or cannot be made.
-    pub(super) fn create(target: &Path) -> Result<Self, GetError> {
-        let part = Self::open(target, Missing::Create)?;
+    pub(super) fn create(target: &Path, slot: Slot) -> Result<Self, GetError> {
+        let part = Self::open(target, slot, Missing::Create)?;
         part.load()?;
         Ok(part)
     }
 
-    fn open(target: &Path, missing: Missing) -> Result<Self, GetError> {
-        let (path, state_path) = beside(target);
+    fn open(target: &Path, slot: Slot, missing: Missing) -> Result<Self, GetError> {
+        let (path, state_path) = beside(target, slot);
         loop {
             let file = receive::open_regular(&path, missing)
                 .map_err(|error| GetError::local("open", &path, &error))?;
@@ -102,11 +135,13 @@ impl PartFile {
             }
             // The one who held the lock may have renamed the file away just before it let go.
             if is_at(&file, &path) {
+                check_ours(&file, &path)?;
                 return Ok(Self {
                     file,
                     target: target.to_owned(),
                     path,
                     state_path,
+                    slot,
                 });
             }
             if missing == Missing::Fail {
@@ -115,12 +150,20 @@ impl PartFile {
         }
     }
 
-    fn load(&self) -> Result<Option<State>, GetError> {
+    fn load(&self) -> Result<State, GetError> {
         let length = self.length()?;
-        let text = match fs::read(&self.state_path) {
-            Ok(text) => text,
+        let path = &self.state_path;
+        let text = receive::open_regular(path, Missing::Fail).and_then(|mut file| {
+            let mut text = Vec::new();
+            file.read_to_end(&mut text).map(|_| (file, text))
+        });
+        let text = match text {
+            Ok((file, text)) => {
+                check_ours(&file, path)?;
+                text
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && length == 0 => {
-                return Ok(None);
+                return Ok(State::default());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let text = format!(
@@ -129,26 +172,43 @@ impl PartFile {
                 );
                 return Err(GetError::new(Blame::LocalFile, text));
             }
-            Err(error) => return Err(GetError::local("read", &self.state_path, &error)),
+            Err(error) => return Err(GetError::local("read", path, &error)),
         };
         let state: Option<State> = serde_json::from_slice(&text).ok();
-        Ok(state.filter(|state| {
-            state.version == STATE_VERSION
-                && state.identity.as_ref().is_none_or(|identity| {
-                    identity.length == length && state.done.is_sound(identity.length)
-                })
-        }))
+        let state = state.filter(|state| state.version == STATE_VERSION);
+        Ok(match state {
+            Some(state) if state.done.total() == 0 && !state.whole => state,
+            Some(state) if is_sound(&state, length) => state,
+            // Nobody knows whose these bytes are; they may be worth something to somebody.
+            _ => {
+                let mut unknown = State::new(String::new(), None, None);
+                unknown.done.insert(0, length);
+                unknown
+            }
+        })
     }
 
     /// Begins anew: an empty file with room for `length` bytes, and a state that claims nothing.
+    /// Who calls this has asked [`super::keep`].
     ///
     /// # Errors
-    /// LocalFile, with advice when the disk is full.
-    pub(super) fn begin(&self, state: &State, length: Option<u64>) -> Result<(), GetError> {
+    /// LocalFile, with advice when the disk is full; the room is given back.
+    pub(super) fn begin(
+        &self,
+        state: &State,
+        length: Option<u64>,
+        preallocation: Preallocation,
+    ) -> Result<(), GetError> {
         self.save(state)?;
-        let failed = |error| GetError::local("make room for", &self.path, &error);
-        self.file.set_len(0).map_err(failed)?;
-        receive::allocate(&self.file, length.unwrap_or(0)).map_err(failed)
+        let length = length.unwrap_or(0);
+        let room = self.file.set_len(0).and_then(|()| match preallocation {
+            Preallocation::On => receive::allocate(&self.file, length),
+            Preallocation::Off => self.file.set_len(length),
+        });
+        room.map_err(|error| {
+            let _ = self.file.set_len(0);
+            GetError::local("make room for", &self.path, &error)
+        })
     }
 
     /// Writes the state; its extents' bytes must be synced ([`Self::sync_data`]).
@@ -156,8 +216,9 @@ impl PartFile {
     /// # Errors
     /// LocalFile; the state before stays valid.
     pub(super) fn save(&self, state: &State) -> Result<(), GetError> {
+        // No name from a server ends so, and no other target's state is called so.
         let mut next = self.state_path.clone().into_os_string();
-        next.push("~");
+        next.push(STATE_SUFFIX);
         let next = PathBuf::from(next);
         let text = serde_json::to_vec(state).map_err(|error| {
             GetError::local("write", &self.state_path, &io::Error::other(error))
@@ -196,7 +257,8 @@ impl PartFile {
     ) -> Result<PathBuf, GetError> {
         let failed = |error| GetError::local("write", &self.path, &error);
         if let Some(modified) = modified {
-            self.file.set_modified(modified).map_err(failed)?;
+            // Some file systems cannot: the bytes are what counts.
+            let _ = self.file.set_modified(modified);
         }
         self.file.sync_all().map_err(failed)?;
         if !is_at(&self.file, &self.path) {
@@ -230,6 +292,27 @@ impl PartFile {
     pub(super) fn discard(self) {
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(&self.state_path);
+    }
+
+    /// Takes the place of `other`, which has less.
+    ///
+    /// # Errors
+    /// LocalFile.
+    pub(super) fn replace(mut self, other: &Self) -> Result<Self, GetError> {
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to).map_err(|error| GetError::local("name", to, &error))
+        };
+        // Between the two the older state claims fewer bytes than there are.
+        rename(&self.path, &other.path)?;
+        rename(&self.state_path, &other.state_path)?;
+        self.path.clone_from(&other.path);
+        self.state_path.clone_from(&other.state_path);
+        self.slot = other.slot;
+        Ok(self)
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
     }
 
     pub(super) fn file(&self) -> &File {
@@ -286,11 +369,60 @@ pub(super) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
     Err(GetError::new(Blame::LocalFile, text))
 }
 
+/// The state describes a part file of this length.
+fn is_sound(state: &State, length: u64) -> bool {
+    let told = state.identity.as_ref().map(|identity| identity.length);
+    told.is_none_or(|told| told == length) && state.done.is_sound(length)
+}
+
+/// Refuses a file that another user may have planted, or can still write to.
+fn check_ours(file: &File, path: &Path) -> Result<(), GetError> {
+    let failed = |error: io::Error| GetError::local("look at", path, &error);
+    let found = file.metadata().map_err(failed)?;
+    let euid = rustix::process::geteuid().as_raw();
+    let others = |mode: u32| mode & 0o022;
+    let refuse = |why: &str| {
+        let text = format!(
+            "{} {why}: it may not be what haul wrote there. Remove it, or choose another place",
+            path.display()
+        );
+        Err(GetError::new(Blame::LocalFile, text))
+    };
+    if found.nlink() > 1 {
+        return refuse("has a second name");
+    }
+    if found.uid() == euid && others(found.mode()) == 0 {
+        return Ok(());
+    }
+    // Network and FAT file systems give files an owner and a mode of their own: what a new file
+    // gets here is no sign of a stranger.
+    let own = new_file_in(directory_of(path)).unwrap_or((euid, 0));
+    if found.uid() != own.0 {
+        return refuse("belongs to another user");
+    }
+    if others(found.mode()) & !others(own.1) != 0 {
+        return refuse("can be written by others");
+    }
+    Ok(())
+}
+
+/// Owner and mode of a new file in `directory`.
+fn new_file_in(directory: &Path) -> io::Result<(u32, u32)> {
+    let path = directory.join(format!(".haul-{:016x}", fastrand::u64(..)));
+    let made = File::create_new(&path)?.metadata();
+    let _ = fs::remove_file(&path);
+    made.map(|made| (made.uid(), made.mode()))
+}
+
 /// The names of a part file and its state. A name that leaves no room for what is put behind it is
 /// cut, and told from others by its sum.
-fn beside(target: &Path) -> (PathBuf, PathBuf) {
+fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
+    let (part_suffix, state_suffix) = match slot {
+        Slot::Part => (".part", STATE_SUFFIX),
+        Slot::New => (".part-new", ".part-new.part.state"),
+    };
     let name = target.file_name().unwrap_or_default();
-    let longest = MAX_NAME_BYTES - STATE_SUFFIX.len() - "~".len();
+    let longest = MAX_NAME_BYTES - ".part-new.part.state".len() - STATE_SUFFIX.len();
     let stem = if name.len() <= longest {
         target.to_owned()
     } else {
@@ -309,7 +441,7 @@ fn beside(target: &Path) -> (PathBuf, PathBuf) {
         name.push(suffix);
         PathBuf::from(name)
     };
-    (with(".part"), with(STATE_SUFFIX))
+    (with(part_suffix), with(state_suffix))
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -326,7 +458,8 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// The word when an earlier run's part file is of no use.
-pub(super) const NOT_RESUMED: &str = "what an earlier run left cannot be resumed: starting over";
+pub(super) const NOT_RESUMED: &str =
+    "what an earlier run left cannot be gone on with: the file is fetched anew beside it";
 const STATE_VERSION: u32 = 1;
 /// What Linux's file systems allow.
 const MAX_NAME_BYTES: usize = 255;
@@ -341,51 +474,57 @@ mod tests {
         for &(start, end) in done {
             extents.insert(start, end);
         }
-        let validator = Validator::Etag("\"a\"".to_owned());
         let identity = Identity {
             length,
-            validator,
+            validator: Some(Validator::Etag("\"a\"".to_owned())),
+            weak_tag: None,
             last_modified: None,
         };
-        State::new("http://x/y".to_owned(), Some(identity), extents)
+        State {
+            done: extents,
+            ..State::new("http://x/y".to_owned(), Some(identity), None)
+        }
     }
 
     #[test]
     fn a_state_comes_back_only_for_a_part_file_of_its_length() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = PartFile::create(&target).unwrap();
-        part.begin(&state(10, &[]), Some(10)).unwrap();
+        let part = PartFile::create(&target, Slot::Part).unwrap();
+        part.begin(&state(10, &[]), Some(10), Preallocation::On)
+            .unwrap();
         part.save(&state(10, &[(0, 4)])).unwrap();
         drop(part);
-        let (part, loaded) = PartFile::left_over(&target).unwrap().unwrap();
-        assert_eq!(loaded, Some(state(10, &[(0, 4)])));
+        let (part, loaded) = PartFile::left_over(&target, Slot::Part).unwrap().unwrap();
+        assert_eq!(loaded, state(10, &[(0, 4)]));
         part.file().set_len(0).unwrap();
         drop(part);
-        assert_eq!(PartFile::left_over(&target).unwrap().unwrap().1, None);
+        let (_, loaded) = PartFile::left_over(&target, Slot::Part).unwrap().unwrap();
+        assert_eq!((loaded.identity, loaded.done.total()), (None, 0));
     }
 
     #[test]
     fn states_that_claim_too_much_are_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = PartFile::create(&target).unwrap();
-        part.begin(&state(10, &[]), Some(10)).unwrap();
+        let part = PartFile::create(&target, Slot::Part).unwrap();
+        part.begin(&state(10, &[]), Some(10), Preallocation::On)
+            .unwrap();
         part.save(&state(10, &[(0, 11)])).unwrap();
-        assert_eq!(part.load().unwrap(), None);
+        assert_eq!(part.load().unwrap().identity, None);
         fs::write(&part.state_path, b"{\"version\":1").unwrap();
-        assert_eq!(part.load().unwrap(), None);
+        assert_eq!(part.load().unwrap().identity, None);
     }
 
     #[test]
     fn one_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let first = PartFile::create(&target).unwrap();
-        let second = PartFile::create(&target).unwrap_err();
+        let first = PartFile::create(&target, Slot::Part).unwrap();
+        let second = PartFile::create(&target, Slot::Part).unwrap_err();
         assert!(second.to_string().contains("another haul get"), "{second}");
         drop(first);
-        PartFile::create(&target).unwrap();
+        PartFile::create(&target, Slot::Part).unwrap();
     }
 
     #[test]
@@ -393,11 +532,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
         fs::write(directory.path().join("f.part"), b"precious").unwrap();
-        assert!(PartFile::create(&target).is_err());
-        assert!(PartFile::left_over(&target).is_err());
+        assert!(PartFile::create(&target, Slot::Part).is_err());
+        assert!(PartFile::left_over(&target, Slot::Part).is_err());
         let link = directory.path().join("g.part");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
-        assert!(PartFile::create(&directory.path().join("g")).is_err());
+        assert!(PartFile::create(&directory.path().join("g"), Slot::Part).is_err());
         assert!(!directory.path().join("elsewhere").exists());
     }
 
@@ -406,9 +545,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (target, victim) = (directory.path().join("f"), directory.path().join("victim"));
         fs::write(&victim, b"precious").unwrap();
-        std::os::unix::fs::symlink(&victim, directory.path().join("f.part.state~")).unwrap();
-        let part = PartFile::create(&target).unwrap();
-        part.begin(&state(10, &[]), Some(10)).unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("f.part.state.part.state"))
+            .unwrap();
+        let part = PartFile::create(&target, Slot::Part).unwrap();
+        part.begin(&state(10, &[]), Some(10), Preallocation::On)
+            .unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
     }
 
@@ -416,7 +557,7 @@ mod tests {
     fn only_its_own_part_gets_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = PartFile::create(&target).unwrap();
+        let part = PartFile::create(&target, Slot::Part).unwrap();
         fs::write(directory.path().join("other"), b"another file").unwrap();
         fs::rename(
             directory.path().join("other"),
@@ -432,7 +573,7 @@ mod tests {
     fn a_file_that_appeared_meanwhile_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("f");
-        let part = PartFile::create(&target).unwrap();
+        let part = PartFile::create(&target, Slot::Part).unwrap();
         fs::write(&target, b"precious").unwrap();
         let error = part.finish(None, Existing::Refuse).unwrap_err();
         assert_eq!(error.blame, Blame::LocalFile);

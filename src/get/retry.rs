@@ -1,6 +1,6 @@
 //! How often, and after which wait, a failed request is made again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::{Again, GetError};
 
@@ -11,6 +11,8 @@ pub(super) struct Attempts {
     failures: u32,
     retries: u32,
     progress: u64,
+    /// When the failures in a row began.
+    failing_since: Option<Instant>,
     /// Some server has been reached.
     reached: bool,
 }
@@ -23,6 +25,8 @@ pub struct RetryPolicy {
     /// The same as long as no server has been reached at all: an address with a slip in it, or a
     /// server that is still starting.
     pub retries_unreached: u32,
+    /// The time without progress after which to give up, however often was tried.
+    pub retry_for: Option<Duration>,
     /// The wait after the first failure; it doubles with every further one.
     pub first_wait: Duration,
 }
@@ -34,6 +38,7 @@ impl Attempts {
             failures: 0,
             retries: 0,
             progress: 0,
+            failing_since: None,
             reached: false,
         }
     }
@@ -44,13 +49,15 @@ impl Attempts {
     /// # Errors
     /// The failure itself when trying again is no use, or enough has been tried.
     pub(super) fn failed(&mut self, error: GetError, kept: u64) -> Result<Duration, GetError> {
-        if error.again == Again::Never {
+        if matches!(error.again, Again::Never | Again::Stopped) {
             return Err(error);
         }
         // A bad line that moves the file on is still a line; only standing still counts.
-        if kept > self.progress {
+        if kept > self.progress && error.again != Again::Slow {
             self.failures = 0;
+            self.failing_since = None;
         }
+        let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
         self.progress = kept;
         self.reached |= kept > 0 || error.again != Again::Unreached;
         self.failures += 1;
@@ -67,6 +74,11 @@ impl Attempts {
         }
         self.retries += 1;
         let own = self.back_off(fastrand::f64());
+        if let Some(longest) = self.policy.retry_for
+            && failing_since.elapsed() + own > longest
+        {
+            return Err(error.and(format!("given up after {longest:?} without progress")));
+        }
         match error.again {
             Again::After(asked) if asked > LONGEST_ASKED => {
                 Err(error.and(format!("it asks to come back in {} s", asked.as_secs())))
@@ -107,6 +119,7 @@ mod tests {
             retries,
             retries_unreached: 1,
             first_wait: Duration::from_secs(1),
+            retry_for: None,
         })
     }
 

@@ -9,13 +9,14 @@ use std::time::{Instant, SystemTime};
 
 use crate::http::client_response::Framing;
 
-use super::answer::{self, Identity, Verdict};
+use super::answer::{self, Identity, Trust, Validator, Verdict};
 use super::client::body::Body;
 use super::client::{Answer, Ask, AskedRange, Method};
 use super::config::Job;
 use super::destination::sums_for;
 use super::error::{Blame, GetError};
 use super::event::{Event, Summary};
+use super::pace::RateFloor;
 use super::retry::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
@@ -132,7 +133,7 @@ impl Flow<'_> {
             .map(|identity| AskedRange {
                 start: sink.written,
                 end: identity.length,
-                if_range: Some(identity.validator.as_if_range()),
+                if_range: identity.validator.as_ref().map(Validator::as_if_range),
             });
         let ask = Ask {
             url: self.url,
@@ -142,8 +143,8 @@ impl Flow<'_> {
         };
         let Answer { head, body, url } = self.shared.client.ask(&ask, &self.watch)?;
         match (head.status, range, identity.as_ref()) {
-            (200, None, _) => {
-                *identity = Identity::of(&head);
+            (200 | 203, None, _) => {
+                *identity = Identity::of(&head).filter(|it| it.is_enough(Trust::Signs));
                 let length = match head.framing() {
                     Framing::Length(length) => Some(length),
                     Framing::Chunked | Framing::UntilClose => None,
@@ -157,8 +158,13 @@ impl Flow<'_> {
                 });
                 self.receive(sink, body, length)
             }
-            (200 | 206 | 416, Some(range), Some(identity)) => {
-                match identity.judge(&head, (range.start, range.end), &identity.validator) {
+            (200 | 203 | 206 | 416, Some(range), Some(identity)) => {
+                match identity.judge(
+                    &head,
+                    (range.start, range.end),
+                    identity.validator.as_ref(),
+                    Trust::Signs,
+                ) {
                     Verdict::Part { end } if end == identity.length => {
                         self.receive(sink, body, Some(identity.length))
                     }
@@ -181,6 +187,8 @@ impl Flow<'_> {
     ) -> Result<Reader, GetError> {
         let mut buffer = vec![0; 256 * 1024];
         let mut shown = Instant::now();
+        let mut floor = RateFloor::new(self.shared.config.min_rate);
+        let began_at = sink.written;
         loop {
             let allowed = self.shared.pace.allow(buffer.len(), &self.watch)?;
             let count = body.read(&mut buffer[..allowed], &self.watch)?;
@@ -191,6 +199,7 @@ impl Flow<'_> {
             if sink.write(&buffer[..count])? == Reader::Gone {
                 return Ok(Reader::Gone);
             }
+            floor.observe(sink.written - began_at)?;
             if shown.elapsed() >= SHOW_EVERY {
                 shown = Instant::now();
                 let done = sink.written;

@@ -1,6 +1,6 @@
 //! What all threads of a run share, and the voice of one file.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -19,11 +19,13 @@ pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) pace: Pace,
     pub(super) cancel: Cancel,
+    /// The end of `--max-time`.
+    pub(super) end: Option<Instant>,
 }
 
 impl Shared {
     pub(super) fn watch(&self) -> Watch {
-        Watch::new(self.cancel.clone(), self.config.stall_timeout)
+        Watch::new(self.cancel.clone(), self.config.stall_timeout, self.end)
     }
 
     pub(super) fn check(&self) -> Result<(), GetError> {

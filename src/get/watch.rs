@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::error::{Blame, GetError};
+use super::error::{Again, Blame, GetError};
 
 /// A request to stop, from a signal handler or from another thread. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,8 @@ pub(super) struct Watch {
     user: Cancel,
     own: Cancel,
     stall_timeout: Duration,
+    /// The end of `--max-time`.
+    end: Option<Instant>,
 }
 
 /// A wait that has begun and will not last longer than the stall time-out.
@@ -46,11 +48,12 @@ pub(super) struct Patience<'a> {
 }
 
 impl Watch {
-    pub(super) fn new(user: Cancel, stall_timeout: Duration) -> Self {
+    pub(super) fn new(user: Cancel, stall_timeout: Duration, end: Option<Instant>) -> Self {
         Self {
             user,
             own: Cancel::default(),
             stall_timeout,
+            end,
         }
     }
 
@@ -71,6 +74,10 @@ impl Watch {
     pub(super) fn check(&self) -> Result<(), GetError> {
         if self.user.is_cancelled() || self.own.is_cancelled() {
             return Err(GetError::interrupted());
+        }
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            let error = GetError::new(Blame::Incomplete, "the time of --max-time is over");
+            return Err(error.with_again(Again::Stopped));
         }
         Ok(())
     }

@@ -55,6 +55,18 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
     if length == 0 {
         return file.set_len(0);
     }
+    // fallocate(2) takes what there is before it says that there is not enough.
+    if let Ok(system) = rustix::fs::fstatvfs(file)
+        && system.f_blocks > 0
+    {
+        let blocks = match rustix::process::geteuid().is_root() {
+            true => system.f_bfree,
+            false => system.f_bavail,
+        };
+        if blocks.saturating_mul(system.f_frsize) < length {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
+    }
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     loop {
         match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, length) {

@@ -127,6 +127,16 @@ impl Body {
         }
     }
 
+    /// Receives up to `limit_bytes` that nobody needs.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn skip(&mut self, limit_bytes: usize, watch: &Watch) -> Result<usize, GetError> {
+        let mut buffer = [0; 64 * 1024];
+        let limit_bytes = limit_bytes.min(buffer.len());
+        self.read(&mut buffer[..limit_bytes], watch)
+    }
+
     /// Reads up to `buffer.len()` bytes of the body; 0 means that it is whole.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::get::error::{Again, Blame, GetError};
 use crate::get::event::Event;
 use crate::get::extents::Extents;
 use crate::get::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
+use crate::get::pace::RateFloor;
 use crate::get::retry::Attempts;
 use crate::get::watch::{Cancel, Watch};
 
@@ -38,6 +39,7 @@ pub(crate) struct Coordinator<'a, 's> {
     reports: (Sender<Report>, Receiver<Report>),
     watch: Watch,
     ranges: Ranges,
+    floor: RateFloor,
 }
 
 impl<'a, 's> Coordinator<'a, 's> {
@@ -65,6 +67,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             reports: crossbeam_channel::unbounded(),
             watch: session.shared.watch(),
             ranges,
+            floor: RateFloor::new(session.shared.config.min_rate),
         }
     }
 
@@ -120,7 +123,12 @@ impl<'a, 's> Coordinator<'a, 's> {
             {
                 return Ok(end);
             }
-            self.look();
+            let received = self.look();
+            if let Err(error) = self.floor.observe(received)
+                && let Some(end) = self.too_slow(error)?
+            {
+                return Ok(end);
+            }
         }
     }
 
@@ -247,25 +255,37 @@ impl<'a, 's> Coordinator<'a, 's> {
         if error.again == Again::Never || self.mirrors.failed(mirror) == Patience::Spent {
             return self.drop_mirror(mirror, error);
         }
-        let kept = match self.ranges {
-            Ranges::Possible => self.session.plan().done().total(),
-            Ranges::Impossible => 0,
+        self.retry_later(error)
+    }
+
+    /// Takes note of a failure that another request may cure.
+    fn retry_later(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
+        let kept = match &self.session.identity {
+            Some(_) => self.session.plan().done().total(),
+            None => 0,
         };
         let text = error.to_string();
         let wait = self.attempts.failed(error, kept)?;
         if self.ranges == Ranges::Impossible {
             self.session.reporter.retry(text, wait);
             self.watch.sleep(wait)?;
-            return Ok(Some(SessionEnd::StartOver {
-                why: NO_MIDDLE.to_owned(),
-                answer: None,
-            }));
+            return Ok(Some(SessionEnd::Broken));
         }
         if !self.mirrors.has_fresh() {
             self.session.reporter.retry(text, wait);
             self.not_before = Instant::now() + wait;
         }
+        let received = self.session.plan().received();
+        self.floor.begin_anew(received);
         Ok(None)
+    }
+
+    /// The connections at work are given up, and the failure counts once.
+    fn too_slow(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
+        for (_, cancel) in std::mem::take(&mut self.busy) {
+            cancel.cancel();
+        }
+        self.retry_later(error)
     }
 
     fn drop_mirror(
@@ -313,7 +333,8 @@ impl<'a, 's> Coordinator<'a, 's> {
         None
     }
 
-    fn look(&mut self) {
+    /// Adjusts to what has come; returns how much that is.
+    fn look(&mut self) -> u64 {
         let elapsed = self.ticked.elapsed();
         let (received, left) = {
             let mut plan = self.session.plan();
@@ -336,6 +357,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             left,
             writing: Duration::from_nanos(writing),
         });
+        received
     }
 
     fn report_progress(&self) {

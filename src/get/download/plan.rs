@@ -3,11 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::get::extents::{Extent, Extents};
+use crate::get::extents::{Extent, Extents, Run};
 
 /// A connection's share, for as long as it has one. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SegmentId(u64);
+
+/// What a segment does with the next bytes of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Its share is through.
+    Nothing,
+    /// So many are there already.
+    Skip(usize),
+    /// So many are missing.
+    Write(usize),
+}
 
 /// What of a file is there, and who is fetching what is not.
 #[derive(Debug)]
@@ -72,14 +83,22 @@ impl Plan {
 
     /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
     /// before the segment is released. Were two connections to write the same bytes, the sum might
-    /// be taken from one's while the file keeps the other's.
-    pub(crate) fn claim(&mut self, id: SegmentId, most: usize) -> usize {
-        let room = self.room(id);
-        let count = usize::try_from(room).map_or(most, |room| room.min(most));
-        if let Some(segment) = self.segments.get_mut(&id) {
+    /// be taken from one's while the file keeps the other's. Nor are bytes written that are there.
+    pub(crate) fn claim(&mut self, id: SegmentId, most: usize) -> Claim {
+        let Some(segment) = self.segments.get_mut(&id) else {
+            return Claim::Nothing;
+        };
+        let room = segment.end.saturating_sub(segment.at);
+        let up_to = |limit: u64| usize::try_from(room.min(limit)).map_or(most, |up| up.min(most));
+        let claim = match self.done.run_from(segment.at) {
+            _ if room == 0 => Claim::Nothing,
+            Run::There(bytes) => Claim::Skip(up_to(bytes)),
+            Run::Missing(bytes) => Claim::Write(up_to(bytes)),
+        };
+        if let Claim::Skip(count) | Claim::Write(count) = claim {
             segment.claimed = segment.at + count as u64;
         }
-        count
+        claim
     }
 
     /// `count` more bytes of the segment are in the file.
@@ -257,12 +276,12 @@ mod tests {
     fn what_a_connection_is_writing_is_nobody_elses() {
         let mut plan = Plan::new(Some(2 * MIB), Extents::default());
         let first = plan.whole();
-        assert_eq!(plan.claim(first, MIB as usize), MIB as usize);
+        assert_eq!(plan.claim(first, MIB as usize), Claim::Write(MIB as usize));
         let (_, (start, end)) = plan.next().unwrap();
         assert_eq!((start, end), (MIB + MIB / 2, 2 * MIB));
         assert_eq!(
             plan.claim(first, 4 * MIB as usize),
-            (MIB + MIB / 2) as usize
+            Claim::Write((MIB + MIB / 2) as usize)
         );
         assert_eq!(plan.next().unwrap().1.0, MIB + MIB / 2 + MIB / 4);
     }
@@ -305,8 +324,21 @@ mod tests {
         let first = plan.whole();
         let (second, _) = plan.next().unwrap();
         plan.leave_to(first);
-        assert_eq!(plan.claim(second, 1000), 0);
+        assert_eq!(plan.claim(second, 1000), Claim::Nothing);
         assert_eq!(plan.room(first), 8 * MIB);
+    }
+
+    #[test]
+    fn what_is_there_is_skipped_and_never_written_again() {
+        let mut done = Extents::default();
+        done.insert(10, 20);
+        let mut plan = Plan::new(Some(30), done);
+        let whole = plan.whole();
+        for claim in [Claim::Write(10), Claim::Skip(10), Claim::Write(10)] {
+            assert_eq!(plan.claim(whole, 100), claim);
+            plan.record(whole, 10);
+        }
+        assert_eq!(plan.claim(whole, 100), Claim::Nothing);
     }
 
     #[test]

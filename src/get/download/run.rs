@@ -11,7 +11,6 @@ use super::session::{Session, SessionEnd};
 use crate::get::client::Answer;
 use crate::get::error::GetError;
 use crate::get::mirrors::Mirrors;
-use crate::get::part_file::State;
 use crate::get::retry::Attempts;
 use crate::get::verify::{Caught, Verifier};
 
@@ -48,9 +47,6 @@ pub(crate) fn run(
 /// Writes the state after its data, now and then, and once more when the session is stopped;
 /// the state that is there claims `saved` bytes.
 fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
-    let Some(identity) = &session.identity else {
-        return;
-    };
     let mut pause = SAVE_EVERY;
     loop {
         let last = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
@@ -64,7 +60,8 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
         let began = Instant::now();
         if done.total() != saved {
             let total = done.total();
-            let state = State::new(session.url.clone(), Some(identity.clone()), done);
+            let mut state = session.state.clone();
+            state.done = done;
             // On a full disk the state before stays valid: it only claims less.
             if session
                 .part

@@ -3,9 +3,9 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::plan::SegmentId;
+use super::plan::{Claim, SegmentId};
 use super::session::Session;
-use crate::get::answer::{self, Identity, Trust, Validator, Verdict};
+use crate::get::answer::{self, Identity, Validator, Verdict};
 use crate::get::client::body::{Body, Mover};
 use crate::get::client::{Answer, Ask, AskedRange, Method};
 use crate::get::config::ReceiveChoice;
@@ -70,7 +70,7 @@ impl Segment<'_> {
         let mut received = 0;
         let outcome = match self.work_through(&mut received) {
             Ok(outcome) => outcome,
-            Err(error) if error.blame == Blame::Interrupted => Outcome::Stopped,
+            Err(error) if error.is_stop() => Outcome::Stopped,
             Err(error) => Outcome::Failed(error),
         };
         Report {
@@ -105,7 +105,7 @@ impl Segment<'_> {
                         validator,
                     } => {
                         session.plan().clip(id, end);
-                        (answer, extent.0, Some(validator))
+                        (answer, extent.0, validator)
                     }
                     Judged::No(outcome) => return Ok(outcome),
                 }
@@ -150,7 +150,7 @@ enum Judged {
     Part {
         answer: Box<Answer>,
         end: u64,
-        validator: Validator,
+        validator: Option<Validator>,
     },
     No(Outcome),
 }
@@ -163,19 +163,15 @@ fn judge(
     extent: Extent,
 ) -> Result<Judged, GetError> {
     let head = &answer.head;
-    if !matches!(head.status, 200 | 206 | 416) {
+    if !matches!(head.status, 200 | 203 | 206 | 416) {
         return Err(answer::refusal(
             head,
             &answer.url,
             std::time::SystemTime::now(),
         ));
     }
-    let Some(validator) = mirror.validator.clone() else {
-        let trust = if session.sums.is_empty() {
-            Trust::Signs
-        } else {
-            Trust::Sum
-        };
+    let trust = session.trust;
+    if !mirror.is_known {
         return Ok(match identity.judge_mirror(head, extent, trust) {
             Ok((end, validator)) => Judged::Part {
                 answer: Box::new(answer),
@@ -184,18 +180,21 @@ fn judge(
             },
             Err(why) => Judged::No(Outcome::Unfit(why)),
         });
-    };
-    Ok(match identity.judge(head, extent, &validator) {
-        Verdict::Part { end } => Judged::Part {
-            answer: Box::new(answer),
-            end,
-            validator,
+    }
+    let validator = mirror.validator.clone();
+    Ok(
+        match identity.judge(head, extent, validator.as_ref(), trust) {
+            Verdict::Part { end } => Judged::Part {
+                answer: Box::new(answer),
+                end,
+                validator,
+            },
+            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(answer))),
+            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(answer)))),
+            Verdict::Changed => Judged::No(Outcome::Changed(None)),
+            Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
         },
-        Verdict::Whole => Judged::No(Outcome::Whole(Box::new(answer))),
-        Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(answer)))),
-        Verdict::Changed => Judged::No(Outcome::Changed(None)),
-        Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
-    })
+    )
 }
 
 /// Receives until the segment is through; its end may come closer while it runs.
@@ -217,12 +216,18 @@ fn receive(
     let mut ticket = LEAST_TICKET_BYTES;
     loop {
         watch.check()?;
-        let wanted = session.plan().claim(id, ticket);
-        if wanted == 0 {
-            return Ok(());
-        }
-        let allowed = session.shared.pace.allow(wanted, watch)?;
-        let count = body.receive(file, at, allowed, &mut mover, watch)?;
+        let claim = session.plan().claim(id, ticket);
+        let count = match claim {
+            Claim::Nothing => return Ok(()),
+            Claim::Skip(wanted) => {
+                let wanted = session.shared.pace.allow(wanted, watch)?;
+                body.skip(wanted, watch)?
+            }
+            Claim::Write(wanted) => {
+                let wanted = session.shared.pace.allow(wanted, watch)?;
+                body.receive(file, at, wanted, &mut mover, watch)?
+            }
+        };
         session.shared.pace.spend(count);
         let writing = mover.take_writing().as_nanos() as u64;
         session.writing_nanos.fetch_add(writing, Ordering::Relaxed);

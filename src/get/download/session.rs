@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::plan::Plan;
-use crate::get::answer::Identity;
+use crate::get::answer::{Identity, Trust};
 use crate::get::client::Answer;
-use crate::get::part_file::PartFile;
+use crate::get::part_file::{PartFile, State};
 use crate::get::shared::{Reporter, Shared};
 use crate::get::verify::Sum;
 
@@ -16,9 +16,11 @@ pub(crate) struct Session<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) reporter: &'a Reporter,
     pub(crate) part: &'a PartFile,
-    pub(crate) url: String,
+    /// What is known of the file, but for what of it is here.
+    pub(crate) state: State,
     /// `None`: nothing proves that two answers speak of the same file, so there is only one.
     pub(crate) identity: Option<Identity>,
+    pub(crate) trust: Trust,
     pub(crate) sums: &'a [Sum],
     pub(crate) plan: Mutex<Plan>,
     /// Nanoseconds that connections have spent writing to the file, all together.
@@ -30,6 +32,8 @@ pub(crate) struct Session<'a> {
 pub(crate) enum SessionEnd {
     /// Every byte is there, and the sums are right.
     Whole,
+    /// The server cannot go on in the middle, and the answer with the whole file broke off.
+    Broken,
     /// What is there is worth nothing; perhaps with a mirror's first answer of a new session.
     StartOver {
         why: String,

@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::get::client::wire::Wire;
 use crate::get::error::{Blame, GetError};
 use crate::get::event::{Event, Summary};
-use crate::get::extents::Extents;
-use crate::get::part_file::{self, PartFile, State};
+use crate::get::keep;
+use crate::get::part_file::{self, PartFile, Slot, State};
 use crate::get::retry::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::NameUrl;
@@ -31,8 +31,13 @@ pub(crate) fn fetch(
     let began = Instant::now();
     let watch = shared.watch();
     reporter.note(PLAIN_WORD.to_owned());
-    let mut part = PartFile::left_over(target)?.map(|(part, _)| part);
-    if part.is_some() {
+    // What an earlier run left goes once this one is whole, and not shorter.
+    let (mut part, old) = match PartFile::left_over(target, Slot::Part)? {
+        Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
+        left_over => (left_over.map(|(part, _)| part), None),
+    };
+    let slot = old.as_ref().map_or(Slot::Part, |_| Slot::New);
+    if old.is_some() {
         reporter.note(part_file::NOT_RESUMED.to_owned());
     }
     let mut attempts = Attempts::new(shared.config.retry);
@@ -43,14 +48,35 @@ pub(crate) fn fetch(
             reporter,
             url,
             target,
+            slot,
             part: &mut part,
             sums,
         };
         match try_once.run(&watch, &mut received) {
             Ok((bytes, verifier)) => {
-                verifier.finish()?;
                 let part = part.expect("the first byte makes the part file");
+                if let Some((_, state)) = &old
+                    && !keep::may_replace(state.done.total(), bytes, shared.config.kept)
+                {
+                    part.discard();
+                    let text = format!(
+                        "{url}: the file has {bytes} bytes, and {} of an earlier run are here: \
+                         they are kept; --restart takes the new one",
+                        state.done.total()
+                    );
+                    return Err(GetError::new(Blame::Incomplete, text));
+                }
+                if let Err(error) = verifier.finish() {
+                    let mut state = State::new(url.to_string(), None, None);
+                    state.done.insert(0, bytes);
+                    state.whole = true;
+                    let _ = part.sync_data().and_then(|()| part.save(&state));
+                    return Err(error.and("what came is kept"));
+                }
                 let name = part.finish(None, shared.config.existing)?;
+                if let Some((old, _)) = old {
+                    old.discard();
+                }
                 let (elapsed, retries) = (began.elapsed(), attempts.retries());
                 let verified = !sums.is_empty();
                 return Ok(Summary {
@@ -119,6 +145,7 @@ struct Try<'a> {
     reporter: &'a Reporter,
     url: &'a NameUrl,
     target: &'a Path,
+    slot: Slot,
     part: &'a mut Option<PartFile>,
     sums: &'a [Sum],
 }
@@ -132,10 +159,11 @@ impl Try<'_> {
         let bytes = receive(self.shared, url, watch, |bytes| {
             let part = match part {
                 Some(part) => part,
-                None => part.insert(PartFile::create(target)?),
+                None => part.insert(PartFile::create(target, self.slot)?),
             };
             if at == 0 {
-                part.begin(&State::new(url.to_string(), None, Extents::default()), None)?;
+                let state = State::new(url.to_string(), None, None);
+                part.begin(&state, None, self.shared.config.preallocation)?;
                 reporter.send(|file| Event::Started {
                     file,
                     name: target.to_owned(),

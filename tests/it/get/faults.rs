@@ -108,7 +108,7 @@ fn corrupt_bytes_are_found_by_the_sum() {
         .get(&["--blake3", &sum, &server.url("/f")])
         .assert_status(7)
         .assert_says("blake3");
-    assert!(client.names().is_empty(), "{:?}", client.names());
+    assert_eq!(client.names(), ["f.part", "f.part.state"]);
 }
 
 #[test]
@@ -158,6 +158,14 @@ fn lengths_that_contradict_each_other_end_in_an_error() {
     assert!(client.names().is_empty());
 }
 
+/// The part file still begins with these bytes.
+#[track_caller]
+fn assert_kept(client: &Client, bytes: &[u8]) {
+    let kept = std::fs::read(client.path("f.part")).unwrap();
+    assert!(kept.starts_with(bytes));
+    assert!(!client.path("f").exists());
+}
+
 /// The first answer is the old file and breaks; `then` answers the rest of the requests.
 fn changes(
     then: impl Fn(&Served, &Request) -> Vec<u8> + Send + Sync + 'static,
@@ -167,24 +175,29 @@ fn changes(
         Served::new(2, LENGTH),
         Client::new(),
     );
-    let served = new.clone();
+    let (served, before) = (new.clone(), old.clone());
     let server = Server::start(move |request| match request.number {
-        0 => vec![Act::Send(cut(&old.whole(), 50)), Act::Close],
+        0 => vec![Act::Send(cut(&before.whole(), 50)), Act::Close],
         _ => vec![Act::Send(then(&served, request))],
     });
-    let ran = client.get(&["--segments", "1", &server.url("/f")]);
-    ran.assert_status(0).assert_says("starting over");
+    let arguments = ["--segments", "1", &server.url("/f")];
+    let ran = client.get(&arguments);
+    ran.assert_status(5).assert_says("--restart");
+    assert_kept(&client, &old.bytes[..LENGTH / 3]);
+    client
+        .get(&[&arguments[..], &["--restart"]].concat())
+        .assert_status(0);
     client.assert_whole("f", &new.bytes);
     (client, new)
 }
 
 #[test]
-fn a_file_that_changes_is_fetched_anew() {
+fn a_file_that_changes_keeps_what_came_and_is_fetched_anew_by_restart() {
     changes(Served::answer);
 }
 
 #[test]
-fn a_file_that_changes_on_a_server_without_if_range_is_fetched_anew() {
+fn a_file_that_changes_on_a_server_without_if_range_keeps_what_came() {
     changes(|new, request| match request.range() {
         Some((start, _)) => new.part(start, new.len()),
         None => new.whole(),
@@ -204,11 +217,11 @@ fn a_range_that_does_not_say_whose_it_is_is_not_used() {
 }
 
 #[test]
-fn a_file_that_shrinks_below_the_part_is_fetched_anew() {
+fn a_file_that_shrinks_below_the_part_keeps_what_came() {
     let (old, new, client) = (Served::new(1, LENGTH), Served::new(2, 1000), Client::new());
-    let served = new.clone();
+    let (served, before) = (new.clone(), old.clone());
     let server = Server::start(move |request| match request.number {
-        0 => vec![Act::Send(cut(&old.whole(), 50)), Act::Close],
+        0 => vec![Act::Send(cut(&before.whole(), 50)), Act::Close],
         // 416 before If-Range is looked at, as some do.
         _ if request.range().is_some() => {
             vec![Act::Send(served.head(
@@ -219,7 +232,14 @@ fn a_file_that_shrinks_below_the_part_is_fetched_anew() {
         }
         _ => vec![Act::Send(served.whole())],
     });
-    client.get(&[&server.url("/f")]).assert_status(0);
+    client
+        .get(&["--segments", "1", &server.url("/f")])
+        .assert_status(5)
+        .assert_says("--restart");
+    assert_kept(&client, &old.bytes[..LENGTH / 3]);
+    client
+        .get(&["--restart", &server.url("/f")])
+        .assert_status(0);
     client.assert_whole("f", &new.bytes);
 }
 
@@ -402,8 +422,7 @@ fn without_a_strong_validator_it_starts_over() {
     });
     client
         .get(&["--segments", "4", &server.url("/f")])
-        .assert_status(0)
-        .assert_says("starting over");
+        .assert_status(0);
     client.assert_whole("f", &file.bytes);
     assert!(
         server

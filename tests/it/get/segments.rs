@@ -104,8 +104,11 @@ fn segments_of_two_versions_are_never_put_together() {
     });
     // The fourth connection meets the new version while three receive the old one.
     let ran = client.get(&["--segments", "4", &server.url("/f")]);
-    ran.assert_status(0)
+    ran.assert_status(5)
         .assert_says("the file has changed on the server");
+    assert!(!client.path("f").exists());
+    let ran = client.get(&["--restart", &server.url("/f")]);
+    ran.assert_status(0);
     client.assert_whole("f", &new.bytes);
 }
 

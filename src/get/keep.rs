@@ -1,0 +1,191 @@
+//! What may be discarded: the one rule over bytes that are here already.
+//!
+//! Nothing that a server says, and no wrong sum, makes the kept bytes fewer unless the user asked
+//! to restart. Every truncation, removal and replacement of a part file is decided here.
+
+use crate::http::client_response::{Framing, Head};
+
+use super::answer::{Identity, Trust};
+use super::config::KeptChoice;
+
+/// What is kept of a file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    /// Bytes that are here for certain.
+    pub(super) bytes: u64,
+    /// `None`: nothing was known of its file but its bytes.
+    pub(super) identity: Option<Identity>,
+    /// `Content-Type` of the answer that they came with.
+    pub(super) content_type: Option<String>,
+    /// The whole file is here, and its sum is wrong.
+    pub(super) has_wrong_sum: bool,
+}
+
+/// What an answer with a whole file does to what is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing is kept: the part file begins anew.
+    Begin,
+    /// It is the same file: the part file gets what it lacks.
+    GoOn,
+    /// It goes into a second part file; the first one goes once that is whole.
+    Beside,
+    /// It is another file, and looks like a passing fault of the server.
+    Suspicious,
+    /// It is another file, and what is kept stays.
+    Refuse,
+}
+
+/// Decides what is done with the answer of `head`.
+pub(super) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust) -> Decision {
+    if kept.bytes == 0 {
+        return Decision::Begin;
+    }
+    let same = kept
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.is_enough(trust) && identity.is_same(head, trust));
+    match (same, restart) {
+        (true, _) if kept.has_wrong_sum => Decision::Beside,
+        (true, _) => Decision::GoOn,
+        (false, KeptChoice::Restart) => Decision::Beside,
+        (false, KeptChoice::Keep) if could_be_same(kept, head, trust) => Decision::Beside,
+        (false, KeptChoice::Keep) if is_suspicious(kept, head) => Decision::Suspicious,
+        (false, KeptChoice::Keep) => Decision::Refuse,
+    }
+}
+
+/// A second part file of `bytes`, whole, may take the place of what is kept.
+pub(super) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> bool {
+    restart == KeptChoice::Restart || bytes >= kept_bytes
+}
+
+/// Nothing tells versions of this file apart, and nothing says that this is another one.
+fn could_be_same(kept: &Kept, head: &Head, trust: Trust) -> bool {
+    match &kept.identity {
+        Some(identity) if identity.is_enough(trust) => false,
+        Some(identity) => Identity::of(head).as_ref() == Some(identity) && !became_html(kept, head),
+        None => !is_suspicious(kept, head),
+    }
+}
+
+/// Error pages, captive portals and files that were just wiped look like this.
+fn is_suspicious(kept: &Kept, head: &Head) -> bool {
+    let shorter = match (&kept.identity, head.framing()) {
+        (Some(identity), Framing::Length(length)) => length < identity.length,
+        (None, Framing::Length(length)) => length < kept.bytes,
+        (Some(_), Framing::Chunked | Framing::UntilClose) => true,
+        (None, Framing::Chunked | Framing::UntilClose) => false,
+    };
+    shorter || became_html(kept, head)
+}
+
+fn became_html(kept: &Kept, head: &Head) -> bool {
+    is_html(head.content_type.as_deref()) && !is_html(kept.content_type.as_deref())
+}
+
+fn is_html(content_type: Option<&str>) -> bool {
+    content_type.is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value.starts_with("text/html") || value.starts_with("application/xhtml")
+    })
+}
+
+/// Both versions in words.
+pub(super) fn compare(kept: &Kept, head: &Head) -> String {
+    let signs = |length: Option<u64>, identity: Option<&Identity>, kind: Option<&str>| {
+        let length = length.map_or("unknown length".to_owned(), |length| format!("{length} B"));
+        format!(
+            "{length}, {}, {}",
+            identity.map_or("no ETag".to_owned(), Identity::describe),
+            kind.unwrap_or("no type")
+        )
+    };
+    let theirs = Identity::of(head);
+    let their_length = theirs.as_ref().map(|theirs| theirs.length);
+    let our_length = kept.identity.as_ref().map(|ours| ours.length);
+    format!(
+        "the server's file is another one now ({}) than the one that is here with {} bytes ({})",
+        signs(their_length, theirs.as_ref(), head.content_type.as_deref()),
+        kept.bytes,
+        signs(
+            our_length,
+            kept.identity.as_ref(),
+            kept.content_type.as_deref()
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn heads() -> impl Strategy<Value = Head> {
+        let tags = prop::option::of(prop::sample::select(vec!["\"a\"", "\"b\"", "W/\"a\"", "x"]));
+        let dates = prop::option::of(prop::sample::select(vec![
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:38 GMT",
+        ]));
+        let types = prop::option::of(prop::sample::select(vec!["text/html", "a/b"]));
+        (tags, dates, types, prop::option::of(0u64..4), any::<bool>()).prop_map(
+            |(tag, date, kind, length, chunked)| Head {
+                status: 200,
+                etag: tag.map(Into::into),
+                last_modified: date.map(Into::into),
+                content_type: kind.map(str::to_owned),
+                content_length: length,
+                chunked,
+                date: httpdate::parse_http_date("Sun, 06 Nov 1999 08:49:37 GMT").ok(),
+                ..Head::default()
+            },
+        )
+    }
+
+    /// What happens to the part file, as bytes that are left of it: first when the answer breaks
+    /// off after `came` bytes, then when it is whole.
+    fn left(kept: &Kept, decision: &Decision, came: u64, restart: KeptChoice) -> (u64, u64) {
+        match decision {
+            Decision::Begin => (came, came),
+            Decision::GoOn => (kept.bytes.max(came), kept.bytes.max(came)),
+            Decision::Beside if may_replace(kept.bytes, came, restart) => (kept.bytes, came),
+            Decision::Beside | Decision::Suspicious | Decision::Refuse => (kept.bytes, kept.bytes),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_the_kept_bytes_fewer(
+            first in heads(),
+            then in heads(),
+            bytes in 0u64..4,
+            came in 0u64..4,
+            has_wrong_sum in any::<bool>(),
+            trust in prop::sample::select(vec![Trust::Signs, Trust::Loose, Trust::Sum]),
+        ) {
+            let identity = Identity::of(&first);
+            let bytes = identity.as_ref().map_or(bytes, |identity| bytes.min(identity.length));
+            let content_type = first.content_type.clone();
+            let kept = Kept { bytes, identity, content_type, has_wrong_sum };
+            let decision = decide(&kept, &then, KeptChoice::Keep, trust);
+            let (broken, whole) = left(&kept, &decision, came, KeptChoice::Keep);
+            prop_assert!(broken >= kept.bytes && whole >= kept.bytes, "{:?}", decision);
+            // Bytes of two files are never put together, and a page never replaces a file.
+            if decision == Decision::GoOn {
+                let ours = kept.identity.as_ref().unwrap();
+                prop_assert!(ours.is_same(&then, trust) && !has_wrong_sum);
+            }
+            if decision == Decision::Beside && !has_wrong_sum {
+                prop_assert!(!became_html(&kept, &then));
+            }
+        }
+
+        #[test]
+        fn a_restart_takes_every_version(first in heads(), then in heads(), bytes in 0u64..4) {
+            let identity = Identity::of(&first);
+            let kept = Kept { bytes, identity, ..Kept::default() };
+            let decision = decide(&kept, &then, KeptChoice::Restart, Trust::Signs);
+            prop_assert!(matches!(decision, Decision::Begin | Decision::GoOn | Decision::Beside));
+        }
+    }
+}
