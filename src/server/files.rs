@@ -21,6 +21,7 @@ use crate::http::{Coding, Meta, Refusal, Target};
 use crate::server::files::filesystem::FileSystems;
 use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
+use crate::server::files::open_file_cache::Age;
 use crate::server::files::registry::Registry;
 use crate::sys::file::{self, Handle, Kind, Patience};
 use crate::sys::resources;
@@ -121,6 +122,19 @@ impl Root {
             Ok(None) => LookUp::NotCached,
             Err(error) => LookUp::Refused(refusal_of(&error)),
         }
+    }
+
+    /// Whether a path that led to this file does so still, as far as can be told without waiting.
+    #[must_use]
+    pub(crate) fn leads_to(&self, path: &[u8], file: &OpenFile, age: Age) -> bool {
+        if !file.file_system.is_overlay() {
+            return age == Age::Fresh && file.is_unchanged().unwrap_or(false);
+        }
+        // An open file of a lower layer does not show that another one took its place.
+        let found = self.root.find(path, Patience::CachedOnly);
+        found.is_ok_and(|found| found.meta == file.meta)
+            && (age == Age::Fresh
+                || self.find_siblings(path, Patience::CachedOnly) == Some(file.siblings))
     }
 
     /// What a link beneath the root leads to, if that is beneath the root as well.

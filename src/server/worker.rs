@@ -108,7 +108,8 @@ impl HotWorker {
     fn wait(&self, ready: &mut Vec<Readiness>) {
         let timeout = if self.queue.is_empty() && !self.ring.dispatch.has_waiting() {
             let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
-            let sweep = (!self.names.is_empty()).then(|| self.names_swept + open_file_cache::TRUST);
+            let sweep =
+                (!self.names.is_empty()).then(|| self.names_swept + open_file_cache::VALID_FOR);
             let next = [next, sweep].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         } else {
@@ -289,7 +290,7 @@ impl HotWorker {
             }
             self.contain(token, now, |connection, turn| connection.expire(turn));
         }
-        if !self.names.is_empty() && now >= self.names_swept + open_file_cache::TRUST {
+        if !self.names.is_empty() && now >= self.names_swept + open_file_cache::VALID_FOR {
             self.names_swept = now;
             self.names.forget_old(now);
         }

@@ -70,6 +70,17 @@ pub(crate) fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
     Ok((kind_of(stat.st_mode as _), meta_of(&stat)))
 }
 
+/// The same as far as the kernel knows it without asking another host (`AT_STATX_DONT_SYNC`).
+///
+/// # Errors
+/// As statx(2).
+pub(crate) fn stat_cached(file: &impl AsFd) -> io::Result<Meta> {
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    return beneath::stat_cached(file.as_fd());
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    stat(file).map(|(_, meta)| meta)
+}
+
 /// Looks whether all bytes from `offset` on are in the page cache, without waiting and without
 /// reading them in: one byte of each page is asked for with `preadv2(RWF_NOWAIT)`, which refuses
 /// pages that are missing or still being read (readv(2)).
@@ -202,12 +213,12 @@ fn meta_of(stat: &rustix::fs::Stat) -> Meta {
 mod beneath {
     use std::fs::File;
     use std::io;
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
     use std::path::Path;
 
     use rustix::fs::{
-        AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat, openat2,
-        statx,
+        AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, openat,
+        openat2, statx,
     };
 
     use super::{FileSystemKey, Kind, Meta, Patience, Timestamp};
@@ -274,14 +285,7 @@ mod beneath {
                 flags |= AtFlags::STATX_DONT_SYNC;
             }
             let stat = statx(&path, c"", flags, StatxFlags::BASIC_STATS | MOUNT_ID)?;
-            let meta = Meta {
-                device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
-                inode: stat.stx_ino,
-                links: u64::from(stat.stx_nlink),
-                len: stat.stx_size,
-                modified: timestamp(stat.stx_mtime),
-                changed: timestamp(stat.stx_ctime),
-            };
+            let meta = meta_of(&stat);
             let unique = stat.stx_mask & MOUNT_ID.bits() != 0;
             let flags = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
             let file_system = FileSystemKey {
@@ -318,6 +322,23 @@ mod beneath {
         pub(crate) fn file_system_type(&self) -> io::Result<u32> {
             #[allow(clippy::unnecessary_cast)] // the type differs between architectures
             Ok(rustix::fs::fstatfs(self.path.as_fd())?.f_type as u32)
+        }
+    }
+
+    pub(super) fn stat_cached(file: BorrowedFd<'_>) -> io::Result<Meta> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
+        Ok(meta_of(&stat))
+    }
+
+    fn meta_of(stat: &Statx) -> Meta {
+        Meta {
+            device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            links: u64::from(stat.stx_nlink),
+            len: stat.stx_size,
+            modified: timestamp(stat.stx_mtime),
+            changed: timestamp(stat.stx_ctime),
         }
     }
 

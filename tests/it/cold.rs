@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use haul::server::telemetry::CloseReason;
 
 use crate::limits::connect_from;
 use crate::slowfs::{Call, SlowFs, content, skip};
-use crate::support::{Client, PATIENCE, TestServer, noise};
+use crate::support::{Answer, Client, PATIENCE, TestServer, noise};
 
 /// Two workers, four disk workers, and a cached file `hot`.
 struct Stage {
@@ -324,6 +325,237 @@ fn what_does_not_stay_in_memory_is_sent_all_the_same() {
 }
 
 #[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn what_the_caches_can_answer_is_no_disk_job() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.server.put("site/index.html", b"at hand");
+    stage.server.put("bare/file", b"at hand");
+    let requests = [
+        ("GET /site/", 200, ""),
+        ("GET /site", 301, ""),
+        ("HEAD /site/", 200, ""),
+        ("HEAD /hot", 200, ""),
+        ("GET /missing", 404, ""),
+        ("GET /site/missing", 404, ""),
+        ("GET /bare", 301, ""),
+        ("GET /site/", 304, "If-None-Match: *\r\n"),
+        ("GET /hot", 206, "Range: bytes=50000-99999\r\n"),
+    ];
+    let ask = |(request, status, fields): (&str, u16, &str)| {
+        let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+        let answer = Answer::parse(&stage.server.exchange(&request));
+        assert_eq!(answer.status, status, "{request}");
+    };
+    // On both workers.
+    stage.slow.hold(Call::Read);
+    let cold = stage.ask(40, |number| format!("slow/f{number}"));
+    stage.slow.wait_for(Call::Read, 2);
+    for _ in 0..20 {
+        requests.into_iter().for_each(ask);
+    }
+    let before = stage.server.counters().disk_visits;
+    requests.into_iter().for_each(ask);
+    assert_eq!(stage.server.counters().disk_visits, before);
+    stage.slow.release(Call::Read);
+    all_whole(cold, |number| number);
+    assert_eq!(stage.server.counters().hot_waits, 0);
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn look_ups_do_not_wait_for_reads_of_the_same_file_system() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    stage.slow.hold(Call::Read);
+    let cold = stage.ask(40, |number| format!("slow/f{number}"));
+    stage.slow.wait_for(Call::Read, 2);
+    for number in 0..8 {
+        let missing = format!("/slow/missing{number}");
+        assert_eq!(stage.server.get(&missing, "").status, 404);
+    }
+    stage.slow.release(Call::Read);
+    all_whole(cold, |number| number);
+    assert_eq!(stage.server.counters().hot_waits, 0);
+}
+
+#[test]
+#[cfg_attr(feature = "portable", ignore = "only Linux says what is in memory")]
+fn one_missing_page_of_an_extent_that_a_client_has_primed_is_seen() {
+    const LEN: u64 = 8 << 20;
+    let server = TestServer::start();
+    let content = noise(LEN as usize, 6);
+    let path = server.put("cold", &content);
+    if !cool(&path) {
+        skip("this file system keeps its files in memory");
+        return;
+    }
+    assert!(once_in(10, || {
+        cool(&path);
+        // As a client can by ranges of a byte, after which nothing is read ahead.
+        let file = File::open(&path).expect("the file");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).expect("advice");
+        for page in (0..LEN / 4096).filter(|page| page % 512 != 300) {
+            file.read_at(&mut [0], page * 4096).expect("a page");
+        }
+        let mut extents = (0..LEN).step_by(2 << 20);
+        let is_seen = extents.all(|at| residency(&file, at, 2 << 20) == Residency::Absent);
+        assert!(server.by_name("cold") == content);
+        is_seen
+    }));
+    assert_eq!(server.counters().hot_waits, 0);
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn a_slow_layer_of_an_overlay_keeps_no_reader_of_another_layer_waiting() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let layers = tempfile::tempdir().expect("a directory");
+    let lower = stage.server.root().join("slow");
+    let [upper, work] = ["upper", "work"].map(|name| layers.path().join(name));
+    for directory in [&upper, &work] {
+        fs::create_dir(directory).expect("a directory");
+    }
+    fs::write(upper.join("near"), &stage.hot).expect("a file");
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let Some(overlay) = Mount::new(&stage.server.root().join("over"), "overlay", &options) else {
+        return;
+    };
+    let near = |stage: &Stage| assert!(stage.server.by_name("over/near") == stage.hot);
+    for _ in 0..20 {
+        near(&stage);
+    }
+    // Neither look-ups nor reads of what was there a moment ago take a disk worker, on either of
+    // the two hot ones.
+    let before = stage.server.counters();
+    for _ in 0..20 {
+        near(&stage);
+    }
+    let warm = stage.server.counters();
+    assert_eq!(warm.extents_warmed, before.extents_warmed);
+    assert_eq!(warm.disk_visits, before.disk_visits);
+    for call in [Call::Read, Call::Open, Call::Attributes] {
+        stage.slow.hold(call);
+        let so_far = stage.slow.count(call);
+        let first = 100 * call as u64;
+        // Those whose attributes are never cached, besides those whose attributes are.
+        let kind = if call == Call::Attributes { 't' } else { 'f' };
+        let cold = stage.ask(8, |number| format!("over/{kind}{}", first + number));
+        stage.slow.wait_for(call, so_far + 1);
+        for _ in 0..20 {
+            near(&stage);
+        }
+        stage.serves_the_cached_file();
+        stage.slow.release(call);
+        all_whole(cold, |number| first + number);
+    }
+    let counters = stage.server.counters();
+    assert_eq!(counters.hot_waits, 0);
+    // What was replaced or removed shows at once.
+    fs::write(upper.join("near2"), b"another").expect("a file");
+    fs::rename(overlay.path.join("near2"), overlay.path.join("near")).expect("renamed");
+    assert_eq!(stage.server.by_name("over/near"), b"another");
+    drop(stage);
+    drop(overlay);
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn a_removed_file_of_a_lower_layer_is_gone_at_once() {
+    let server = TestServer::start();
+    let layers = tempfile::tempdir().expect("a directory");
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| layers.path().join(name));
+    for directory in [&lower, &upper, &work] {
+        fs::create_dir(directory).expect("a directory");
+    }
+    for name in ["gone", "other"] {
+        fs::write(lower.join(name), name).expect("a file");
+    }
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let Some(overlay) = Mount::new(&server.root().join("over"), "overlay", &options) else {
+        return;
+    };
+    for _ in 0..10 {
+        assert_eq!(server.by_name("over/gone"), b"gone");
+    }
+    fs::rename(overlay.path.join("other"), overlay.path.join("gone")).expect("renamed");
+    assert_eq!(server.by_name("over/gone"), b"other");
+    fs::remove_file(overlay.path.join("gone")).expect("removed");
+    assert_eq!(server.get("/over/gone", "").status, 404);
+    drop(server);
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn a_file_system_with_the_number_of_an_earlier_one_is_not_taken_for_it() {
+    let server = TestServer::start();
+    let hot = noise(100_000, 7);
+    server.put("hot", &hot);
+    let place = server.root().join("place");
+    // Other tests mount as well, and may be given the number.
+    for _ in 0..10 {
+        let Some(memory) = Mount::new(&place, "tmpfs", "size=1m") else {
+            return;
+        };
+        fs::write(place.join("f1"), b"in memory").expect("a file");
+        for _ in 0..10 {
+            assert_eq!(server.by_name("place/f1"), b"in memory");
+        }
+        let number = fs::metadata(&place).expect("mounted").dev();
+        memory.unmount();
+        let Some(mut slow) = SlowFs::mount(&place) else {
+            return;
+        };
+        if fs::metadata(&place).expect("mounted").dev() != number {
+            continue;
+        }
+        slow.hold(Call::Read);
+        let mut cold: Vec<_> = (1..9).map(|_| server.connect()).collect();
+        for (number, client) in (1..).zip(&mut cold) {
+            client.send(format!("place/f{number}\n"));
+        }
+        slow.wait_for(Call::Read, 1);
+        for _ in 0..20 {
+            assert!(server.by_name("hot") == hot);
+        }
+        slow.release(Call::Read);
+        all_whole(cold, |at| at + 1);
+        assert_eq!(server.counters().hot_waits, 0);
+        return;
+    }
+    skip("no file system was given the number of the one before it");
+}
+
+#[test]
 fn a_reader_that_leaves_a_file_system_that_hangs_is_let_go() {
     let Some(mut stage) = Stage::set() else {
         return;
@@ -468,6 +700,51 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A file system that the test mounts. Dropping it unmounts it, lazily.
+struct Mount {
+    path: PathBuf,
+}
+
+impl Mount {
+    /// Mounts at a path that is made for it. `None`, after saying so, where that cannot be done.
+    fn new(path: &Path, kind: &str, options: &str) -> Option<Self> {
+        fs::create_dir_all(path).expect("a place to mount");
+        let mount = Command::new("mount")
+            .args(["-t", kind, "-o", options, kind])
+            .arg(path)
+            .stderr(Stdio::null())
+            .status();
+        if !mount.is_ok_and(|status| status.success()) {
+            skip(&format!("{kind} cannot be mounted here"));
+            return None;
+        }
+        let path = path.to_owned();
+        Some(Self { path })
+    }
+
+    /// Unmounts it for good, once nobody has a file of it open.
+    #[track_caller]
+    fn unmount(self) {
+        let begun = Instant::now();
+        let unmount = || {
+            let mut command = Command::new("umount");
+            command.arg(&self.path).stderr(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        while !unmount() {
+            assert!(begun.elapsed() < PATIENCE, "it cannot be unmounted");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! Every file is [`FILE_BYTES`] long and is made of [`content`]. `f0`, `f1`, ... are in the root
 //! and in the directories `d0`, `d1`, ...; `x0`, `x1`, ... are files whose bytes never stay in the
-//! page cache (`FOPEN_DIRECT_IO`).
+//! page cache (`FOPEN_DIRECT_IO`), and of `t0`, `t1`, ... the kernel remembers neither names nor
+//! attributes.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -33,6 +34,8 @@ pub enum Call {
     Open = 1,
     Read = 2,
     Close = 3,
+    /// Those of `t0`, `t1`, ...; the kernel remembers all others.
+    Attributes = 4,
 }
 
 /// The bytes of the file with that number.
@@ -222,7 +225,7 @@ fn file_system_process() {
 /// What each call waits for.
 #[derive(Default)]
 struct Gates {
-    gates: [Gate; 4],
+    gates: [Gate; 5],
 }
 
 #[derive(Default)]
@@ -309,13 +312,19 @@ impl Filesystem for Files {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let attributes = inode_of(u64::from(parent), name).map(attributes_of);
         self.gates.pass(Call::LookUp, move || match attributes {
-            Some(attributes) => reply.entry(&CACHED, &attributes, Generation(0)),
+            Some(attributes) => {
+                let time_to_live = time_to_live(attributes.ino.into());
+                reply.entry(&time_to_live, &attributes, Generation(0));
+            }
             None => reply.error(Errno::ENOENT),
         });
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        reply.attr(&CACHED, &attributes_of(u64::from(inode)));
+        let attributes = attributes_of(u64::from(inode));
+        self.gates.pass(Call::Attributes, move || {
+            reply.attr(&time_to_live(u64::from(inode)), &attributes);
+        });
     }
 
     fn open(&self, _: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -360,12 +369,21 @@ fn inode_of(parent: u64, name: &OsStr) -> Option<u64> {
         b'd' if parent == ROOT => Some((number + 1) * PER_DIRECTORY),
         b'f' => Some(directory + number + FIRST),
         b'x' => Some(DIRECT + directory + number + FIRST),
+        b't' => Some(UNCACHED + directory + number + FIRST),
         _ => None,
     }
 }
 
 fn is_direct(inode: u64) -> bool {
-    inode >= DIRECT
+    inode & DIRECT != 0
+}
+
+/// How long the kernel may remember a name and its attributes.
+fn time_to_live(inode: u64) -> Duration {
+    match inode & UNCACHED {
+        0 => CACHED,
+        _ => Duration::ZERO,
+    }
 }
 
 fn attributes_of(inode: u64) -> FileAttr {
@@ -399,8 +417,9 @@ const ROOT: u64 = 1;
 const FIRST: u64 = 2;
 const PER_DIRECTORY: u64 = 1 << 20;
 const DIRECT: u64 = 1 << 40;
+const UNCACHED: u64 = 1 << 41;
 
-/// The kernel may remember names and attributes for so long.
+/// Longer than any test takes.
 const CACHED: Duration = Duration::from_secs(3600);
 
 /// The process ends after so long, whatever happens.

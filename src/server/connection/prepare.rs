@@ -138,7 +138,9 @@ pub(super) fn look_up(
 ) -> Option<LookUp> {
     if let Cache::OpenFileCache(names, now) = cache
         && !target.trailing_slash
-        && let Some(file) = names.find(&target.path, *now)
+        && let Some(file) = names.find(&target.path, *now, |file, age| {
+            service.root.leads_to(&target.path, file, age)
+        })
     {
         return Some(LookUp::Found(Found::File(file)));
     }

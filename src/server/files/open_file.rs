@@ -227,8 +227,16 @@ impl OpenFile {
     /// # Errors
     /// As fstat(2).
     pub fn is_unchanged(&self) -> io::Result<bool> {
-        let (_, now) = file::stat(self.file())?;
-        Ok(now == self.meta)
+        Ok(self.stat()? == self.meta)
+    }
+
+    /// What it is now. An overlay that does not know asks the layer below for it, which may wait
+    /// for another host; layers do not change.
+    fn stat(&self) -> io::Result<Meta> {
+        match self.file_system.is_overlay() {
+            true => file::stat_cached(self.file()),
+            false => file::stat(self.file()).map(|(_, meta)| meta),
+        }
     }
 
     /// Whether the content that was promised is still the content, as far as fstat(2) can tell.
@@ -240,7 +248,7 @@ impl OpenFile {
     /// # Errors
     /// As fstat(2).
     pub fn keeps_content(&self) -> io::Result<bool> {
-        let (_, now) = file::stat(self.file())?;
+        let now = self.stat()?;
         let same_times = now.modified == self.meta.modified
             && (now.changed == self.meta.changed || now.links < self.meta.links);
         Ok(now.len > self.meta.len || (now.len == self.meta.len && same_times))

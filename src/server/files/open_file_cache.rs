@@ -1,10 +1,12 @@
-//! A worker's own cache of looked-up files, so that a file asked for again and again is opened
-//! once a second.
+//! A worker's own cache of looked-up files, so that a file asked for again and again is not opened
+//! each time.
 //!
-//! An entry is checked by fstat(2) before it is used: a file that was written, truncated, renamed
+//! An entry is checked before it is used, by fstat(2): a file that was written, truncated, renamed
 //! over or removed (its link count and with it its ctime change) is looked up anew at once. One
 //! check serves all requests that had come before it. What the check cannot see, a renamed parent
-//! directory or a link pointed elsewhere, shows after at most [`TRUST`].
+//! directory or a link pointed elsewhere, shows after at most [`VALID_FOR`]. On an overlay an open
+//! file shows less and to open one may wait: there the check is a look-up, and an entry is as good
+//! as new after it.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -26,6 +28,7 @@ pub struct OpenFileCache {
 struct Entry {
     file: Arc<OpenFile>,
     looked_up: Instant,
+    used: Instant,
     /// When the last request that it was checked for had come; the check was made after that.
     checked_for: Option<Instant>,
 }
@@ -43,14 +46,26 @@ impl OpenFileCache {
         }
     }
 
-    /// The file of that name for a request that had come, at least in part, at `now`: if the file
-    /// was looked up a moment ago, and was since then found to be what it was.
+    /// The file of that name for a request that had come, at least in part, at `now`: if it is
+    /// what it was according to `check`, which is told how old the look-up is.
     #[must_use]
-    pub fn find(&mut self, path: &[u8], now: Instant) -> Option<Arc<OpenFile>> {
+    pub fn find(
+        &mut self,
+        path: &[u8],
+        now: Instant,
+        check: impl FnOnce(&OpenFile, Age) -> bool,
+    ) -> Option<Arc<OpenFile>> {
         let entry = self.files.get_mut(path)?;
-        let fresh = now.saturating_duration_since(entry.looked_up) < TRUST;
-        let is_checked = entry.checked_for.is_some_and(|at| at >= now);
-        if fresh && (is_checked || entry.file.is_unchanged().unwrap_or(false)) {
+        let age = match now.saturating_duration_since(entry.looked_up) < VALID_FOR {
+            true => Age::Fresh,
+            false => Age::Old,
+        };
+        let is_checked = age == Age::Fresh && entry.checked_for.is_some_and(|at| at >= now);
+        if is_checked || check(&entry.file, age) {
+            if age == Age::Old {
+                entry.looked_up = now;
+            }
+            entry.used = entry.used.max(now);
             entry.checked_for = entry.checked_for.max(Some(now));
             return Some(Arc::clone(&entry.file));
         }
@@ -64,10 +79,10 @@ impl OpenFileCache {
         if file.file_system.is_remote() {
             return;
         }
-        if self.files.len() >= self.capacity {
-            self.forget_old(now);
-            if self.files.len() >= self.capacity {
-                self.forget_all();
+        if self.files.len() >= self.capacity && !self.files.contains_key(path) {
+            let oldest = self.files.iter().min_by_key(|(_, entry)| entry.used);
+            if let Some(oldest) = oldest.map(|(path, _)| path.clone()) {
+                self.files.remove(&oldest);
             }
         }
         self.files.insert(
@@ -75,15 +90,16 @@ impl OpenFileCache {
             Entry {
                 file: Arc::clone(file),
                 looked_up: now,
+                used: now,
                 checked_for: None,
             },
         );
     }
 
-    /// Closes what was not looked up lately.
+    /// Closes what was not used lately.
     pub fn forget_old(&mut self, now: Instant) {
         self.files
-            .retain(|_, entry| now.saturating_duration_since(entry.looked_up) < TRUST);
+            .retain(|_, entry| now.saturating_duration_since(entry.used) < VALID_FOR);
     }
 
     /// Closes all that is not being sent.
@@ -98,8 +114,17 @@ impl OpenFileCache {
     }
 }
 
+/// How old a look-up is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Less than [`VALID_FOR`].
+    Fresh,
+    /// More.
+    Old,
+}
+
 /// How long a look-up is trusted.
-pub(crate) const TRUST: Duration = Duration::from_secs(1);
+pub(crate) const VALID_FOR: Duration = Duration::from_secs(1);
 
 /// More than a worker is asked for again and again.
 const MOST_FILES: usize = 256;
@@ -128,6 +153,49 @@ mod tests {
         }
     }
 
+    fn is_unchanged(file: &OpenFile, age: Age) -> bool {
+        age == Age::Fresh && file.is_unchanged().unwrap_or(false)
+    }
+
+    #[test]
+    fn the_file_that_was_used_the_longest_time_ago_makes_room() {
+        let (_directory, _, file) = looked_up();
+        let mut names = OpenFileCache::of_one_of(NonZeroUsize::MIN);
+        names.capacity = 3;
+        let begun = Instant::now();
+        let at = |millis| begun + Duration::from_millis(millis);
+        for (millis, name) in (0..).zip([b"a", b"b", b"c"]) {
+            names.remember(name, &file, at(millis));
+        }
+        assert!(names.find(b"a", at(3), |_, _| true).is_some());
+        names.remember(b"d", &file, at(4));
+        names.remember(b"d", &file, at(5));
+        let kept = |name: &[u8]| names.files.contains_key(name);
+        assert_eq!(
+            [b"a", b"b", b"c", b"d"].map(|name| kept(name)),
+            [true, false, true, true]
+        );
+    }
+
+    #[test]
+    fn an_old_entry_that_is_confirmed_is_as_good_as_new() {
+        let (_directory, _, file) = looked_up();
+        let mut names = OpenFileCache::of_one_of(NonZeroUsize::MIN);
+        let begun = Instant::now();
+        names.remember(b"f", &file, begun);
+        let mut ages = Vec::new();
+        for tenths in [5, 15, 20, 30] {
+            let now = begun + VALID_FOR * tenths / 10;
+            names.forget_old(now);
+            let found = names.find(b"f", now, |_, age| {
+                ages.push(age);
+                true
+            });
+            assert!(found.is_some());
+        }
+        assert_eq!(ages, [Age::Fresh, Age::Old, Age::Fresh, Age::Old]);
+    }
+
     #[test]
     fn one_check_serves_the_requests_that_had_come_before_it_and_no_others() {
         let (_directory, path, file) = looked_up();
@@ -135,12 +203,16 @@ mod tests {
         let early = Instant::now();
         names.remember(b"f", &file, early);
         let late = early + Duration::from_millis(1);
-        assert!(names.find(b"f", early).is_some());
-        assert!(names.find(b"f", late).is_some());
+        assert!(names.find(b"f", early, is_unchanged).is_some());
+        assert!(names.find(b"f", late, is_unchanged).is_some());
         fs::remove_file(&path).expect("removed");
-        assert!(names.find(b"f", early).is_some());
-        assert!(names.find(b"f", late).is_some());
-        assert!(names.find(b"f", late + Duration::from_nanos(1)).is_none());
+        assert!(names.find(b"f", early, is_unchanged).is_some());
+        assert!(names.find(b"f", late, is_unchanged).is_some());
+        assert!(
+            names
+                .find(b"f", late + Duration::from_nanos(1), is_unchanged)
+                .is_none()
+        );
     }
 
     #[test]
@@ -150,6 +222,6 @@ mod tests {
         let mut names = OpenFileCache::of_one_of(NonZeroUsize::MIN);
         let now = Instant::now();
         names.remember(b"f", &file, now);
-        assert!(names.find(b"f", now).is_none());
+        assert!(names.find(b"f", now, is_unchanged).is_none());
     }
 }
