@@ -4,6 +4,8 @@
 //! `cargo bench --bench limit -- sendfile|splice ROOT [ADDRESS]` serves the files beneath ROOT over
 //! HTTP until it is killed.
 
+#![allow(clippy::print_stderr)]
+
 use std::env;
 use std::fmt::Write as _;
 use std::fs::File;

@@ -4,6 +4,8 @@
 //! needs root and `/dev/fuse`. Reads wait side by side, as on a disk far away, so that only those
 //! who wait for a read are slowed down.
 
+#![allow(clippy::print_stderr)]
+
 use std::collections::HashMap;
 use std::env;
 use std::ffi::{OsStr, OsString};

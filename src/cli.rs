@@ -2,11 +2,12 @@
 
 use clap::{Parser, Subcommand};
 
-pub(crate) mod conversation;
 pub(crate) mod get;
 pub(crate) mod load;
 pub(crate) mod manual;
+pub(crate) mod message;
 pub(crate) mod serve;
+pub(crate) mod signals;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.
@@ -32,8 +33,8 @@ pub(crate) enum Command {
     /// Fetch files: resumed, in segments, verified
     Get(Box<get::GetArguments>),
     Load(load::LoadArguments),
-    Answer(conversation::AnswerArguments),
-    Say(conversation::SayArguments),
+    Answer(message::AnswerArguments),
+    Say(message::SayArguments),
     /// Print a shell's completions for all commands
     Completions(manual::CompletionsArguments),
     /// Print haul's manual pages, or write them into a directory

@@ -41,6 +41,7 @@
 //! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
 //! | 3 | `name_protocol` | the bare-name protocol |
 //! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 2 | `diagnostics` | what is said to a person, without ever failing or blocking |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //!
@@ -76,6 +77,8 @@
 //! 13. At the end listeners close first, idle connections next; transfers finish within the grace.
 //! 14. `unsafe` is denied; the lines in `sys` that need it stand alone, each with its proof.
 
+#[doc(hidden)]
+pub mod diagnostics;
 pub mod get;
 mod http;
 pub mod load;

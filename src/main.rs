@@ -6,12 +6,20 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use haul::diagnostics;
 use haul::get::Blame;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    diagnostics::install_panic_hook();
+    let status = run(Cli::parse().command);
+    diagnostics::finish();
+    status
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
         Command::Serve(arguments) => arguments.run(),
         Command::Load(arguments) => arguments.run(),
         Command::Answer(arguments) => arguments.run(),
@@ -44,7 +52,7 @@ fn printed(result: io::Result<()>) -> ExitCode {
         // `haul man | head` has what it wanted.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("haul: {error}");
+            diagnostics::say(format_args!("haul: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use crossbeam_channel::RecvTimeoutError;
+use haul::diagnostics::say;
 use haul::get::display::{self, DisplayChoice};
 use haul::get::{
     Algorithm, Blame, Cancel, Existing, GetConfig, HAUL_PORT, HttpUrl, Job, KeptChoice, Login,
     MinRate, NameUrl, Naming, Preallocation, Proxies, ReceiveChoice, Recursion, ResumeChoice,
     RetryPolicy, Segments, Source, Sum, SumFile, Target, printable, run,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::signals::stop_on_signals;
 
 /// `haul get`.
 #[derive(Args, Debug)]
@@ -150,27 +153,29 @@ impl<E: fmt::Display> From<E> for Unusable {
 /// Whose fault it is; standard error has the rest.
 pub(crate) fn fetch(args: GetArguments) -> Result<(), Blame> {
     let (config, jobs, display) = prepare(args).map_err(|Unusable(text)| {
-        let _ = writeln!(io::stderr(), "haul: {}", printable(&text));
+        say(format_args!("haul: {}", printable(&text)));
         Blame::Usage
     })?;
     let cancel = Cancel::default();
-    let (events, shown) = crossbeam_channel::unbounded();
-    stop_on_signals(&cancel);
-    thread::scope(|scope| {
-        scope.spawn(|| display::show(display, &shown));
-        // The display ends when the last sender does.
-        let events = events;
-        run(config, &jobs, &events, &cancel)
-    })
-}
-
-fn stop_on_signals(cancel: &Cancel) {
-    for (signal, status) in [(SIGINT, 130), (SIGTERM, 143), (SIGHUP, 129)] {
-        // The first one stops with a word, the second at once. Registering fails only for
-        // signals that cannot be caught.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, status, cancel.flag());
-        let _ = signal_hook::flag::register(signal, cancel.flag());
+    // A stream leaves nothing behind that would have to be put in order.
+    let streams = jobs.iter().any(|job| job.target == Target::Stream);
+    let grace = streams.then_some(STREAM_GRACE);
+    if let Err(error) = stop_on_signals(cancel.flag(), grace) {
+        say(format_args!("haul: cannot catch signals: {error}"));
     }
+    let (events, shown) = crossbeam_channel::unbounded();
+    let (showing, ended) = crossbeam_channel::bounded::<()>(0);
+    thread::spawn(move || {
+        display::show(display, &shown);
+        drop(showing);
+    });
+    let outcome = run(config, &jobs, &events, &cancel);
+    // The display ends when the last sender does, if somebody reads what it shows.
+    drop(events);
+    while ended.recv_timeout(DISPLAY_GRACE) == Err(RecvTimeoutError::Timeout)
+        && !cancel.is_cancelled()
+    {}
+    outcome
 }
 
 fn prepare(args: GetArguments) -> Result<(GetConfig, Vec<Job>, DisplayChoice), Unusable> {
@@ -376,6 +381,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|error| error.to_string())
 }
 
+/// Time for the last lines of a download that was stopped.
+const DISPLAY_GRACE: Duration = Duration::from_secs(1);
+/// Time for a stream to end after the first signal, even if nobody reads it.
+const STREAM_GRACE: Duration = Duration::from_secs(1);
 const MAX_COUNT: usize = 256;
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Failures in a row that are waited out, unless `--retries` says how many: some four minutes.

@@ -1,6 +1,6 @@
 //! `haul load`: the command line of the load generator.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
+use haul::diagnostics::say;
 use haul::internals::Persistence;
 use haul::internals::raise_open_files;
 use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, WeightedUrl};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::signals::stop_on_signals;
 use super::values::{duration, non_zero_size};
 
 /// Put a server under load and measure it.
@@ -98,13 +100,13 @@ impl LoadArguments {
         };
         let config = self.config();
         if let Err(error) = raise_open_files() {
-            eprintln!("haul: cannot raise the limit on open files: {error}");
+            say(format_args!(
+                "haul: cannot raise the limit on open files: {error}"
+            ));
         }
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in signal_hook::consts::TERM_SIGNALS {
-            if let Err(error) = signal_hook::flag::register(*signal, Arc::clone(&stop)) {
-                eprintln!("haul: cannot catch signal {signal}: {error}");
-            }
+        if let Err(error) = stop_on_signals(Arc::clone(&stop), Some(REPORT_GRACE)) {
+            say(format_args!("haul: cannot catch signals: {error}"));
         }
         let live = LiveLine::new(&config);
         let outcome = load::run(&config, &stop, |glance| live.show(glance));
@@ -112,7 +114,7 @@ impl LoadArguments {
         match outcome {
             Ok(report) => print(&report, format),
             Err(error) => {
-                eprintln!("haul: {error}");
+                say(format_args!("haul: {error}"));
                 ExitCode::from(USAGE)
             }
         }
@@ -163,8 +165,12 @@ fn print(report: &LoadReport, format: Format) -> ExitCode {
             serde_json::to_string_pretty(report).expect("keys are text, numbers finite") + "\n"
         }
     };
-    // Whoever closed the pipe has seen enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    if let Err(error) = std::io::stdout().write_all(text.as_bytes())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        say(format_args!("haul: cannot write the figures: {error}"));
+        return ExitCode::FAILURE;
+    }
     if report.requests > 0 || report.bytes > 0 {
         ExitCode::SUCCESS
     } else {
@@ -230,6 +236,8 @@ fn rate(text: &str) -> Result<f64, String> {
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const LOWEST_RATE: f64 = 0.001;
 const HIGHEST_RATE: f64 = 10_000_000.0;
+/// Time for the figures after the first signal, even if nobody reads them.
+const REPORT_GRACE: Duration = Duration::from_secs(3);
 const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:

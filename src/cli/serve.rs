@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use haul::diagnostics::say;
 use haul::internals::{exit_now, host_name as kernel_host_name, raise_open_files};
 use haul::server::config::{
     CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates,
@@ -287,14 +288,14 @@ impl ServeArguments {
         let server = match Server::bind(config.clone()) {
             Ok(server) => server,
             Err(error) => {
-                eprintln!("haul: {error}");
+                say(format_args!("haul: {error}"));
                 return ExitCode::FAILURE;
             }
         };
         let cut_short = match follow_signals(server.handle(), config.grace) {
             Ok(cut_short) => cut_short,
             Err(error) => {
-                eprintln!("haul: cannot take signals: {error}");
+                say(format_args!("haul: cannot take signals: {error}"));
                 return ExitCode::FAILURE;
             }
         };
@@ -302,12 +303,12 @@ impl ServeArguments {
         match server.run() {
             Ok(counters) => {
                 if log == LogArg::Debug {
-                    eprintln!("{counters:#?}");
+                    say(format_args!("{counters:#?}"));
                 }
                 ExitCode::from(cut_short.load(Ordering::Relaxed))
             }
             Err(error) => {
-                eprintln!("haul: {error}");
+                say(format_args!("haul: {error}"));
                 ExitCode::FAILURE
             }
         }
@@ -382,11 +383,11 @@ fn warn_of_connections_without_files(config: &ServeConfig, open_files: u64) {
         allowed_connections(open_files, config.workers.get()),
     );
     if asked > allowed {
-        eprintln!(
+        say(format_args!(
             "haul: --max-connections {asked} is more than the limit of {open_files} open files \
              allows for ({allowed}, each with a file of its own); beyond that newcomers wait. \
              Raise the limit with `ulimit -n` or systemd's LimitNOFILE="
-        );
+        ));
     }
 }
 
@@ -456,29 +457,31 @@ fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
         .canonicalize()
         .unwrap_or_else(|_| config.root.clone());
     let (hot, cold) = (config.workers, config.disk_workers);
-    eprintln!(
+    say(format_args!(
         "haul {} serves {}",
         env!("CARGO_PKG_VERSION"),
         root.display()
-    );
-    eprintln!(
+    ));
+    say(format_args!(
         "with {hot} workers and {cold} disk workers, for up to {} connections",
         config.limits.connections
-    );
+    ));
     for address in addresses {
         let host = match address.ip() {
             ip if ip.is_unspecified() => host_name(),
             std::net::IpAddr::V6(ip) => format!("[{ip}]"),
             ip => ip.to_string(),
         };
-        eprintln!("  http://{host}:{}/", address.port());
+        say(format_args!("  http://{host}:{}/", address.port()));
     }
     if addresses.iter().all(|address| address.ip().is_loopback()) {
         let port = addresses.first().map_or(0, SocketAddr::port);
-        eprintln!("only this host can reach it; for the network: --listen 0.0.0.0:{port}");
+        say(format_args!(
+            "only this host can reach it; for the network: --listen 0.0.0.0:{port}"
+        ));
     }
     for address in addresses {
-        eprintln!("listening on {address}");
+        say(format_args!("listening on {address}"));
     }
 }
 
@@ -511,14 +514,13 @@ fn follow_signals(handle: Handle, grace: Duration) -> std::io::Result<Arc<Atomic
                 }
                 _ => {
                     asked = true;
-                    let counters = handle.counters();
-                    let open = counters.accepted - counters.closed_in_all();
-                    eprintln!(
+                    let open = handle.counters().open;
+                    handle.shut_down();
+                    say(format_args!(
                         "haul: ending; {open} connections have {} s to finish, a second signal \
                          ends at once",
                         grace.as_secs_f64()
-                    );
-                    handle.shut_down();
+                    ));
                 }
             }
         }

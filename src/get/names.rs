@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use percent_encoding::percent_decode_str;
 
+use crate::diagnostics::is_unprintable;
+
 /// `text` without anything that a terminal would obey: control characters (C0, DEL, C1) and the
 /// marks that turn the direction of writing become U+FFFD.
 #[must_use]
@@ -124,11 +126,6 @@ fn unquote(quoted: &str) -> (String, &str) {
         }
     }
     (text, "")
-}
-
-fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How a download's state file ends; no name from a server does.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use encoding_rs::{Encoding, UTF_8};
 
+use crate::diagnostics::is_unprintable;
+
 /// A character encoding that text can be both read from and written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charset(&'static Encoding);
@@ -99,9 +101,7 @@ impl Charset {
 pub fn escape_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        let turns = matches!(character,
-            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns {
+        if is_unprintable(character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::diagnostics::say;
 use crate::server::acceptor::congestion::RemoteCongestion;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
@@ -78,7 +79,7 @@ impl Acceptor {
         let mut ready: Vec<Readiness> = Vec::new();
         for (number, listener) in self.listeners.iter().enumerate() {
             if let Err(error) = self.poller.watch(listener, number as u64) {
-                eprintln!("haul: cannot wait for connections: {error}");
+                say(format_args!("haul: cannot wait for connections: {error}"));
             }
         }
         while !self.ring.service.is_draining() {
@@ -87,7 +88,9 @@ impl Acceptor {
                 Pacer::HoldUntil(until, _) => Some(until.saturating_duration_since(Instant::now())),
             };
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
-                eprintln!("haul: waiting for connections failed: {error}");
+                say(format_args!(
+                    "haul: waiting for connections failed: {error}"
+                ));
                 std::thread::sleep(FIRST_HOLD);
             }
             if let Pacer::HoldUntil(until, _) = self.pace

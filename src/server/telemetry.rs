@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::diagnostics::is_unprintable;
 use crate::http::Protocol;
 
 /// Writes the table of close reasons once, as an enum, as log words and as an order for counters.
@@ -254,8 +255,7 @@ impl fmt::Display for Escaped<'_> {
             for character in chunk.valid().chars() {
                 match character {
                     '"' | '\\' => write!(formatter, "\\{character}")?,
-                    // Control characters proper, and those that turn a line around.
-                    _ if character.is_control() || is_bidirectional_control(character) => {
+                    _ if is_unprintable(character) => {
                         write!(formatter, "{}", character.escape_unicode())?;
                     }
                     _ => formatter.write_char(character)?,
@@ -267,10 +267,6 @@ impl fmt::Display for Escaped<'_> {
         }
         Ok(())
     }
-}
-
-fn is_bidirectional_control(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::diagnostics::say;
 use crate::server::connection::Connection;
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::fair_queue::FairQueue;
@@ -128,10 +129,10 @@ impl HotWorker {
         }
         if let Err(error) = self.poller.wait(ready, timeout) {
             // It cannot fail for a reason that is not a defect of ours; do not spin on it.
-            eprintln!(
+            say(format_args!(
                 "haul: worker {}: waiting for readiness failed: {error}",
                 self.number
-            );
+            ));
             std::thread::sleep(Duration::from_millis(10));
         }
         if sleeps {

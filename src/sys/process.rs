@@ -1,5 +1,7 @@
 //! The process, its threads and its host.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// The host's name, if it has one.
@@ -10,6 +12,26 @@ pub fn host_name() -> Option<String> {
         .into_string()
         .ok()
         .filter(|name| !name.is_empty())
+}
+
+/// A standard stream, written to without a buffer and without the lock that `std` holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standard {
+    Output,
+    Error,
+}
+
+impl io::Write for &Standard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(match self {
+            Standard::Output => nix::unistd::write(io::stdout().as_fd(), bytes),
+            Standard::Error => nix::unistd::write(io::stderr().as_fd(), bytes),
+        }?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Ends the process at once, whatever its threads wait for.

@@ -2,11 +2,12 @@
 
 // Whatever one file offers to the others is of no use to anybody else.
 #![allow(unreachable_pub)]
+// A test that is skipped says so.
+#![allow(clippy::print_stderr)]
 
 mod access_log;
 mod clients;
 mod cold;
-mod conversation;
 mod fairness;
 mod files;
 mod get;
@@ -17,6 +18,7 @@ mod layers;
 mod limits;
 mod listings;
 mod load;
+mod message;
 mod name_protocol;
 mod process;
 mod rates;

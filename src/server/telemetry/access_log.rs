@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::{AccessRecord, Counters};
+use crate::diagnostics;
 
 /// Where access records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +174,7 @@ impl Output {
     /// error says how many lines were lost.
     fn flush(&mut self) -> Result<(), u64> {
         let written = match &mut self.target {
-            Target::StandardError => io::stderr().write_all(&self.text),
+            Target::StandardError => diagnostics::ERROR.write_all(&self.text),
             Target::File { file, .. } => file.write_all(&self.text),
         };
         self.text.clear();

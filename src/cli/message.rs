@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::signals::stop_on_signals;
 use super::values::{duration, listen_address};
 use clap::Args;
+use haul::diagnostics;
 use haul::message::{
     AnswerConfig, Answerer, Charset, Heard, SayConfig, SayError, escape_controls, say,
 };
@@ -90,7 +92,7 @@ impl AnswerArguments {
         match answer(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(reason) => {
-                eprintln!("haul: {reason}");
+                diagnostics::say(format_args!("haul: {reason}"));
                 ExitCode::FAILURE
             }
         }
@@ -103,7 +105,9 @@ impl SayArguments {
         let text = match self.text.map_or_else(ask, Ok) {
             Ok(text) => text,
             Err(error) => {
-                eprintln!("haul: cannot read what to say from standard input: {error}");
+                diagnostics::say(format_args!(
+                    "haul: cannot read what to say from standard input: {error}"
+                ));
                 return ExitCode::from(USAGE);
             }
         };
@@ -114,13 +118,15 @@ impl SayArguments {
             text,
             charset: self.encoding,
         }) {
-            Ok(reply) => {
-                // Whoever closed the pipe does not want the reply.
-                let _ = writeln!(io::stdout(), "{}", printable(&reply));
-                ExitCode::SUCCESS
-            }
+            Ok(reply) => match writeln!(io::stdout(), "{}", printable(&reply)) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    diagnostics::say(format_args!("haul: cannot write the reply: {error}"));
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            },
             Err(error) => {
-                eprintln!("haul: {error}");
+                diagnostics::say(format_args!("haul: {error}"));
                 match error {
                     SayError::Charset(_) | SayError::Empty | SayError::TooLong { .. } => {
                         ExitCode::from(USAGE)
@@ -134,15 +140,11 @@ impl SayArguments {
 
 fn answer(config: &AnswerConfig) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
-            .map_err(|error| format!("cannot catch signal {signal}: {error}"))?;
-    }
+    stop_on_signals(Arc::clone(&stop), None)
+        .map_err(|error| format!("cannot catch signals: {error}"))?;
     let answerer = Answerer::bind(config).map_err(|error| error.to_string())?;
     for address in answerer.local_addrs() {
-        eprintln!("listening on {address}");
+        diagnostics::say(format_args!("listening on {address}"));
     }
     answerer
         .run(&stop, print)
@@ -152,12 +154,15 @@ fn answer(config: &AnswerConfig) -> Result<(), String> {
 fn print(heard: Heard) {
     match heard {
         Heard::Message { sender, text } => {
-            // Whoever closed the pipe does not want the messages; replies go on.
-            let _ = writeln!(io::stdout(), "{sender}: {}", printable(&text));
+            diagnostics::OUTPUT.say(format_args!("{sender}: {}", printable(&text)));
         }
-        Heard::Silence { sender } => eprintln!("{sender} said nothing"),
-        Heard::Broken { sender, error } => eprintln!("{sender} was lost: {error}"),
-        Heard::Unaccepted { error } => eprintln!("haul: cannot accept a connection: {error}"),
+        Heard::Silence { sender } => diagnostics::say(format_args!("{sender} said nothing")),
+        Heard::Broken { sender, error } => {
+            diagnostics::say(format_args!("{sender} was lost: {error}"));
+        }
+        Heard::Unaccepted { error } => {
+            diagnostics::say(format_args!("haul: cannot accept a connection: {error}"));
+        }
     }
 }
 
@@ -172,7 +177,8 @@ fn printable(text: &str) -> String {
 fn ask() -> io::Result<String> {
     let mut text = String::new();
     if io::stdin().is_terminal() {
-        eprint!("message: ");
+        // Without the prompt it waits all the same.
+        let _ = io::stderr().write_all(b"message: ");
         io::stdin().read_line(&mut text)?;
     } else {
         io::stdin().take(LONGEST_INPUT).read_to_string(&mut text)?;

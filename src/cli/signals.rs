@@ -1,0 +1,31 @@
+//! The signals that end a client program.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use haul::internals::exit_now;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// Has the first SIGINT, SIGTERM or SIGHUP set `stop`, and the next one end the process; so does
+/// the first one after `grace`, whatever the process waits for by then.
+pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let follow = move || {
+        for signal in signals.forever() {
+            if stop.swap(true, Ordering::Relaxed) {
+                exit_now(128 + signal);
+            }
+            if let Some(grace) = grace {
+                std::thread::spawn(move || {
+                    std::thread::sleep(grace);
+                    exit_now(128 + signal)
+                });
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("haul-signals".into());
+    thread.spawn(follow).map(drop)
+}
