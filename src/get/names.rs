@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use percent_encoding::percent_decode_str;
 
 use crate::diagnostics::is_unprintable;
+use crate::http::disposition;
 
 /// `text` without anything that a terminal would obey: control characters (C0, DEL, C1) and the
 /// marks that turn the direction of writing become U+FFFD.
@@ -76,56 +77,9 @@ pub(super) fn name_from_path(path: &str) -> Option<String> {
     safe_file_name(&percent_decode_str(last).decode_utf8_lossy())
 }
 
-/// The file name in `Content-Disposition` (RFC 6266), made safe; `filename*` goes first.
+/// The file name in `Content-Disposition`, made safe.
 pub(super) fn name_from_disposition(value: &str) -> Option<String> {
-    let parameters = split_parameters(value);
-    let find = |wanted: &str| {
-        let found = parameters
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted));
-        found.map(|(_, value)| value.clone())
-    };
-    if let Some(extended) = find("filename*") {
-        // RFC 8187: charset'language'percent-encoded. Other charsets than UTF-8 died out.
-        let mut parts = extended.splitn(3, '\'');
-        let charset = parts.next().unwrap_or_default();
-        if let (true, Some(encoded)) = (charset.eq_ignore_ascii_case("utf-8"), parts.nth(1)) {
-            return safe_file_name(&percent_decode_str(encoded).decode_utf8_lossy());
-        }
-    }
-    safe_file_name(&find("filename")?)
-}
-
-fn split_parameters(value: &str) -> Vec<(String, String)> {
-    let mut parameters = Vec::new();
-    let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
-    while let Some((name, after)) = rest.split_once('=') {
-        let after = after.trim_start();
-        let (text, next) = match after.strip_prefix('"') {
-            Some(quoted) => unquote(quoted),
-            None => {
-                let end = after.find(';').unwrap_or(after.len());
-                (after[..end].trim().to_owned(), &after[end..])
-            }
-        };
-        parameters.push((name.trim().to_owned(), text));
-        rest = next.trim_start().trim_start_matches(';');
-    }
-    parameters
-}
-
-/// The text of a quoted string whose opening quote is gone, and what follows it.
-fn unquote(quoted: &str) -> (String, &str) {
-    let mut text = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return (text, &quoted[at + 1..]),
-            '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
-            _ => text.push(character),
-        }
-    }
-    (text, "")
+    safe_file_name(&disposition::file_name(value)?)
 }
 
 /// How a download's state file ends; no name from a server does.

@@ -1,8 +1,45 @@
-//! Preconditions, in the order of RFC 9110 section 13.2.2.
+//! Preconditions (RFC 9110 section 13): their syntax, and their order.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::http::{Conditions, EntityTag, EntityTags, IfRange, Strength, Validators};
+use super::date::parse_date;
+use super::list::trim;
+use super::validator::{EntityTag, Strength, Validators};
+
+/// The preconditions of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// `If-Match`.
+    pub if_match: Option<EntityTags>,
+    /// `If-Unmodified-Since`, where it is a date.
+    pub if_unmodified_since: Option<SystemTime>,
+    /// `If-None-Match`.
+    pub if_none_match: Option<EntityTags>,
+    /// `If-Modified-Since`, where it is a date.
+    pub if_modified_since: Option<SystemTime>,
+    /// `If-Range`.
+    pub if_range: Option<IfRange>,
+}
+
+/// The value of `If-Match` or `If-None-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntityTags {
+    /// `*`: whatever there is.
+    Any,
+    /// One of these. Empty when none of the list was an entity tag.
+    List(Vec<EntityTag>),
+}
+
+/// The value of `If-Range`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfRange {
+    /// An entity tag.
+    Tag(EntityTag),
+    /// A date.
+    Date(SystemTime),
+    /// Neither: never true.
+    Invalid,
+}
 
 /// What the preconditions say about a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +59,42 @@ pub(crate) enum RangeVerdict {
     Apply,
     /// The client has parts of another content, or cannot tell: it needs the whole.
     Ignore,
+}
+
+/// Reads the values of `If-Match` or `If-None-Match`. What is no entity tag ends the list: a tag
+/// that is not understood matches nothing.
+pub(super) fn parse_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> EntityTags {
+    let mut tags = Vec::new();
+    for value in values {
+        let mut rest = trim(value);
+        if rest == b"*" {
+            return EntityTags::Any;
+        }
+        while let Some((tag, after)) = EntityTag::split(skip_empty(rest)) {
+            tags.push(tag);
+            rest = trim(after);
+            if !rest.starts_with(b",") {
+                break;
+            }
+        }
+    }
+    EntityTags::List(tags)
+}
+
+pub(super) fn parse_if_range(value: &[u8]) -> IfRange {
+    match EntityTag::split(value) {
+        Some((tag, [])) => IfRange::Tag(tag),
+        Some(_) => IfRange::Invalid,
+        None => parse_date(value).map_or(IfRange::Invalid, IfRange::Date),
+    }
+}
+
+/// Leaves out the empty elements at the start of a list (RFC 9110 section 5.6.1.2).
+fn skip_empty(mut list: &[u8]) -> &[u8] {
+    while let [b',' | b' ' | b'\t', rest @ ..] = list {
+        list = rest;
+    }
+    list
 }
 
 /// Evaluates the preconditions of a GET or HEAD for an existing file.
@@ -202,6 +275,54 @@ mod tests {
         #[test]
         fn the_order_is_the_rfcs(conditions in conditions(), validators in validators()) {
             prop_assert_eq!(evaluate(&conditions, &validators), naive(&conditions, &validators));
+        }
+    }
+
+    fn tag_of(strength: Strength, opaque: &str) -> EntityTag {
+        EntityTag {
+            strength,
+            opaque: opaque.as_bytes().into(),
+        }
+    }
+
+    #[test]
+    fn lists_of_tags_may_hold_commas_within_the_quotes() {
+        let values = [b", \"a,b\" , W/\"c\",, \"\"".as_slice(), b"\"d\""];
+        let expected = vec![
+            tag_of(Strength::Strong, "a,b"),
+            tag_of(Strength::Weak, "c"),
+            tag_of(Strength::Strong, ""),
+            tag_of(Strength::Strong, "d"),
+        ];
+        assert_eq!(parse_tags(values.into_iter()), EntityTags::List(expected));
+        assert_eq!(parse_tags([b" * ".as_slice()].into_iter()), EntityTags::Any);
+    }
+
+    #[test]
+    fn what_is_no_tag_matches_nothing() {
+        for bad in ["a", "w/\"a\"", "\"a", "\"a b\"", ""] {
+            let parsed = parse_tags([bad.as_bytes()].into_iter());
+            assert_eq!(parsed, EntityTags::List(Vec::new()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn if_range_is_one_tag_or_one_date() {
+        assert_eq!(
+            parse_if_range(b"\"a\""),
+            IfRange::Tag(tag_of(Strength::Strong, "a"))
+        );
+        assert_eq!(parse_if_range(b"\"a\", \"b\""), IfRange::Invalid);
+        assert_eq!(parse_if_range(b"yesterday"), IfRange::Invalid);
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert!(
+                matches!(parse_if_range(date.as_bytes()), IfRange::Date(_)),
+                "{date}"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
-use crate::http::Timestamp;
+use crate::meta::Timestamp;
 
 /// The time at which a response is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,11 @@ pub(super) fn write_date(mut out: impl std::io::Write, seconds: u64) {
     let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds));
     // Writing to memory that is long enough cannot fail.
     let _ = write!(out, "{date}");
+}
+
+/// A date in any of the three forms of RFC 9110 section 5.6.7; `None` for anything else.
+pub(super) fn parse_date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(str::from_utf8(value).ok()?).ok()
 }
 
 thread_local! {

@@ -4,6 +4,16 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MediaType(&'static str);
 
+impl std::fmt::Display for MediaType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)?;
+        match self.charset() {
+            Some(charset) => write!(f, "; charset={charset}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl MediaType {
     /// The type of a file by the extension of its name; `application/octet-stream` where that
     /// says nothing.

@@ -7,14 +7,12 @@
 use httparse::{EMPTY_HEADER, Header};
 use memchr::{memchr, memchr_iter};
 
+use crate::http::exchange::{Persistence, Target};
 use crate::http::policy::HttpLimits;
-use crate::http::{
-    BodyLength, Expectation, Method, Persistence, Query, Refusal, Request, Target, Version,
-};
+use crate::http::refusal::Refusal;
+use crate::http::request::{BodyLength, Expectation, Method, Query, Request, Version};
 
-mod accept;
 pub(crate) mod body;
-mod conditions;
 mod fields;
 mod line;
 pub(crate) mod target;

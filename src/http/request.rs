@@ -2,10 +2,12 @@
 //!
 //! The name protocol needs none of this: its request is a [`Target`] alone.
 
-use std::time::SystemTime;
-
+use super::conditional::Conditions;
+use super::disposition::Disposition;
+use super::exchange::{Persistence, Target};
+use super::negotiate::{Accept, AcceptEncoding, ListingFormat};
 use super::range::RangeSpec;
-use super::{Persistence, Refusal, Target};
+use super::refusal::Refusal;
 
 /// A request whose framing is sound: it is known where it ends, so that the next one can follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,28 +106,6 @@ pub struct Query {
     pub filter: Option<Box<[u8]>>,
 }
 
-/// What the client should do with the content (RFC 6266).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Disposition {
-    /// Show it if it can be shown.
-    #[default]
-    Inline,
-    /// Keep it under the file's name.
-    Attachment,
-}
-
-/// The forms of a listing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ListingFormat {
-    /// A page for a person, in pages.
-    #[default]
-    Html,
-    /// One JSON array.
-    Json,
-    /// One JSON object a line.
-    Ndjson,
-}
-
 /// What a listing is sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortKey {
@@ -148,124 +128,4 @@ pub enum SortOrder {
     Ascending,
     /// Largest first.
     Descending,
-}
-
-/// The preconditions of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions {
-    /// `If-Match`.
-    pub if_match: Option<EntityTags>,
-    /// `If-Unmodified-Since`, where it is a date.
-    pub if_unmodified_since: Option<SystemTime>,
-    /// `If-None-Match`.
-    pub if_none_match: Option<EntityTags>,
-    /// `If-Modified-Since`, where it is a date.
-    pub if_modified_since: Option<SystemTime>,
-    /// `If-Range`.
-    pub if_range: Option<IfRange>,
-}
-
-/// The value of `If-Match` or `If-None-Match`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntityTags {
-    /// `*`: whatever there is.
-    Any,
-    /// One of these. Empty when none of the list was an entity tag.
-    List(Vec<EntityTag>),
-}
-
-/// The value of `If-Range`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IfRange {
-    /// An entity tag.
-    Tag(EntityTag),
-    /// A date.
-    Date(SystemTime),
-    /// Neither: never true.
-    Invalid,
-}
-
-/// An entity tag (RFC 9110 section 8.8.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntityTag {
-    /// Whether it may be shared by contents that are equivalent only.
-    pub strength: Strength,
-    /// What stands between the quotes.
-    pub opaque: Box<[u8]>,
-}
-
-/// How much a validator promises (RFC 9110 section 8.8.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strength {
-    /// Equal means the same bytes.
-    Strong,
-    /// Equal means equivalent.
-    Weak,
-}
-
-/// What `Accept` says about the answers that haul makes itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
-    /// The form of an error's explanation.
-    pub explanation: Explanation,
-    /// The best form of a listing.
-    pub listing: ListingFormat,
-}
-
-/// The form of an error's explanation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Explanation {
-    /// One line of text.
-    #[default]
-    Line,
-    /// A small page, for a client that names `text/html`.
-    Page,
-}
-
-/// A content coding for which a sibling file may be at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// Zstandard (RFC 8878), `.zst`.
-    Zstd,
-    /// Brotli (RFC 7932), `.br`.
-    Brotli,
-    /// gzip (RFC 1952), `.gz`.
-    Gzip,
-}
-
-impl Coding {
-    /// All codings, in haul's own order of preference.
-    pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
-
-    /// The coding's name in `Accept-Encoding` and `Content-Encoding`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Zstd => "zstd",
-            Self::Brotli => "br",
-            Self::Gzip => "gzip",
-        }
-    }
-
-    /// What a precompressed sibling's name has more than the file's.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Zstd => ".zst",
-            Self::Brotli => ".br",
-            Self::Gzip => ".gz",
-        }
-    }
-}
-
-/// The codings that the client likes better than none, best first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AcceptEncoding {
-    /// Filled from the front.
-    pub ranked: [Option<Coding>; 3],
-}
-
-impl AcceptEncoding {
-    /// The codings in the order in which they should be tried.
-    pub fn iter(self) -> impl Iterator<Item = Coding> {
-        self.ranked.into_iter().flatten()
-    }
 }

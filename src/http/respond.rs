@@ -3,19 +3,24 @@
 //! Everything here is a function of the request, of what is known about the file, of the
 //! operator's policy and of the time.
 
+use crate::http::conditional::{self, RangeVerdict, Verdict};
+use crate::http::disposition::{self, Disposition};
+use crate::http::exchange::{ContentKind, Persistence, Response, Segment, Target};
+use crate::http::media::MediaType;
+use crate::http::negotiate::Coding;
 use crate::http::policy::{Cors, HttpPolicy};
-use crate::http::{
-    Coding, ContentKind, Disposition, MediaType, Meta, Method, Persistence, Plan, Refusal, Request,
-    Response, Segment, Target, Validators, Version,
-};
+use crate::http::range::{self, ContentRange, Extent, Selection};
+use crate::http::refusal::Refusal;
+use crate::http::request::{Method, Request, Version};
+use crate::http::validator::Validators;
+
+use crate::meta::Meta;
 
 mod explain;
 mod head;
 pub use crate::http::date::Now;
 
-use crate::http::conditional::{RangeVerdict, Verdict};
-use crate::http::range::{ContentRange, Extent, Selection};
-use head::Head;
+use head::{Exchange, Head};
 
 /// A file, as far as a response has to do with it.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +74,7 @@ pub fn to_file(
     now: &Now,
 ) -> Response {
     let verdict = match &request.conditions {
-        Some(conditions) => crate::http::conditional::evaluate(conditions, subject.validators),
+        Some(conditions) => conditional::evaluate(conditions, subject.validators),
         None => Verdict::Perform(RangeVerdict::Apply),
     };
     let ranges = match verdict {
@@ -81,22 +86,20 @@ pub fn to_file(
         Verdict::Perform(RangeVerdict::Apply) => request.ranges.as_deref(),
     };
     let len = subject.meta.len;
-    match ranges.map_or(Selection::Whole, |specs| {
-        crate::http::range::resolve(specs, len)
-    }) {
+    match ranges.map_or(Selection::Whole, |specs| range::resolve(specs, len)) {
         Selection::Whole => {
             let mut head = file_head(200, request, subject, policy, now);
             content_type(&mut head, subject.path);
             head.number("Content-Length", len);
             let extent = (len > 0).then_some(Segment::File { offset: 0, len });
-            respond(request, 200, head, extent, len)
+            head.respond(Exchange::of(request), extent, len)
         }
         Selection::One(extent) => {
             let mut head = file_head(206, request, subject, policy, now);
             content_type(&mut head, subject.path);
             head.content_range(extent.content_range(len));
             head.number("Content-Length", extent.len);
-            respond(request, 206, head, [extent.into()], extent.len)
+            head.respond(Exchange::of(request), [extent.into()], extent.len)
         }
         Selection::Several(extents) => {
             let head = file_head(206, request, subject, policy, now);
@@ -105,7 +108,7 @@ pub fn to_file(
         Selection::Unsatisfiable => {
             let mut head = Head::new(416, policy, now);
             head.content_range(ContentRange::Unsatisfied { total: len });
-            explain::finish(Some(request), explain::UNSATISFIABLE, head)
+            explain::finish(Some(request), &Refusal::RangeNotSatisfiable, head)
         }
     }
 }
@@ -118,14 +121,13 @@ pub(crate) fn to_refusal(
     policy: &HttpPolicy,
     now: &Now,
 ) -> Response {
-    let explanation = explain::Explained::of(refusal);
-    let mut head = Head::new(explanation.status, policy, now);
+    let mut head = Head::new(refusal.explained().status, policy, now);
     match refusal {
         Refusal::MethodNotAllowed => head.field("Allow", ALLOW),
         Refusal::Overloaded => head.number("Retry-After", RETRY_AFTER_SECONDS),
         _ => {}
     }
-    explain::finish(request, explanation, head)
+    explain::finish(request, refusal, head)
 }
 
 /// Sends the client to a directory's address, which ends in a slash (301). The query stays.
@@ -145,7 +147,7 @@ pub(crate) fn to_redirect(request: &Request, policy: &HttpPolicy, now: &Now) -> 
     let mut head = Head::new(301, policy, now);
     head.field("Location", &location);
     head.number("Content-Length", 0);
-    respond(request, 301, head, None, 0)
+    head.respond(Exchange::of(request), None, 0)
 }
 
 /// Answers OPTIONS (204), cross-origin preflights included.
@@ -160,7 +162,7 @@ pub(crate) fn to_options(request: &Request, policy: &HttpPolicy, now: &Now) -> R
         );
         head.field("Access-Control-Max-Age", b"86400");
     }
-    respond(request, 204, head, None, 0)
+    head.respond(Exchange::of(request), None, 0)
 }
 
 /// The head for content that is made while it is sent (200), in chunks on HTTP/1.1 and until
@@ -186,13 +188,11 @@ pub(crate) fn to_stream(
     if request.method == Method::Head {
         framing = StreamFraming::Bodiless;
     }
-    let response = Response {
-        status: 200,
-        head: head.finish(persistence, request.version),
-        body: Plan::default(),
-        content_length: 0,
+    let exchange = Exchange {
         persistence,
+        ..Exchange::of(request)
     };
+    let response = head.respond(exchange, None, 0);
     Stream { response, framing }
 }
 
@@ -206,7 +206,7 @@ fn not_modified(
     let mut head = Head::new(304, policy, now);
     head.etag(subject.validators);
     negotiated(&mut head, subject, policy);
-    respond(request, 304, head, None, 0)
+    head.respond(Exchange::of(request), None, 0)
 }
 
 /// What the heads of 200 and 206 have in common.
@@ -228,7 +228,7 @@ fn file_head(
     if request.query.disposition == Disposition::Attachment {
         head.field(
             "Content-Disposition",
-            crate::http::disposition::attachment(subject.path).as_bytes(),
+            disposition::attachment(subject.path).as_bytes(),
         );
     }
     negotiated(&mut head, subject, policy);
@@ -260,11 +260,14 @@ fn multipart(
     let media_type = MediaType::of(subject.path);
     let mut segments = Vec::with_capacity(extents.len() * 2 + 1);
     let mut content_length = 0;
-    for (index, extent) in extents.iter().enumerate() {
-        let mut part = Head::of_part(&boundary, index);
-        part.media_type("Content-Type", media_type);
-        part.content_range(extent.content_range(subject.meta.len));
-        let part = part.finish_part();
+    for extent in extents {
+        let range = extent.content_range(subject.meta.len);
+        // The line end before the first boundary is there for clients that look for it, as it is
+        // in the answers of other servers.
+        let part = format!(
+            "\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n"
+        )
+        .into_bytes();
         content_length += part.len() as u64 + extent.len;
         segments.push(Segment::Memory(part));
         segments.push((*extent).into());
@@ -275,7 +278,7 @@ fn multipart(
     let content_type = format!("multipart/byteranges; boundary={boundary}");
     head.field("Content-Type", content_type.as_bytes());
     head.number("Content-Length", content_length);
-    respond(request, 206, head, segments, content_length)
+    head.respond(Exchange::of(request), segments, content_length)
 }
 
 impl From<Extent> for Segment {
@@ -284,37 +287,6 @@ impl From<Extent> for Segment {
             offset: extent.offset,
             len: extent.len,
         }
-    }
-}
-
-/// Ends the head, and leaves the body out for HEAD.
-fn respond(
-    request: &Request,
-    status: u16,
-    head: Head,
-    segments: impl IntoIterator<Item = Segment>,
-    content_length: u64,
-) -> Response {
-    let head = head.finish(request.persistence, request.version);
-    let persistence = request.persistence;
-    if request.method == Method::Head {
-        return Response {
-            status,
-            head,
-            body: Plan::default(),
-            content_length: 0,
-            persistence,
-        };
-    }
-    let body = Plan {
-        segments: segments.into_iter().collect(),
-    };
-    Response {
-        status,
-        head,
-        body,
-        content_length,
-        persistence,
     }
 }
 

@@ -4,8 +4,60 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::date::Now;
-use crate::http::policy::EtagChoice;
-use crate::http::{EntityTag, Meta, Strength, Validators};
+use super::policy::EtagChoice;
+use crate::meta::Meta;
+
+/// What tells one content of a file from another (RFC 9110 section 8.8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validators {
+    /// For `ETag`.
+    pub etag: EntityTag,
+    /// For `Last-Modified`: seconds since 1970, not in the future.
+    pub last_modified: u64,
+    /// How far `last_modified` can be trusted (RFC 9110 section 8.8.2.2).
+    pub date_strength: Strength,
+}
+
+/// An entity tag (RFC 9110 section 8.8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityTag {
+    /// Whether it may be shared by contents that are equivalent only.
+    pub strength: Strength,
+    /// What stands between the quotes.
+    pub opaque: Box<[u8]>,
+}
+
+/// How much a validator promises (RFC 9110 section 8.8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Equal means the same bytes.
+    Strong,
+    /// Equal means equivalent.
+    Weak,
+}
+
+impl EntityTag {
+    /// The tag that `bytes` begin with, and what follows it.
+    pub(super) fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (strength, quoted) = match bytes {
+            [b'W', b'/', b'"', rest @ ..] => (Strength::Weak, rest),
+            [b'"', rest @ ..] => (Strength::Strong, rest),
+            _ => return None,
+        };
+        let end = quoted.iter().position(|byte| *byte == b'"')?;
+        let is_etagc = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+        let opaque = &quoted[..end];
+        opaque.iter().all(is_etagc).then(|| {
+            (
+                Self {
+                    strength,
+                    opaque: opaque.into(),
+                },
+                &quoted[end + 1..],
+            )
+        })
+    }
+}
 
 impl Validators {
     /// The validators of the file that `meta` describes.
@@ -67,7 +119,7 @@ const SETTLED_SECONDS: u64 = 2;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Timestamp;
+    use crate::meta::Timestamp;
 
     fn meta() -> Meta {
         let time = Timestamp {

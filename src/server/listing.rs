@@ -8,16 +8,19 @@ use std::io;
 
 use crate::http::policy::ListingPolicy;
 use crate::http::{ContentKind, ListingFormat, Request};
-use crate::sys::directory::{Directory, EntryFacts};
+use crate::sys::directory::Directory;
 
 mod json;
 mod order;
 mod page;
 mod scan;
+mod step;
 
 use json::Json;
 use page::Page;
 use scan::Scan;
+use step::Follow;
+pub(super) use step::Progress;
 
 /// A listing on its way.
 #[derive(Debug)]
@@ -26,24 +29,11 @@ pub(super) struct Listing {
     form: Form,
 }
 
-/// Whether there is more to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// Call again. A step may find nothing to write yet.
-    More,
-    /// The listing is whole.
-    Done,
-}
-
 #[derive(Debug)]
 enum Form {
     Page(Box<Page>),
     Json(Json),
 }
-
-/// Looks at what a link in the directory leads to, following it; `None` when that is outside the
-/// root, absent, or neither a file nor a directory.
-pub(super) type Follow<'a> = &'a dyn Fn(&[u8]) -> Option<EntryFacts>;
 
 /// The form of the listing that a request asks for: by its query, else by `Accept`.
 pub(super) fn format(request: &Request) -> ListingFormat {
@@ -80,7 +70,7 @@ impl Listing {
         Self { scan, form }
     }
 
-    /// Does one step: looks at some entries, or appends about [`STEP_BYTES`] to `out`. May wait
+    /// Does one step: looks at some entries, or appends about `step::STEP_BYTES` to `out`. May wait
     /// for a disk.
     ///
     /// # Errors
@@ -93,12 +83,6 @@ impl Listing {
         }
     }
 }
-
-/// How much a step appends before it ends. A step may exceed it by one entry.
-pub(super) const STEP_BYTES: usize = 60 << 10;
-
-/// How many entries a step looks at when it writes nothing.
-const STEP_ENTRIES: usize = 2_000;
 
 #[cfg(test)]
 mod tests;

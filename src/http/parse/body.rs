@@ -4,7 +4,8 @@
 //! there. A body that is too long or malformed ends the connection.
 
 use crate::http::chunked::{Decoder, Piece, Strictness};
-use crate::http::{BodyLength, Refusal};
+use crate::http::refusal::Refusal;
+use crate::http::request::BodyLength;
 
 /// Throws a body away, piece by piece.
 #[derive(Clone, Debug, PartialEq, Eq)]

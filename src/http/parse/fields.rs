@@ -2,11 +2,13 @@
 
 use httparse::Header;
 
-use super::{accept, conditions};
+use crate::http::conditional::{self, Conditions, IfRange};
+use crate::http::date::parse_date;
+use crate::http::exchange::Persistence;
 use crate::http::list::{self, is_token};
-use crate::http::{
-    Accept, AcceptEncoding, BodyLength, Conditions, Expectation, Persistence, Refusal, Version,
-};
+use crate::http::negotiate::{self, Accept, AcceptEncoding};
+use crate::http::refusal::Refusal;
+use crate::http::request::{BodyLength, Expectation, Version};
 
 /// The fields that haul knows.
 #[derive(Debug, Default)]
@@ -192,23 +194,17 @@ impl<'a> Fields<'a> {
             return None;
         }
         let tags = |field: Field<'a>, name| {
-            (!field.is_absent()).then(|| conditions::parse_tags(self.values(field, name)))
+            (!field.is_absent()).then(|| conditional::parse_tags(self.values(field, name)))
         };
         Some(Conditions {
             if_match: tags(self.if_match, "if-match"),
-            if_unmodified_since: self
-                .if_unmodified_since
-                .single()
-                .and_then(conditions::parse_date),
+            if_unmodified_since: self.if_unmodified_since.single().and_then(parse_date),
             if_none_match: tags(self.if_none_match, "if-none-match"),
-            if_modified_since: self
-                .if_modified_since
-                .single()
-                .and_then(conditions::parse_date),
+            if_modified_since: self.if_modified_since.single().and_then(parse_date),
             if_range: match self.if_range {
                 Field::Absent => None,
-                Field::Once(value) => Some(conditions::parse_if_range(value)),
-                Field::Repeated(_) => Some(crate::http::IfRange::Invalid),
+                Field::Once(value) => Some(conditional::parse_if_range(value)),
+                Field::Repeated(_) => Some(IfRange::Invalid),
             },
         })
     }
@@ -216,14 +212,14 @@ impl<'a> Fields<'a> {
     pub(super) fn accept(&self) -> Accept {
         match self.accept {
             Field::Absent => Accept::default(),
-            field => accept::parse_accept(self.values(field, "accept")),
+            field => negotiate::parse_accept(self.values(field, "accept")),
         }
     }
 
     pub(super) fn accept_encoding(&self) -> AcceptEncoding {
         match self.accept_encoding {
             Field::Absent => AcceptEncoding::default(),
-            field => accept::parse_accept_encoding(self.values(field, "accept-encoding")),
+            field => negotiate::parse_accept_encoding(self.values(field, "accept-encoding")),
         }
     }
 

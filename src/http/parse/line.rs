@@ -1,7 +1,8 @@
 //! The request line (RFC 9112 section 3).
 
 use crate::http::list::is_token;
-use crate::http::{Method, Refusal, Version};
+use crate::http::refusal::Refusal;
+use crate::http::request::{Method, Version};
 
 /// A request line taken apart.
 pub(super) struct Line<'a> {

@@ -3,7 +3,11 @@
 use percent_encoding::percent_decode;
 
 use super::fields::is_authority;
-use crate::http::{Disposition, ListingFormat, Method, Query, Refusal, SortKey, SortOrder, Target};
+use crate::http::disposition::Disposition;
+use crate::http::exchange::Target;
+use crate::http::negotiate::ListingFormat;
+use crate::http::refusal::Refusal;
+use crate::http::request::{Method, Query, SortKey, SortOrder};
 
 /// The forms of a target that haul serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::{Disposition, EntityTags, IfRange, ListingFormat, RangeSpec, Strength};
+use crate::http::conditional::{EntityTags, IfRange};
+use crate::http::disposition::Disposition;
+use crate::http::negotiate::ListingFormat;
+use crate::http::range::RangeSpec;
+use crate::http::validator::Strength;
 
 fn parse(input: &[u8]) -> Parsed {
     parse_request(input, 0, &HttpLimits::default())

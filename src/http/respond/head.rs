@@ -3,20 +3,54 @@
 use std::io::Write as _;
 
 use crate::http::date::{Now, write_date};
+use crate::http::exchange::{ContentKind, Persistence, Plan, Response, Segment};
+use crate::http::media::MediaType;
 use crate::http::policy::{Cors, HttpPolicy};
 use crate::http::range::ContentRange;
-use crate::http::{ContentKind, MediaType, Persistence, Validators, Version};
+use crate::http::request::{Method, Request, Version};
+use crate::http::validator::Validators;
 
 /// A head that is being written.
-pub(super) struct Head(Vec<u8>);
+pub(super) struct Head {
+    status: u16,
+    bytes: Vec<u8>,
+}
+
+/// What a response has to know of its request.
+#[derive(Clone, Copy)]
+pub(super) struct Exchange {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) persistence: Persistence,
+}
+
+impl Exchange {
+    /// Of what could not be parsed.
+    pub(super) const UNKNOWN: Self = Self {
+        method: Method::Other,
+        version: Version::Http11,
+        persistence: Persistence::Close,
+    };
+
+    pub(super) fn of(request: &Request) -> Self {
+        Self {
+            method: request.method,
+            version: request.version,
+            persistence: request.persistence,
+        }
+    }
+}
 
 impl Head {
     /// Begins a response with the fields that every response has.
     ///
     /// The version is always haul's own (RFC 9110 section 2.5).
     pub(super) fn new(status: u16, policy: &HttpPolicy, now: &Now) -> Self {
-        let mut head = Self(Vec::with_capacity(TYPICAL_LEN));
-        head.0.extend_from_slice(status_line(status).as_bytes());
+        let mut head = Self {
+            status,
+            bytes: Vec::with_capacity(TYPICAL_LEN),
+        };
+        head.bytes.extend_from_slice(status_line(status).as_bytes());
         head.field("Date", now.text());
         head.field("Server", b"haul");
         if policy.cors == Cors::AnyOrigin {
@@ -32,15 +66,9 @@ impl Head {
         head
     }
 
-    /// Begins the part with this number of a `multipart/byteranges` body (RFC 2046 section 5.1).
-    pub(super) fn of_part(boundary: &str, index: usize) -> Self {
-        let delimiter = if index == 0 { "--" } else { "\r\n--" };
-        Self([delimiter.as_bytes(), boundary.as_bytes(), b"\r\n"].concat())
-    }
-
     pub(super) fn field(&mut self, name: &str, value: &[u8]) {
         self.name(name);
-        self.0.extend_from_slice(value);
+        self.bytes.extend_from_slice(value);
         self.end_line();
     }
 
@@ -52,10 +80,7 @@ impl Head {
 
     pub(super) fn media_type(&mut self, name: &str, media_type: MediaType) {
         self.name(name);
-        self.0.extend_from_slice(media_type.essence().as_bytes());
-        if let Some(charset) = media_type.charset() {
-            self.write(format_args!("; charset={charset}"));
-        }
+        self.write(format_args!("{media_type}"));
         self.end_line();
     }
 
@@ -70,13 +95,13 @@ impl Head {
 
     pub(super) fn etag(&mut self, validators: &Validators) {
         self.name("ETag");
-        validators.write_etag(&mut self.0);
+        validators.write_etag(&mut self.bytes);
         self.end_line();
     }
 
     pub(super) fn last_modified(&mut self, seconds: u64) {
         self.name("Last-Modified");
-        write_date(&mut self.0, seconds);
+        write_date(&mut self.bytes, seconds);
         self.end_line();
     }
 
@@ -86,34 +111,46 @@ impl Head {
         self.end_line();
     }
 
-    /// Ends the head of a response to a client of this version.
-    pub(super) fn finish(mut self, persistence: Persistence, version: Version) -> Vec<u8> {
-        match (persistence, version) {
+    /// Ends the head, and leaves the body out for HEAD.
+    pub(super) fn respond(
+        mut self,
+        exchange: Exchange,
+        segments: impl IntoIterator<Item = Segment>,
+        content_length: u64,
+    ) -> Response {
+        match (exchange.persistence, exchange.version) {
             (Persistence::Close, _) => self.field("Connection", b"close"),
             // Which a 1.0 client has asked for and does not take for granted.
             (Persistence::KeepAlive, Version::Http10) => self.field("Connection", b"keep-alive"),
             (Persistence::KeepAlive, Version::Http11) => {}
         }
-        self.finish_part()
-    }
-
-    pub(super) fn finish_part(mut self) -> Vec<u8> {
         self.end_line();
-        self.0
+        let (segments, content_length) = if exchange.method == Method::Head {
+            (Default::default(), 0)
+        } else {
+            (segments.into_iter().collect(), content_length)
+        };
+        Response {
+            status: self.status,
+            head: self.bytes,
+            body: Plan { segments },
+            content_length,
+            persistence: exchange.persistence,
+        }
     }
 
     fn name(&mut self, name: &str) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
     }
 
     fn write(&mut self, arguments: std::fmt::Arguments<'_>) {
         // Writing to memory cannot fail.
-        let _ = self.0.write_fmt(arguments);
+        let _ = self.bytes.write_fmt(arguments);
     }
 
     fn end_line(&mut self) {
-        self.0.extend_from_slice(b"\r\n");
+        self.bytes.extend_from_slice(b"\r\n");
     }
 }
 

@@ -1,11 +1,13 @@
 use std::sync::LazyLock;
 
 use super::*;
+use crate::http::conditional::{Conditions, EntityTags, IfRange};
+use crate::http::negotiate::{Accept, AcceptEncoding, Explanation};
 use crate::http::policy::{CacheRule, Field};
-use crate::http::{
-    Accept, AcceptEncoding, BodyLength, Conditions, EntityTag, EntityTags, Expectation,
-    Explanation, IfRange, Query, RangeSpec, Strength, Timestamp,
-};
+use crate::http::range::RangeSpec;
+use crate::http::request::{BodyLength, Expectation, Query};
+use crate::http::validator::{EntityTag, Strength};
+use crate::meta::Timestamp;
 
 fn get() -> Request {
     Request {
@@ -192,7 +194,7 @@ fn several_ranges_add_up_to_the_promised_length() {
         }
     }
     let expected = format!(
-        "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        "\r\n--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\n\
         Content-Range: bytes 0-9/1000\r\n\r\n<0+10>\r\n--{boundary}\r\n\
         Content-Type: text/plain; charset=utf-8\r\n\
         Content-Range: bytes 20-34/1000\r\n\r\n<20+15>\r\n--{boundary}--\r\n"

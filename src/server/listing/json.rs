@@ -7,7 +7,7 @@ use std::io;
 use serde::Serialize;
 
 use super::scan::{Depth, Found, Item, ItemKind, Scan};
-use super::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
+use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
 use crate::http::{Timestamp, percent_encode_component};
 
 /// A listing in JSON (RFC 8259).

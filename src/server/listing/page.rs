@@ -7,31 +7,23 @@ use std::io;
 
 use super::order::{Ranked, Selection};
 use super::scan::{Depth, Found, Scan};
-use super::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
-use crate::http::{Query, Request, SortKey, Target};
+use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
+use crate::http::Request;
 
 mod markup;
 mod row;
 mod shell;
 mod style;
+mod view;
 
 pub(super) use style::SECURITY_POLICY;
+use view::{Summary, View};
 
 /// A page that is being made.
 #[derive(Debug)]
 pub(super) struct Page {
     view: View,
     state: State,
-}
-
-/// What the page shows, and under which address.
-#[derive(Debug)]
-struct View {
-    target: Target,
-    query: Query,
-    /// Scheme and authority, for commands that are to work elsewhere.
-    origin: String,
-    page_entries: usize,
 }
 
 #[derive(Debug)]
@@ -45,35 +37,10 @@ enum State {
     },
 }
 
-/// What the page says about the directory as a whole.
-#[derive(Clone, Debug, Default)]
-struct Summary {
-    /// How many entries there are, of those that match the filter.
-    total: u64,
-    /// How many of them stand on earlier pages.
-    before: u64,
-    /// How many of them stand on this page.
-    here: u64,
-    /// Place of the last entry here, if more follow.
-    next: Option<Vec<u8>>,
-    /// Bytes of the files that are shown.
-    bytes: u64,
-}
-
 impl Page {
     pub(super) fn new(request: &Request, page_entries: usize) -> Self {
-        let host = request.host.as_deref().unwrap_or("HOST");
-        let view = View {
-            target: Target {
-                trailing_slash: true,
-                ..request.target.clone()
-            },
-            query: request.query.clone(),
-            origin: format!("http://{host}"),
-            page_entries,
-        };
         Self {
-            view,
+            view: View::new(request, page_entries),
             state: State::Top,
         }
     }
@@ -134,40 +101,4 @@ fn select(
         }
     }
     Ok(Progress::More)
-}
-
-impl View {
-    fn selection(&self) -> Selection {
-        let Query {
-            sort, order, after, ..
-        } = &self.query;
-        Selection::new(*sort, *order, self.page_entries, after.as_deref())
-    }
-
-    fn depth(&self) -> Depth {
-        match self.query.sort {
-            SortKey::Name | SortKey::Kind => Depth::Kind,
-            SortKey::Size | SortKey::Time => Depth::Facts,
-        }
-    }
-
-    fn summarize(&self, selection: &mut Selection) -> (Vec<Ranked>, Summary) {
-        let rows = selection.take();
-        let here = rows.len() as u64;
-        let (total, before) = (selection.total, selection.before);
-        let next = rows
-            .last()
-            .filter(|_| before + here < total)
-            .map(Ranked::cursor);
-        (
-            rows,
-            Summary {
-                total,
-                before,
-                here,
-                next,
-                bytes: 0,
-            },
-        )
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Follow;
+use super::step::Follow;
 use crate::http::Timestamp;
 use crate::http::policy::DotNames;
 use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};

@@ -8,33 +8,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::*;
-use crate::http::policy::DotNames;
-use crate::http::{
-    Accept, AcceptEncoding, BodyLength, Expectation, Method, Persistence, Query, SortKey,
-    SortOrder, Target, Timestamp, Version,
-};
-use crate::sys::directory::EntryKind;
+use crate::http::parse::{Parsed, parse_request};
+use crate::http::policy::{DotNames, HttpLimits};
+use crate::http::{Query, SortKey, SortOrder, Timestamp};
+use crate::sys::directory::{EntryFacts, EntryKind};
 
 fn request(query: Query) -> Request {
-    Request {
-        method: Method::Get,
-        version: Version::Http11,
-        target: Target {
-            path: b"some/dir".to_vec(),
-            trailing_slash: true,
-        },
-        query,
-        host: Some("example.org:7788".into()),
-        persistence: Persistence::KeepAlive,
-        is_last: false,
-        body: BodyLength::Empty,
-        expectation: Expectation::None,
-        refusal: None,
-        conditions: None,
-        ranges: None,
-        accept: Accept::default(),
-        accept_encoding: AcceptEncoding::default(),
-        line: b"GET /some/dir/ HTTP/1.1".as_slice().into(),
+    let head = b"GET /some/dir/ HTTP/1.1\r\nHost: example.org:7788\r\n\r\n";
+    match parse_request(head, 0, &HttpLimits::default()) {
+        Parsed::Complete { request, .. } => Request { query, ..request },
+        other => panic!("{other:?}"),
     }
 }
 

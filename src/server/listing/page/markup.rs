@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
 use super::row::{grouped, size};
 use super::style::{SCRIPT, STYLE};
-use super::{Summary, View};
+use super::view::{Summary, View};
 use crate::http::{SortKey, SortOrder, percent_encode_component};
 
 /// Everything that can be said before the directory has been read.

@@ -2,11 +2,11 @@
 
 use maud::html;
 
-use super::super::json::rfc3339;
-use super::super::scan::{ItemFacts, ItemKind};
-use super::View;
 use super::shell;
+use super::view::View;
 use crate::http::{MediaType, Timestamp, percent_encode_component};
+use crate::server::listing::json::rfc3339;
+use crate::server::listing::scan::{ItemFacts, ItemKind};
 
 /// Appends an entry's row; the answer is its size in bytes.
 pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>) -> u64 {

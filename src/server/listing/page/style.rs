@@ -1,7 +1,7 @@
 //! How the page looks, and what its script does.
 
 /// Allows the page its own style and script and nothing else. A test keeps the hashes true.
-pub(in super::super) const SECURITY_POLICY: &str = "default-src 'none'; \
+pub(crate) const SECURITY_POLICY: &str = "default-src 'none'; \
 style-src 'sha256-VtsEegJOTt/phOKLGWEVLbI+Zf28Oxmc1DrFFy6douI='; \
 script-src 'sha256-Szi6AljLfOJevuVVyDihEmQl7kQrb86ZI+gxxhfMkZU='; \
 form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

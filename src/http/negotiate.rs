@@ -1,7 +1,85 @@
-//! What the client would like to receive (RFC 9110 section 12.5).
+//! What the client would like to receive: `Accept`, `Accept-Encoding` (RFC 9110 section 12.5).
 
-use crate::http::list;
-use crate::http::{Accept, AcceptEncoding, Coding, Explanation, ListingFormat};
+use super::list;
+
+/// What `Accept` says about the answers that haul makes itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// The form of an error's explanation.
+    pub explanation: Explanation,
+    /// The best form of a listing.
+    pub listing: ListingFormat,
+}
+
+/// The form of an error's explanation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Explanation {
+    /// One line of text.
+    #[default]
+    Line,
+    /// A small page, for a client that names `text/html`.
+    Page,
+}
+
+/// A content coding for which a sibling file may be at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Zstandard (RFC 8878), `.zst`.
+    Zstd,
+    /// Brotli (RFC 7932), `.br`.
+    Brotli,
+    /// gzip (RFC 1952), `.gz`.
+    Gzip,
+}
+
+impl Coding {
+    /// All codings, in haul's own order of preference.
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Brotli, Self::Gzip];
+
+    /// The coding's name in `Accept-Encoding` and `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// What a precompressed sibling's name has more than the file's.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Brotli => ".br",
+            Self::Gzip => ".gz",
+        }
+    }
+}
+
+/// The codings that the client likes better than none, best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceptEncoding {
+    /// Filled from the front.
+    pub ranked: [Option<Coding>; 3],
+}
+
+impl AcceptEncoding {
+    /// The codings in the order in which they should be tried.
+    pub fn iter(self) -> impl Iterator<Item = Coding> {
+        self.ranked.into_iter().flatten()
+    }
+}
+
+/// The forms of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListingFormat {
+    /// A page for a person, in pages.
+    #[default]
+    Html,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
 
 /// Reads the values of `Accept`, as far as they concern answers that haul makes itself.
 pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept {

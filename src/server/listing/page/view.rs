@@ -1,0 +1,79 @@
+//! What a page shows of a directory.
+
+use crate::http::{Query, Request, SortKey, Target};
+use crate::server::listing::order::{Ranked, Selection};
+use crate::server::listing::scan::Depth;
+
+/// What the page shows, and under which address.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) target: Target,
+    pub(super) query: Query,
+    /// Scheme and authority, for commands that are to work elsewhere.
+    pub(super) origin: String,
+    pub(super) page_entries: usize,
+}
+
+/// What the page says about the directory as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Summary {
+    /// How many entries there are, of those that match the filter.
+    pub(super) total: u64,
+    /// How many of them stand on earlier pages.
+    pub(super) before: u64,
+    /// How many of them stand on this page.
+    pub(super) here: u64,
+    /// Place of the last entry here, if more follow.
+    pub(super) next: Option<Vec<u8>>,
+    /// Bytes of the files that are shown.
+    pub(super) bytes: u64,
+}
+
+impl View {
+    pub(super) fn new(request: &Request, page_entries: usize) -> Self {
+        let host = request.host.as_deref().unwrap_or("HOST");
+        Self {
+            target: Target {
+                trailing_slash: true,
+                ..request.target.clone()
+            },
+            query: request.query.clone(),
+            origin: format!("http://{host}"),
+            page_entries,
+        }
+    }
+
+    pub(super) fn selection(&self) -> Selection {
+        let Query {
+            sort, order, after, ..
+        } = &self.query;
+        Selection::new(*sort, *order, self.page_entries, after.as_deref())
+    }
+
+    pub(super) fn depth(&self) -> Depth {
+        match self.query.sort {
+            SortKey::Name | SortKey::Kind => Depth::Kind,
+            SortKey::Size | SortKey::Time => Depth::Facts,
+        }
+    }
+
+    pub(super) fn summarize(&self, selection: &mut Selection) -> (Vec<Ranked>, Summary) {
+        let rows = selection.take();
+        let here = rows.len() as u64;
+        let (total, before) = (selection.total, selection.before);
+        let next = rows
+            .last()
+            .filter(|_| before + here < total)
+            .map(Ranked::cursor);
+        (
+            rows,
+            Summary {
+                total,
+                before,
+                here,
+                next,
+                bytes: 0,
+            },
+        )
+    }
+}
