@@ -13,7 +13,14 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     diagnostics::install_panic_hook();
-    let status = run(Cli::parse().command);
+    let status = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        Err(error) if error.use_stderr() => {
+            diagnostics::say(error.render().to_string().trim_end());
+            ExitCode::from(2)
+        }
+        Err(help) => help.exit(),
+    };
     diagnostics::finish();
     status
 }

@@ -29,3 +29,4 @@ mod stalls;
 mod startup;
 mod support;
 mod truth;
+mod unread;
