@@ -414,6 +414,7 @@ impl Connection {
                 let so_far = (sending.sent(), self.pacer.rate());
                 let long_queues = &turn.service.long_queues;
                 self.send_queue.note_full(&self.stream, so_far, long_queues);
+                self.received.shrink();
                 self.deadline = deadline;
                 Step::Park(Interest::Write)
             }

@@ -174,6 +174,18 @@ impl Transfer {
         self.plan.segments.push_back(segment);
     }
 
+    /// Gives back memory beyond what the bytes not yet sent need.
+    pub(crate) fn shrink(&mut self) {
+        for segment in &mut self.plan.segments {
+            if let Segment::Memory(bytes) = segment
+                && bytes.capacity() > bytes.len()
+            {
+                *bytes = bytes.as_slice().to_vec();
+            }
+        }
+        self.plan.segments.shrink_to_fit();
+    }
+
     /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
     /// each is named once.
     pub(crate) fn next_read_ahead(&mut self, extents: u64) -> Option<ReadAhead> {

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod listings;
 mod load;
+mod memory;
 mod message;
 mod name_protocol;
 mod process;

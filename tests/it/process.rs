@@ -92,6 +92,17 @@ impl Program {
         std::fs::read_dir(directory).expect("it runs").count()
     }
 
+    /// Its memory that is resident (`/proc/PID/statm`).
+    pub fn resident_bytes(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
+        let statm = statm.expect("it runs");
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<usize>().ok());
+        pages.expect("a number") * 4096
+    }
+
     /// Lowers its limit on open files, whatever it has open (`prlimit(2)`).
     pub fn limit_open_files(&self, limit: u64) {
         let id = i32::try_from(self.child.id()).ok();

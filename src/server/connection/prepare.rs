@@ -108,14 +108,17 @@ impl Pending {
         }
     }
 
-    /// The request as it came, for the log.
+    /// The request as it came, for the log; cut if it is long.
     pub(super) fn take_line(&mut self) -> Box<[u8]> {
         let line = match &mut self.request {
             RequestKind::Http(request) => &mut request.line,
             RequestKind::Name { raw, .. } => raw,
             RequestKind::Malformed { line, .. } => line,
         };
-        std::mem::take(line)
+        match line.len() > MAX_LOGGED {
+            true => line[..MAX_LOGGED].into(),
+            false => std::mem::take(line),
+        }
     }
 }
 
@@ -192,3 +195,6 @@ pub(super) fn record_no_request(
 
 /// A transfer this large counts as bulk.
 pub(super) const BULK_BYTES: u64 = 1 << 20;
+
+/// Bytes of a request that go to the log.
+const MAX_LOGGED: usize = 2 << 10;

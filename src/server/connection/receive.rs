@@ -133,6 +133,14 @@ impl RequestBuffer {
         }
     }
 
+    /// Gives back memory beyond what the bytes at hand need.
+    pub(super) fn shrink(&mut self) {
+        // A copy, since shrinking in place leaves a hole that nothing of the size fits.
+        if self.bytes.capacity() > self.bytes.len() {
+            self.bytes = self.bytes.as_slice().to_vec();
+        }
+    }
+
     /// Throws all bytes away.
     pub(super) fn clear(&mut self) {
         self.bytes = Vec::new();
@@ -167,6 +175,8 @@ impl RequestBuffer {
                     // A short count empties a stream socket (epoll(7)): what comes later is
                     // reported anew.
                     self.readable = count == buffer.len() || self.hung_up;
+                    // Doubling would take twice what a long head needs.
+                    self.bytes.reserve_exact(count);
                     self.bytes.extend_from_slice(&buffer[..count]);
                     return Ok(true);
                 }
@@ -281,8 +291,9 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
     }
 }
 
-/// Bytes asked for at a time.
-const READ_BYTES: usize = 16 << 10;
+/// Bytes asked for at a time: a peer that pipelines requests and reads nothing has no more than
+/// this kept for it.
+const READ_BYTES: usize = 4 << 10;
 
 /// Bytes of a malformed request that go to the log.
 const MAX_LOGGED: usize = name_protocol::LONGEST;

@@ -53,7 +53,8 @@ pub(super) struct Sending {
 /// What is kept of the request.
 #[derive(Debug)]
 enum Answered {
-    /// All of it: until the first byte leaves, the response may have to be made anew.
+    /// All of it: until the first byte leaves or the peer has to be waited for, the response may
+    /// have to be made anew.
     Whole(Pending),
     /// Its line, for the log.
     Line(Box<[u8]>),
@@ -245,6 +246,9 @@ impl Sending {
             Progress::Reserved => self.disk_step(|_, _| DiskAction::Send),
             Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
             Progress::Blocked => {
+                // Memory for peers that read nothing is what an attacker would ask for.
+                self.keep_line_only(turn.service);
+                self.transfer.shrink();
                 let config = &turn.service.config;
                 match self.stall.block(sink, self.sent, config, turn.now) {
                     Ok(deadline) => SendStep::Blocked(deadline),
@@ -361,20 +365,25 @@ impl Sending {
     ) -> (u64, Progress) {
         let (sent, progress) = self.transfer.run(sink, context);
         self.sent += sent;
-        if sent > 0
-            && let Answered::Whole(pending) = &mut self.request
-        {
-            let line = match service.journal.is_on() {
-                true => pending.take_line(),
-                false => Box::default(),
-            };
-            self.request = Answered::Line(line);
+        if sent > 0 {
+            self.keep_line_only(service);
         }
         let counters = &service.counters;
         counters
             .bytes_sent
             .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
         (sent, progress)
+    }
+
+    /// Gives up the request but for its line: the response cannot be made anew any more.
+    fn keep_line_only(&mut self, service: &Shared) {
+        if let Answered::Whole(pending) = &mut self.request {
+            let line = match service.journal.is_on() {
+                true => pending.take_line(),
+                false => Box::default(),
+            };
+            self.request = Answered::Line(line);
+        }
     }
 
     fn read_in(

@@ -69,7 +69,7 @@ impl StreamedBody {
                 is_last,
             });
         }
-        let mut bytes = Vec::with_capacity(content.len() + 32);
+        let mut bytes = Vec::with_capacity(content.len() + 16);
         if !content.is_empty() {
             chunked::write_chunk(&mut bytes, &content);
         }

@@ -16,7 +16,7 @@ pub(crate) enum Progress {
 pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Option<EntryFacts>;
 
 /// How much a step appends before it ends. A step may exceed it by one entry.
-pub(crate) const STEP_BYTES: usize = 60 << 10;
+pub(crate) const STEP_BYTES: usize = 12 << 10;
 
 /// How many entries a step looks at when it writes nothing.
 pub(super) const STEP_ENTRIES: usize = 2_000;
