@@ -3,11 +3,14 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+use rustix::fs::Dir;
+use rustix::fs::{AtFlags, FileType, statat};
 
 use crate::meta::Timestamp;
 
-/// An open directory. It holds one buffer of entries, however many there are.
+/// An open directory. It holds few entries, however many there are: a peer that reads nothing may
+/// have it wait for long.
 #[derive(Debug)]
 pub(crate) struct Directory(Dir);
 
@@ -92,6 +95,79 @@ impl Directory {
         })
     }
 }
+
+/// As `rustix::fs::Dir`, whose buffer grows to 48 KiB.
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod dir {
+    use std::collections::VecDeque;
+    use std::ffi::{CStr, CString};
+    use std::mem::MaybeUninit;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    use rustix::fs::{FileType, RawDir};
+    use rustix::io::Result;
+
+    #[derive(Debug)]
+    pub(super) struct Dir {
+        descriptor: OwnedFd,
+        ahead: VecDeque<DirEntry>,
+    }
+
+    #[derive(Debug)]
+    pub(super) struct DirEntry {
+        name: CString,
+        file_type: FileType,
+    }
+
+    impl Dir {
+        pub(super) fn new(descriptor: OwnedFd) -> Result<Self> {
+            Ok(Self {
+                descriptor,
+                ahead: VecDeque::new(),
+            })
+        }
+
+        pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
+            Ok(self.descriptor.as_fd())
+        }
+
+        pub(super) fn read(&mut self) -> Option<Result<DirEntry>> {
+            if self.ahead.is_empty() {
+                let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
+                let mut entries = RawDir::new(&self.descriptor, &mut buffer);
+                while let Some(entry) = entries.next() {
+                    match entry {
+                        Ok(entry) => self.ahead.push_back(DirEntry {
+                            name: entry.file_name().into(),
+                            file_type: entry.file_type(),
+                        }),
+                        Err(error) => return Some(Err(error)),
+                    }
+                    if entries.is_buffer_empty() {
+                        break;
+                    }
+                }
+            }
+            self.ahead.pop_front().map(Ok)
+        }
+    }
+
+    impl DirEntry {
+        pub(super) fn file_name(&self) -> &CStr {
+            &self.name
+        }
+
+        pub(super) fn file_type(&self) -> FileType {
+            self.file_type
+        }
+    }
+
+    /// Room for the longest names of any file system, several times.
+    const BUFFER_BYTES: usize = 4 << 10;
+}
+
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+use dir::Dir;
 
 fn kind(file_type: FileType) -> EntryKind {
     match file_type {

@@ -91,6 +91,8 @@ fn stall(request: &str, small: Small) {
         "1".as_ref(),
         "--disk-workers".as_ref(),
         "1".as_ref(),
+        "--log".as_ref(),
+        "off".as_ref(),
         "--root".as_ref(),
         root.path().as_os_str(),
     ]);
