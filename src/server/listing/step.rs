@@ -15,7 +15,8 @@ pub(crate) enum Progress {
 /// root, absent, or neither a file nor a directory.
 pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Option<EntryFacts>;
 
-/// How much a step appends before it ends. A step may exceed it by one entry.
+/// How much a step appends before it ends: all that is kept of it for a peer that reads nothing.
+/// A step may exceed it by one entry.
 pub(crate) const STEP_BYTES: usize = 12 << 10;
 
 /// How many entries a step looks at when it writes nothing.
