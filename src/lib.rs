@@ -41,6 +41,7 @@
 //! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
 //! | 3 | `name_protocol` | the bare-name protocol |
 //! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 2 | `dial` | connecting to a host by name, for all clients |
 //! | 2 | `diagnostics` | what is said to a person, without ever failing or blocking |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
@@ -79,6 +80,7 @@
 
 #[doc(hidden)]
 pub mod diagnostics;
+mod dial;
 pub mod get;
 mod http;
 pub mod load;

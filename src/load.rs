@@ -12,6 +12,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::dial::Dialer;
+pub use crate::dial::Family;
 use crate::http::Persistence;
 
 mod answer_head;
@@ -58,6 +60,8 @@ pub struct LoadConfig {
     pub bodies: Bodies,
     /// The most bytes one `recv` may take.
     pub receive_bytes: usize,
+    /// The address families to try.
+    pub family: Family,
     /// A request on which nothing moves for so long has failed.
     pub timeout: Duration,
     /// A local server whose use of processor and memory is measured, by its process number.
@@ -158,7 +162,7 @@ pub fn run(
     stop: &AtomicBool,
     mut observe: impl FnMut(Glance),
 ) -> Result<LoadReport, LoadError> {
-    let targets = resolve(config)?;
+    let targets = resolve(config, stop)?;
     let menus = menus(&targets, config.connections)?;
     let idle = usage(config)?;
     let mut tally = Tally::new(0);
@@ -218,11 +222,12 @@ pub fn run(
     Ok(report)
 }
 
-fn resolve(config: &LoadConfig) -> Result<Vec<Target>, LoadError> {
-    config
-        .urls
-        .iter()
-        .map(|url| Target::resolve(url, config.persistence).map_err(LoadError::Target))
+fn resolve(config: &LoadConfig, stop: &AtomicBool) -> Result<Vec<Target>, LoadError> {
+    let dialer = Dialer::new(config.family);
+    let (persistence, timeout) = (config.persistence, config.timeout);
+    let resolve = |url| Target::resolve(url, persistence, &dialer, timeout, stop);
+    let urls = config.urls.iter();
+    urls.map(|url| resolve(url).map_err(LoadError::Target))
         .collect()
 }
 

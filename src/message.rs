@@ -3,6 +3,8 @@
 //!
 //! A message ends when its sender half-closes, falls silent for a moment, or has sent 1,024 bytes.
 
+pub use crate::dial::Family;
+
 mod answer;
 mod say;
 mod text;

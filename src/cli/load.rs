@@ -16,7 +16,7 @@ use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, Wei
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::signals::stop_on_signals;
-use super::values::{duration, non_zero_size};
+use super::values::{FamilyArguments, duration, non_zero_size};
 
 /// Put a server under load and measure it.
 ///
@@ -25,7 +25,7 @@ use super::values::{duration, non_zero_size};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LoadArguments {
-    /// What to ask for: http://HOST:PORT/PATH, name://HOST:PORT/PATH or HOST:PORT/PATH, with
+    /// What to ask for: http://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or HOST[:PORT]/PATH, with
     /// @WEIGHT behind it where some are to be asked for more often than others.
     #[arg(required = true, value_name = "URL[@WEIGHT]")]
     urls: Vec<WeightedUrl>,
@@ -52,8 +52,8 @@ pub(crate) struct LoadArguments {
 
     /// Send so many requests a second, whether or not the server keeps up; latency then counts
     /// from the moment a request was due.
-    #[arg(long, value_name = "RPS", value_parser = rate)]
-    rate: Option<f64>,
+    #[arg(long, alias = "rate", value_name = "N", value_parser = rate)]
+    requests_per_second: Option<f64>,
 
     /// Connect anew for every request.
     #[arg(long)]
@@ -73,8 +73,8 @@ pub(crate) struct LoadArguments {
 
     /// The most bytes one receive may take. It moves processor time between the two ends: compare
     /// only runs with the same value.
-    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = non_zero_size)]
-    receive: NonZeroU64,
+    #[arg(long, alias = "receive", value_name = "SIZE", default_value = "256KiB", value_parser = non_zero_size)]
+    receive_size: NonZeroU64,
 
     /// A request has failed when nothing moves for so long.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -84,6 +84,9 @@ pub(crate) struct LoadArguments {
     /// all its child processes.
     #[arg(long)]
     pid: Option<u32>,
+
+    #[command(flatten)]
+    family: FamilyArguments,
 
     /// Print the figures as JSON.
     #[arg(long)]
@@ -133,7 +136,7 @@ impl LoadArguments {
             ramp: self.ramp.unwrap_or_default(),
             range: self.range,
             pace: self
-                .rate
+                .requests_per_second
                 .map_or(Pace::Closed, |per_second| Pace::Open { per_second }),
             persistence: if self.no_keep_alive {
                 Persistence::Close
@@ -145,7 +148,8 @@ impl LoadArguments {
             } else {
                 Bodies::Discard
             },
-            receive_bytes: usize::try_from(self.receive.get()).unwrap_or(usize::MAX),
+            receive_bytes: usize::try_from(self.receive_size.get()).unwrap_or(usize::MAX),
+            family: self.family.family(),
             timeout: self.timeout,
             server: self.pid,
         }
@@ -243,7 +247,7 @@ const EXAMPLES: &str = "\
 Examples:
   haul load -c 64 -d 10s http://127.0.0.1:7788/small
   haul load -c 16 --range 1MiB --pid 4711 http://127.0.0.1:7788/big
-  haul load -c 100 --rate 5000 http://10.0.0.2/a@3 http://10.0.0.2/b
+  haul load -c 100 --requests-per-second 5000 http://10.0.0.2/a@3 http://10.0.0.2/b
   haul load -c 4 --verify -n 100 name://127.0.0.1:7788/film.mkv
 
 Exit status: 0 if something was received, 1 if nothing was, 2 for wrong usage.";

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::signals::stop_on_signals;
-use super::values::{duration, listen_address};
+use super::values::{FamilyArguments, duration, listen_address};
 use clap::Args;
 use haul::diagnostics;
 use haul::message::{
@@ -56,8 +56,8 @@ Example:
 
 Exit status: 0 with a reply, 1 without one, 2 for wrong usage.")]
 pub(crate) struct SayArguments {
-    /// Whom to say it to.
-    #[arg(value_name = "HOST:PORT", value_parser = host_and_port)]
+    /// Whom to say it to; port 7788 unless given.
+    #[arg(value_name = "HOST[:PORT]", value_parser = host_and_port)]
     to: HostAndPort,
 
     /// What to say; without it, standard input is read, with a prompt on a terminal.
@@ -72,6 +72,9 @@ pub(crate) struct SayArguments {
         env = "HAUL_ENCODING"
     )]
     encoding: Charset,
+
+    #[command(flatten)]
+    family: FamilyArguments,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +118,7 @@ impl SayArguments {
         match say(&SayConfig {
             host,
             port,
+            family: self.family.family(),
             text,
             charset: self.encoding,
         }) {
@@ -188,13 +192,20 @@ fn ask() -> io::Result<String> {
 }
 
 fn host_and_port(text: &str) -> Result<HostAndPort, String> {
-    let wrong = || "write HOST:PORT or [IPV6]:PORT".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| wrong())?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let wrong = || "write HOST[:PORT] or [IPV6][:PORT]".to_owned();
+    let (host, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+        // An IPv6 address without brackets holds several colons.
+        None if text.matches(':').count() == 1 => text
+            .split_once(':')
+            .map(|(host, port)| (host, Some(port)))
+            .ok_or_else(wrong)?,
+        None => (text, None),
+    };
+    let port = port
+        .map_or(Ok(DEFAULT_PORT), str::parse)
+        .map_err(|_| wrong())?;
     if host.is_empty() {
         return Err(wrong());
     }
@@ -204,6 +215,8 @@ fn host_and_port(text: &str) -> Result<HostAndPort, String> {
     })
 }
 
+/// Where `haul answer` listens unless told otherwise.
+const DEFAULT_PORT: u16 = 7788;
 /// More than can be said, so that the library refuses it by its own rule.
 const LONGEST_INPUT: u64 = 64 * 1_024;
 const USAGE: u8 = 2;

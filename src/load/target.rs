@@ -1,18 +1,25 @@
 //! What is asked for: a URL with its weight, turned into the bytes of a request.
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use url::{Host, Url};
+use url::Url;
 
+use crate::dial::{Dialer, split_zone};
 use crate::http::Persistence;
 
 /// A URL to ask for, and how often beside the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedUrl {
     url: Url,
+    /// The zone of a link-local address, which `url` has no place for.
+    zone: Option<String>,
     wire: Wire,
     /// How often this URL is asked for, in proportion to the weights of the others.
     pub weight: u32,
@@ -50,7 +57,7 @@ impl fmt::Display for TargetError {
             Self::Malformed { text, reason } => write!(
                 out,
                 "cannot ask for \"{text}\": {reason}; write http://HOST:PORT/PATH or \
-                 name://HOST:PORT/PATH, with @WEIGHT behind it if it has one"
+                 name://HOST[:PORT]/PATH, with @WEIGHT behind it if it has one"
             ),
             Self::Unresolvable { host, reason } => {
                 write!(
@@ -67,7 +74,7 @@ impl std::error::Error for TargetError {}
 impl FromStr for WeightedUrl {
     type Err = TargetError;
 
-    /// Reads `http://HOST[:PORT]/PATH`, `name://HOST:PORT/PATH` or `HOST:PORT/PATH`, each with an
+    /// Reads `http://HOST[:PORT]/PATH`, `name://HOST[:PORT]/PATH` or `HOST:PORT/PATH`, each with an
     /// optional `@WEIGHT` behind the path.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let malformed = |reason: &str| TargetError::Malformed {
@@ -83,7 +90,8 @@ impl FromStr for WeightedUrl {
         } else {
             format!("http://{address}")
         };
-        let url = Url::parse(&with_scheme).map_err(|error| malformed(&error.to_string()))?;
+        let (zoneless, zone) = split_zone(&with_scheme);
+        let url = Url::parse(&zoneless).map_err(|error| malformed(&error.to_string()))?;
         let wire = match url.scheme() {
             "http" => Wire::Http,
             "name" => Wire::Name,
@@ -92,16 +100,21 @@ impl FromStr for WeightedUrl {
         if url.host().is_none() {
             return Err(malformed("the host is missing"));
         }
-        if wire == Wire::Name && url.port().is_none() {
-            return Err(malformed("a name:// URL needs a port"));
-        }
-        Ok(Self { url, wire, weight })
+        Ok(Self {
+            url,
+            zone,
+            wire,
+            weight,
+        })
     }
 }
 
 impl fmt::Display for WeightedUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(out)
+        // Figures are passed on; a login is not.
+        let mut shown = self.url.clone();
+        let _ = (shown.set_username(""), shown.set_password(None));
+        shown.fmt(out)
     }
 }
 
@@ -116,17 +129,20 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Looks the host up and composes the request.
+    /// Finds the address of the host that takes connections, and composes the request.
     pub(super) fn resolve(
         url: &WeightedUrl,
         persistence: Persistence,
+        dialer: &Dialer,
+        timeout: Duration,
+        stop: &AtomicBool,
     ) -> Result<Self, TargetError> {
         let request = match url.wire {
             Wire::Http => http_request(&url.url, persistence),
             Wire::Name => percent_decode_str(url.url.path().trim_start_matches('/')).collect(),
         };
         Ok(Self {
-            address: address(&url.url)?,
+            address: address(url, dialer, timeout, stop)?,
             wire: url.wire,
             weight: url.weight,
             request,
@@ -166,27 +182,44 @@ fn http_request(url: &Url, persistence: Persistence) -> Vec<u8> {
         Persistence::KeepAlive => "",
         Persistence::Close => "Connection: close\r\n",
     };
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: haul-load\r\n{close}").into_bytes()
+    let decoded = |text| percent_decode_str(text).collect::<Vec<u8>>();
+    let login = match (url.username(), url.password()) {
+        ("", None) => String::new(),
+        (name, password) => {
+            let login = [decoded(name), decoded(password.unwrap_or_default())].join(&b':');
+            format!("Authorization: Basic {}\r\n", STANDARD.encode(login))
+        }
+    };
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: haul-load\r\n{login}{close}")
+        .into_bytes()
 }
 
-fn address(url: &Url) -> Result<SocketAddr, TargetError> {
-    let port = url.port_or_known_default().unwrap_or(80);
-    let unresolvable = |reason: String| TargetError::Unresolvable {
-        host: url.host_str().unwrap_or_default().to_owned(),
-        reason,
+fn address(
+    url: &WeightedUrl,
+    dialer: &Dialer,
+    timeout: Duration,
+    stop: &AtomicBool,
+) -> Result<SocketAddr, TargetError> {
+    let default_port = match url.wire {
+        Wire::Http => 80,
+        Wire::Name => NAME_PORT,
     };
-    match url.host() {
-        Some(Host::Ipv4(ip)) => Ok((ip, port).into()),
-        Some(Host::Ipv6(ip)) => Ok((ip, port).into()),
-        // `url` leaves the host of a scheme it does not know as text, IPv4 addresses included.
-        Some(Host::Domain(name)) => (name, port)
-            .to_socket_addrs()
-            .map_err(|error| unresolvable(error.to_string()))?
-            .next()
-            .ok_or_else(|| unresolvable("the resolver knows none".to_owned())),
-        None => Err(unresolvable("the URL has no host".to_owned())),
-    }
+    let port = url.url.port().unwrap_or(default_port);
+    let host = url.url.host_str().unwrap_or_default();
+    let zoned = match &url.zone {
+        Some(zone) => format!("{}%{zone}", host.trim_matches(['[', ']'])),
+        None => host.to_owned(),
+    };
+    let stops = || stop.load(Ordering::Relaxed);
+    let address = dialer.address(&zoned, port, timeout, stops);
+    address.map_err(|error| TargetError::Unresolvable {
+        host: host.to_owned(),
+        reason: error.to_string(),
+    })
 }
+
+/// Where `haul serve` listens unless told otherwise.
+const NAME_PORT: u16 = 7788;
 
 #[cfg(test)]
 mod tests {
@@ -195,7 +228,9 @@ mod tests {
     fn request(text: &str, persistence: Persistence, range: Option<(u64, u64)>) -> String {
         let url: WeightedUrl = text.parse().expect("the test's URL is well-formed");
         let mut bytes = Vec::new();
-        let target = Target::resolve(&url, persistence).expect("a literal address resolves");
+        let (dialer, stop) = (Dialer::default(), AtomicBool::new(false));
+        let target = Target::resolve(&url, persistence, &dialer, Duration::from_secs(60), &stop);
+        let target = target.expect("a literal address resolves");
         target.write_request(range, &mut bytes);
         String::from_utf8(bytes).expect("the test's URLs are ASCII")
     }
@@ -216,13 +251,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked_for_is_said() {
-        for text in [
-            "https://h/",
-            "name://h/x",
-            "http://h/a@0",
-            "ftp://h/x",
-            "http:///x y:z",
-        ] {
+        for text in ["https://h/", "http://h/a@0", "ftp://h/x", "http:///x y:z"] {
             let outcome = text.parse::<WeightedUrl>();
             assert!(
                 matches!(outcome, Err(TargetError::Malformed { .. })),
@@ -241,6 +270,15 @@ mod tests {
             request("http://127.0.0.1/a", Persistence::Close, Some((0, 9))),
             "GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: haul-load\r\nConnection: close\r\n\
              Range: bytes=0-9\r\n\r\n"
+        );
+        assert_eq!(
+            request("http://me:a%20b@127.0.0.1/a", Persistence::KeepAlive, None),
+            "GET /a HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: haul-load\r\n\
+             Authorization: Basic bWU6YSBi\r\n\r\n"
+        );
+        assert_eq!(
+            request("name://127.0.0.1/f", Persistence::Close, None),
+            "f\n"
         );
         assert_eq!(
             request("name://127.0.0.1:1/a%20b", Persistence::Close, None),

@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::LONGEST_MESSAGE;
 use super::text::{Charset, CharsetError};
+use crate::dial::{DialError, Dialer, Family};
 
 /// What to say, and to whom.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct SayConfig {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The address families to try.
+    pub family: Family,
     /// The message.
     pub text: String,
     /// The encoding of message and reply.
@@ -37,8 +40,8 @@ pub enum SayError {
     Unresolvable {
         /// The host.
         host: String,
-        /// What the resolver said, if anything.
-        error: Option<io::Error>,
+        /// What the resolver said.
+        error: io::Error,
     },
     /// Nobody could be reached.
     Connect(io::Error),
@@ -57,17 +60,11 @@ impl fmt::Display for SayError {
                 out,
                 "the text is {length} bytes long, and only {LONGEST_MESSAGE} are heard: shorten it"
             ),
-            Self::Unresolvable {
-                host,
-                error: Some(error),
-            } => {
+            Self::Unresolvable { host, error } => {
                 write!(
                     out,
                     "no address for \"{host}\": {error}; check its spelling"
                 )
-            }
-            Self::Unresolvable { host, error: None } => {
-                write!(out, "no address for \"{host}\"; check its spelling")
             }
             Self::Connect(error) => write!(
                 out,
@@ -95,31 +92,21 @@ pub fn say(config: &SayConfig) -> Result<String, SayError> {
         length if length > LONGEST_MESSAGE => return Err(SayError::TooLong { length }),
         _ => {}
     }
-    let stream = connect(&config.host, config.port)?;
+    let dialer = Dialer::new(config.family);
+    let stream = dialer.connect(&config.host, config.port, PATIENCE, || false);
+    let stream = stream.map_err(|error| match error {
+        DialError::Unresolvable(error) => SayError::Unresolvable {
+            host: config.host.clone(),
+            error,
+        },
+        DialError::Unreachable(error) => SayError::Connect(error),
+        DialError::Stopped => SayError::Connect(io::ErrorKind::Interrupted.into()),
+    })?;
     let reply = exchange(&stream, &message).map_err(SayError::Broken)?;
     if reply.is_empty() {
         return Err(SayError::NoReply);
     }
     Ok(config.charset.decode(&reply))
-}
-
-/// Connects to the first of the host's addresses that answers.
-fn connect(host: &str, port: u16) -> Result<TcpStream, SayError> {
-    let unresolvable = |error| SayError::Unresolvable {
-        host: host.to_owned(),
-        error,
-    };
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| unresolvable(Some(error)))?;
-    let mut failure = unresolvable(None);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = SayError::Connect(error),
-        }
-    }
-    Err(failure)
 }
 
 fn exchange(mut stream: &TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {

@@ -331,6 +331,7 @@ fn config(server: &Server, path: &str, requests: u64) -> LoadConfig {
 
 fn config_for(url: String, requests: u64) -> LoadConfig {
     LoadConfig {
+        family: load::Family::Any,
         urls: vec![url.parse().expect("the test's URL is well-formed")],
         connections: 1,
         stalled: 0,

@@ -194,6 +194,7 @@ fn answer_config(listen: SocketAddr, label: &str, reply: &str, silence: Duration
 fn say_config(to: SocketAddr, label: &str, text: &str) -> SayConfig {
     let (host, text) = (to.ip().to_string(), text.to_owned());
     SayConfig {
+        family: haul::message::Family::Any,
         host,
         port: to.port(),
         text,
