@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 
 use crate::server::client_share::ClientShare;
 use crate::server::config::ServeConfig;
-use crate::server::files::{Closing, Root, Shown};
+use crate::server::files::{Closing, Root};
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::Counters;
 use crate::server::telemetry::access_log::AccessLog;
@@ -66,12 +66,8 @@ impl Shared {
         journal: AccessLog,
         closer: Sender<Closing>,
     ) -> io::Result<Self> {
-        let shown = if config.hidden {
-            Shown::All
-        } else {
-            Shown::Visible
-        };
-        let root = Root::open(&config.root, shown, closer)?;
+        let root =
+            Root::open(&config.root, config.dot_names, closer)?.with_siblings(config.precompressed);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(LONG_QUEUES);
         let (active_clients, phase) = (Arc::default(), Phase::default());
