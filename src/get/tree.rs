@@ -178,7 +178,7 @@ impl Walk<'_> {
                 return Err(GetError::new(Blame::Network, text));
             }
         }
-        if let Some(wire) = body.finish()? {
+        if let Some(wire) = body.finish().wire {
             self.shared.client.keep(&url, wire);
         }
         Ok(Some((url, text, kind)))
