@@ -185,7 +185,7 @@ mod tests {
         let begun = Instant::now();
         names.remember(b"f", &file, begun);
         let mut ages = Vec::new();
-        for tenths in [5, 15, 20, 30] {
+        for tenths in [5, 14, 20, 29] {
             let now = begun + VALID_FOR * tenths / 10;
             names.forget_old(now);
             let found = names.find(b"f", now, |_, age| {
