@@ -191,16 +191,22 @@ impl Transfer {
         let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
         let from = self.ahead_until.max(next);
         let until = (offset + len).min(next + extents * EXTENT_BYTES);
-        if from >= until {
-            return None;
-        }
-        let len = EXTENT_BYTES.min(offset + len - from);
         let file = Arc::clone(self.file.as_ref()?);
-        self.ahead_until = from + len;
+        let now = Instant::now();
+        let starts = (from..until).step_by(EXTENT_BYTES as usize);
+        let mut extents = starts.map(|from| Extent {
+            offset: from,
+            len: EXTENT_BYTES.min(offset + len - from),
+        });
+        let Some(extent) = extents.find(|extent| !file.was_resident(*extent, now)) else {
+            self.ahead_until = from.max(until);
+            return None;
+        };
+        self.ahead_until = extent.end();
         let transfer = Arc::downgrade(self.is_under_way.get_or_insert_default());
         Some(ReadAhead {
             file,
-            extent: Extent { offset: from, len },
+            extent,
             transfer,
         })
     }
