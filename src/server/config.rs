@@ -208,6 +208,14 @@ pub struct Rates {
     pub least: Option<MinRate>,
 }
 
+impl Rates {
+    /// The lowest of the limits: no connection is faster.
+    pub(crate) fn lowest(&self) -> Option<u64> {
+        let limits = [self.connection, self.client, self.total];
+        limits.into_iter().flatten().min()
+    }
+}
+
 /// The least a client must take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MinRate {

@@ -19,6 +19,7 @@ use crate::server::connection::Connection;
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::fair_queue::FairQueue;
 use crate::server::files::open_file_cache::{self, OpenFileCache};
+use crate::server::rate_limit::Allowance;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
@@ -74,7 +75,9 @@ impl HotWorker {
             self.wait(&mut ready);
             let now = Instant::now();
             self.take_all(&mut ready, now);
-            if let Some(token) = self.queue.pop() {
+            if self.not_before(now).is_none()
+                && let Some(token) = self.queue.pop()
+            {
                 self.share_work();
                 if let Some(entry) = self.table.get_mut(token) {
                     entry.queued = false;
@@ -102,13 +105,25 @@ impl HotWorker {
         }
     }
 
+    /// When the server's rate lets the queue go on, if that is not now. To ask each connection
+    /// in it would cost a turn of all of them for each burst.
+    fn not_before(&self, now: Instant) -> Option<Instant> {
+        match self.ring.service.rate()?.allowance(now) {
+            Allowance::NotBefore(due) => Some(due),
+            Allowance::Bytes(_) => None,
+        }
+    }
+
     /// Waits for readiness; not at all if there is work in the queue or in the channel.
     fn wait(&self, ready: &mut Vec<Readiness>) {
-        let timeout = if self.queue.is_empty() && !self.ring.dispatch.has_waiting() {
+        let has_work = !self.queue.is_empty();
+        let queue = has_work.then(|| self.not_before(Instant::now())).flatten();
+        let may_wait = !has_work || queue.is_some();
+        let timeout = if may_wait && !self.ring.dispatch.has_waiting() {
             let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
             let sweep =
                 (!self.names.is_empty()).then(|| self.names_swept + open_file_cache::VALID_FOR);
-            let next = [next, sweep].into_iter().flatten().min();
+            let next = [next, sweep, queue].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         } else {
             Some(Duration::ZERO)
@@ -163,8 +178,7 @@ impl HotWorker {
                 return;
             }
             entry.queued = true;
-            let client = Arc::clone(entry.connection.client());
-            self.queue.push(&client, readiness.token);
+            self.queue.push(entry.connection.share(), readiness.token);
         } else if readiness.readable {
             self.advance(readiness.token, now);
         }
@@ -221,8 +235,7 @@ impl HotWorker {
                 Counters::add_one(&service.counters.yields);
                 self.ring.disk.read_ahead(&mut entry.connection);
                 entry.queued = true;
-                let client = Arc::clone(entry.connection.client());
-                self.queue.push(&client, token);
+                self.queue.push(entry.connection.share(), token);
             }
             Ok(Step::Disk(job)) => {
                 Counters::add_one(&service.counters.disk_visits);
