@@ -209,4 +209,33 @@ fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
     server.shut_down();
     let text = fs::read_to_string(moved.join("log")).expect("the log");
     assert!(text.contains("\"f\""), "{text}");
+
+fn a_body_that_is_late_or_malformed_is_refused_as_its_own_request() {
+    let chunked = "HEAD /f HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let server = TestServer::with(|config| {
+        config.access_log = Destination::File(path.clone());
+        config.deadlines.head = std::time::Duration::from_millis(300);
+        config.http_limits.discarded_body_bytes = 100;
+    });
+    server.put("f", "content");
+    let long = format!("40\r\n{}\r\n", "b".repeat(64));
+    for (body, status) in [
+        ("5;GET /forged HTTP/1.1\r\n", 408),
+        ("no number\r\n", 400),
+        (&long.repeat(2), 413),
+    ] {
+        let mut client = server.connect();
+        client.send(format!("{chunked}{body}"));
+        let answer = crate::support::Answer::parse(&client.rest());
+        assert_eq!(answer.status, status, "{body}");
+        assert_eq!(answer.body, b"", "an answer to HEAD has no body");
+    }
+    server.shut_down();
+    let log = fs::read_to_string(path).expect("the log");
+    assert_eq!(log.lines().count(), 3);
+    for line in log.lines() {
+        assert!(line.contains("\"HEAD /f HTTP/1.1\""), "{line}");
+    }
 }
