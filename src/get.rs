@@ -21,11 +21,13 @@ mod download;
 mod error;
 mod event;
 mod extents;
+mod filter;
 mod keep;
 mod login;
 mod mirrors;
 mod names;
 mod pace;
+mod page;
 mod part_file;
 mod proxy;
 mod retry;
@@ -36,7 +38,9 @@ mod tree;
 mod verify;
 mod watch;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -44,12 +48,13 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 pub use config::{
-    Existing, GetConfig, Job, KeptChoice, MinRate, Naming, Preallocation, ReceiveChoice, Recursion,
-    ResumeChoice, Segments, Target,
+    Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation, ReceiveChoice,
+    Recursion, ResumeChoice, Segments, Target,
 };
 pub use error::{Blame, GetError};
 pub use event::{Event, FileId, Summary};
 pub use extents::Extent;
+pub use filter::Filter;
 pub use login::{Field, Login, Netrc, basic};
 pub use names::printable;
 pub use proxy::Proxies;
@@ -62,6 +67,7 @@ use client::Client;
 use download::Fetched;
 use pace::Pace;
 use shared::{Reporter, Shared};
+use tree::{Found, Tree};
 
 /// Fetches all files, `parallel` at a time, and tells `events` how it goes.
 ///
@@ -80,83 +86,186 @@ pub fn run(
         };
         own.into_iter().chain(&job.mirrors)
     });
+    let named = named.chain(&config.sum_list);
     let client = Client::new(
         config.proxies.clone(),
         config.login.clone(),
         named.map(|url| url.url().origin()).collect(),
         config.connect_timeout,
     );
-    let shared = Shared {
-        client,
-        pace: Pace::new(config.rate),
-        cancel: cancel.clone(),
-        end: config.max_time.map(|time| Instant::now() + time),
-        config,
+    let mut run = Run {
+        several: jobs.len() > 1 || config.recursion == Recursion::On,
+        shared: Shared {
+            client,
+            pace: Pace::new(config.rate),
+            cancel: cancel.clone(),
+            end: config
+                .max_time
+                .and_then(|time| Instant::now().checked_add(time)),
+            config,
+        },
+        events,
+        next: AtomicUsize::new(0),
+        failed: Mutex::new(None),
+        stopped: AtomicBool::new(false),
     };
-    let (jobs, failures) = expand(&shared, jobs, events);
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(failures);
-    thread::scope(|scope| {
-        for _ in 0..shared.config.parallel.clamp(1, jobs.len().max(1)) {
-            scope.spawn(|| {
-                while !shared.cancel.is_cancelled() {
-                    let file = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(file) else { break };
-                    let reporter = Reporter {
-                        file,
-                        events: events.clone(),
-                        about: (jobs.len() > 1).then(|| job.source.to_string()),
-                    };
-                    if let Err(blame) = fetch(&shared, &reporter, job) {
-                        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-                        failures.push((file, blame));
+    if let Some(url) = run.shared.config.sum_list.take() {
+        match run.sums(&url) {
+            Ok(sums) => run.shared.config.sum_file = Some(sums),
+            Err(error) => return Err(run.reporter(None).failed(&error).1),
+        }
+    }
+    run.all(jobs)
+}
+
+/// One run, as its threads share it.
+struct Run<'a> {
+    shared: Shared,
+    events: &'a Sender<Event>,
+    /// Words have to say which file they are about.
+    several: bool,
+    /// The index of the next file.
+    next: AtomicUsize,
+    /// The first file, in order, that could not be had.
+    failed: Mutex<Option<(FileId, Blame)>>,
+    /// Not all files were tried.
+    stopped: AtomicBool,
+}
+
+impl Run<'_> {
+    /// Files are fetched while directories are still walked, which waits for them.
+    fn all(&self, jobs: &[Job]) -> Result<(), Blame> {
+        let reporter = self.reporter(None);
+        let tree = Tree::new(&self.shared, &reporter);
+        let parallel = self.shared.config.parallel.max(1);
+        let (found, waiting) = crossbeam_channel::bounded(WAITING_FILES);
+        thread::scope(|scope| {
+            for _ in 0..parallel {
+                let waiting = waiting.clone();
+                scope.spawn(|| {
+                    for (reporter, job) in waiting {
+                        if self.shared.check().is_err()
+                            || self.fetch(&tree, &reporter, &job).is_err()
+                        {
+                            self.stopped.store(true, Ordering::Relaxed);
+                            break;
+                        }
                     }
-                }
-            });
-        }
-    });
-    let failures = failures
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    if shared.cancel.is_cancelled() && next.into_inner() < jobs.len() {
-        return Err(Blame::Interrupted);
-    }
-    failures
-        .into_iter()
-        .min()
-        .map_or(Ok(()), |(_, blame)| Err(blame))
-}
-
-/// Puts the files of every directory in its place, where directories are followed.
-fn expand(
-    shared: &Shared,
-    jobs: &[Job],
-    events: &Sender<Event>,
-) -> (Vec<Job>, Vec<(FileId, Blame)>) {
-    let (mut files, mut failures) = (Vec::new(), Vec::new());
-    for job in jobs {
-        match (&job.source, shared.config.recursion) {
-            (Source::Http(url), Recursion::On) => {
-                let reporter = Reporter {
-                    file: files.len(),
-                    events: events.clone(),
-                    about: (jobs.len() > 1).then(|| url.to_string()),
-                };
-                let (found, errors) = tree::walk(shared, &reporter, url);
-                files.extend(found);
-                failures.extend(errors.iter().map(|error| reporter.failed(error)));
+                });
             }
-            _ => files.push(job.clone()),
+            // Without a fetcher there is nobody left to send to.
+            drop(waiting);
+            for job in jobs {
+                let send = |job: Job| {
+                    let reporter = self.reporter(Some(job.source.to_string()));
+                    found.send((reporter, job)).is_ok()
+                };
+                let goes_on = match &job.source {
+                    Source::Http(url) if self.shared.config.recursion == Recursion::On => {
+                        self.walk(&tree, url, None, &send)
+                    }
+                    _ => send(job.clone()),
+                };
+                if !goes_on {
+                    self.stopped.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+            drop(found);
+        });
+        if self.stopped.load(Ordering::Relaxed)
+            && let Err(error) = self.shared.check()
+        {
+            return Err(error.blame);
+        }
+        let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(()), |(_, blame)| Err(blame))
+    }
+
+    /// Gives the files of a directory to `take`; says whether it wants more.
+    fn walk(
+        &self,
+        tree: &Tree<'_>,
+        url: &HttpUrl,
+        path: Option<PathBuf>,
+        take: &dyn Fn(Job) -> bool,
+    ) -> bool {
+        let mut goes_on = true;
+        tree.walk(url, path, &mut |found| {
+            goes_on = match found {
+                Found::File(job) => take(job),
+                Found::Failed(error) => {
+                    self.fail(&self.reporter(None), &error);
+                    !error.is_stop()
+                }
+            };
+            goes_on
+        });
+        goes_on
+    }
+
+    /// Fetches a file, or what is in the directory that it turns out to be.
+    ///
+    /// # Errors
+    /// Nothing more is to be fetched.
+    fn fetch(&self, tree: &Tree<'_>, reporter: &Reporter, job: &Job) -> Result<(), GetError> {
+        match download::fetch(&self.shared, reporter, job) {
+            Ok(Fetched::Whole(summary)) => reporter.send(|file| Event::Finished { file, summary }),
+            Ok(Fetched::Skipped(name)) => reporter.send(|file| Event::Skipped { file, name }),
+            Err(GetError {
+                directory: Some(url),
+                ..
+            }) if self.shared.config.recursion == Recursion::On => {
+                let path = match &job.target {
+                    Target::Below(path) => Some(path.clone()),
+                    _ => None,
+                };
+                // Not by way of the line that this thread serves: it may be full.
+                let fetch = |job: Job| {
+                    let reporter = self.reporter(Some(job.source.to_string()));
+                    self.fetch(tree, &reporter, &job).is_ok()
+                };
+                if !self.walk(tree, &url, path, &fetch) {
+                    return Err(GetError::interrupted());
+                }
+            }
+            Err(error) => {
+                self.fail(reporter, &error);
+                if error.is_stop() {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&self, reporter: &Reporter, error: &GetError) {
+        let failure = reporter.failed(error);
+        let mut first = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none_or(|(file, _)| failure.0 < file) {
+            *first = Some(failure);
         }
     }
-    (files, failures)
+
+    /// The list of sums at `url`.
+    fn sums(&self, url: &HttpUrl) -> Result<SumFile, GetError> {
+        let reporter = self.reporter(None);
+        let mut page = page::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
+        let text = io::read_to_string(page.rewind()?)
+            .map_err(|error| GetError::new(Blame::Verification, format!("{url}: {error}")))?;
+        SumFile::parse(&text)
+            .map_err(|error| GetError::new(Blame::Verification, format!("{url}: {error}")))
+    }
+
+    /// The voice of the next file.
+    fn reporter(&self, about: Option<String>) -> Reporter {
+        Reporter {
+            file: self.next.fetch_add(1, Ordering::Relaxed),
+            events: self.events.clone(),
+            about: about.filter(|_| self.several),
+        }
+    }
 }
 
-fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<(), Blame> {
-    match download::fetch(shared, reporter, job) {
-        Ok(Fetched::Whole(summary)) => reporter.send(|file| Event::Finished { file, summary }),
-        Ok(Fetched::Skipped(name)) => reporter.send(|file| Event::Skipped { file, name }),
-        Err(error) => return Err(reporter.failed(&error).1),
-    }
-    Ok(())
-}
+/// Files that were found and wait for their turn.
+const WAITING_FILES: usize = 256;

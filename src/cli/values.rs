@@ -70,6 +70,14 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A duration that is not zero, and that nobody outlives.
+pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
+    match positive_duration(text)? {
+        duration if duration > MAX_TIMEOUT => Err("a day is the longest".into()),
+        duration => Ok(duration),
+    }
+}
+
 /// `PORT`, `HOST:PORT`, `ADDRESS:PORT` or `[IPV6]:PORT`; the host defaults to 127.0.0.1.
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
@@ -100,6 +108,8 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         .next()
         .ok_or_else(|| format!("the host `{host}` has no address"))
 }
+
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! What to download, and how.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use super::filter::Filter;
 use super::login::Login;
 use super::proxy::Proxies;
 use super::retry::RetryPolicy;
@@ -18,6 +19,10 @@ pub struct GetConfig {
     pub naming: Naming,
     /// What an address that ends in a directory means.
     pub recursion: Recursion,
+    /// Directories below the first one that are followed; as many as is sane where it is `None`.
+    pub depth: Option<usize>,
+    /// Which files of a directory are wanted.
+    pub filter: Filter,
     /// What to do with files that are there already.
     pub existing: Existing,
     /// Files at once, at least 1.
@@ -52,6 +57,8 @@ pub struct GetConfig {
     pub sums: Vec<Sum>,
     /// Sums by file name.
     pub sum_file: Option<SumFile>,
+    /// Where there is a list of sums to fetch first.
+    pub sum_list: Option<HttpUrl>,
 }
 
 /// Where a file's name comes from.
@@ -150,6 +157,17 @@ pub struct Job {
     pub mirrors: Vec<HttpUrl>,
     /// Where it goes.
     pub target: Target,
+    /// What a listing says of it.
+    pub known: Option<Known>,
+}
+
+/// What tells whether a file has to be fetched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its length in bytes.
+    pub length: u64,
+    /// The time of its last change.
+    pub modified: SystemTime,
 }
 
 /// Where a file goes.

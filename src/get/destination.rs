@@ -10,7 +10,7 @@ use crate::http::client_response::Head;
 
 use super::answer;
 use super::client::{Answer, Ask, Method};
-use super::config::{Existing, Job, Naming, Target};
+use super::config::{Existing, Job, Known, Naming, Target};
 use super::error::{Blame, GetError};
 use super::names;
 use super::part_file;
@@ -89,43 +89,52 @@ fn ask_name(
     url: &HttpUrl,
 ) -> Result<Option<String>, GetError> {
     let head = head(shared, reporter, url)?;
-    let disposition = head.content_disposition.as_deref();
+    let disposition = head
+        .as_ref()
+        .and_then(|head| head.content_disposition.as_deref());
     Ok(disposition.and_then(names::name_from_disposition))
 }
 
-/// What a HEAD request says, or a GET where the server refuses that.
-fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Head, GetError> {
+/// What a HEAD request says; `None` when the server does not do HEAD.
+pub(super) fn head(
+    shared: &Shared,
+    reporter: &Reporter,
+    url: &HttpUrl,
+) -> Result<Option<Head>, GetError> {
     let mut attempts = Attempts::new(shared.config.retry);
     let watch = shared.watch();
-    let mut method = Method::Head;
+    let ask = Ask {
+        url,
+        method: Method::Head,
+        accept: "*/*",
+        range: None,
+    };
     loop {
-        let ask = Ask {
-            url,
-            method,
-            accept: "*/*",
-            range: None,
-        };
         let error = match shared.client.ask(&ask, &watch) {
-            // An address may be signed for GET alone. What its body begins with is left unread.
-            Ok(Answer { head, .. })
-                if method == Method::Head && matches!(head.status, 400 | 401 | 403 | 405 | 501) =>
-            {
-                method = Method::Get;
-                continue;
-            }
-            Ok(Answer { head, body, url }) if matches!(head.status, 200 | 203) => {
-                if method == Method::Head
-                    && let Some(wire) = body.finish().wire
-                {
+            Ok(Answer { head, .. }) if matches!(head.status, 405 | 501) => return Ok(None),
+            Ok(Answer { head, body, url }) if head.status == 200 => {
+                if let Ok(Some(wire)) = body.finish() {
                     shared.client.keep(&url, wire);
                 }
-                return Ok(head);
+                return Ok(Some(head));
             }
             Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
             Err(error) => error,
         };
         reporter.wait(&mut attempts, error, 0, &watch)?;
     }
+}
+
+/// Whether the address of a file led to a directory's: with a slash more, or to a page.
+pub(super) fn is_directory(asked: &HttpUrl, answer: &Answer) -> bool {
+    let (asked, found) = (asked.url().path(), answer.url.url().path());
+    let is_page = answer.head.content_type.as_deref().is_some_and(|it| {
+        let it = it.to_ascii_lowercase();
+        it.starts_with("text/html") || it.starts_with("application/xhtml")
+    });
+    !asked.ends_with('/')
+        && found.ends_with('/')
+        && (is_page || found.trim_end_matches('/') == asked)
 }
 
 /// What has to be done about a file.
@@ -152,8 +161,11 @@ pub(super) fn look(
     };
     let replaceable = match (shared.config.existing, &job.source) {
         (Existing::Skip | Existing::Update, Source::Http(url)) if found.is_file() => {
-            let head = head(shared, reporter, url)?;
-            if is_same(&found, &head) {
+            let theirs = match job.known {
+                Some(known) => Some(known),
+                None => head(shared, reporter, url)?.as_ref().and_then(known),
+            };
+            if theirs.is_some_and(|theirs| is_same(&found, theirs)) {
                 return Ok(Standing::Same);
             }
             if shared.config.existing == Existing::Skip {
@@ -171,22 +183,22 @@ pub(super) fn look(
     part_file::refuse_unfinished(target).map(|()| Standing::Needed)
 }
 
-fn is_same(found: &Metadata, head: &Head) -> bool {
+fn is_same(ours: &Metadata, theirs: Known) -> bool {
     // HTTP's dates are whole seconds.
     let seconds = |time: SystemTime| {
         time.duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs())
     };
-    let same_time = modified(head).is_some_and(|theirs| {
-        found
-            .modified()
-            .is_ok_and(|ours| seconds(ours) == seconds(theirs))
-    });
-    same_time && head.content_length == Some(found.len())
+    let modified = ours.modified();
+    theirs.length == ours.len()
+        && modified.is_ok_and(|ours| seconds(ours) == seconds(theirs.modified))
 }
 
-fn modified(head: &Head) -> Option<SystemTime> {
-    httpdate::parse_http_date(head.last_modified.as_deref()?).ok()
+fn known(head: &Head) -> Option<Known> {
+    Some(Known {
+        length: head.content_length?,
+        modified: httpdate::parse_http_date(head.last_modified.as_deref()?).ok()?,
+    })
 }
 
 /// The sums that the file at `target` must have.

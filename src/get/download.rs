@@ -63,14 +63,21 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         None => {}
     }
     let sums = sums?;
-    if let (Target::Below(_), Some(directory)) = (&job.target, target.parent()) {
+    let directory = match job.target {
+        Target::Below(_) => target.parent(),
+        _ => Some(shared.config.directory.as_path()),
+    };
+    if let Some(directory) = directory {
         let made = std::fs::create_dir_all(directory);
         made.map_err(|error| GetError::local("make", directory, &error))?;
     }
     let fetched = match &job.source {
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
-            Transfer::new(shared, reporter, url, Mirrors::new(urls), &target, &sums).run()
+            let mut transfer =
+                Transfer::new(shared, reporter, url, Mirrors::new(urls), &target, &sums);
+            transfer.takes_page = matches!(job.target, Target::Path(_));
+            transfer.run()
         }
         Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &sums),
     };
@@ -109,6 +116,8 @@ struct Transfer<'a> {
     url: &'a HttpUrl,
     mirrors: Mirrors,
     target: &'a Path,
+    /// The user gave a name even to the page about a directory.
+    takes_page: bool,
     sums: &'a [Sum],
     trust: Trust,
     attempts: Attempts,
@@ -178,6 +187,7 @@ impl<'a> Transfer<'a> {
             url,
             mirrors,
             target,
+            takes_page: false,
             sums,
             trust,
             attempts: Attempts::new(shared.config.retry),
@@ -286,6 +296,9 @@ impl<'a> Transfer<'a> {
             };
             let error = match self.shared.client.ask(&ask, &watch) {
                 Ok(answer) if matches!(answer.head.status, 200 | 203) => {
+                    if !self.takes_page && destination::is_directory(&mirror.url, &answer) {
+                        return Err(GetError::directory(self.url, answer.url));
+                    }
                     return Ok((mirror.index, Box::new(answer)));
                 }
                 Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),

@@ -5,6 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::source::HttpUrl;
+
 /// Whose fault a failed download is; each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blame {
@@ -45,6 +47,8 @@ pub struct GetError {
     /// Whose fault it is.
     pub blame: Blame,
     pub(super) again: Again,
+    /// The directory that an address turned out to be.
+    pub(super) directory: Option<Box<HttpUrl>>,
     text: String,
 }
 
@@ -53,6 +57,7 @@ impl GetError {
         Self {
             blame,
             again: Again::Never,
+            directory: None,
             text: text.into(),
         }
     }
@@ -62,7 +67,19 @@ impl GetError {
         Self {
             blame,
             again: Again::Later,
+            directory: None,
             text: text.into(),
+        }
+    }
+
+    /// An address that was to be a file's.
+    pub(super) fn directory(asked: &HttpUrl, found: HttpUrl) -> Self {
+        let text = format!(
+            "{asked} is a directory: --recursive fetches what is in it, -o FILE the page about it"
+        );
+        Self {
+            directory: Some(Box::new(found)),
+            ..Self::new(Blame::Usage, text)
         }
     }
 

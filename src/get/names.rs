@@ -47,28 +47,29 @@ pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     Some(if vouches { name + "_" } else { name })
 }
 
-/// A name of a server's tree as a name here: the same bytes wherever Linux takes them. `/` and NUL,
-/// the names `.` and `..`, and the names of state files are percent-encoded, and then every `%`
-/// is, too, so that decoding gives the server's name back. `None` for no name at all.
+/// A name of a server's tree as a name here: the same bytes wherever Linux takes them. `/` and NUL
+/// and the names `.` and `..` are percent-encoded, and then every `%` is, too; names of state files
+/// get a `_`, and so do those that have one. So the server's name can be found again. `None` for no
+/// name at all.
 pub(super) fn local_name(theirs: &[u8]) -> Option<OsString> {
-    let lower = theirs.to_ascii_lowercase();
-    let vouches = RESERVED_SUFFIXES
-        .iter()
-        .any(|suffix| lower.ends_with(suffix.as_bytes()));
     let is_dots = matches!(theirs, b"." | b"..");
-    if !vouches && !is_dots && !theirs.iter().any(|byte| matches!(byte, b'/' | 0)) {
-        return (!theirs.is_empty()).then(|| OsString::from_vec(theirs.to_vec()));
-    }
+    let is_encoded = is_dots || theirs.iter().any(|byte| matches!(byte, b'/' | 0));
     let mut ours = Vec::new();
-    for (at, &byte) in theirs.iter().enumerate() {
-        let last = vouches && at + 1 == theirs.len();
-        if last || is_dots || matches!(byte, b'/' | 0 | b'%') {
+    for &byte in theirs {
+        if is_dots || is_encoded && matches!(byte, b'/' | 0 | b'%') {
             ours.extend_from_slice(format!("%{byte:02X}").as_bytes());
         } else {
             ours.push(byte);
         }
     }
-    Some(OsString::from_vec(ours))
+    let lower = ours.to_ascii_lowercase();
+    let end = lower.iter().rposition(|&byte| byte != b'_');
+    let stem = end.map_or(&[][..], |end| &lower[..=end]);
+    let mut suffixes = RESERVED_SUFFIXES.iter();
+    if suffixes.any(|suffix| stem.ends_with(suffix.as_bytes())) {
+        ours.push(b'_');
+    }
+    (!ours.is_empty()).then(|| OsString::from_vec(ours))
 }
 
 /// The file name in a URL's path, percent-decoded and made safe.
@@ -137,15 +138,21 @@ mod tests {
             (b"50%/\0", "50%25%2F%00"),
             (b".", "%2E"),
             (b"..", "%2E%2E"),
-            (b"x.part.state", "x.part.stat%65"),
-            (b"x.Part.State~", "x.Part.State%7E"),
         ];
         for (theirs, ours) in changed {
             assert_eq!(local_name(theirs).unwrap(), ours);
             let decoded: Vec<u8> = percent_decode_str(ours).collect();
             assert_eq!(decoded, theirs);
         }
+        for (theirs, ours) in [
+            ("x.part.state", "x.part.state_"),
+            ("x.Part.State_", "x.Part.State__"),
+            ("x.part.state~", "x.part.state~_"),
+        ] {
+            assert_eq!(local_name(theirs.as_bytes()).unwrap(), ours);
+        }
         assert_eq!(local_name(b""), None);
+        assert_eq!(local_name(b"__").unwrap(), "__");
     }
 
     #[test]

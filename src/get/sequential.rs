@@ -212,8 +212,7 @@ impl Flow<'_> {
                 });
             }
         }
-        self.reporter.end_of(body);
-        Ok(Reader::Listens)
+        body.finish().map(|_| Reader::Listens)
     }
 }
 

@@ -126,6 +126,13 @@ impl HttpUrl {
         &self.0
     }
 
+    /// The same path with another query.
+    pub(super) fn with_query(&self, query: Option<&str>) -> Self {
+        let mut url = self.0.clone();
+        url.set_query(query);
+        Self(url)
+    }
+
     /// Host and port of the `Host` field: the port only where it is not 80.
     #[must_use]
     pub fn authority(&self) -> String {

@@ -1,215 +1,488 @@
-//! `--recursive`: a directory, as haul's JSON or anybody's HTML index lists it, becomes files to
-//! fetch.
+//! `--recursive`: a directory, as a listing in JSON, XML or HTML shows it, becomes files to fetch.
 //!
-//! Nothing a server lists mirrors out: links count only beneath the directory that they stand in,
-//! and every component of a path is made safe on its own.
+//! Nothing a server lists leads out: links count only beneath the directory that they stand in,
+//! and every component of a path is made a name here on its own. Every directory is listed once,
+//! and no two names of the server become one here.
 
 mod links;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use percent_encoding::percent_decode_str;
-
-use super::answer;
-use super::client::{Answer, Ask, Method};
-use super::config::{Job, Target};
-use super::error::{Blame, GetError};
+use super::config::{Job, Known, Target};
+use super::destination;
+use super::error::{Again, Blame, GetError};
 use super::names;
-use super::retry::Attempts;
+use super::page::{self, Page};
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use super::watch::Watch;
+use links::{Kind, Link, Traits};
 
-/// The files beneath `root`, and what of it could not be listed.
-pub(super) fn walk(
-    shared: &Shared,
-    reporter: &Reporter,
-    root: &HttpUrl,
-) -> (Vec<Job>, Vec<GetError>) {
-    let mut walk = Walk {
-        shared,
-        reporter,
-        files: Vec::new(),
-        seen: BTreeSet::new(),
-    };
-    let top = names::name_from_path(root.url().path().trim_end_matches('/'));
-    let mut open = VecDeque::from([Directory {
-        url: root.clone(),
-        path: top.map(PathBuf::from).unwrap_or_default(),
-        depth: 0,
-    }]);
-    let mut failures = Vec::new();
-    while let Some(directory) = open.pop_front() {
-        match walk.list(&directory) {
-            Ok(below) => open.extend(below),
-            Err(error) if error.blame == Blame::Interrupted => return (Vec::new(), vec![error]),
-            Err(error) => failures.push(error),
-        }
-    }
-    (walk.files, failures)
+/// What a walk comes upon.
+pub(super) enum Found {
+    File(Job),
+    /// Something that cannot be had.
+    Failed(GetError),
 }
 
+/// Takes what is found; `false` ends the walk.
+pub(super) type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
+
+/// All walks of a run.
+pub(super) struct Tree<'a> {
+    shared: &'a Shared,
+    reporter: &'a Reporter,
+    seen: Mutex<Seen>,
+    /// Hashes stand for names and addresses: a million of them have to fit into memory.
+    hashes: RandomState,
+    /// The server did not know `?format=json`.
+    without_json: AtomicBool,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The local paths that are taken, each with the address that took it.
+    paths: HashMap<u64, u64>,
+    /// The identities of directories that were found.
+    identities: HashSet<u64>,
+    directories: usize,
+}
+
+/// A directory that is to be listed.
 struct Directory {
     url: HttpUrl,
     /// Where it goes, below the target directory.
     path: PathBuf,
+    /// Its path below the root of the walk.
+    below: PathBuf,
     depth: usize,
+    above: Option<Arc<Level>>,
 }
 
-struct Walk<'a> {
-    shared: &'a Shared,
-    reporter: &'a Reporter,
-    files: Vec<Job>,
-    seen: BTreeSet<String>,
+/// A directory and those that it was reached through.
+struct Level {
+    url: HttpUrl,
+    contents: Contents,
+    above: Option<Arc<Self>>,
 }
 
-impl Walk<'_> {
-    /// Takes the files of a directory; returns the directories in it.
-    fn list(&mut self, directory: &Directory) -> Result<Vec<Directory>, GetError> {
-        let Some((url, text, kind)) = self.fetch(&directory.url)? else {
-            // Not a listing: the address names a file.
-            self.add_file(directory.url.clone(), directory.path.clone());
-            return Ok(Vec::new());
+/// What tells whether two directories are one.
+#[derive(Default, PartialEq, Eq)]
+struct Contents {
+    entries: u64,
+    hash: u64,
+    /// A file whose metadata tell, where the listing does not have them.
+    sample: Option<String>,
+    has_files: bool,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(shared: &'a Shared, reporter: &'a Reporter) -> Self {
+        Self {
+            shared,
+            reporter,
+            seen: Mutex::default(),
+            hashes: RandomState::new(),
+            without_json: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives all files beneath `root` to `sink`, which go below `path`, or below the directory's
+    /// own name.
+    pub(super) fn walk(&self, root: &HttpUrl, path: Option<PathBuf>, sink: &mut Sink<'_>) {
+        let last = page::components(root).filter(|it| !it.is_empty()).last();
+        let own = || {
+            last.and_then(|name| names::local_name(&name))
+                .map(PathBuf::from)
         };
-        let links = match kind {
-            Kind::Json => links::in_json(&text)
-                .map_err(|why| GetError::new(Blame::Network, format!("{url}: {why}")))?,
-            Kind::Html => links::in_html(&text),
-        };
-        let mut below = Vec::new();
-        for link in links {
-            let Ok(target) = url.join(&link) else {
-                continue;
-            };
-            let Some(path) = path_below(&url, &target) else {
-                continue;
-            };
-            let Some(safe) = safe_path(path) else {
-                self.reporter.note(format!(
-                    "{target}: no safe name can be made of this: left out"
-                ));
-                continue;
-            };
-            let safe = directory.path.join(safe);
-            if !path.ends_with('/') {
-                self.add_file(target, safe);
-            } else if self.seen.insert(target.to_string()) {
-                let depth = directory.depth + 1;
-                if depth > MAX_DEPTH {
-                    let text = format!("{target}: more than {MAX_DEPTH} directories deep");
-                    return Err(GetError::new(Blame::Network, text));
+        let depth = path.as_ref().map_or(0, |path| path.components().count());
+        let mut open = vec![Directory {
+            url: root.clone(),
+            below: path.clone().unwrap_or_default(),
+            path: path.or_else(own).unwrap_or_default(),
+            depth,
+            above: None,
+        }];
+        while let Some(directory) = open.pop() {
+            let end = match self.list(&directory, &mut open, sink) {
+                Ok(wants_more) => !wants_more,
+                Err(error) => {
+                    let stops = error.is_stop();
+                    !sink(Found::Failed(error)) || stops
                 }
-                below.push(Directory {
-                    url: target,
-                    path: safe,
-                    depth,
-                });
-            }
-        }
-        Ok(below)
-    }
-
-    fn add_file(&mut self, url: HttpUrl, path: PathBuf) {
-        if self.seen.insert(url.to_string()) {
-            self.files.push(Job {
-                source: Source::Http(url),
-                mirrors: Vec::new(),
-                target: Target::Below(path),
-            });
-        }
-    }
-
-    /// A listing's text; `None` when the address turns out to be a file's.
-    fn fetch(&self, url: &HttpUrl) -> Result<Option<(HttpUrl, Vec<u8>, Kind)>, GetError> {
-        let watch = self.shared.watch();
-        let mut attempts = Attempts::new(self.shared.config.retry);
-        loop {
-            let error = match self.fetch_once(url, &watch) {
-                Ok(listing) => return Ok(listing),
-                Err(error) => error,
             };
-            self.reporter.wait(&mut attempts, error, 0, &watch)?;
+            if end {
+                return;
+            }
         }
     }
 
-    fn fetch_once(
+    /// Gives a directory's files to `sink` and its directories to `open`; says whether to go on.
+    fn list(
         &self,
-        url: &HttpUrl,
-        watch: &Watch,
-    ) -> Result<Option<(HttpUrl, Vec<u8>, Kind)>, GetError> {
-        let ask = Ask {
-            url,
-            method: Method::Get,
-            accept: ACCEPT,
-            range: None,
-        };
-        let Answer {
-            head,
-            mut body,
-            url,
-        } = self.shared.client.ask(&ask, watch)?;
-        if head.status != 200 {
-            return Err(answer::refusal(&head, &url, SystemTime::now()));
-        }
-        let essence = head.content_type.as_deref().unwrap_or_default();
-        let essence = essence
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase();
-        let kind = match essence.as_str() {
-            _ if !url.url().path().ends_with('/') => return Ok(None),
-            "application/json" => Kind::Json,
-            "text/html" | "application/xhtml+xml" => Kind::Html,
-            _ => return Ok(None),
-        };
-        let mut text = Vec::new();
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match body.read(&mut buffer, watch)? {
-                0 => break,
-                count => text.extend_from_slice(&buffer[..count]),
-            }
-            if text.len() > MAX_LISTING_BYTES {
-                let text = format!("{url}: the listing has more than {MAX_LISTING_BYTES} bytes");
+        directory: &Directory,
+        open: &mut Vec<Directory>,
+        sink: &mut Sink<'_>,
+    ) -> Result<bool, GetError> {
+        {
+            let mut seen = self.seen();
+            seen.directories += 1;
+            if seen.directories > MAX_DIRECTORIES {
+                let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
                 return Err(GetError::new(Blame::Network, text));
             }
         }
-        if let Some(wire) = body.finish().wire {
-            self.shared.client.keep(&url, wire);
+        let Some((mut page, kind)) = self.fetch(&directory.url)? else {
+            // Not a listing: the address names a file.
+            let file = self.file(&directory.url, directory.path.clone(), &Link::default());
+            return Ok(file.is_none_or(sink));
+        };
+        let mut survey = Survey::default();
+        let traits = self.survey(&mut page, kind, &mut survey)?;
+        if let Some(same) = self.same_above(directory, &page.url, &survey.contents) {
+            self.reporter
+                .note(format!("{}: a link to {same}, left out", directory.url));
+            return Ok(true);
         }
-        Ok(Some((url, text, kind)))
+        let is_page = kind == Kind::Html && !traits.is_titled && !survey.leads_up;
+        if survey.contents.entries == 0 {
+            if is_page || traits.has_scripts {
+                let text = format!("{}: a page without links to files below it", page.url);
+                return Err(GetError::new(Blame::NotFound, text));
+            }
+            self.reporter.note(format!("{}: nothing in it", page.url));
+        }
+        let page_file = is_page.then(|| directory.path.join("index.html"));
+        if let Some(path) = page_file.clone() {
+            self.reporter.note(format!(
+                "{}: a page, not a listing: it and what it links to is fetched",
+                page.url
+            ));
+            if let Some(file) = self.file(&page.url, path, &Link::default())
+                && !sink(file)
+            {
+                return Ok(false);
+            }
+        }
+        let level = Arc::new(Level {
+            url: page.url.clone(),
+            contents: survey.contents,
+            above: directory.above.clone(),
+        });
+        let base = page.url.clone();
+        let mut wants_more = true;
+        let first = open.len();
+        self.read(&mut page, kind, &mut |traits, link| {
+            let Some((url, components)) = below(&base, traits, &link) else {
+                return true;
+            };
+            let found = self.place(directory, &url, &components);
+            wants_more = match found {
+                Place::Nowhere => true,
+                Place::File(path) if page_file.as_ref() == Some(&path) => true,
+                Place::File(path) => self.file(&url, path, &link).is_none_or(&mut *sink),
+                Place::Directory(path, below) => match self.enters(&url, &path, &link) {
+                    Ok(true) => {
+                        open.push(Directory {
+                            url,
+                            path,
+                            below,
+                            depth: directory.depth + 1,
+                            above: Some(Arc::clone(&level)),
+                        });
+                        true
+                    }
+                    Ok(false) => true,
+                    Err(error) => sink(Found::Failed(error)),
+                },
+                Place::TooDeep(error) => sink(Found::Failed(error)),
+            };
+            wants_more
+        })?;
+        open[first..].reverse();
+        Ok(wants_more)
+    }
+
+    /// Where a link's file or directory goes, if it is wanted.
+    fn place(&self, directory: &Directory, url: &HttpUrl, components: &[Vec<u8>]) -> Place {
+        let Some(names) = local_names(components) else {
+            return Place::Nowhere;
+        };
+        let (path, below) = (directory.path.join(&names), directory.below.join(&names));
+        let filter = &self.shared.config.filter;
+        let is_directory = url.url().path().ends_with('/');
+        let wanted = match is_directory {
+            true => filter.wants_directory(&below),
+            false => filter.wants_file(&below),
+        };
+        if !wanted {
+            return Place::Nowhere;
+        }
+        let mut pairs = components.iter().zip(names.iter());
+        if pairs.any(|(theirs, ours)| ours.as_bytes() != theirs) {
+            let path = path.display();
+            self.reporter.note(format!("{url}: here it is {path}"));
+        }
+        if !is_directory {
+            return Place::File(path);
+        }
+        match self.shared.config.depth {
+            Some(depth) if directory.depth >= depth => {
+                self.reporter
+                    .note(format!("{url}: deeper than --depth {depth}, left out"));
+                Place::Nowhere
+            }
+            None if directory.depth >= MAX_DEPTH => {
+                let text = format!("{url}: more than {MAX_DEPTH} directories deep");
+                Place::TooDeep(GetError::new(Blame::Network, text))
+            }
+            _ => Place::Directory(path, below),
+        }
+    }
+
+    /// Whether a directory was not found before, under this or another address.
+    fn enters(&self, url: &HttpUrl, path: &Path, link: &Link) -> Result<bool, GetError> {
+        let identity = link.identity.as_ref();
+        let identity = identity.map(|id| self.hash(&(url.url().origin(), id)));
+        if identity.is_some_and(|identity| !self.seen().identities.insert(identity)) {
+            self.reporter.note(format!(
+                "{url}: the same directory as another one, left out"
+            ));
+            return Ok(false);
+        }
+        Ok(matches!(self.take(path, url)?, Taken::First))
+    }
+
+    /// The file at `url`, unless it was found before.
+    fn file(&self, url: &HttpUrl, path: PathBuf, link: &Link) -> Option<Found> {
+        match self.take(&path, url) {
+            Ok(Taken::First) => {}
+            Ok(Taken::Again) => return None,
+            Err(error) => return Some(Found::Failed(error)),
+        }
+        let known = link.length.zip(link.modified);
+        Some(Found::File(Job {
+            source: Source::Http(url.clone()),
+            mirrors: Vec::new(),
+            target: Target::Below(path),
+            known: known.map(|(length, modified)| Known { length, modified }),
+        }))
+    }
+
+    fn take(&self, path: &Path, url: &HttpUrl) -> Result<Taken, GetError> {
+        let address: Vec<_> = page::components(url).collect();
+        let address = self.hash(&(url.url().origin(), address));
+        match self.seen().paths.entry(self.hash(path)) {
+            Entry::Vacant(free) => {
+                free.insert(address);
+                Ok(Taken::First)
+            }
+            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Again),
+            Entry::Occupied(_) => {
+                let path = path.display();
+                let text = format!("{url}: another name of the server is {path} here: left out");
+                Err(GetError::new(Blame::LocalFile, text))
+            }
+        }
+    }
+
+    /// The directory above that this one is a link to.
+    fn same_above(
+        &self,
+        directory: &Directory,
+        url: &HttpUrl,
+        contents: &Contents,
+    ) -> Option<HttpUrl> {
+        let levels = std::iter::successors(directory.above.as_deref(), |it| it.above.as_deref());
+        let mut same = levels.filter(|level| level.contents == *contents);
+        let level = same.next().filter(|_| contents.entries > 0)?;
+        let is_same = match &contents.sample {
+            // Directories in directories tell little: it takes more of them.
+            None if !contents.has_files => same.next().is_some(),
+            None => true,
+            Some(sample) => {
+                let (here, there) = (url.join(sample).ok()?, level.url.join(sample).ok()?);
+                let (here, there) = (self.metadata(&here)?, self.metadata(&there)?);
+                here == there
+            }
+        };
+        is_same.then(|| level.url.clone())
+    }
+
+    /// What tells a file from another one.
+    fn metadata(&self, url: &HttpUrl) -> Option<(Option<u64>, Option<String>, Option<String>)> {
+        let head = destination::head(self.shared, self.reporter, url);
+        let head = head.ok().flatten()?;
+        let last_modified = head.last_modified.map(|it| format!("{it:?}"));
+        Some((
+            head.content_length,
+            head.etag.map(|it| format!("{it:?}")),
+            last_modified,
+        ))
+    }
+
+    /// Looks at all entries before any is used: what is no listing has none.
+    fn survey(&self, page: &mut Page, kind: Kind, survey: &mut Survey) -> Result<Traits, GetError> {
+        let base = page.url.clone();
+        self.read(page, kind, &mut |traits, link| {
+            let Some((url, components)) = below(&base, traits, &link) else {
+                survey.leads_up |= leads_up(&base, &link.reference);
+                return true;
+            };
+            let is_directory = url.url().path().ends_with('/');
+            let contents = &mut survey.contents;
+            contents.entries += 1;
+            let modified = link.modified.filter(|_| !is_directory);
+            // The order of a listing is the server's affair.
+            let hash = self.hash(&(&components, link.length, modified, is_directory));
+            contents.hash = contents.hash.wrapping_add(hash);
+            contents.has_files |= !is_directory;
+            if !is_directory
+                && link.length.zip(link.modified).is_none()
+                && contents.sample.is_none()
+            {
+                contents.sample = Some(link.reference);
+            }
+            true
+        })
+    }
+
+    fn read(
+        &self,
+        page: &mut Page,
+        kind: Kind,
+        take: &mut dyn FnMut(&Traits, Link) -> bool,
+    ) -> Result<Traits, GetError> {
+        let url = page.url.clone();
+        links::read(kind, page.rewind()?, take)
+            .map_err(|why| GetError::new(Blame::Network, format!("{url}: {why}")))
+    }
+
+    /// A listing; `None` when the address turns out to be a file's.
+    fn fetch(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+        let is_directory = url.url().path().ends_with('/');
+        if is_directory && !self.without_json.load(Ordering::Relaxed) {
+            match self.fetch_as(&url.with_query(Some(AS_JSON))) {
+                // A server that knows nothing of the query gives what it has.
+                Ok(Some((page, kind))) => {
+                    if kind != Kind::Json {
+                        self.without_json.store(true, Ordering::Relaxed);
+                    }
+                    return Ok(Some((page, kind)));
+                }
+                Ok(None) => {}
+                Err(error) if error.again != Again::Never => return Err(error),
+                Err(_) => {}
+            }
+            self.without_json.store(true, Ordering::Relaxed);
+        }
+        let found = self.fetch_as(url)?;
+        if found.is_none() && is_directory {
+            let text = format!("{url}: neither a listing nor a page");
+            return Err(GetError::new(Blame::NotFound, text));
+        }
+        Ok(found)
+    }
+
+    fn fetch_as(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+        let kind_of = |essence: &str, url: &HttpUrl| {
+            match essence {
+                "application/json" => Some(Kind::Json),
+                "text/html" | "application/xhtml+xml" => Some(Kind::Html),
+                "text/xml" | "application/xml" => Some(Kind::Xml),
+                _ => None,
+            }
+            .filter(|_| url.url().path().ends_with('/'))
+        };
+        let mut page = page::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
+            kind_of(&page::essence(head), url).is_some()
+        })?;
+        let kind = kind_of(&page::essence(&page.head), &page.url);
+        page.url = page.url.with_query(None);
+        Ok(kind.map(|kind| (page, kind)))
+    }
+
+    fn hash<T: std::hash::Hash + ?Sized>(&self, value: &T) -> u64 {
+        self.hashes.hash_one(value)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Json,
-    Html,
+/// Whether an address has come before.
+enum Taken {
+    First,
+    Again,
 }
 
-/// The part of `target`'s path behind `directory`'s, if it is beneath it and not itself. Addresses
-/// with a query are other views of the same listing.
-fn path_below<'a>(directory: &HttpUrl, target: &'a HttpUrl) -> Option<&'a str> {
-    let same_server = directory.url().origin() == target.url().origin();
-    let below = target.url().path().strip_prefix(directory.url().path())?;
-    (same_server && !below.is_empty() && target.url().query().is_none()).then_some(below)
+/// What is done about a link.
+enum Place {
+    Nowhere,
+    File(PathBuf),
+    /// Where it goes, and its path below the root.
+    Directory(PathBuf, PathBuf),
+    TooDeep(GetError),
 }
 
-fn safe_path(path: &str) -> Option<PathBuf> {
-    let components = path.split('/').filter(|component| !component.is_empty());
-    components
-        .map(|component| names::safe_file_name(&percent_decode_str(component).decode_utf8_lossy()))
-        .collect::<Option<PathBuf>>()
-        .filter(|path| !path.as_os_str().is_empty())
+#[derive(Default)]
+struct Survey {
+    contents: Contents,
+    /// There is a link to the directory above, or to another order of this one.
+    leads_up: bool,
 }
 
+/// The address that a link of `directory`'s listing means, and its path's components below that
+/// one's, if it is beneath it and not itself. Addresses with a query are other views of the same.
+fn below(directory: &HttpUrl, traits: &Traits, link: &Link) -> Option<(HttpUrl, Vec<Vec<u8>>)> {
+    let base = match &traits.base {
+        Some(base) => &directory.join(base).ok()?,
+        None => directory,
+    };
+    let url = base.join(&link.reference).ok()?;
+    if url.url().origin() != directory.url().origin() || url.url().query().is_some() {
+        return None;
+    }
+    let mut components = page::components(&url);
+    for above in page::components(directory) {
+        // The directory's last component is the empty one behind its slash.
+        if !above.is_empty() && components.next()? != above {
+            return None;
+        }
+    }
+    let components: Vec<_> = components
+        .filter(|component| !component.is_empty())
+        .collect();
+    (!components.is_empty()).then_some((url, components))
+}
+
+fn leads_up(directory: &HttpUrl, reference: &str) -> bool {
+    let Ok(url) = directory.join(reference) else {
+        return false;
+    };
+    let (here, there) = (directory.url().path(), url.url().path());
+    (url.url().query().is_some() && here == there)
+        || (here != there && there.ends_with('/') && here.starts_with(there))
+}
+
+fn local_names(components: &[Vec<u8>]) -> Option<PathBuf> {
+    let names = components.iter().map(|it| names::local_name(it));
+    names
+        .collect::<Option<Vec<OsString>>>()
+        .map(PathBuf::from_iter)
+}
+
+const AS_JSON: &str = "format=json";
 const ACCEPT: &str = "application/json, text/html;q=0.9, */*;q=0.1";
 const MAX_DEPTH: usize = 64;
-const MAX_LISTING_BYTES: usize = 256 * 1024 * 1024;
+const MAX_DIRECTORIES: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
@@ -222,15 +495,27 @@ mod tests {
         }
     }
 
+    fn place(directory: &str, reference: &str) -> Option<PathBuf> {
+        let link = Link {
+            reference: reference.to_owned(),
+            ..Link::default()
+        };
+        let (_, components) = below(&http(directory), &Traits::default(), &link)?;
+        local_names(&components)
+    }
+
     #[test]
     fn only_what_is_beneath_counts() {
-        let directory = http("http://h/a/b/");
-        let below = |reference: &str| {
-            let target = directory.join(reference).ok()?;
-            path_below(&directory, &target).map(str::to_owned)
-        };
-        assert_eq!(below("x.iso").as_deref(), Some("x.iso"));
-        assert_eq!(below("/a/b/c/").as_deref(), Some("c/"));
+        let expected = [
+            ("x.iso", "x.iso"),
+            ("/a/b/c/", "c"),
+            ("/%61/b/c", "c"),
+            ("//h/a/b/c", "c"),
+        ];
+        for (reference, path) in expected {
+            assert_eq!(place("http://h/a/b/", reference), Some(path.into()));
+        }
+        assert_eq!(place("http://h/~u/", "/%7Eu/x"), Some("x".into()));
         for outside in [
             "../",
             "/",
@@ -240,27 +525,25 @@ mod tests {
             "./",
             "../b2/x",
             "mailto:x@y",
+            "%2e%2e/x",
         ] {
-            assert_eq!(below(outside), None, "{outside}");
+            assert_eq!(place("http://h/a/b/", outside), None, "{outside}");
         }
     }
 
     #[test]
     fn no_component_leads_out() {
-        let cases = [
-            ("a/b%20c", Some("a/b c")),
-            ("%2e%2e/x", None),
-            ("..%2f..%2fetc/x", Some("etc/x")),
-            ("-rf/.hidden", Some("_rf/_hidden")),
-            ("%00/x", Some("_/x")),
-        ];
-        for (path, expected) in cases {
-            let safe = safe_path(path);
-            if expected == Some("_/x") {
-                assert!(safe.is_none_or(|path| path.is_relative()));
-            } else {
-                assert_eq!(safe, expected.map(PathBuf::from), "{path}");
-            }
+        for (reference, path) in [
+            ("a/b%20c", "a/b c"),
+            ("..%2f..%2fetc/x", "..%2F..%2Fetc/x"),
+            ("./-rf/.hidden", "-rf/.hidden"),
+            ("%00/x", "%00/x"),
+        ] {
+            assert_eq!(
+                place("http://h/", reference),
+                Some(path.into()),
+                "{reference}"
+            );
         }
     }
 }

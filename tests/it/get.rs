@@ -2,8 +2,8 @@
 
 mod endless;
 mod faults;
-mod keep;
 mod local;
+mod logins;
 mod many;
 mod pace;
 mod protocols;
@@ -12,3 +12,4 @@ mod segments;
 mod strangers;
 mod support;
 mod terminal;
+mod trees;

@@ -7,7 +7,7 @@ use super::plan::{Claim, SegmentId};
 use super::session::Session;
 use crate::get::answer::{self, Identity, Validator, Verdict};
 use crate::get::client::body::{Body, Mover};
-use crate::get::client::{Answer, Ask, AskedRange, Method, Prepared};
+use crate::get::client::{Answer, Ask, AskedRange, Method};
 use crate::get::config::ReceiveChoice;
 use crate::get::error::{Blame, GetError};
 use crate::get::extents::Extent;
@@ -30,8 +30,8 @@ pub(crate) struct Segment<'s> {
 pub(crate) enum Work {
     /// An answer with the whole file, whose body has not been touched.
     Take(Box<Answer>),
-    /// What the plan has for a connection that stands.
-    Ask,
+    /// A range to ask for.
+    Ask(Extent),
 }
 
 /// How a segment ended.
@@ -41,8 +41,6 @@ pub(crate) struct Report {
     pub(crate) mirror: usize,
     /// Bytes it brought.
     pub(crate) received: u64,
-    /// The server sent less than was asked for.
-    pub(crate) clipped: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -69,8 +67,8 @@ impl Segment<'_> {
     /// Does the work, to whatever end.
     pub(crate) fn run(self) -> Report {
         let (id, mirror) = (self.id, self.mirror.index);
-        let (mut received, mut clipped) = (0, false);
-        let outcome = match self.work_through(&mut received, &mut clipped) {
+        let mut received = 0;
+        let outcome = match self.work_through(&mut received) {
             Ok(outcome) => outcome,
             Err(error) if error.is_stop() => Outcome::Stopped,
             Err(error) => Outcome::Failed(error),
@@ -79,12 +77,11 @@ impl Segment<'_> {
             id,
             mirror,
             received,
-            clipped,
             outcome,
         }
     }
 
-    fn work_through(self, received: &mut u64, clipped: &mut bool) -> Result<Outcome, GetError> {
+    fn work_through(self, received: &mut u64) -> Result<Outcome, GetError> {
         let Self {
             session,
             id,
@@ -94,18 +91,13 @@ impl Segment<'_> {
         } = self;
         let (answer, start, validator) = match work {
             Work::Take(answer) => (answer, 0, mirror.validator),
-            Work::Ask => {
+            Work::Ask(extent) => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
                         "a file without a validator has no ranges".to_owned(),
                     ));
                 };
-                let prepared = session.shared.client.prepare(&mirror.current, &watch)?;
-                let Some(extent) = session.plan().assign(id) else {
-                    session.shared.client.put_back(&mirror.current, prepared);
-                    return Ok(Outcome::Stopped);
-                };
-                let answer = ask(session, prepared, &mirror, extent, &watch)?;
+                let answer = ask(session, &mirror, extent, &watch)?;
                 match judge(session, identity, &mirror, answer, extent)? {
                     Judged::Part {
                         answer,
@@ -113,7 +105,6 @@ impl Segment<'_> {
                         validator,
                     } => {
                         session.plan().clip(id, end);
-                        *clipped = end < extent.1;
                         (answer, extent.0, validator)
                     }
                     Judged::No(outcome) => return Ok(outcome),
@@ -123,8 +114,11 @@ impl Segment<'_> {
         let Answer { mut body, url, .. } = *answer;
         receive(session, id, &mut body, start, received, &watch)?;
         if session.plan().room(id) == 0 {
-            if let Some(wire) = session.reporter.end_of(body) {
-                session.shared.client.keep(&url, wire);
+            // A server that says more than it promised may have promised too little.
+            match body.finish() {
+                Ok(Some(wire)) => session.shared.client.keep(&url, wire),
+                Ok(None) => {}
+                Err(error) => return Ok(Outcome::Wrong(error.to_string())),
             }
         }
         Ok(Outcome::Through(url, validator))
@@ -133,7 +127,6 @@ impl Segment<'_> {
 
 fn ask(
     session: &Session<'_>,
-    prepared: Prepared,
     mirror: &Mirror,
     extent: Extent,
     watch: &Watch,
@@ -150,7 +143,7 @@ fn ask(
         accept: "*/*",
         range: Some(range),
     };
-    session.shared.client.ask_on(prepared, &ask, watch)
+    session.shared.client.ask(&ask, watch)
 }
 
 enum Judged {

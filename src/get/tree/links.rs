@@ -1,58 +1,284 @@
-//! The links in a listing. Pure: bytes in, references out; what they are worth is `tree`'s matter.
+//! The entries of a listing, one by one. Pure: text in, entries out; what they are worth is
+//! `tree`'s matter.
 
-use html5gum::{Token, Tokenizer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::io::{BufReader, Read};
+use std::time::{Duration, SystemTime};
+
+use html5gum::{IoReader, Token, Tokenizer};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-/// The entries of a JSON listing as relative references, directories with a slash.
-///
-/// Besides haul's own (`name`, `href`, `kind`) nginx's (`type`) and Caddy's (`is_dir`) are read.
-pub(super) fn in_json(text: &[u8]) -> Result<Vec<String>, String> {
-    // nginx copies names that are not UTF-8 into its JSON: those files are lost, the others not.
-    let entries: Vec<Entry> = serde_json::from_str(&String::from_utf8_lossy(text))
-        .map_err(|error| format!("its JSON is not a listing: {error}"))?;
-    Ok(entries.into_iter().map(Entry::into_reference).collect())
+/// What a listing is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Json,
+    Html,
+    Xml,
 }
 
-/// The targets of all links of an HTML page, as they stand there.
-pub(super) fn in_html(text: &[u8]) -> Vec<String> {
-    let mut links = Vec::new();
-    for Ok(token) in Tokenizer::new(text) {
-        if let Token::StartTag(tag) = token
-            && tag.name.as_slice() == b"a"
-            && let Some(href) = tag.attributes.get(&b"href"[..])
-        {
-            links.push(String::from_utf8_lossy(&href.value).trim().to_owned());
+/// A link to a file or a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Relative to the listing, or to the page's `<base>`; directories end in a slash.
+    pub(crate) reference: String,
+    pub(crate) length: Option<u64>,
+    pub(crate) modified: Option<SystemTime>,
+    /// What tells a directory from all others of its server, whatever its path.
+    pub(crate) identity: Option<String>,
+}
+
+/// What a page says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// The `href` of `<base>`.
+    pub(crate) base: Option<String>,
+    /// Titled as servers title their listings.
+    pub(crate) is_titled: bool,
+    pub(crate) has_scripts: bool,
+}
+
+/// Gives each link in `text` to `take`, until it says that it has enough; and what stood before it.
+///
+/// # Errors
+/// Why this is no listing.
+pub(crate) fn read(
+    kind: Kind,
+    text: impl Read,
+    take: &mut dyn FnMut(&Traits, Link) -> bool,
+) -> Result<Traits, String> {
+    match kind {
+        Kind::Json => in_json(text, take).map(|()| Traits::default()),
+        Kind::Html => in_html(text, take),
+        Kind::Xml => in_xml(text, take).map(|()| Traits::default()),
+    }
+}
+
+/// Besides haul's own fields (`name`, `href`, `kind`) nginx's (`type`) and Caddy's (`is_dir`) are
+/// read.
+fn in_json(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Result<(), String> {
+    let mut stopped = false;
+    let mut each = |entry: Entry| {
+        stopped = !take(&Traits::default(), entry.into_link());
+        !stopped
+    };
+    let mut json = serde_json::Deserializer::from_reader(BufReader::new(text));
+    match json
+        .deserialize_seq(Each(&mut each))
+        .and_then(|()| json.end())
+    {
+        Err(error) if !stopped => Err(format!("its JSON is not a listing: {error}")),
+        _ => Ok(()),
+    }
+}
+
+fn in_html(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Result<Traits, String> {
+    let mut traits = Traits::default();
+    let mut in_title = false;
+    for token in Tokenizer::new(IoReader::new(text)) {
+        match token.map_err(|error| error.to_string())? {
+            Token::StartTag(tag) => {
+                let href = tag.attributes.get(&b"href"[..]);
+                let href = href.map(|it| String::from_utf8_lossy(&it.value).trim().to_owned());
+                let name = tag.name.as_slice();
+                in_title = matches!(name, b"title" | b"h1");
+                traits.has_scripts |=
+                    name == b"script" || tag.attributes.contains_key(&b"onclick"[..]);
+                match (name, href) {
+                    (b"base", Some(base)) if traits.base.is_none() => traits.base = Some(base),
+                    (b"a" | b"area", Some(reference)) => {
+                        let link = Link {
+                            reference,
+                            ..Link::default()
+                        };
+                        if !take(&traits, link) {
+                            return Ok(traits);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            Token::String(words) if in_title => {
+                let words = words.trim_ascii().to_ascii_lowercase();
+                traits.is_titled |= TITLES.iter().any(|title| words.starts_with(title));
+            }
+            Token::EndTag(_) => in_title = false,
+            _ => {}
         }
     }
-    links
+    Ok(traits)
+}
+
+/// nginx's `autoindex_format xml` and S3's `ListObjects`, whose keys are paths.
+fn in_xml(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Result<(), String> {
+    let mut link = Link::default();
+    let mut words = Vec::new();
+    let (mut is_listing, mut in_prefixes) = (false, false);
+    for token in Tokenizer::new(IoReader::new(text)) {
+        match token.map_err(|error| error.to_string())? {
+            Token::StartTag(tag) => {
+                words.clear();
+                let attribute = |name: &[u8]| {
+                    let found = tag.attributes.get(name);
+                    found.map(|it| String::from_utf8_lossy(&it.value).into_owned())
+                };
+                match tag.name.as_slice() {
+                    b"list" | b"listbucketresult" => is_listing = true,
+                    b"commonprefixes" => in_prefixes = true,
+                    b"file" | b"directory" => {
+                        link.length = attribute(b"size").and_then(|it| it.parse().ok());
+                        link.modified = attribute(b"mtime").and_then(|it| time(&it));
+                    }
+                    _ => {}
+                }
+            }
+            Token::String(more) => words.extend_from_slice(&more),
+            Token::EndTag(tag) => {
+                let said = || String::from_utf8_lossy(&words).trim().to_owned();
+                let ends = match tag.name.as_slice() {
+                    b"file" => {
+                        link.reference = relative(&words, "");
+                        true
+                    }
+                    b"directory" => {
+                        link.reference = relative(&words, "/");
+                        true
+                    }
+                    b"prefix" if in_prefixes => {
+                        link.reference = relative(&words, "");
+                        true
+                    }
+                    b"commonprefixes" => {
+                        in_prefixes = false;
+                        false
+                    }
+                    b"key" => {
+                        link.reference = relative(&words, "");
+                        false
+                    }
+                    b"size" => {
+                        link.length = said().parse().ok();
+                        false
+                    }
+                    b"lastmodified" => {
+                        link.modified = time(&said());
+                        false
+                    }
+                    b"contents" => true,
+                    b"istruncated" if said() == "true" => {
+                        return Err("it lists only a part of the files".to_owned());
+                    }
+                    _ => false,
+                };
+                if ends && !take(&Traits::default(), std::mem::take(&mut link)) {
+                    return Ok(());
+                }
+                words.clear();
+            }
+            _ => {}
+        }
+    }
+    match is_listing {
+        true => Ok(()),
+        false => Err("its XML is not a listing".to_owned()),
+    }
+}
+
+/// A path as a reference, whatever is in it.
+fn relative(path: &[u8], end: &str) -> String {
+    let components: Vec<_> = path
+        .split(|&byte| byte == b'/')
+        .map(|component| percent_encode(component, COMPONENT).to_string())
+        .collect();
+    format!("./{}{end}", components.join("/"))
+}
+
+/// RFC 3339, as in JSON and S3's XML, or HTTP's dates, as in nginx's JSON.
+fn time(text: &str) -> Option<SystemTime> {
+    let Ok(stamp) = text.parse::<jiff::Timestamp>() else {
+        return httpdate::parse_http_date(text).ok();
+    };
+    let since = Duration::try_from(stamp.as_duration()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
 #[derive(Deserialize)]
 struct Entry {
-    name: String,
+    name: Bytes,
     /// The percent-encoded name, where `name` cannot be it.
     href: Option<String>,
     #[serde(alias = "type")]
     kind: Option<String>,
     #[serde(default)]
     is_dir: bool,
+    size: Option<serde_json::Value>,
+    #[serde(alias = "mod_time")]
+    mtime: Option<String>,
+    id: Option<String>,
 }
 
 impl Entry {
-    fn into_reference(self) -> String {
-        let slash = self.name.ends_with('/');
-        let name = self.name.trim_end_matches('/');
+    fn into_link(self) -> Link {
+        let slash = self.name.0.ends_with(b"/");
+        let name = self.name.0.strip_suffix(b"/").unwrap_or(&self.name.0);
         let mut reference = String::from("./");
         match self.href {
             Some(href) => reference.push_str(href.trim_end_matches('/')),
-            None => reference.extend(utf8_percent_encode(name, COMPONENT)),
+            None => reference.extend(percent_encode(name, COMPONENT)),
         }
         let directory = matches!(self.kind.as_deref(), Some("directory" | "dir"));
         if slash || self.is_dir || directory {
             reference.push('/');
         }
-        reference
+        Link {
+            reference,
+            length: self.size.and_then(|size| size.as_u64()),
+            modified: self.mtime.and_then(|text| time(&text)),
+            identity: self.id,
+        }
+    }
+}
+
+/// A JSON string's bytes: nginx copies names that are not UTF-8 into its listings.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(BytesVisitor).map(Self)
+    }
+}
+
+struct BytesVisitor;
+
+impl Visitor<'_> for BytesVisitor {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        Ok(bytes.to_vec())
+    }
+}
+
+/// Gives the elements of an array away as they come.
+struct Each<'a>(&'a mut dyn FnMut(Entry) -> bool);
+
+impl<'de> Visitor<'de> for Each<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an array of files")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(entry) = entries.next_element()? {
+            if !(self.0)(entry) {
+                return Err(A::Error::custom("enough"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -61,10 +287,21 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+/// How nginx, Apache, lighttpd, Python, haul and others title a listing.
+const TITLES: [&[u8]; 3] = [b"index of", b"directory listing", b"listing of"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn references(kind: Kind, text: &[u8]) -> Result<Vec<String>, String> {
+        let mut found = Vec::new();
+        read(kind, text, &mut |_, link| {
+            found.push(link.reference);
+            true
+        })
+        .map(|_| found)
+    }
 
     #[test]
     fn listings_of_three_servers() {
@@ -82,17 +319,41 @@ mod tests {
             "./nginx/",
             "./caddy/",
         ];
-        assert_eq!(in_json(text).unwrap(), expected);
+        assert_eq!(references(Kind::Json, text).unwrap(), expected);
         let bytes = b"[{\"name\": \"\xff\"}, {\"name\": \"x\"}]";
-        assert_eq!(in_json(bytes).unwrap(), ["./%EF%BF%BD", "./x"]);
-        assert!(in_json(b"{\"not\": \"a listing\"}").is_err());
+        assert_eq!(references(Kind::Json, bytes).unwrap(), ["./%FF", "./x"]);
+        assert!(references(Kind::Json, b"{\"not\": \"a listing\"}").is_err());
+        assert!(references(Kind::Json, b"[{\"name\": \"x\"}, ").is_err());
     }
 
     #[test]
     fn links_in_html_are_decoded_and_those_in_comments_are_none() {
         let text =
             b"<!-- <a href=no> --><A HREF='a&amp;b'>x</A><a\nname=y href=\"../\">up<a href=c";
-        assert_eq!(in_html(text), ["a&b", "../"]);
-        assert_eq!(in_html(b"<p>nothing"), [""; 0]);
+        assert_eq!(references(Kind::Html, text).unwrap(), ["a&b", "../"]);
+        assert!(references(Kind::Html, b"<p>nothing").unwrap().is_empty());
+        let text = b"<base href='/x/'><title>Index of /</title><script>1</script>";
+        let traits = read(Kind::Html, &text[..], &mut |_, _| true).unwrap();
+        assert_eq!(traits.base.as_deref(), Some("/x/"));
+        assert!(traits.is_titled && traits.has_scripts);
+    }
+
+    #[test]
+    fn listings_in_xml() {
+        let nginx = b"<?xml version=\"1.0\"?>\n<list>\n<directory mtime=\"2026-01-01T00:00:00Z\">d e</directory>\n\
+            <file mtime=\"2026-01-01T00:00:00Z\" size=\"3\">a&amp;b</file>\n</list>";
+        assert_eq!(
+            references(Kind::Xml, nginx).unwrap(),
+            ["./d%20e/", "./a%26b"]
+        );
+        let s3 =
+            b"<ListBucketResult><Name>b</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>\
+            <Contents><Key>x/y z</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+            <Size>3</Size></Contents><CommonPrefixes><Prefix>sub/</Prefix></CommonPrefixes>\
+            </ListBucketResult>";
+        assert_eq!(references(Kind::Xml, s3).unwrap(), ["./x/y%20z", "./sub/"]);
+        assert!(references(Kind::Xml, b"<rss></rss>").is_err());
+        let cut = b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
+        assert!(references(Kind::Xml, cut).is_err());
     }
 }

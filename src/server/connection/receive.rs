@@ -267,11 +267,7 @@ impl RequestBuffer {
                 Some(Received::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
-            // Whoever has closed its side only still reads.
-            Parsed::Partial { .. } if self.ended => {
-                let why = "the request ends within its head";
-                Some(Received::Malformed(Refusal::BadRequest(why)))
-            }
+            Parsed::Partial { .. } if self.ended => Some(Received::End(CloseReason::Aborted)),
             Parsed::Partial { scanned } => {
                 receiving.progress = Progress::Head { scanned };
                 None

@@ -1,7 +1,5 @@
 //! What servers say is not believed further than it goes: names, redirects, proxies, credentials.
 
-use std::time::Duration;
-
 use super::support::{Act, Client, Request, Served, Server, assert_same, cut, finish};
 
 fn named(disposition: &str) -> (Client, Server) {
@@ -36,10 +34,6 @@ fn names_from_servers_are_made_safe() {
     ];
     for (disposition, expected) in cases {
         let (client, server) = named(disposition);
-        let ran = client.get(&["-d", "in", "-J", &server.url("/fallback")]);
-        // The directory is the user's to make.
-        ran.assert_status(6);
-        std::fs::create_dir(client.path("in")).unwrap();
         client
             .get(&["-d", "in", "-J", &server.url("/fallback")])
             .assert_status(0);
@@ -105,14 +99,7 @@ fn redirect(location: &str) -> Vec<Act> {
 #[test]
 fn redirects_are_followed_and_segments_go_straight_there() {
     let (file, client) = (Served::new(1, 4 << 20), Client::new());
-    let served = file.clone();
-    let server = Server::start(move |request| {
-        vec![Act::Drip {
-            bytes: served.answer(request),
-            piece: 256 * 1024,
-            pause: Duration::from_millis(20),
-        }]
-    });
+    let server = Server::of(file.clone());
     let target = server.url("/there");
     let first = Server::start(move |_| redirect(&target));
     client

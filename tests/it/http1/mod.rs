@@ -17,15 +17,12 @@ mod score;
 mod site;
 
 use case::{Case, Pieces};
-use haul::server::config::{Precompressed, ServeConfig};
+use haul::server::config::ServeConfig;
 use site::Site;
 
 /// A server over the site's files.
 fn server(adjust: impl FnOnce(&mut ServeConfig)) -> TestServer {
-    let server = TestServer::with(|config| {
-        config.precompressed = Precompressed::Serve;
-        adjust(config);
-    });
+    let server = TestServer::with(adjust);
     site::furnish(server.root());
     server
 }

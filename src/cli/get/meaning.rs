@@ -1,0 +1,322 @@
+//! What was typed behind `haul get`, checked and turned into what the library takes.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use haul::get::display::DisplayChoice;
+use haul::get::{
+    BadAddress, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl, Job, KeptChoice, Login, MinRate,
+    NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice, Recursion, ResumeChoice,
+    RetryPolicy, Source, Sum, SumFile, Target, basic,
+};
+
+use super::options::{ExistingOption, GetArguments, Receive, Resume};
+
+/// What went wrong before the first request.
+#[derive(Debug)]
+pub(crate) struct Unusable(pub(crate) String);
+
+impl<E: fmt::Display> From<E> for Unusable {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a command line asks for.
+pub(crate) struct Meaning {
+    pub(crate) config: GetConfig,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) display: DisplayChoice,
+}
+
+/// Checks the arguments together, and reads the files that they name.
+pub(crate) fn of(args: GetArguments) -> Result<Meaning, Unusable> {
+    let sources = sources(&args)?;
+    check(&args, sources.len())?;
+    let jobs = jobs(&args, sources)?;
+    let display = display(&args);
+    let config = config(args)?;
+    Ok(Meaning {
+        config,
+        jobs,
+        display,
+    })
+}
+
+fn sources(args: &GetArguments) -> Result<Vec<Source>, Unusable> {
+    let urls = args.urls.iter().map(|url| url.parse());
+    let mut sources = urls.collect::<Result<Vec<Source>, BadAddress>>()?;
+    if let Some(list) = &args.input {
+        sources.extend(read_list(list)?);
+    } else if sources.is_empty() {
+        sources.push(ask_for_source()?);
+    }
+    Ok(sources)
+}
+
+/// Refuses what does not go together.
+fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
+    if urls > 1 && (args.output.is_some() || !args.mirror.is_empty()) {
+        return Err("-o and --mirror go with one URL".into());
+    }
+    if sums(args).next().is_some() && (urls > 1 || args.recursive) {
+        let text = "a sum goes with one file; --checksum FILE has the sums of many";
+        return Err(text.into());
+    }
+    if !args.recursive
+        && (args.depth.is_some() || !args.include.is_empty() || !args.exclude.is_empty())
+    {
+        return Err("--depth, --include and --exclude go with --recursive".into());
+    }
+    if is_stdout(args) && io::stdout().is_terminal() && !args.force {
+        return Err("standard output is a terminal: --force writes to it all the same".into());
+    }
+    Ok(())
+}
+
+fn jobs(args: &GetArguments, sources: Vec<Source>) -> Result<Vec<Job>, Unusable> {
+    let mirrors = args.mirror.iter().map(|url| http(url));
+    let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
+    let target = match &args.output {
+        None => Target::Named,
+        Some(_) if is_stdout(args) => Target::Stream,
+        Some(path) => Target::Path(path.clone()),
+    };
+    let jobs = sources.into_iter().map(|source| Job {
+        source,
+        mirrors: mirrors.clone(),
+        target: target.clone(),
+        known: None,
+    });
+    Ok(jobs.collect())
+}
+
+fn display(args: &GetArguments) -> DisplayChoice {
+    match (args.quiet, args.json) {
+        (true, _) => DisplayChoice::Quiet,
+        (_, true) if is_stdout(args) => DisplayChoice::JsonOnError,
+        (_, true) => DisplayChoice::Json,
+        _ if draws_bars() => DisplayChoice::Bars,
+        _ => DisplayChoice::Plain,
+    }
+}
+
+/// Whether standard error is a terminal that can move its cursor.
+fn draws_bars() -> bool {
+    let able = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    able && io::stderr().is_terminal()
+}
+
+fn is_stdout(args: &GetArguments) -> bool {
+    args.output.as_deref() == Some(Path::new("-"))
+}
+
+fn sums(args: &GetArguments) -> impl Iterator<Item = &Sum> {
+    let sums = [
+        &args.sha256,
+        &args.sha512,
+        &args.blake3,
+        &args.sha1,
+        &args.md5,
+    ];
+    sums.into_iter().flatten()
+}
+
+fn existing(args: &GetArguments) -> Existing {
+    let several = args.recursive || args.input.is_some();
+    match args.existing {
+        Some(ExistingOption::Fail) => Existing::Refuse,
+        Some(ExistingOption::Skip) => Existing::Skip,
+        Some(ExistingOption::Update) => Existing::Update,
+        Some(ExistingOption::Overwrite) => Existing::Overwrite,
+        None if args.timestamping || (args.force && args.skip_existing) => Existing::Update,
+        None if args.force => Existing::Overwrite,
+        None if args.skip_existing || several => Existing::Skip,
+        None => Existing::Refuse,
+    }
+}
+
+fn retry(args: &GetArguments) -> RetryPolicy {
+    let (retries, retries_unreached) = match (args.retries, args.retry_for) {
+        (Some(retries), _) => (retries, retries),
+        (None, Some(_)) => (u32::MAX, u32::MAX),
+        (None, None) => (RETRIES, RETRIES_UNREACHED),
+    };
+    RetryPolicy {
+        retries,
+        retries_unreached,
+        first_wait: args.retry_wait,
+        retry_for: args.retry_for,
+    }
+}
+
+fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
+    let (sum_file, sum_list) = match &args.checksum {
+        None => (None, None),
+        Some(place) => sum_list(place)?,
+    };
+    Ok(GetConfig {
+        existing: existing(&args),
+        retry: retry(&args),
+        login: login(&args)?,
+        sums: sums(&args).cloned().collect(),
+        sum_file,
+        sum_list,
+        depth: args.depth,
+        filter: Filter::new(&args.include, &args.exclude)?,
+        proxies: Proxies::new(args.proxy.as_deref(), |name| std::env::var(name).ok()),
+        directory: args.directory,
+        naming: match args.remote_name {
+            true => Naming::Remote,
+            false => Naming::Url,
+        },
+        recursion: match args.recursive {
+            true => Recursion::On,
+            false => Recursion::Off,
+        },
+        parallel: args.parallel,
+        segments: args.segments,
+        receive: match args.receive {
+            Receive::Auto => ReceiveChoice::Auto,
+            Receive::Splice => ReceiveChoice::Splice,
+            Receive::Copy => ReceiveChoice::Copy,
+        },
+        kept: match args.restart {
+            true => KeptChoice::Restart,
+            false => KeptChoice::Keep,
+        },
+        resume: match args.resume {
+            Resume::Strict => ResumeChoice::Strict,
+            Resume::Loose => ResumeChoice::Loose,
+        },
+        preallocation: match args.no_preallocate {
+            true => Preallocation::Off,
+            false => Preallocation::On,
+        },
+        max_time: args.max_time,
+        min_rate: args.min_rate.map(|bytes_per_second| MinRate {
+            bytes_per_second,
+            window: args.min_rate_window,
+        }),
+        connect_timeout: args.connect_timeout,
+        stall_timeout: args.stall_timeout,
+        rate: args.rate,
+    })
+}
+
+/// The sums in a file, or where they are to be fetched from.
+fn sum_list(place: &Path) -> Result<(Option<SumFile>, Option<HttpUrl>), Unusable> {
+    if let Some(text) = place.to_str().filter(|text| text.contains("://")) {
+        return Ok((None, Some(http(text)?)));
+    }
+    let sums = SumFile::parse(&read(place)?);
+    let sums = sums.map_err(|error| format!("{}: {error}", place.display()))?;
+    Ok((Some(sums), None))
+}
+
+fn login(args: &GetArguments) -> Result<Login, Unusable> {
+    let fields = args.header.iter().map(|field| field.parse());
+    let one_line = |text: &str| match text.chars().any(char::is_control) {
+        true => Err("a user agent or a token is one line"),
+        false => Ok(text.to_owned()),
+    };
+    let authorization = match (&args.user, &args.bearer_file) {
+        (Some(user), _) => Some(basic(with_password(user)?.as_bytes())),
+        (None, Some(file)) => Some(format!("Bearer {}", one_line(read(file)?.trim())?)),
+        (None, None) => None,
+    };
+    let user_agent = args.user_agent.as_deref().map(one_line);
+    Ok(Login {
+        user_agent: user_agent.transpose()?,
+        fields: fields.collect::<Result<_, _>>()?,
+        authorization,
+        netrc: args.netrc.then(netrc).transpose()?,
+    })
+}
+
+fn with_password(user: &str) -> Result<String, Unusable> {
+    if user.contains(':') {
+        return Ok(user.to_owned());
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err("-u takes USER:PASSWORD where haul cannot ask for the password".into());
+    }
+    let mut terminal = console::Term::stderr();
+    terminal.write_all(format!("password of {user}: ").as_bytes())?;
+    Ok(format!("{user}:{}", terminal.read_secure_line()?))
+}
+
+fn netrc() -> Result<Netrc, Unusable> {
+    let path = std::env::var_os("NETRC").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".netrc"));
+    let path = path
+        .or_else(home)
+        .ok_or("there is no home directory for --netrc")?;
+    Ok(Netrc::parse(&read(&path)?))
+}
+
+/// A file's text; `-` is standard input.
+fn read(path: &Path) -> Result<String, Unusable> {
+    let text = match path == OsStr::new("-") {
+        true => io::read_to_string(io::stdin()),
+        false => std::fs::read_to_string(path),
+    };
+    text.map_err(|error| format!("cannot read {}: {error}", path.display()).into())
+}
+
+fn read_list(path: &Path) -> Result<Vec<Source>, Unusable> {
+    let text = read(path)?;
+    // Editors of other systems mark a file's start.
+    let lines = text.trim_start_matches('\u{feff}').lines();
+    lines
+        .map(str::trim)
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| {
+            line.parse().map_err(|error: BadAddress| {
+                format!("{}, line {}: {error}", path.display(), number + 1).into()
+            })
+        })
+        .collect()
+}
+
+fn http(text: &str) -> Result<HttpUrl, Unusable> {
+    match text.parse()? {
+        Source::Http(url) => Ok(url),
+        Source::Name(url) => Err(format!("{url}: this takes an http:// address").into()),
+    }
+}
+
+/// Asks as the tutorial's client does, and speaks its protocol.
+fn ask_for_source() -> Result<Source, Unusable> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Unusable::from("no URL; haul get --help has examples"));
+    }
+    let mut lines = io::stdin().lock().lines();
+    let mut ask = |question: &str| -> Result<String, Unusable> {
+        let mut terminal = io::stderr();
+        terminal.write_all(format!("{question}: ").as_bytes())?;
+        terminal.flush()?;
+        let line = lines.next().ok_or("no answer")??;
+        Ok(line.trim().to_owned())
+    };
+    let host = match ask("server [127.0.0.1]")? {
+        empty if empty.is_empty() => "127.0.0.1".to_owned(),
+        host => host,
+    };
+    let port = match ask(&format!("port [{HAUL_PORT}]"))? {
+        empty if empty.is_empty() => HAUL_PORT,
+        port => port
+            .parse()
+            .map_err(|error| format!("{port} is not a port: {error}"))?,
+    };
+    let name = ask("file name")?;
+    Ok(Source::Name(NameUrl::new(&host, port, name.into_bytes())?))
+}
+
+/// Failures in a row that are waited out, unless `--retries` says how many: some four minutes.
+const RETRIES: u32 = 10;
+/// As `RETRIES`, before any server was reached: some seconds.
+const RETRIES_UNREACHED: u32 = 3;

@@ -1,0 +1,115 @@
+//! A small body read whole: a listing, a list of sums.
+
+use std::io::{Seek, Write};
+use std::time::SystemTime;
+
+use tempfile::SpooledTempFile;
+
+use crate::http::client_response::Head;
+
+use super::answer;
+use super::client::{Answer, Ask, Method};
+use super::error::{Blame, GetError};
+use super::retry::Attempts;
+use super::shared::{Reporter, Shared};
+use super::source::HttpUrl;
+use super::watch::Watch;
+
+/// An answer and its body, which is on disk where it is long: a listing of a million names has a
+/// hundred megabytes.
+pub(super) struct Page {
+    pub(super) head: Head,
+    /// The address that answered.
+    pub(super) url: HttpUrl,
+    pub(super) text: SpooledTempFile,
+}
+
+impl Page {
+    /// Goes back to the start of the text.
+    pub(super) fn rewind(&mut self) -> Result<&mut SpooledTempFile, GetError> {
+        self.text.rewind().map_err(|error| spool(&error))?;
+        Ok(&mut self.text)
+    }
+}
+
+/// The media type of an answer, without parameters.
+pub(super) fn essence(head: &Head) -> String {
+    let whole = head.content_type.as_deref().unwrap_or_default();
+    let essence = whole.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// Fetches `url`, again after passing failures; reads the body where `wanted` says so.
+pub(super) fn fetch(
+    shared: &Shared,
+    reporter: &Reporter,
+    (url, accept): (&HttpUrl, &str),
+    wanted: impl Fn(&Head, &HttpUrl) -> bool,
+) -> Result<Page, GetError> {
+    let watch = shared.watch();
+    let mut attempts = Attempts::new(shared.config.retry);
+    loop {
+        match fetch_once(shared, (url, accept), &wanted, &watch) {
+            Ok(page) => return Ok(page),
+            Err(error) => reporter.wait(&mut attempts, error, 0, &watch)?,
+        }
+    }
+}
+
+fn fetch_once(
+    shared: &Shared,
+    (url, accept): (&HttpUrl, &str),
+    wanted: &impl Fn(&Head, &HttpUrl) -> bool,
+    watch: &Watch,
+) -> Result<Page, GetError> {
+    let ask = Ask {
+        url,
+        method: Method::Get,
+        accept,
+        range: None,
+    };
+    let Answer {
+        head,
+        mut body,
+        url,
+    } = shared.client.ask(&ask, watch)?;
+    if head.status != 200 {
+        return Err(answer::refusal(&head, &url, SystemTime::now()));
+    }
+    let mut text = SpooledTempFile::new(MAX_MEMORY_BYTES);
+    if !wanted(&head, &url) {
+        return Ok(Page { head, url, text });
+    }
+    let mut buffer = vec![0; 64 * 1024];
+    let mut length = 0;
+    loop {
+        let count = body.read(&mut buffer, watch)?;
+        if count == 0 {
+            break;
+        }
+        length += count;
+        if length > MAX_PAGE_BYTES {
+            let text = format!("{url}: a list with more than {MAX_PAGE_BYTES} bytes");
+            return Err(GetError::new(Blame::Network, text));
+        }
+        let written = text.write_all(&buffer[..count]);
+        written.map_err(|error| spool(&error))?;
+    }
+    if let Some(wire) = body.finish()? {
+        shared.client.keep(&url, wire);
+    }
+    Ok(Page { head, url, text })
+}
+
+fn spool(error: &std::io::Error) -> GetError {
+    GetError::local("keep a listing in", &std::env::temp_dir(), error)
+}
+
+/// The path of `url` as bytes, a component at a time: `%7E` is `~`, but `%2F` parts nothing.
+pub(super) fn components(url: &HttpUrl) -> impl Iterator<Item = Vec<u8>> {
+    let path = url.url().path().split('/').skip(1);
+    path.map(|component| percent_encoding::percent_decode_str(component).collect())
+}
+
+const MAX_MEMORY_BYTES: usize = 1024 * 1024;
+const MAX_PAGE_BYTES: usize = 1024 * 1024 * 1024;

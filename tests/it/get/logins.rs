@@ -1,0 +1,121 @@
+//! What servers are told about who asks, and through which proxies; and to whom it is not told.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use super::support::{Act, Client, Served, Server, finish};
+
+#[test]
+fn logins_go_to_the_named_server_and_not_where_it_redirects_to() {
+    let client = Client::new();
+    let other = Server::of(Served::new(1, 1000));
+    let location = other.url("/f");
+    let server = Server::start(move |_| {
+        let head =
+            format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        vec![Act::Send(head.into_bytes())]
+    });
+    std::fs::write(client.path("token"), "s3cret\n").unwrap();
+    std::fs::write(client.path("netrc"), "default login a password b").unwrap();
+    let cases: [(&[&str], &str); 3] = [
+        (&["-u", "me:s3cret"], "Basic bWU6czNjcmV0"),
+        (&["--bearer-file", "token"], "Bearer s3cret"),
+        (&["--netrc"], "Basic YTpi"),
+    ];
+    for (number, (login, expected)) in cases.into_iter().enumerate() {
+        let name = format!("f{number}");
+        let url = server.url("/f");
+        let mut arguments = vec!["-H", "X-Token: s3cret", "-A", "me/1", "-o", &name, &url];
+        arguments.extend(login);
+        let mut command = client.command(&arguments);
+        let ran = finish(command.env("NETRC", client.path("netrc")).spawn().unwrap());
+        ran.assert_status(0);
+        assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+        let told = server.requests().pop().unwrap();
+        assert_eq!(told.field("authorization"), Some(expected));
+        assert_eq!(told.field("x-token"), Some("s3cret"));
+        assert_eq!(told.field("user-agent"), Some("me/1"));
+        for request in other.requests() {
+            assert_eq!(request.field("authorization"), None);
+            assert_eq!(request.field("x-token"), None);
+        }
+    }
+}
+
+#[test]
+fn passwords_are_not_on_the_screen() {
+    let client = Client::new();
+    for url in [
+        "https://user:s3cret@127.0.0.1/x",
+        "http://user:s3cret@h:99999/x",
+        "http://user:s3cret@127.0.0.1:1/x",
+        "http://user:s3cret@127.0.0.1:1/",
+    ] {
+        for more in [&[][..], &["--json"]] {
+            let arguments: Vec<_> = ["--retries", "0", url]
+                .into_iter()
+                .chain(more.iter().copied())
+                .collect();
+            let ran = client.get(&arguments);
+            assert_ne!(ran.status, Some(0));
+            assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+            assert!(!String::from_utf8_lossy(&ran.stdout).contains("s3cret"));
+        }
+    }
+    let ran = client.get(&["-H", "s3cret", "127.0.0.1:1/x"]);
+    ran.assert_status(2);
+    assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_odd_proxy_matters_only_where_it_would_be_used() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    let mut command = client.command(&[&server.url("/f")]);
+    command
+        .env("http_proxy", "https://u:s3cret@proxy")
+        .env("no_proxy", "127.0.0.0/8");
+    finish(command.spawn().unwrap()).assert_status(0);
+    let mut command = client.command(&["-o", "g", &server.url("/f")]);
+    command.env("http_proxy", "https://u:s3cret@proxy");
+    let ran = finish(command.spawn().unwrap());
+    ran.assert_status(2).assert_says("***@proxy");
+    assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_socks_proxy_resolves_the_name() {
+    let client = Client::new();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let file = Served::new(1, 1000);
+    let whole = file.whole();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        let mut take = |count: usize, answer: &[u8]| {
+            let mut bytes = vec![0; count];
+            stream.read_exact(&mut bytes).unwrap();
+            stream.write_all(answer).unwrap();
+            bytes
+        };
+        assert_eq!(take(3, &[5, 2]), [5, 1, 2]);
+        assert_eq!(take(5, &[1, 0]), [1, 1, b'u', 1, b'p']);
+        let asked = take(4 + 1 + 12 + 2, &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(&asked[..5], [5, 1, 0, 3, 12]);
+        assert_eq!(&asked[5..], b"name.invalid\0\x50");
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        stream.write_all(&whole).unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    let mut command = client.command(&["--segments", "1", "http://name.invalid/f"]);
+    command.env("all_proxy", format!("socks5h://u:p@{address}"));
+    finish(command.spawn().unwrap()).assert_status(0);
+    assert!(serving.join().unwrap().starts_with("GET /f HTTP/1.1\r\n"));
+    client.assert_whole("f", &file.bytes);
+}
