@@ -1,6 +1,7 @@
 //! The command line: what was typed, and its translation into what is meant.
 
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) mod get;
 pub(crate) mod load;
@@ -22,6 +23,28 @@ pub(crate) mod values;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads the command line and the environment, in which an empty variable is none, and a flag's
+    /// is a word for yes or no.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let is_empty =
+            |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let mut command = Self::command().mut_subcommands(|command| {
+            command.mut_args(
+                |argument| match argument.get_env().map(|name| name.to_owned()) {
+                    Some(name) if is_empty(&name) => argument.env("").hide_env(true),
+                    Some(_) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+                        argument.value_parser(BoolishValueParser::new())
+                    }
+                    _ => argument,
+                },
+            )
+        });
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// What haul can do.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::sys::client_socket;
-use crate::sys::readable::wait_writable;
+use crate::sys::readable::{Direction, wait_ready};
 
 /// The address families that may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,8 +253,11 @@ fn race(
             .min(deadline)
             .saturating_duration_since(now)
             .min(TICK);
-        let sockets: Vec<_> = pending.iter().map(|(_, stream)| stream).collect();
-        let ready = wait_writable(&sockets, wait).map_err(DialError::Unreachable)?;
+        let sockets: Vec<_> = pending
+            .iter()
+            .map(|(_, stream)| (stream.as_fd(), Direction::Write))
+            .collect();
+        let ready = wait_ready(&sockets, wait).map_err(DialError::Unreachable)?;
         for at in ready.into_iter().rev() {
             let (address, stream) = pending.swap_remove(at);
             match stand(&stream) {

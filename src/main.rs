@@ -5,7 +5,6 @@ mod cli;
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
 use haul::diagnostics;
 use haul::get::Blame;
 
@@ -13,7 +12,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     diagnostics::install_panic_hook();
-    let status = match Cli::try_parse() {
+    let status = match Cli::read() {
         Ok(cli) => run(cli.command),
         Err(error) if error.use_stderr() => {
             diagnostics::say(error.render().to_string().trim_end());

@@ -21,8 +21,8 @@ use haul::message::{
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  haul answer --listen 0.0.0.0:7788 --reply 'I hear you'")]
 pub(crate) struct AnswerArguments {
-    /// Where to listen; repeats. Port 0 takes a free port.
-    #[arg(long, value_name = "[HOST:]PORT", default_value = "127.0.0.1:7788", value_parser = listen_address, env = "HAUL_LISTEN", value_delimiter = ',')]
+    /// Address to listen on; may be repeated. Port 0 takes a free port
+    #[arg(long, short, value_name = "[HOST:]PORT", default_value = "127.0.0.1:7788", value_parser = listen_address, env = "HAUL_ANSWER_LISTEN", value_delimiter = ',')]
     listen: Vec<SocketAddr>,
 
     /// What to reply.

@@ -33,7 +33,7 @@ Examples:
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
-SIGTERM and SIGINT let transfers finish (--grace); a second one ends at once. SIGHUP reopens
+SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
 the access log.";
 
 /// The options of `haul serve`.
@@ -75,9 +75,9 @@ pub(crate) struct ServeArguments {
     access_log: Option<PathBuf>,
 
     /// How long transfers may go on after SIGTERM or SIGINT
-    #[arg(long, env = "HAUL_GRACE", value_name = "DURATION", default_value = "30s",
+    #[arg(long, alias = "grace", env = "HAUL_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = duration)]
-    grace: Duration,
+    drain_timeout: Duration,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -116,8 +116,13 @@ struct LimitArgs {
 
     /// Transfers of large files at once; more are answered with 503 [default: 15/16 of the
     /// connections, so that small requests always find room]
-    #[arg(long, env = "HAUL_MAX_BULK", value_name = "N")]
-    max_bulk: Option<NonZeroUsize>,
+    #[arg(
+        long,
+        alias = "max-bulk",
+        env = "HAUL_MAX_LARGE_TRANSFERS",
+        value_name = "N"
+    )]
+    max_large_transfers: Option<NonZeroUsize>,
 
     /// Bytes a second that one connection may have
     #[arg(long, env = "HAUL_RATE", value_name = "SIZE", value_parser = positive_size)]
@@ -145,14 +150,14 @@ struct LimitArgs {
 #[command(next_help_heading = "Deadlines")]
 struct DeadlineArgs {
     /// For a connection's first byte
-    #[arg(long, env = "HAUL_FIRST_BYTE", value_name = "DURATION", default_value = "30s",
+    #[arg(long, alias = "first-byte", env = "HAUL_FIRST_BYTE_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = positive_duration)]
-    first_byte: Duration,
+    first_byte_timeout: Duration,
 
     /// From the first byte of a request to its last
-    #[arg(long, env = "HAUL_HEAD", value_name = "DURATION", default_value = "30s",
+    #[arg(long, alias = "head", env = "HAUL_HEAD_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = positive_duration)]
-    head: Duration,
+    head_timeout: Duration,
 
     /// Silence after which a bare name counts as whole
     #[arg(long, env = "HAUL_NAME_GRACE", value_name = "DURATION", default_value = "100ms",
@@ -165,14 +170,14 @@ struct DeadlineArgs {
     idle: Duration,
 
     /// For a client that takes no byte of its response; one that moves is never cut
-    #[arg(long, env = "HAUL_SEND_STALL", value_name = "DURATION", default_value = "60s",
+    #[arg(long, alias = "send-stall", env = "HAUL_SEND_TIMEOUT", value_name = "DURATION", default_value = "60s",
         value_parser = positive_duration)]
-    send_stall: Duration,
+    send_timeout: Duration,
 
     /// For a response in all [default: no limit]
-    #[arg(long, env = "HAUL_DRAIN_TIMEOUT", value_name = "DURATION",
+    #[arg(long, env = "HAUL_RESPONSE_TIMEOUT", value_name = "DURATION",
         value_parser = positive_duration)]
-    drain_timeout: Option<Duration>,
+    response_timeout: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -349,16 +354,16 @@ impl ServeArguments {
             },
             limits: self.limits.connection_limits(open_files, workers.get()),
             deadlines: Deadlines {
-                first_byte: self.deadlines.first_byte,
-                head: self.deadlines.head,
+                first_byte: self.deadlines.first_byte_timeout,
+                head: self.deadlines.head_timeout,
                 name_grace: self.deadlines.name_grace,
                 idle: self.deadlines.idle,
-                send_stall: self.deadlines.send_stall,
-                response: self.deadlines.drain_timeout,
+                send_stall: self.deadlines.send_timeout,
+                response: self.deadlines.response_timeout,
                 ..defaults.deadlines
             },
             rates: self.limits.rates(),
-            grace: self.grace,
+            grace: self.drain_timeout,
             access_log,
             http_limits: self.http.limits(),
             http: self.http.policy(),
@@ -395,12 +400,13 @@ impl LimitArgs {
     fn connection_limits(&self, open_files: u64, workers: usize) -> ConnectionLimits {
         let allowed = allowed_connections(open_files, workers);
         let connections = self.max_connections.map_or(allowed, NonZeroUsize::get);
+        let connections = connections.min(MAX_CONNECTIONS);
         let limits = ConnectionLimits::for_connections(connections);
         ConnectionLimits {
             connections,
             connections_per_client: self.max_per_client.map_or(usize::MAX, NonZeroUsize::get),
             bulk_transfers: self
-                .max_bulk
+                .max_large_transfers
                 .map_or(limits.bulk_transfers, NonZeroUsize::get),
         }
     }
@@ -422,7 +428,11 @@ impl LimitArgs {
 
 impl HttpArgs {
     fn limits(&self) -> HttpLimits {
-        let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        let bytes = |size: u64| {
+            usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .min(MAX_HEAD_BYTES)
+        };
         HttpLimits {
             request_line_bytes: bytes(self.max_request_line),
             head_bytes: bytes(self.max_head),
@@ -539,5 +549,9 @@ const OWN_OPEN_FILES: usize = 64;
 const WORKERS_OPEN_FILES: usize = 4;
 /// The limit on open files if it cannot be asked for.
 const FEW_OPEN_FILES: u64 = 1024;
+/// More connections than Linux has descriptors for.
+const MAX_CONNECTIONS: usize = 1 << 22;
+/// No request head needs more; sums with it do not wrap.
+const MAX_HEAD_BYTES: usize = 16 << 20;
 /// Beyond this, tables and channels would cost memory for connections that never come.
 const MOST_OPEN_FILES: usize = 1 << 20;

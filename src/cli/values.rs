@@ -52,15 +52,20 @@ pub(crate) fn non_zero_size(text: &str) -> Result<NonZeroU64, String> {
 
 /// A duration: `30s`, `1m 30s`, `250ms`; a bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds)
-            .map_err(|_| format!("`{text}` seconds is not a duration"));
-    }
-    let parsed = jiff::SignedDuration::from_str(text)
-        .ok()
-        .and_then(|it| it.try_into().ok());
-    parsed.ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => jiff::SignedDuration::from_str(text)
+            .ok()
+            .and_then(|it| it.try_into().ok()),
+    };
+    let parsed: Option<Duration> = parsed;
+    parsed
+        .map(|duration| duration.min(LONGEST))
+        .ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
 }
+
+/// A century: no clock overflows by it.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {

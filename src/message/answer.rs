@@ -1,18 +1,18 @@
 //! The side that listens: it prints what it hears, and replies.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use threadpool::ThreadPool;
-
 use super::LONGEST_MESSAGE;
 use super::text::{Charset, CharsetError};
-use crate::sys::readable::wait_readable;
+use crate::sys::readable::{Direction, wait_ready};
 
 /// Where to listen and what to reply.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct AnswerConfig {
 /// What became of one conversation.
 #[derive(Debug)]
 pub enum Heard {
-    /// A message came and was answered.
+    /// A message came. Its reply follows.
     Message {
         /// The other side.
         sender: SocketAddr,
@@ -42,7 +42,7 @@ pub enum Heard {
         /// The other side.
         sender: SocketAddr,
     },
-    /// The connection broke before the reply was sent.
+    /// The connection broke before a message or its reply was whole.
     Broken {
         /// The other side.
         sender: SocketAddr,
@@ -138,49 +138,182 @@ impl Answerer {
         &self.local_addrs
     }
 
-    /// Converses until `stop` is set, and tells `hear` what became of each conversation. Those under
-    /// way are finished.
+    /// Converses until `stop` is set, and tells `hear` what becomes of each conversation as it
+    /// happens. Those in which something was said are finished.
     ///
     /// # Errors
     /// Those of `poll(2)`.
-    pub fn run(
-        &self,
-        stop: &AtomicBool,
-        hear: impl Fn(Heard) + Clone + Send + 'static,
-    ) -> io::Result<()> {
-        let pool = ThreadPool::with_name("conversation".to_owned(), CONVERSATIONS);
-        while !stop.load(Ordering::Relaxed) {
-            if pool.queued_count() > 0 {
-                // The kernel keeps those who wait; here they would only use up descriptors.
-                thread::sleep(PAUSE);
-                continue;
+    pub fn run(&self, stop: &AtomicBool, hear: impl Fn(Heard)) -> io::Result<()> {
+        let mut conversations: VecDeque<Conversation> = VecDeque::new();
+        loop {
+            let stops = stop.load(Ordering::Relaxed);
+            if stops {
+                conversations.retain(Conversation::has_begun);
+                if conversations.is_empty() {
+                    return Ok(());
+                }
             }
-            wait_readable(&self.listeners, TICK)?;
-            for listener in &self.listeners {
-                self.accept(listener, &pool, &hear);
+            let listeners: &[TcpListener] = if stops { &[] } else { &self.listeners };
+            let now = Instant::now();
+            let next = conversations.iter().map(|talk| talk.deadline).min();
+            let wait = next.map_or(TICK, |next| next.saturating_duration_since(now).min(TICK));
+            let heard = listeners.iter().map(|it| (it.as_fd(), Direction::Read));
+            let talks = conversations
+                .iter()
+                .map(|it| (it.stream.as_fd(), it.direction()));
+            let sources: Vec<_> = heard.chain(talks).collect();
+            wait_ready(&sources, wait)?;
+            // Whatever is not ready says so; a few calls more are nothing here.
+            conversations.retain_mut(|talk| talk.advance(&self.manner, &hear));
+            for listener in listeners {
+                self.accept(listener, &mut conversations, &hear);
             }
         }
-        pool.join();
-        Ok(())
     }
 
     fn accept(
         &self,
         listener: &TcpListener,
-        pool: &ThreadPool,
-        hear: &(impl Fn(Heard) + Clone + Send + 'static),
+        conversations: &mut VecDeque<Conversation>,
+        hear: &impl Fn(Heard),
     ) {
         match listener.accept() {
             Ok((stream, sender)) => {
-                let (manner, hear) = (self.manner.clone(), hear.clone());
-                pool.execute(move || hear(converse(&stream, sender, &manner)));
+                if conversations.len() >= MAX_CONVERSATIONS {
+                    conversations.pop_front();
+                }
+                if stream.set_nonblocking(true).is_ok() {
+                    conversations.push_back(Conversation::new(stream, sender));
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 hear(Heard::Unaccepted { error });
-                // Descriptors may have run out; they come back as conversations end.
+                // Descriptors may have run out: the oldest conversation makes room.
+                conversations.pop_front();
                 thread::sleep(PAUSE);
             }
+        }
+    }
+}
+
+/// One connection, which never blocks.
+#[derive(Debug)]
+struct Conversation {
+    stream: TcpStream,
+    sender: SocketAddr,
+    begun: Instant,
+    deadline: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The message so far.
+    Listening(Vec<u8>),
+    /// How much of the reply is sent.
+    Replying(usize),
+    /// A close while bytes wait to be read is a reset, which may overtake the reply.
+    Draining,
+}
+
+impl Conversation {
+    fn new(stream: TcpStream, sender: SocketAddr) -> Self {
+        let begun = Instant::now();
+        Self {
+            stream,
+            sender,
+            begun,
+            deadline: begun + PATIENCE,
+            phase: Phase::Listening(Vec::new()),
+        }
+    }
+
+    fn has_begun(&self) -> bool {
+        !matches!(&self.phase, Phase::Listening(message) if message.is_empty())
+    }
+
+    fn direction(&self) -> Direction {
+        match self.phase {
+            Phase::Replying(_) => Direction::Write,
+            Phase::Listening(_) | Phase::Draining => Direction::Read,
+        }
+    }
+
+    /// Goes on as far as it gets without waiting; says whether it is not over.
+    fn advance(&mut self, manner: &Manner, hear: &impl Fn(Heard)) -> bool {
+        let sender = self.sender;
+        self.step(manner, hear).unwrap_or_else(|error| {
+            if !matches!(self.phase, Phase::Draining) {
+                hear(Heard::Broken { sender, error });
+            }
+            false
+        })
+    }
+
+    fn step(&mut self, manner: &Manner, hear: &impl Fn(Heard)) -> io::Result<bool> {
+        let is_late = Instant::now() >= self.deadline;
+        let mut room = [0; LONGEST_MESSAGE];
+        match &mut self.phase {
+            Phase::Listening(message) => {
+                let left = LONGEST_MESSAGE - message.len();
+                let is_over = match read_some(&self.stream, &mut room[..left])? {
+                    Some(0) => true,
+                    Some(received) => {
+                        message.extend_from_slice(&room[..received]);
+                        let silent = Instant::now() + manner.silence;
+                        self.deadline = silent.min(self.begun + PATIENCE);
+                        message.len() == LONGEST_MESSAGE
+                    }
+                    None => is_late,
+                };
+                if !is_over {
+                    return Ok(true);
+                }
+                let sender = self.sender;
+                if message.is_empty() {
+                    hear(Heard::Silence { sender });
+                    return Ok(false);
+                }
+                let text = if message.len() == LONGEST_MESSAGE {
+                    manner.charset.decode_beginning(message)
+                } else {
+                    manner.charset.decode(message)
+                };
+                hear(Heard::Message { sender, text });
+                self.phase = Phase::Replying(0);
+                self.deadline = Instant::now() + PATIENCE;
+                self.step(manner, hear)
+            }
+            Phase::Replying(sent) => {
+                while *sent < manner.reply.len() {
+                    match (&self.stream).write(&manner.reply[*sent..]) {
+                        Ok(taken) => *sent += taken,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_late => {
+                            return Ok(true);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+                self.stream.shutdown(Shutdown::Write)?;
+                self.phase = Phase::Draining;
+                self.deadline = Instant::now() + LINGER;
+                self.step(manner, hear)
+            }
+            Phase::Draining => Ok(!is_late && read_some(&self.stream, &mut room)? != Some(0)),
+        }
+    }
+}
+
+/// Reads what has come: `None` if nothing has, zero at the end of the stream.
+fn read_some(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match stream.read(room) {
+            Ok(received) => return Ok(Some(received)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -192,83 +325,8 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, local_addr))
 }
 
-fn converse(stream: &TcpStream, sender: SocketAddr, manner: &Manner) -> Heard {
-    match listen_and_reply(stream, manner) {
-        Ok(message) if message.is_empty() => Heard::Silence { sender },
-        Ok(message) => {
-            let text = if message.len() == LONGEST_MESSAGE {
-                manner.charset.decode_beginning(&message)
-            } else {
-                manner.charset.decode(&message)
-            };
-            Heard::Message { sender, text }
-        }
-        Err(error) => Heard::Broken { sender, error },
-    }
-}
-
-fn listen_and_reply(mut stream: &TcpStream, manner: &Manner) -> io::Result<Vec<u8>> {
-    stream.set_nonblocking(false)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let message = read_message(stream, manner.silence)?;
-    if !message.is_empty() {
-        stream.write_all(&manner.reply)?;
-        stream.shutdown(Shutdown::Write)?;
-        // A close while bytes wait to be read is a reset, which may overtake the reply.
-        drain(stream);
-    }
-    Ok(message)
-}
-
-/// Reads until the sender half-closes, is silent, or has sent as much as a message may have.
-fn read_message(mut stream: &TcpStream, silence: Duration) -> io::Result<Vec<u8>> {
-    let begin = Instant::now();
-    let mut message = vec![0; LONGEST_MESSAGE];
-    let mut length = 0;
-    while length < LONGEST_MESSAGE {
-        let patience = PATIENCE.saturating_sub(begin.elapsed());
-        let patience = if length == 0 {
-            patience
-        } else {
-            patience.min(silence)
-        };
-        if patience.is_zero() {
-            break;
-        }
-        stream.set_read_timeout(Some(patience))?;
-        match stream.read(&mut message[length..]) {
-            Ok(0) => break,
-            Ok(received) => length += received,
-            Err(error) if is_timeout(&error) => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    message.truncate(length);
-    Ok(message)
-}
-
-/// Reads what still comes until the other side closes, but not for ever.
-fn drain(mut stream: &TcpStream) {
-    let begin = Instant::now();
-    let mut room = [0; LONGEST_MESSAGE];
-    while begin.elapsed() < LINGER {
-        let timed = stream.set_read_timeout(Some(LINGER));
-        if timed.is_err() || !matches!(stream.read(&mut room), Ok(received) if received > 0) {
-            return;
-        }
-    }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
-/// Conversations at once. Each is over within seconds.
-const CONVERSATIONS: usize = 32;
+/// Conversations at once; the oldest makes room for the next.
+const MAX_CONVERSATIONS: usize = 512;
 /// The longest time for a message to come, and for its reply to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);

@@ -39,11 +39,11 @@ close_reasons! {
     Complete, "complete";
     /// The peer closed or reset the connection while something was owed to it.
     Aborted, "aborted";
-    /// The peer took no byte for the time that `--send-stall` gives.
+    /// The peer took no byte for the time that `--send-timeout` gives.
     Stalled, "stalled";
     /// The peer was slower than `--min-rate` for longer than its grace.
     TooSlow, "too-slow";
-    /// The response took longer than `--drain-timeout` in all.
+    /// The response took longer than `--response-timeout` in all.
     TooLong, "too-long";
     /// The file changed, shrank or vanished while it was sent; the connection was reset.
     Changed, "changed";

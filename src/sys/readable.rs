@@ -1,27 +1,34 @@
 //! Waiting for a few descriptors (`poll(2)`).
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until one of `sources` is readable, `timeout` is over, or a signal has come; gives the
-/// indices of those that are.
-pub(crate) fn wait_readable(sources: &[impl AsFd], timeout: Duration) -> io::Result<Vec<usize>> {
-    wait(sources, PollFlags::POLLIN, timeout)
+/// What a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Bytes, a connection, or the end.
+    Read,
+    /// Room, or the outcome of a connect.
+    Write,
 }
 
-/// Waits until one of `sources` is writable, or its connect is decided, as [`wait_readable`] does.
-pub(crate) fn wait_writable(sources: &[impl AsFd], timeout: Duration) -> io::Result<Vec<usize>> {
-    wait(sources, PollFlags::POLLOUT, timeout)
-}
-
-fn wait(sources: &[impl AsFd], flags: PollFlags, timeout: Duration) -> io::Result<Vec<usize>> {
+/// Waits until one of `sources` is ready, `timeout` is over, or a signal has come; gives the
+/// indices of those that are ready.
+pub(crate) fn wait_ready(
+    sources: &[(BorrowedFd<'_>, Direction)],
+    timeout: Duration,
+) -> io::Result<Vec<usize>> {
+    let flags = |direction| match direction {
+        Direction::Read => PollFlags::POLLIN,
+        Direction::Write => PollFlags::POLLOUT,
+    };
     let mut polled: Vec<_> = sources
         .iter()
-        .map(|source| PollFd::new(source.as_fd(), flags))
+        .map(|(source, direction)| PollFd::new(*source, flags(*direction)))
         .collect();
     // A fraction of a millisecond is rounded up, so that nobody spins.
     let milliseconds = timeout.as_nanos().div_ceil(1_000_000);

@@ -91,6 +91,43 @@ fn a_client_that_says_nothing_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_message_is_heard_before_its_sender_has_closed() {
+    let answering = Answering::start("utf-8", "ok", Duration::from_millis(50));
+    let mut stream = TcpStream::connect(answering.address).unwrap();
+    stream.write_all(b"hello").unwrap();
+    assert_eq!(answering.hear(), "hello");
+    assert_eq!(read_all(&stream), b"ok");
+}
+
+#[test]
+fn hundreds_who_are_silent_drip_or_stay_hold_nobody_up() {
+    let answering = Answering::start("utf-8", "ok", Duration::from_millis(100));
+    let connect = || TcpStream::connect(answering.address).unwrap();
+    let silent: Vec<_> = (0..200).map(|_| connect()).collect();
+    // They have their reply, and do not close.
+    for _ in 0..100 {
+        let mut stream = connect();
+        stream.write_all(b"stays").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_all(&stream), b"ok");
+        assert_eq!(answering.hear(), "stays");
+    }
+    assert_eq!(answering.say("utf-8", "hello").unwrap(), "ok");
+    assert_eq!(answering.hear(), "hello");
+    // Nobody silent was given up meanwhile.
+    assert!(
+        silent
+            .iter()
+            .all(|stream| stream.set_nonblocking(true).is_ok())
+    );
+    assert!(
+        silent
+            .iter()
+            .all(|mut stream| stream.read(&mut [0]).is_err())
+    );
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use nix::sys::signal::Signal;
 
 use crate::process::{Program, haul, run};
-use crate::support::{Client, noise};
+use crate::support::{Client, noise, own_address};
 
 #[test]
 fn it_says_what_it_serves_and_where() {
@@ -144,7 +144,7 @@ fn values_that_mean_nothing_are_errors_of_usage() {
         ["--workers", "many"],
         ["--quantum", "0"],
         ["--quantum", "2Q"],
-        ["--grace", "soon"],
+        ["--drain-timeout", "soon"],
         ["--name-grace", "0s"],
         ["--max-connections", "0"],
         ["--transmit", "teleport"],
@@ -238,4 +238,71 @@ fn every_setting_can_come_from_the_environment_and_a_flag_beats_it() {
     assert_eq!(client.rest(), b"other");
     let both = run(haul().args(["serve", "/a", "--root", "/b"]));
     assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn flags_in_the_environment_are_words_for_yes_and_no() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join(".hidden"), "seen").expect("written");
+    for (value, seen) in [
+        ("1", true),
+        ("yes", true),
+        ("on", true),
+        ("true", true),
+        ("0", false),
+        ("no", false),
+        ("off", false),
+        ("", false),
+    ] {
+        let mut command = haul();
+        command.args(["serve", "--listen", &own_address().to_string(), "--root"]);
+        // An empty variable of any other kind is none.
+        command
+            .arg(root.path())
+            .env("HAUL_HIDDEN", value)
+            .env("HAUL_RATE", "");
+        let mut program = Program::start(&mut command);
+        let address = program.address();
+        let content: &[u8] = if seen { b"seen" } else { b"" };
+        assert_eq!(
+            program.connect(address).ask(".hidden\n"),
+            content,
+            "{value:?}"
+        );
+    }
+}
+
+#[test]
+fn the_former_names_of_options_and_sizes_without_measure_are_taken() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    let most = u64::MAX.to_string();
+    let former = [
+        "--grace=1s",
+        "--head=5s",
+        "--first-byte=5s",
+        "--send-stall=5s",
+        "--max-bulk=3",
+        "--idle=1000000000000000",
+    ];
+    let sizes = [
+        "--max-request-line",
+        "--max-head",
+        "--max-body",
+        "--quantum",
+    ]
+    .iter()
+    .flat_map(|name| [*name, &most]);
+    let mut program = Program::serve(
+        sizes
+            .chain(former)
+            .map(std::ffi::OsStr::new)
+            .chain(["--root".as_ref(), root.path().as_os_str()]),
+    );
+    let address = program.address();
+    let mut client = program.connect(address);
+    for _ in 0..2 {
+        client.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.answer().body, b"content");
+    }
 }
