@@ -14,7 +14,7 @@ use haul::internals::IoBuffers;
 use haul::internals::OpenFileCache;
 use haul::internals::Patience;
 use haul::internals::limit_unsent;
-use haul::internals::{Found, LookUp, Root, Shown};
+use haul::internals::{DotNames, Found, LookUp, Root};
 use haul::internals::{Meta, Plan, RangeSpec, Segment, Target, Validators};
 use haul::internals::{Negotiation, Now, Subject, resolve_range, to_file};
 use haul::internals::{Parsed, parse_request};
@@ -74,7 +74,7 @@ fn resolve(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), b"content").expect("a file");
     let (closer, _closing) = crossbeam_channel::unbounded();
-    let root = Root::open(directory.path(), Shown::Visible, closer).expect("the root");
+    let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("the root");
     let target = Target {
         path: b"file".to_vec(),
         trailing_slash: false,
@@ -105,7 +105,7 @@ fn transmit(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), vec![7; LEN as usize]).expect("a file");
     let (closer, _closing) = crossbeam_channel::unbounded();
-    let root = Root::open(directory.path(), Shown::Visible, closer).expect("the root");
+    let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("the root");
     let target = Target {
         path: b"file".to_vec(),
         trailing_slash: false,

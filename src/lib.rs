@@ -97,6 +97,7 @@ pub mod internals {
     pub use crate::http::parse::body::{Discard, Discarded};
     pub use crate::http::parse::target::{Form, parse as parse_target};
     pub use crate::http::parse::{Parsed, parse_request};
+    pub use crate::http::policy::DotNames;
     pub use crate::http::range::{Selection, parse as parse_range, resolve as resolve_range};
     pub use crate::http::respond::{Negotiation, Now, Subject, to_file};
     pub use crate::http::{BodyLength, Method, RangeSpec};
@@ -104,7 +105,7 @@ pub mod internals {
     pub use crate::name_protocol::parse as parse_name;
     pub use crate::server::connection::classify::{Classified, InputEnd, classify};
     pub use crate::server::files::open_file_cache::OpenFileCache;
-    pub use crate::server::files::{Found, LookUp, Root, Shown};
+    pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::IoBuffers;
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
     pub use crate::sys::file::{Patience, Residency, drop_behind, residency};

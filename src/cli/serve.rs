@@ -15,10 +15,10 @@ use signal_hook::iterator::Signals;
 use haul::diagnostics::say;
 use haul::internals::{exit_now, host_name as kernel_host_name, raise_open_files};
 use haul::server::config::{
-    CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Rates,
-    SendChoice, ServeConfig,
+    CacheChoice, ConnectionLimits, Deadlines, IndexChoice, ListingChoice, MinRate, Precompressed,
+    Rates, SendChoice, ServeConfig,
 };
-use haul::server::config::{CacheRule, Cors, EtagChoice, Field, HttpLimits, HttpPolicy};
+use haul::server::config::{CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy};
 use haul::server::telemetry::access_log::Destination;
 use haul::server::{Handle, Server};
 
@@ -205,6 +205,10 @@ struct HttpArgs {
         value_parser = CacheRule::parse)]
     cache_control: Vec<CacheRule>,
 
+    /// Let x.zst, x.br and x.gz, where they are no older than x, answer for x
+    #[arg(long, env = "HAUL_PRECOMPRESSED")]
+    precompressed: bool,
+
     /// Do not answer for a directory with its index.html
     #[arg(long, env = "HAUL_NO_INDEX")]
     no_index: bool,
@@ -337,7 +341,16 @@ impl ServeArguments {
                 TransmitArg::Copy => SendChoice::Copy,
             },
             quantum_bytes: self.tuning.quantum,
-            hidden: self.hidden,
+            dot_names: if self.hidden {
+                DotNames::Shown
+            } else {
+                DotNames::Hidden
+            },
+            precompressed: if self.http.precompressed {
+                Precompressed::Serve
+            } else {
+                Precompressed::Ignore
+            },
             index: if self.http.no_index {
                 IndexChoice::Ignore
             } else {

@@ -19,7 +19,7 @@ use super::proxy::{Proxies, Proxy};
 use super::source::HttpUrl;
 use super::watch::Watch;
 use body::{Body, malformed};
-use wire::Wire;
+use wire::{HEAD_FILL_BYTES, Wire};
 
 /// Sends requests; shared by all threads.
 #[derive(Debug)]
@@ -68,6 +68,14 @@ pub(super) struct Answer {
     pub(super) url: HttpUrl,
 }
 
+/// A connection that a request can be sent over.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// It has carried an answer.
+    Idle(Wire),
+    New(Wire),
+}
+
 impl Client {
     pub(super) fn new(
         proxies: Proxies,
@@ -87,27 +95,60 @@ impl Client {
     /// Asks, and follows redirects; whatever the status of the last answer.
     ///
     /// # Errors
-    /// Network: the host cannot be reached, breaks the protocol, or mirrors in circles.
+    /// Network: the host cannot be reached, breaks the protocol, or leads in circles.
     pub(super) fn ask(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
+        let prepared = self.prepare(ask.url, watch)?;
+        self.ask_on(prepared, ask, watch)
+    }
+
+    /// Asks over a connection that stands.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(super) fn ask_on(
+        &self,
+        mut prepared: Prepared,
+        ask: &Ask<'_>,
+        watch: &Watch,
+    ) -> Result<Answer, GetError> {
         let mut url = ask.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.ask_once(
-                &Ask {
-                    url: &url,
-                    ..ask.clone()
-                },
-                watch,
-            )?;
+            let hop = Ask {
+                url: &url,
+                ..ask.clone()
+            };
+            let answer = self.ask_once(prepared, &hop, watch)?;
             let redirects = matches!(answer.head.status, 301 | 302 | 303 | 307 | 308);
             let Some(location) = answer.head.location.clone().filter(|_| redirects) else {
+                check_coding(&answer)?;
                 return Ok(answer);
             };
             url = url
                 .join(&location)
                 .map_err(|why| GetError::new(Blame::Network, why.to_string()))?;
+            prepared = self.prepare(&url, watch)?;
         }
         let text = format!("{} redirects more than {MAX_REDIRECTS} times", ask.url);
         Err(GetError::new(Blame::Network, text))
+    }
+
+    /// A connection for `url`, idle or new.
+    ///
+    /// # Errors
+    /// Network: the host cannot be reached.
+    pub(super) fn prepare(&self, url: &HttpUrl, watch: &Watch) -> Result<Prepared, GetError> {
+        if let Some(wire) = self.take_idle(url) {
+            return Ok(Prepared::Idle(wire));
+        }
+        let proxy = self.proxies.for_url(url);
+        let proxy = proxy.map_err(|why| GetError::new(Blame::Usage, why))?;
+        self.connect(url, proxy, watch).map(Prepared::New)
+    }
+
+    /// Gives back a connection that nothing was asked over.
+    pub(super) fn put_back(&self, url: &HttpUrl, prepared: Prepared) {
+        let (Prepared::Idle(wire) | Prepared::New(wire)) = prepared;
+        self.keep(url, wire);
     }
 
     /// Gives back a connection that can carry another request.
@@ -119,20 +160,27 @@ impl Client {
         }
     }
 
-    fn ask_once(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
+    fn ask_once(
+        &self,
+        mut prepared: Prepared,
+        ask: &Ask<'_>,
+        watch: &Watch,
+    ) -> Result<Answer, GetError> {
         let proxy = self.proxies.for_url(ask.url);
         let proxy = proxy.map_err(|why| GetError::new(Blame::Usage, why))?;
         let request = self.request_bytes(ask, proxy);
         // A kept connection may have been closed under our hands; that says nothing about the
         // server, so the next one is tried at once, and in the end a new one.
-        while let Some(wire) = self.take_idle(ask.url) {
+        loop {
+            let wire = match prepared {
+                Prepared::New(wire) => return Self::exchange(wire, &request, ask, watch),
+                Prepared::Idle(wire) => wire,
+            };
             match Self::exchange(wire, &request, ask, watch) {
-                Err(error) if error.blame != Blame::Interrupted => {}
+                Err(error) if !error.is_stop() => prepared = self.prepare(ask.url, watch)?,
                 result => return result,
             }
         }
-        let wire = self.connect(ask.url, proxy, watch)?;
-        Self::exchange(wire, &request, ask, watch)
     }
 
     fn connect(
@@ -176,10 +224,16 @@ impl Client {
         let patience = watch.patience();
         let mut interim = 0;
         loop {
-            if let Some((head, used)) =
-                client_response::parse_head(&wire.input).map_err(|why| malformed(&why))?
-            {
-                wire.input.drain(..used);
+            let input = wire.input.unused();
+            let parsed = client_response::parse_head(input).map_err(|why| {
+                let error = malformed(&why);
+                match other_protocol(input) {
+                    Some(protocol) => error.and(format!("this port seems to speak {protocol}")),
+                    None => error,
+                }
+            })?;
+            if let Some((head, used)) = parsed {
+                wire.input.consume(used);
                 // 100 Continue, 103 Early Hints: not the answer yet. 101 was not asked for.
                 if (100..200).contains(&head.status) && interim < MAX_INTERIM {
                     interim += 1;
@@ -198,7 +252,7 @@ impl Client {
             }
             // A head that drips in, byte by byte, is bounded as a whole.
             patience.check()?;
-            if wire.fill(watch)? == 0 {
+            if wire.fill(HEAD_FILL_BYTES, watch)? == 0 {
                 let text = "the server closed the connection without an answer";
                 return Err(GetError::passing(Blame::Network, text));
             }
@@ -267,6 +321,51 @@ impl Client {
 
 fn host(url: &HttpUrl) -> String {
     url.url().host_str().unwrap_or_default().to_owned()
+}
+
+/// What a port speaks whose first bytes are no HTTP.
+fn other_protocol(input: &[u8]) -> Option<&'static str> {
+    const GREETINGS: [(&[u8], &str); 8] = [
+        (b"\x15\x03", "TLS: try https"),
+        (b"\x16\x03", "TLS: try https"),
+        (b"SSH-", "SSH"),
+        (b"220", "SMTP or FTP"),
+        (b"* OK", "IMAP"),
+        (b"+OK", "POP3"),
+        (b"RFB ", "VNC"),
+        (b"\0\0", "HTTP/2"),
+    ];
+    let known = GREETINGS
+        .iter()
+        .find(|(greeting, _)| input.starts_with(greeting));
+    known.map(|&(_, protocol)| protocol)
+}
+
+/// Refuses bytes in a coding that nobody asked for, unless the file is called as if they were it.
+fn check_coding(answer: &Answer) -> Result<(), GetError> {
+    let coding = answer.head.content_encoding.as_deref().unwrap_or_default();
+    let coding = coding.to_ascii_lowercase();
+    let extensions: &[&str] = match coding.as_str() {
+        "" | "identity" => return Ok(()),
+        "gzip" | "x-gzip" => &["gz", "tgz", "svgz"],
+        "compress" | "x-compress" => &["z"],
+        "br" => &["br"],
+        "zstd" => &["zst", "tzst"],
+        "xz" | "x-xz" => &["xz", "txz"],
+        "bzip2" | "x-bzip2" => &["bz2", "tbz2"],
+        _ => &[],
+    };
+    let path = answer.url.url().path().to_ascii_lowercase();
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    if extensions.contains(&extension) || !matches!(answer.head.status, 200 | 203 | 206) {
+        return Ok(());
+    }
+    let text = format!(
+        "{}: the server sends the file in a coding that was not asked for ({coding}): what came \
+         would be another file",
+        answer.url
+    );
+    Err(GetError::new(Blame::Network, text))
 }
 
 const MAX_REDIRECTS: usize = 10;

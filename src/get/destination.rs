@@ -89,34 +89,37 @@ fn ask_name(
     url: &HttpUrl,
 ) -> Result<Option<String>, GetError> {
     let head = head(shared, reporter, url)?;
-    let disposition = head
-        .as_ref()
-        .and_then(|head| head.content_disposition.as_deref());
+    let disposition = head.content_disposition.as_deref();
     Ok(disposition.and_then(names::name_from_disposition))
 }
 
-/// What a HEAD request says; `None` when the server does not do HEAD.
-pub(super) fn head(
-    shared: &Shared,
-    reporter: &Reporter,
-    url: &HttpUrl,
-) -> Result<Option<Head>, GetError> {
+/// What a HEAD request says, or a GET where the server refuses that.
+pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Head, GetError> {
     let mut attempts = Attempts::new(shared.config.retry);
     let watch = shared.watch();
-    let ask = Ask {
-        url,
-        method: Method::Head,
-        accept: "*/*",
-        range: None,
-    };
+    let mut method = Method::Head;
     loop {
+        let ask = Ask {
+            url,
+            method,
+            accept: "*/*",
+            range: None,
+        };
         let error = match shared.client.ask(&ask, &watch) {
-            Ok(Answer { head, .. }) if matches!(head.status, 405 | 501) => return Ok(None),
-            Ok(Answer { head, body, url }) if head.status == 200 => {
-                if let Ok(Some(wire)) = body.finish() {
+            // An address may be signed for GET alone. What its body begins with is left unread.
+            Ok(Answer { head, .. })
+                if method == Method::Head && matches!(head.status, 400 | 401 | 403 | 405 | 501) =>
+            {
+                method = Method::Get;
+                continue;
+            }
+            Ok(Answer { head, body, url }) if matches!(head.status, 200 | 203) => {
+                if method == Method::Head
+                    && let Some(wire) = body.finish().wire
+                {
                     shared.client.keep(&url, wire);
                 }
-                return Ok(Some(head));
+                return Ok(head);
             }
             Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
             Err(error) => error,
@@ -163,7 +166,7 @@ pub(super) fn look(
         (Existing::Skip | Existing::Update, Source::Http(url)) if found.is_file() => {
             let theirs = match job.known {
                 Some(known) => Some(known),
-                None => head(shared, reporter, url)?.as_ref().and_then(known),
+                None => known(&head(shared, reporter, url)?),
             };
             if theirs.is_some_and(|theirs| is_same(&found, theirs)) {
                 return Ok(Standing::Same);

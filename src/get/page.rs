@@ -95,7 +95,7 @@ fn fetch_once(
         let written = text.write_all(&buffer[..count]);
         written.map_err(|error| spool(&error))?;
     }
-    if let Some(wire) = body.finish()? {
+    if let Some(wire) = body.finish().wire {
         shared.client.keep(&url, wire);
     }
     Ok(Page { head, url, text })

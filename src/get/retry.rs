@@ -53,12 +53,14 @@ impl Attempts {
             return Err(error);
         }
         // A bad line that moves the file on is still a line; only standing still counts.
-        if kept > self.progress && error.again != Again::Slow {
+        if kept >= self.progress + LEAST_PROGRESS_BYTES && error.again != Again::Slow {
             self.failures = 0;
             self.failing_since = None;
         }
         let failing_since = *self.failing_since.get_or_insert_with(Instant::now);
-        self.progress = kept;
+        if self.failures == 0 || kept < self.progress {
+            self.progress = kept;
+        }
         self.reached |= kept > 0 || error.again != Again::Unreached;
         self.failures += 1;
         let retries = match self.reached {
@@ -105,6 +107,8 @@ impl Attempts {
     }
 }
 
+/// Less than this between two failures is standing still.
+const LEAST_PROGRESS_BYTES: u64 = 16 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A server that asks for more has told us to go away.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
@@ -144,10 +148,13 @@ mod tests {
     fn only_standing_still_counts() {
         let mut attempts = attempts(2);
         for kept in 1..50 {
-            attempts.failed(passing(), kept).unwrap();
+            attempts
+                .failed(passing(), kept * LEAST_PROGRESS_BYTES)
+                .unwrap();
         }
-        attempts.failed(passing(), 49).unwrap();
-        assert!(attempts.failed(passing(), 49).is_err());
+        let kept = 49 * LEAST_PROGRESS_BYTES;
+        attempts.failed(passing(), kept + 1).unwrap();
+        assert!(attempts.failed(passing(), kept + 2).is_err());
         assert_eq!(attempts.retries(), 50);
     }
 

@@ -212,7 +212,8 @@ impl Flow<'_> {
                 });
             }
         }
-        body.finish().map(|_| Reader::Listens)
+        self.reporter.end_of(body);
+        Ok(Reader::Listens)
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::client::Client;
+use super::client::body::{Body, Finished};
+use super::client::wire::Wire;
 use super::config::GetConfig;
 use super::error::{Blame, GetError};
 use super::event::{Event, FileId};
@@ -57,6 +59,15 @@ impl Reporter {
     pub(super) fn note(&self, text: String) {
         let text = self.told(text);
         self.send(|file| Event::Note { file, text });
+    }
+
+    /// Ends a whole body; says so when more came than was promised.
+    pub(super) fn end_of(&self, body: Body) -> Option<Wire> {
+        let Finished { wire, has_excess } = body.finish();
+        if has_excess {
+            self.note("the server sent more bytes than it had promised: they are left out".into());
+        }
+        wire
     }
 
     pub(super) fn retry(&self, text: String, wait: Duration) {

@@ -318,7 +318,7 @@ impl<'a> Tree<'a> {
     /// What tells a file from another one.
     fn metadata(&self, url: &HttpUrl) -> Option<(Option<u64>, Option<String>, Option<String>)> {
         let head = destination::head(self.shared, self.reporter, url);
-        let head = head.ok().flatten()?;
+        let head = head.ok()?;
         let last_modified = head.last_modified.map(|it| format!("{it:?}"));
         Some((
             head.content_length,

@@ -68,6 +68,8 @@ pub(crate) struct Head {
     pub retry_after: Option<String>,
     /// `Content-Disposition`, unparsed.
     pub content_disposition: Option<String>,
+    /// `Content-Encoding`: what the bytes are packed in.
+    pub content_encoding: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
 }
@@ -190,6 +192,7 @@ impl Head {
             }
             "retry-after" => self.retry_after = Some(text()),
             "content-disposition" => self.content_disposition = Some(text()),
+            "content-encoding" => self.content_encoding = Some(text()),
             "content-type" => self.content_type = Some(text()),
             _ => {}
         }

@@ -98,14 +98,26 @@ fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option
         });
     let end = end.map(|line_start| line_start + if input[line_start] == b'\n' { 1 } else { 2 });
     let head = &input[start..end.unwrap_or(input.len())];
-    // Both limits are looked at whether or not the head is whole, so that the outcome is the
-    // same for one piece and for many.
-    let line_len = memchr(
+    // Faults of the first line, bare CRs and limits are looked at whether or not the head is
+    // whole, in the order in which they would be found byte by byte: a client that sends no more
+    // is answered, and the outcome is the same for one piece and for many.
+    let line_end = memchr(
         b'\n',
         &head[..head.len().min(limits.request_line_bytes + 2)],
     );
-    if line_len.is_none() && head.len() > limits.request_line_bytes + 1 {
-        return Err(line::too_long(head));
+    match line_end {
+        None if has_bare_cr(head) => return Err(line::BARE_CR),
+        None if head.len() > limits.request_line_bytes + 1 => return Err(line::too_long(head)),
+        None => {}
+        Some(line_end) => {
+            let is_new = scanned <= start + line_end;
+            if is_new {
+                parse_line(&head[..line_end], limits)?;
+            }
+            if has_bare_cr(&input[from..start + head.len()]) {
+                return Err(line::BARE_CR);
+            }
+        }
     }
     if head.len() > limits.head_bytes {
         return Err(Refusal::HeadTooLarge);
@@ -113,18 +125,24 @@ fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option
     Ok(end.map(|end| Head { start, end }))
 }
 
+/// A CR before anything but LF; one at the end may still become whole.
+fn has_bare_cr(bytes: &[u8]) -> bool {
+    memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1).is_some_and(|next| *next != b'\n'))
+}
+
+fn parse_line<'a>(line: &'a [u8], limits: &HttpLimits) -> Result<line::Line<'a>, Refusal> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() > limits.request_line_bytes {
+        return Err(line::too_long(line));
+    }
+    line::parse(line)
+}
+
 fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     check_line_ends(head)?;
     // The proof of a line end: `find_head` found an empty line behind it.
     let line_end = memchr(b'\n', head).ok_or(Refusal::BadRequest("the head has no line"))?;
-    let line = head[..line_end]
-        .strip_suffix(b"\r")
-        .unwrap_or(&head[..line_end]);
-    if line.len() > limits.request_line_bytes {
-        return Err(line::too_long(line));
-    }
-    let line = line::parse(line)?;
-
+    let line = parse_line(&head[..line_end], limits)?;
     let bytes = &head[line_end + 1..];
     let most = limits.fields.min(HttpLimits::MOST_FIELDS);
     let (mut few, mut many);
@@ -195,16 +213,10 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     })
 }
 
-/// Refuses a CR without LF, and heads whose lines do not all end alike: a lone LF is let pass
-/// (RFC 9112 section 2.2) for people who type by hand, not as a hiding place.
+/// Refuses heads whose lines do not all end alike: a lone LF is let pass (RFC 9112 section 2.2)
+/// for people who type by hand, not as a hiding place.
 fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
-    let mut crs = 0;
-    for at in memchr_iter(b'\r', head) {
-        if head.get(at + 1) != Some(&b'\n') {
-            return Err(Refusal::BadRequest("a carriage return without line feed"));
-        }
-        crs += 1;
-    }
+    let crs = memchr_iter(b'\r', head).count();
     if crs > 0 && memchr_iter(b'\n', head).count() != crs {
         return Err(Refusal::BadRequest("line ends of two kinds"));
     }

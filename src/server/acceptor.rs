@@ -55,7 +55,8 @@ impl Acceptor {
         listeners: Vec<TcpListener>,
         (welcome, overflow): (Arc<Semaphore>, Arc<Semaphore>),
     ) -> Self {
-        let (clients, pace) = (ClientShares::default(), Pacer::Full);
+        let clients = ClientShares::new(ring.service.config.rates.client);
+        let pace = Pacer::Full;
         let kept_for_files = kept_for_files(&ring.service.config, &listeners);
         let mut congestion = None;
         for listener in &listeners {

@@ -1,113 +1,134 @@
 //! Clients: who a connection belongs to, and what each has had and holds.
 //!
-//! Shares and limits go by client, not by connection, so that opening sixteen connections gains
-//! nothing. A client is an IPv4 address or an IPv6 /64, which is what one host gets at the least.
+//! Shares, rates and limits go by client, not by connection, so that opening sixteen connections
+//! gains nothing. A client is an IPv4 address or an IPv6 /64, which is what one host gets at the
+//! least. A /64 may also be a network of many hosts: its addresses are counted one by one as well.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-/// One client; shared by its connections.
+use crate::server::rate_limit::RateLimit;
+
+/// One client, or one address of an IPv6 network; shared by its connections.
 #[derive(Debug)]
 pub(crate) struct ClientShare {
     id: u64,
-    /// Virtual time: bytes of service; the fair queue goes by it.
+    /// Bytes of service, by all workers.
     served: AtomicU64,
     connections: AtomicUsize,
-    /// Transfers under way that share the client's rate.
-    transfers: AtomicUsize,
+    rate: Option<RateLimit>,
 }
 
 impl ClientShare {
     /// A number of its own.
-    #[must_use]
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// The client's virtual time.
-    #[must_use]
+    /// Bytes of service so far.
     pub(crate) fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Charges service, in bytes.
+    /// Counts service, in bytes.
     pub(crate) fn charge(&self, bytes: u64) {
         self.served.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Brings the client's virtual time up to `now`, if it is behind, and returns it.
-    #[must_use]
-    pub(crate) fn catch_up(&self, now: u64) -> u64 {
-        self.served.fetch_max(now, Ordering::Relaxed).max(now)
-    }
-
     /// Connections open.
-    #[must_use]
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Transfers under way.
-    #[must_use]
-    pub(crate) fn transfers(&self) -> usize {
-        self.transfers.load(Ordering::Relaxed)
-    }
-
-    /// A transfer begins. Returns how many there were before.
-    pub(crate) fn begin_transfer(&self) -> usize {
-        self.transfers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A transfer ends. Returns how many there were before.
-    pub(crate) fn end_transfer(&self) -> usize {
-        self.transfers.fetch_sub(1, Ordering::Relaxed)
+    /// The rate of all its connections together, if there is one.
+    pub(crate) fn rate(&self) -> Option<&RateLimit> {
+        self.rate.as_ref()
     }
 }
 
-/// All clients that have a connection open.
+/// All clients that have a connection open, or owe their rate something.
 #[derive(Debug, Default)]
 pub(super) struct ClientShares {
+    /// Bytes a second that a client may have.
+    rate: Option<u64>,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    by_network: HashMap<IpAddr, Arc<ClientShare>>,
+    clients: HashMap<IpAddr, Arc<ClientShare>>,
+    /// Addresses within IPv6 networks.
+    addresses: HashMap<IpAddr, Arc<ClientShare>>,
     next_id: u64,
     sweep_at: usize,
 }
 
+impl Known {
+    fn share(&mut self, rate: Option<u64>, now: Instant) -> Arc<ClientShare> {
+        self.next_id += 1;
+        Arc::new(ClientShare {
+            id: self.next_id,
+            served: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            rate: rate.map(|rate| RateLimit::new(rate, now)),
+        })
+    }
+
+    /// Forgets clients that have left and owe nothing, at a cost that is spread over newcomers.
+    fn sweep(&mut self, now: Instant) {
+        let is_used = |share: &Arc<ClientShare>| {
+            Arc::strong_count(share) > 1 || share.rate().is_some_and(|rate| rate.is_in_debt(now))
+        };
+        self.clients.retain(|_, share| is_used(share));
+        self.addresses.retain(|_, share| is_used(share));
+        self.sweep_at = (self.len() * 2).max(MIN_SWEEP);
+    }
+
+    fn len(&self) -> usize {
+        self.clients.len() + self.addresses.len()
+    }
+}
+
 impl ClientShares {
+    /// Clients that may each have so many bytes a second.
+    pub(super) fn new(rate: Option<u64>) -> Self {
+        Self {
+            rate,
+            ..Self::default()
+        }
+    }
+
     /// Counts a new connection from `address` to its client; [`ShareHandle`] counts it off.
-    #[must_use]
     pub(super) fn enter(&self, address: IpAddr) -> ShareHandle {
+        let (address, now) = (address.to_canonical(), Instant::now());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut *known;
-        if known.by_network.len() >= known.sweep_at {
-            // Whoever has left is forgotten, at a cost that is spread over the newcomers.
-            known
-                .by_network
-                .retain(|_, client| Arc::strong_count(client) > 1);
-            known.sweep_at = (known.by_network.len() * 2).max(MIN_SWEEP);
+        if known.len() >= known.sweep_at {
+            known.sweep(now);
         }
-        let client = known
-            .by_network
-            .entry(network_of(address))
-            .or_insert_with(|| {
-                known.next_id += 1;
-                Arc::new(ClientShare {
-                    id: known.next_id,
-                    served: AtomicU64::new(0),
-                    connections: AtomicUsize::new(0),
-                    transfers: AtomicUsize::new(0),
-                })
-            });
+        let network = network_of(address);
+        let client = known.clients.get(&network).map(Arc::clone);
+        let client = client.unwrap_or_else(|| {
+            let share = known.share(self.rate, now);
+            known.clients.insert(network, Arc::clone(&share));
+            share
+        });
+        let within = address.is_ipv6().then(|| {
+            let share = known.addresses.get(&address).map(Arc::clone);
+            share.unwrap_or_else(|| {
+                let share = known.share(None, now);
+                known.addresses.insert(address, Arc::clone(&share));
+                share
+            })
+        });
         client.connections.fetch_add(1, Ordering::Relaxed);
-        ShareHandle {
-            client: Arc::clone(client),
+        if let Some(within) = &within {
+            within.connections.fetch_add(1, Ordering::Relaxed);
         }
+        ShareHandle { client, within }
     }
 }
 
@@ -115,26 +136,35 @@ impl ClientShares {
 #[derive(Debug)]
 pub(crate) struct ShareHandle {
     client: Arc<ClientShare>,
+    /// The address, where the client is a network.
+    within: Option<Arc<ClientShare>>,
 }
 
 impl ShareHandle {
     /// The client.
-    #[must_use]
     pub(crate) fn client(&self) -> &Arc<ClientShare> {
         &self.client
+    }
+
+    /// The address within the client; the client itself where that is an address.
+    pub(crate) fn address(&self) -> &ClientShare {
+        self.within.as_ref().unwrap_or(&self.client)
     }
 }
 
 impl Drop for ShareHandle {
     fn drop(&mut self) {
         self.client.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(within) = &self.within {
+            within.connections.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
-/// What stands for the client: the address, the IPv4 address within an IPv6 one, or the /64.
+/// What stands for the client of a canonical address: the address itself, or the IPv6 /64.
 fn network_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
+    match address {
+        IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
             address.to_bits() & !u128::from(u64::MAX),
         )),
@@ -146,7 +176,6 @@ const MIN_SWEEP: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::fair_queue::FairQueue;
 
     fn member(clients: &ClientShares, address: &str) -> ShareHandle {
         clients.enter(address.parse().expect("an address"))
@@ -176,54 +205,34 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_connections_get_no_more_than_one() {
+    fn the_addresses_of_a_network_are_counted_one_by_one_as_well() {
         let clients = ClientShares::default();
-        let (one, many) = (member(&clients, "10.0.0.1"), member(&clients, "10.0.0.2"));
-        let mut queue = FairQueue::default();
-        queue.push(one.client(), "one");
-        for _ in 0..16 {
-            queue.push(many.client(), "many");
-        }
-        let mut served = HashMap::new();
-        for _ in 0..100 {
-            let item = queue.pop().expect("all come back");
-            *served.entry(item).or_insert(0) += 1;
-            let client = if item == "one" {
-                one.client()
-            } else {
-                many.client()
-            };
-            client.charge(2 << 20);
-            queue.push(client, item);
-        }
-        assert_eq!(served["one"], 50);
-        assert_eq!(served["many"], 50);
+        let first = member(&clients, "2001:db8::1");
+        let second = member(&clients, "2001:db8::2");
+        assert_eq!(first.client().connections(), 2);
+        assert_eq!(first.address().connections(), 1);
+        drop(second);
+        assert_eq!(first.client().connections(), 1);
     }
 
     #[test]
-    fn absence_earns_no_credit() {
-        let clients = ClientShares::default();
-        let (here, away) = (member(&clients, "10.0.0.1"), member(&clients, "10.0.0.2"));
-        let mut queue = FairQueue::default();
-        queue.push(here.client(), 'h');
-        for _ in 0..10 {
-            assert_eq!(queue.pop(), Some('h'));
-            here.client().charge(100);
-            queue.push(here.client(), 'h');
-        }
-        queue.push(away.client(), 'a');
-        let mut order = String::new();
-        for _ in 0..6 {
-            let item = queue.pop().expect("both come back");
-            order.push(item);
-            let client = if item == 'h' {
-                here.client()
-            } else {
-                away.client()
-            };
-            client.charge(100);
-            queue.push(client, item);
-        }
-        assert_eq!(order.matches('a').count(), 3, "{order}");
+    fn a_client_that_has_left_is_remembered_until_its_rate_is_paid_for() {
+        let clients = ClientShares::new(Some(1));
+        let debtor = member(&clients, "10.0.0.1");
+        debtor
+            .client()
+            .rate()
+            .expect("a rate")
+            .charge(3600, Instant::now());
+        let id = debtor.client().id();
+        let other = member(&clients, "10.0.0.2").client().id();
+        drop(debtor);
+        clients
+            .known
+            .lock()
+            .expect("not poisoned")
+            .sweep(Instant::now());
+        assert_eq!(member(&clients, "10.0.0.1").client().id(), id);
+        assert_ne!(member(&clients, "10.0.0.2").client().id(), other);
     }
 }

@@ -65,8 +65,10 @@ pub struct ServeConfig {
     pub transmit: SendChoice,
     /// Bytes a connection may send before others get their turn.
     pub quantum_bytes: u64,
-    /// Names that begin with a dot are served, too.
-    pub hidden: bool,
+    /// Whether names that begin with a dot are served.
+    pub dot_names: DotNames,
+    /// Whether precompressed siblings (`x.zst`, `x.br`, `x.gz`) answer for `x`.
+    pub precompressed: Precompressed,
     /// Whether a directory's `index.html` stands for the directory.
     pub index: IndexChoice,
     /// Whether directories are listed.
@@ -101,7 +103,8 @@ impl Default for ServeConfig {
                 .max(MIN_DISK),
             transmit: SendChoice::default(),
             quantum_bytes: 2 << 20,
-            hidden: false,
+            dot_names: DotNames::Hidden,
+            precompressed: Precompressed::default(),
             index: IndexChoice::default(),
             listing: ListingChoice::default(),
             cache: CacheChoice::default(),
@@ -114,6 +117,17 @@ impl Default for ServeConfig {
             http: HttpPolicy::default(),
         }
     }
+}
+
+/// Whether precompressed siblings answer for a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precompressed {
+    /// They do not: a download that is resumed, or a sibling of another content, would go wrong
+    /// without a word.
+    #[default]
+    Ignore,
+    /// They do, where they are no older than the file.
+    Serve,
 }
 
 /// Limits on connections.
@@ -192,6 +206,14 @@ pub struct Rates {
     pub total: Option<u64>,
     /// The least a client must take, measured over `min_rate_grace`.
     pub least: Option<MinRate>,
+}
+
+impl Rates {
+    /// The lowest of the limits: no connection is faster.
+    pub(crate) fn lowest(&self) -> Option<u64> {
+        let limits = [self.connection, self.client, self.total];
+        limits.into_iter().flatten().min()
+    }
 }
 
 /// The least a client must take.

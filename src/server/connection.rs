@@ -34,11 +34,12 @@ use crate::server::connection::lingering_close::{LingerStep, Lingering};
 use crate::server::connection::pacer::Pacer;
 use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
 use crate::server::connection::receive::{Received, Receiving, RequestBuffer};
-use crate::server::connection::send::{SendStep, Sending};
+use crate::server::connection::send::{LEAST_CHARGE, SendStep, Sending};
 use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{
     Admission, DiskAction, DiskJob, Resolved, Step, TurnContext,
 };
+use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters};
@@ -115,7 +116,7 @@ impl Connection {
             deadline: now + service.config.deadlines.first_byte,
             resolved: None,
             send_queue: SendQueue::default(),
-            pacer: Pacer::default(),
+            pacer: Pacer::new(service, now),
             unconfirmed: None,
         })
     }
@@ -126,6 +127,11 @@ impl Connection {
     }
 
     /// Whose connection it is.
+    pub(crate) fn share(&self) -> &ShareHandle {
+        &self.share
+    }
+
+    /// The client whose connection it is.
     pub(crate) fn client(&self) -> &Arc<ClientShare> {
         self.share.client()
     }
@@ -220,9 +226,15 @@ impl Connection {
                 )
             }
             Some(State::Sending(mut sending)) => {
-                let charged = sending.run_disk_job(action, &self.stream, service, tools);
-                self.share.client().charge(charged);
-                self.pacer.spend(charged);
+                let (client, now) = (self.share.client(), Instant::now());
+                let budget = match self.pacer.allowance(service, client, now) {
+                    Allowance::Bytes(bytes) => bytes.min(service.config.quantum_bytes),
+                    // Another connection of the client was faster: the first piece is on credit.
+                    Allowance::NotBefore(_) => LEAST_CHARGE,
+                };
+                let charged = sending.run_disk_job(action, &self.stream, service, tools, budget);
+                client.charge(charged);
+                self.pacer.charge(charged, service, client, now);
                 Some(State::Sending(sending))
             }
             // No other state asks for a disk job.
@@ -392,8 +404,8 @@ impl Connection {
             // be told from the new one's.
             record.flush(service);
         }
-        let transfer = service.begin_transfer(self.share.client());
-        let sending = Sending::new(pending, response, transfer, service);
+        let sending = Sending::new(pending, response, service);
+        self.pacer.smooth(&self.stream, service);
         if sending.ends_by_close() {
             // Until the last byte is out even the death of the process must look like a break.
             let _ = socket::reset_on_close(&self.stream);
@@ -406,12 +418,10 @@ impl Connection {
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let client = self.share.client();
-        let rate = turn.service.rate_for(client);
-        self.pacer.set(&self.stream, rate, turn.now);
         let step = match sending.advance(&self.stream, turn, client, &mut self.pacer) {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
-                let so_far = (sending.sent(), self.pacer.rate());
+                let so_far = (sending.sent(), turn.service.config.rates.lowest());
                 let long_queues = &turn.service.long_queues;
                 self.send_queue.note_full(&self.stream, so_far, long_queues);
                 self.received.shrink();

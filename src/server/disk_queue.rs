@@ -10,7 +10,6 @@
 //! reads ahead as well, and into large folios, which cost less to send. A file system where each read
 //! may take long is asked for all of it at once.
 
-mod round_robin;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +21,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::server::client_share::ClientShare;
 use crate::server::connection::Connection;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey};
-use crate::server::disk_queue::round_robin::RoundRobin;
 use crate::server::files::OpenFile;
+use crate::server::round_robin::RoundRobin;
 use crate::server::telemetry::Counters;
 use crate::server::transmit::ReadAhead;
 

@@ -35,7 +35,7 @@ pub(super) fn run_disk_worker(ring: &Ring) {
             }
         };
         for connection in ring.disk.finish(&ticket).into_iter().chain(back) {
-            ring.dispatch.send(connection);
+            ring.dispatch.send_back(connection);
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Dispatch: the channel through which connections come to the hot workers, from the acceptor,
-//! from the disk lane and from workers that have more than they can do, and the knowledge of who
-//! is idle.
+//! Dispatch: the channels through which connections come to the hot workers, and the knowledge of
+//! which of these are idle.
 //!
-//! The channel holds as many connections as may be open, so sending never waits.
+//! Connections that come back from the disk queue or from a worker with too much to do go before
+//! newcomers, so that a flood of these delays no response that is under way. Each channel holds as
+//! many connections as may be open, so sending never waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use crossbeam_utils::CachePadded;
@@ -13,108 +14,153 @@ use crossbeam_utils::CachePadded;
 use crate::server::connection::Connection;
 use crate::sys::poller::Poller;
 
-/// The channel and the workers behind it.
+/// The channels and the workers behind them.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    sender: Sender<Box<Connection>>,
-    receiver: Receiver<Box<Connection>>,
-    desks: Vec<CachePadded<WorkerSlot>>,
+    newcomers: Channel,
+    returns: Channel,
+    workers: Vec<CachePadded<WorkerSlot>>,
+    /// A bit for each worker that waits for readiness, or is about to.
+    idle: Vec<CachePadded<AtomicU64>>,
 }
+
+type Channel = (Sender<Box<Connection>>, Receiver<Box<Connection>>);
 
 /// What others may know of a hot worker.
 #[derive(Debug)]
 struct WorkerSlot {
     poller: Arc<Poller>,
-    /// The worker waits for readiness, or is about to.
-    idle: AtomicBool,
     /// Connections that the worker holds.
     held: AtomicUsize,
 }
 
 impl Dispatch {
-    /// A channel for `capacity` connections, and one worker behind each poller.
-    #[must_use]
+    /// Channels for `capacity` connections each, and one worker behind each poller.
     pub(super) fn new(capacity: usize, pollers: impl IntoIterator<Item = Arc<Poller>>) -> Self {
-        let (sender, receiver) = bounded(capacity);
-        let desk = |poller| {
-            let idle = AtomicBool::new(false);
-            CachePadded::new(WorkerSlot {
-                poller,
-                idle,
-                held: AtomicUsize::new(0),
-            })
+        let slot = |poller| {
+            let held = AtomicUsize::new(0);
+            CachePadded::new(WorkerSlot { poller, held })
         };
+        let workers: Vec<_> = pollers.into_iter().map(slot).collect();
+        let words = workers.len().div_ceil(BITS);
         Self {
-            sender,
-            receiver,
-            desks: pollers.into_iter().map(desk).collect(),
+            newcomers: bounded(capacity),
+            returns: bounded(capacity),
+            workers,
+            idle: (0..words).map(|_| CachePadded::default()).collect(),
         }
     }
 
-    /// Puts a connection in line, and wakes an idle worker if there is one. A busy worker looks
-    /// into the channel at each of its turns.
+    /// Puts a new connection in line, and wakes an idle worker if there is one. A busy worker
+    /// looks into the channels at each of its turns.
     pub(super) fn send(&self, connection: Box<Connection>) {
-        // Every connection owns a permit and the channel has room for all of them; and the
-        // receiver is a field of ours.
-        if self.sender.try_send(connection).is_ok() {
+        self.put(&self.newcomers, connection);
+    }
+
+    /// Puts a connection in line that was in a worker's hands before.
+    pub(super) fn send_back(&self, connection: Box<Connection>) {
+        self.put(&self.returns, connection);
+    }
+
+    fn put(&self, (sender, _): &Channel, connection: Box<Connection>) {
+        // Every connection owns a permit and a channel has room for all of them; and the receiver
+        // is a field of ours.
+        if sender.try_send(connection).is_ok() {
             self.wake_one();
         }
     }
 
     /// Takes the next connection in line.
-    #[must_use]
     pub(super) fn receive(&self) -> Option<Box<Connection>> {
-        self.receiver.try_recv().ok()
+        let ((_, returns), (_, newcomers)) = (&self.returns, &self.newcomers);
+        returns.try_recv().or_else(|_| newcomers.try_recv()).ok()
     }
 
     /// Whether connections are in line.
-    #[must_use]
     pub(super) fn has_waiting(&self) -> bool {
-        !self.receiver.is_empty()
+        !self.returns.1.is_empty() || !self.newcomers.1.is_empty()
     }
 
-    /// Says that this worker goes to sleep. It must look into the channel once more afterwards.
+    /// Says that this worker goes to sleep. It must look into the channels once more afterwards.
     pub(super) fn set_idle(&self, worker: usize) {
-        self.desks[worker].idle.store(true, Ordering::SeqCst);
+        self.idle[worker / BITS].fetch_or(1 << (worker % BITS), Ordering::SeqCst);
     }
 
-    /// Says that this worker is at work.
-    pub(super) fn set_busy(&self, worker: usize) {
-        self.desks[worker].idle.store(false, Ordering::SeqCst);
+    /// Says that this worker is at work. Returns whether nobody had said so before.
+    pub(super) fn set_busy(&self, worker: usize) -> bool {
+        let bit = 1 << (worker % BITS);
+        let before = self.idle[worker / BITS].fetch_and(!bit, Ordering::SeqCst);
+        before & bit != 0
     }
 
     /// Says how many connections this worker holds.
     pub(super) fn note_held(&self, worker: usize, held: usize) {
-        self.desks[worker].held.store(held, Ordering::Relaxed);
+        self.workers[worker].held.store(held, Ordering::Relaxed);
     }
 
-    /// The fewest connections that an idle worker holds; `None` if none is idle.
-    #[must_use]
-    pub(super) fn idle_with(&self) -> Option<usize> {
-        let idle = self
-            .desks
-            .iter()
-            .filter(|desk| desk.idle.load(Ordering::Relaxed));
-        idle.map(|desk| desk.held.load(Ordering::Relaxed)).min()
+    /// Whether a worker is idle.
+    pub(super) fn has_idle(&self) -> bool {
+        let mut words = self.idle.iter();
+        words.any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Wakes every worker.
     pub(super) fn wake_all(&self) {
-        for desk in &self.desks {
-            desk.poller.wake();
+        for worker in &self.workers {
+            worker.poller.wake();
         }
     }
 
+    /// Wakes the idle worker that holds the fewest connections.
     fn wake_one(&self) {
-        let idle = self
-            .desks
-            .iter()
-            .filter(|desk| desk.idle.load(Ordering::SeqCst));
-        let idle = idle.min_by_key(|desk| desk.held.load(Ordering::Relaxed));
-        if let Some(desk) = idle
-            && desk.idle.swap(false, Ordering::SeqCst)
-        {
-            desk.poller.wake();
+        let held = |worker: &usize| self.workers[*worker].held.load(Ordering::Relaxed);
+        while let Some(worker) = self.idle_workers().min_by_key(held) {
+            // Another sender may have woken it first.
+            if self.set_busy(worker) {
+                return self.workers[worker].poller.wake();
+            }
         }
+    }
+
+    fn idle_workers(&self) -> impl Iterator<Item = usize> {
+        self.idle.iter().enumerate().flat_map(|(word, idle)| {
+            let mut left = idle.load(Ordering::SeqCst);
+            std::iter::from_fn(move || {
+                let bit = left.trailing_zeros() as usize;
+                left &= left.wrapping_sub(1);
+                (bit < BITS).then_some(word * BITS + bit)
+            })
+        })
+    }
+}
+
+/// Workers in a word of the bitmap.
+const BITS: usize = u64::BITS as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bitmap_knows_each_idle_worker_across_words() {
+        let pollers = (0..130).map(|_| Arc::new(Poller::new().expect("a poller")));
+        let dispatch = Dispatch::new(1, pollers);
+        assert!(!dispatch.has_idle());
+        for worker in [129, 64, 0, 63] {
+            dispatch.set_idle(worker);
+        }
+        assert_eq!(
+            dispatch.idle_workers().collect::<Vec<_>>(),
+            [0, 63, 64, 129]
+        );
+        // The one that holds the fewest is woken, and only once.
+        dispatch.note_held(0, 3);
+        dispatch.note_held(63, 2);
+        dispatch.note_held(64, 1);
+        dispatch.note_held(129, 2);
+        dispatch.wake_one();
+        assert_eq!(dispatch.idle_workers().collect::<Vec<_>>(), [0, 63, 129]);
+        assert!(!dispatch.set_busy(64));
+        assert!(dispatch.set_busy(129));
     }
 }

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use crate::http::policy::DotNames;
 use crate::http::{Coding, Meta, Refusal, Target};
+use crate::server::config::Precompressed;
 use crate::server::files::filesystem::FileSystems;
 use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
@@ -52,19 +54,11 @@ pub struct Root {
     root: file::Root,
     file_systems: FileSystems,
     registry: Registry,
-    shown: Shown,
+    dot_names: DotNames,
+    precompressed: Precompressed,
     closer: Sender<Closing>,
     /// The file system of the directory itself.
     device: u64,
-}
-
-/// Which names are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// All but those with a component that begins with a dot.
-    Visible,
-    /// All.
-    All,
 }
 
 impl Root {
@@ -72,17 +66,27 @@ impl Root {
     ///
     /// # Errors
     /// As open(2).
-    pub fn open(path: &Path, shown: Shown, closer: Sender<Closing>) -> io::Result<Self> {
+    pub fn open(path: &Path, dot_names: DotNames, closer: Sender<Closing>) -> io::Result<Self> {
         let root = file::Root::open(path)?;
         let device = root.find(b"", Patience::Wait)?.meta.device;
         Ok(Self {
             root,
             file_systems: FileSystems::default(),
             registry: Registry::default(),
-            shown,
+            dot_names,
+            precompressed: Precompressed::Ignore,
             closer,
             device,
         })
+    }
+
+    /// With precompressed siblings looked for, or not.
+    #[must_use]
+    pub(crate) fn with_siblings(self, precompressed: Precompressed) -> Self {
+        Self {
+            precompressed,
+            ..self
+        }
     }
 
     /// The file system that a look-up of this path may wait for, as far as the kernel's name
@@ -113,7 +117,7 @@ impl Root {
     /// Looks a target up and opens it.
     #[must_use]
     pub fn look_up(&self, target: &Target, patience: Patience) -> LookUp {
-        if self.shown == Shown::Visible && has_hidden_component(&target.path) {
+        if self.dot_names == DotNames::Hidden && has_hidden_component(&target.path) {
             return LookUp::Refused(Refusal::NotFound);
         }
         match self.try_look_up(&target.path, patience) {
@@ -170,9 +174,10 @@ impl Root {
     /// Which precompressed siblings there are; `None` if it takes a disk to tell.
     fn find_siblings(&self, path: &[u8], patience: Patience) -> Option<Siblings> {
         let mut siblings = Siblings::default();
-        if Coding::ALL
-            .iter()
-            .any(|coding| path.ends_with(coding.suffix().as_bytes()))
+        if self.precompressed == Precompressed::Ignore
+            || Coding::ALL
+                .iter()
+                .any(|coding| path.ends_with(coding.suffix().as_bytes()))
         {
             return Some(siblings);
         }

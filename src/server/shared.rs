@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::server::client_share::ClientShare;
 use crate::server::config::ServeConfig;
-use crate::server::files::{Closing, Root, Shown};
+use crate::server::files::{Closing, Root};
+use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::Counters;
 use crate::server::telemetry::access_log::AccessLog;
@@ -28,24 +29,9 @@ pub(crate) struct Shared {
     pub bulk: Arc<Semaphore>,
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
-    /// Clients with a transfer under way.
-    active_clients: Arc<AtomicUsize>,
+    /// What all connections together may send.
+    rate: Option<RateLimit>,
     phase: Phase,
-}
-
-/// A transfer under way; counted off when dropped.
-#[derive(Debug)]
-pub(crate) struct TransferHandle {
-    client: Arc<ClientShare>,
-    active_clients: Arc<AtomicUsize>,
-}
-
-impl Drop for TransferHandle {
-    fn drop(&mut self) {
-        if self.client.end_transfer() == 1 {
-            self.active_clients.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 /// How far the server is on its way to the end.
@@ -66,15 +52,12 @@ impl Shared {
         journal: AccessLog,
         closer: Sender<Closing>,
     ) -> io::Result<Self> {
-        let shown = if config.hidden {
-            Shown::All
-        } else {
-            Shown::Visible
-        };
-        let root = Root::open(&config.root, shown, closer)?;
+        let root =
+            Root::open(&config.root, config.dot_names, closer)?.with_siblings(config.precompressed);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(LONG_QUEUES);
-        let (active_clients, phase) = (Arc::default(), Phase::default());
+        let rate = config.rates.total;
+        let rate = rate.map(|rate| RateLimit::new(rate, Instant::now()));
         Ok(Self {
             config,
             root,
@@ -82,8 +65,8 @@ impl Shared {
             journal,
             bulk,
             long_queues,
-            active_clients,
-            phase,
+            rate,
+            phase: Phase::default(),
         })
     }
 
@@ -112,31 +95,9 @@ impl Shared {
         self.phase.aborting.load(Ordering::Relaxed)
     }
 
-    /// Counts a transfer to this client until the handle is dropped.
-    pub(crate) fn begin_transfer(&self, client: &Arc<ClientShare>) -> TransferHandle {
-        if client.begin_transfer() == 0 {
-            self.active_clients.fetch_add(1, Ordering::Relaxed);
-        }
-        TransferHandle {
-            client: Arc::clone(client),
-            active_clients: Arc::clone(&self.active_clients),
-        }
-    }
-
-    /// The rate in bytes a second that one transfer of this client may have now, if any limit is
-    /// set: clients share the total, and transfers share their client's part.
-    #[must_use]
-    pub(crate) fn rate_for(&self, client: &ClientShare) -> Option<u64> {
-        let rates = &self.config.rates;
-        let transfers = client.transfers().max(1) as u64;
-        let clients = self.active_clients.load(Ordering::Relaxed).max(1) as u64;
-        let of_client = rates.client.map(|rate| rate / transfers);
-        let of_total = rates.total.map(|rate| rate / clients / transfers);
-        [rates.connection, of_client, of_total]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|rate| rate.max(1))
+    /// The rate of all connections together, if there is one.
+    pub(crate) fn rate(&self) -> Option<&RateLimit> {
+        self.rate.as_ref()
     }
 }
 

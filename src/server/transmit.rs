@@ -4,7 +4,6 @@
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
-mod momentum;
 pub(crate) mod sink;
 mod small;
 
@@ -18,7 +17,6 @@ use crate::server::config::SendChoice;
 use crate::server::files::OpenFile;
 pub(crate) use crate::server::files::extent::EXTENT_BYTES;
 pub(crate) use crate::server::files::extent::Extent;
-use crate::server::transmit::momentum::Momentum;
 use crate::server::transmit::sink::{
     FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network,
 };
@@ -40,7 +38,8 @@ pub struct Transfer {
     ahead_until: u64,
     /// Lives as long as the transfer, once something is read ahead of it.
     is_under_way: Option<Arc<()>>,
-    momentum: Momentum,
+    /// How much goes into the pipe before the peer takes it.
+    prefill_bytes: usize,
     /// What was prepared and not taken.
     remnant: Option<PipeLease>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
@@ -125,7 +124,7 @@ impl Transfer {
             resident: 0..0,
             ahead_until: 0,
             is_under_way: None,
-            momentum: Momentum::Free(0),
+            prefill_bytes: FIRST_PREFILL_BYTES,
             remnant: None,
             worth_keeping,
         }
@@ -155,9 +154,6 @@ impl Transfer {
         let progress = match self.run_inner(sink, means, before) {
             Ok(progress) => progress,
             Err(SendError::Blocked) => {
-                if self.remnant.is_none() {
-                    self.momentum = Momentum::Regained(0);
-                }
                 // Part of a segment may wait for a successor that is not to come soon.
                 let _ = sink.push();
                 Progress::Blocked
@@ -195,16 +191,22 @@ impl Transfer {
         let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
         let from = self.ahead_until.max(next);
         let until = (offset + len).min(next + extents * EXTENT_BYTES);
-        if from >= until {
-            return None;
-        }
-        let len = EXTENT_BYTES.min(offset + len - from);
         let file = Arc::clone(self.file.as_ref()?);
-        self.ahead_until = from + len;
+        let now = Instant::now();
+        let starts = (from..until).step_by(EXTENT_BYTES as usize);
+        let mut extents = starts.map(|from| Extent {
+            offset: from,
+            len: EXTENT_BYTES.min(offset + len - from),
+        });
+        let Some(extent) = extents.find(|extent| !file.was_resident(*extent, now)) else {
+            self.ahead_until = from.max(until);
+            return None;
+        };
+        self.ahead_until = extent.end();
         let transfer = Arc::downgrade(self.is_under_way.get_or_insert_default());
         Some(ReadAhead {
             file,
-            extent: Extent { offset: from, len },
+            extent,
             transfer,
         })
     }
@@ -346,8 +348,7 @@ impl Transfer {
         let Some(file) = self.file.clone() else {
             return Ok(Small::Unfit);
         };
-        let likely = len <= AT_ONCE_BYTES.min(self.momentum.at_once() as u64);
-        if !likely
+        if len > AT_ONCE_BYTES
             || len > means.budget
             || self.choice != SendChoice::Auto
             || file.file_system.is_remote()
@@ -379,10 +380,7 @@ impl Transfer {
         }
         match sink.send_loaded(loaded)? {
             0 => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
-            sent => {
-                self.momentum.note(sent as u64, len as u64);
-                Ok(self.after(sent))
-            }
+            sent => Ok(self.after(sent)),
         }
     }
 
@@ -475,11 +473,7 @@ impl Transfer {
         len: u64,
         follow: Follow,
     ) -> Result<u64, SendError> {
-        if self.remnant.take_if(|kept| !tools.holds(kept)).is_some() {
-            // Others needed the room: what is prepared for this peer in advance is wasted.
-            self.momentum = Momentum::Regained(0);
-        }
-        let at_once = self.momentum.at_once();
+        self.remnant.take_if(|kept| !tools.holds(kept));
         let Some(file) = &self.file else { return Ok(0) };
         let (remnant, choice) = (&mut self.remnant, &mut self.choice);
         let part = FilePart {
@@ -487,15 +481,17 @@ impl Transfer {
             offset,
             len,
             follow,
-            at_once,
+            prefill_bytes: self.prefill_bytes,
             remnant,
             choice,
         };
-        let sent = sink.send_file(part, tools)? as u64;
-        if self.remnant.is_none() {
-            self.momentum.note(sent, len);
-        }
-        Ok(sent)
+        let sent = sink.send_file(part, tools)?;
+        // What the peer does not take was prepared in vain, unless its next turn finds it.
+        self.prefill_bytes = match sent as u64 == len {
+            true => usize::MAX,
+            false => FIRST_PREFILL_BYTES.max(2 * sent),
+        };
+        Ok(sent as u64)
     }
 
     /// Takes sent bytes off the front of the plan.
@@ -576,6 +572,11 @@ const SMALL_BYTES: usize = 16 << 10;
 
 /// The same where the bytes are copied in any case.
 const SMALL_COPY_BYTES: usize = 128 << 10;
+
+/// What goes into the pipe for a new peer, and at least; later all of it where the peer took all
+/// that there was, else twice what it took. A full pipe for everybody costs paced readers a third
+/// more processor time, 128 KiB for everybody costs a lone fast reader an eighth.
+const FIRST_PREFILL_BYTES: usize = 128 << 10;
 
 /// More is not sent from the pipe in one piece: the peer may well not take it.
 const AT_ONCE_BYTES: u64 = 128 << 10;

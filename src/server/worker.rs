@@ -1,7 +1,7 @@
 //! The two worker loops.
 //!
 //! A hot worker owns a poller and a table of connections; what it holds, nobody else touches. It
-//! takes connections from the dispatch channel, advances those that are ready, and gives away
+//! takes connections from the dispatch channels, advances those that are ready, and gives away
 //! what it has too much of when another worker is idle. A disk worker (in a file of its own) runs
 //! errands and sends connections back to dispatch.
 
@@ -10,7 +10,6 @@ mod table;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,10 +19,11 @@ use crate::server::connection::Connection;
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::fair_queue::FairQueue;
 use crate::server::files::open_file_cache::{self, OpenFileCache};
+use crate::server::rate_limit::Allowance;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::worker::table::Table;
+use crate::server::worker::table::{Deadlines, Table};
 use crate::sys::poller::{Poller, Readiness};
 
 /// A hot worker.
@@ -35,7 +35,7 @@ pub(super) struct HotWorker {
     table: Table,
     /// Connections that could go on sending, by client.
     queue: FairQueue<u64>,
-    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    deadlines: Deadlines,
     names: OpenFileCache,
     names_swept: Instant,
     tools: IoBuffers,
@@ -53,7 +53,7 @@ impl HotWorker {
             poller,
             table: Table::default(),
             queue: FairQueue::default(),
-            deadlines: BinaryHeap::new(),
+            deadlines: Deadlines::new(),
             names,
             names_swept: Instant::now(),
             tools: IoBuffers::with_pipe(),
@@ -74,10 +74,10 @@ impl HotWorker {
             }
             self.wait(&mut ready);
             let now = Instant::now();
-            for readiness in ready.drain(..) {
-                self.take_readiness(readiness, now);
-            }
-            if let Some(token) = self.queue.pop() {
+            self.take_all(&mut ready, now);
+            if self.not_before(now).is_none()
+                && let Some(token) = self.queue.pop()
+            {
                 self.share_work();
                 if let Some(entry) = self.table.get_mut(token) {
                     entry.queued = false;
@@ -88,8 +88,8 @@ impl HotWorker {
         }
     }
 
-    /// Takes connections from the channel: many if there is nothing else to do, one otherwise, so
-    /// that whoever is less busy gets the rest. However many come, those who are here already
+    /// Takes connections from dispatch: many if there is nothing else to do, one otherwise, so that
+    /// a worker that is less busy gets the rest. However many come, the connections of this worker
     /// have their turn.
     fn adopt(&mut self) {
         for _ in 0..MOST_ADOPTED {
@@ -105,13 +105,25 @@ impl HotWorker {
         }
     }
 
+    /// When the server's rate lets the queue go on, if that is not now. To ask each connection
+    /// in it would cost a turn of all of them for each burst.
+    fn not_before(&self, now: Instant) -> Option<Instant> {
+        match self.ring.service.rate()?.allowance(now) {
+            Allowance::NotBefore(due) => Some(due),
+            Allowance::Bytes(_) => None,
+        }
+    }
+
     /// Waits for readiness; not at all if there is work in the queue or in the channel.
     fn wait(&self, ready: &mut Vec<Readiness>) {
-        let timeout = if self.queue.is_empty() && !self.ring.dispatch.has_waiting() {
+        let has_work = !self.queue.is_empty();
+        let queue = has_work.then(|| self.not_before(Instant::now())).flatten();
+        let may_wait = !has_work || queue.is_some();
+        let timeout = if may_wait && !self.ring.dispatch.has_waiting() {
             let next = self.deadlines.peek().map(|Reverse((at, _))| *at);
             let sweep =
                 (!self.names.is_empty()).then(|| self.names_swept + open_file_cache::VALID_FOR);
-            let next = [next, sweep].into_iter().flatten().min();
+            let next = [next, sweep, queue].into_iter().flatten().min();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         } else {
             Some(Duration::ZERO)
@@ -119,10 +131,9 @@ impl HotWorker {
         let sleeps = timeout != Some(Duration::ZERO);
         if sleeps {
             self.ring.dispatch.set_idle(self.number);
-            // Whoever sent before we said that has not woken us.
-            if let Some(connection) = self.ring.dispatch.receive() {
+            // A connection sent before `set_idle` did not wake us, so look once more.
+            if self.ring.dispatch.has_waiting() {
                 self.ring.dispatch.set_busy(self.number);
-                self.ring.dispatch.send(connection);
                 ready.clear();
                 return;
             }
@@ -137,6 +148,16 @@ impl HotWorker {
         }
         if sleeps {
             self.ring.dispatch.set_busy(self.number);
+        }
+    }
+
+    /// Sees to all that became ready, or gives away every second one while another worker is idle.
+    fn take_all(&mut self, ready: &mut Vec<Readiness>, now: Instant) {
+        let is_loaded = ready.len() >= SHARED_FROM;
+        for (number, readiness) in ready.drain(..).enumerate() {
+            if !(is_loaded && number % 2 == 1 && self.hand_over(readiness)) {
+                self.take_readiness(readiness, now);
+            }
         }
     }
 
@@ -157,8 +178,7 @@ impl HotWorker {
                 return;
             }
             entry.queued = true;
-            let client = Arc::clone(entry.connection.client());
-            self.queue.push(&client, readiness.token);
+            self.queue.push(entry.connection.share(), readiness.token);
         } else if readiness.readable {
             self.advance(readiness.token, now);
         }
@@ -179,9 +199,9 @@ impl HotWorker {
         let Some(entry) = self.table.get_mut(token) else {
             return;
         };
-        let ring = Arc::clone(&self.ring);
+        let service = &self.ring.service;
         let mut turn = TurnContext {
-            service: &ring.service,
+            service,
             now,
             names: &mut self.names,
             tools: &mut self.tools,
@@ -189,70 +209,45 @@ impl HotWorker {
         };
         let step = catch_unwind(AssertUnwindSafe(|| step(&mut entry.connection, &mut turn)));
         match step {
-            Ok(step) => self.follow(token, step),
-            Err(_) => {
-                Counters::add_one(&ring.service.counters.panics);
-                self.close(token, CloseReason::Panicked);
-            }
-        }
-    }
-
-    fn follow(&mut self, token: u64, step: Step) {
-        match step {
-            Step::Park(interest) => {
-                Counters::add_one(&self.ring.service.counters.parks);
-                let service = Arc::clone(&self.ring.service);
-                let Some(entry) = self.table.get_mut(token) else {
-                    return;
-                };
+            Ok(Step::Park(interest)) => {
+                Counters::add_one(&service.counters.parks);
                 // It came, or became idle, after the idle ones were closed.
                 if service.is_draining()
-                    && let Some(reason) = entry.connection.on_shutdown(&service)
+                    && let Some(reason) = entry.connection.on_shutdown(service)
                 {
                     return self.close(token, reason);
                 }
                 if entry.watch(&self.poller, token, interest).is_err() {
                     return self.close(token, CloseReason::Exhausted);
                 }
-                self.read_ahead(token);
-                self.schedule(token);
+                self.ring.disk.read_ahead(&mut entry.connection);
+                if entry.schedule(token, &mut self.deadlines) {
+                    self.drop_stale_deadlines();
+                }
             }
-            Step::Delay => {
-                self.read_ahead(token);
-                self.schedule(token);
+            Ok(Step::Delay) => {
+                self.ring.disk.read_ahead(&mut entry.connection);
+                if entry.schedule(token, &mut self.deadlines) {
+                    self.drop_stale_deadlines();
+                }
             }
-            Step::Yield => {
-                Counters::add_one(&self.ring.service.counters.yields);
-                self.read_ahead(token);
-                let Some(entry) = self.table.get_mut(token) else {
-                    return;
-                };
+            Ok(Step::Yield) => {
+                Counters::add_one(&service.counters.yields);
+                self.ring.disk.read_ahead(&mut entry.connection);
                 entry.queued = true;
-                let client = Arc::clone(entry.connection.client());
-                self.queue.push(&client, token);
+                self.queue.push(entry.connection.share(), token);
             }
-            Step::Disk(job) => {
-                let Some(connection) = self.release(token) else {
-                    return;
-                };
-                Counters::add_one(&self.ring.service.counters.disk_visits);
-                self.ring.disk.visit(connection, job);
+            Ok(Step::Disk(job)) => {
+                Counters::add_one(&service.counters.disk_visits);
+                if let Some(connection) = self.release(token) {
+                    self.ring.disk.visit(connection, job);
+                }
             }
-            Step::Close(reason) => self.close(token, reason),
-        }
-    }
-
-    /// Sees to it that the connection is looked at when its deadline passes. A deadline that
-    /// moved back needs no new entry: the old one finds that out.
-    fn schedule(&mut self, token: u64) {
-        let Some(entry) = self.table.get_mut(token) else {
-            return;
-        };
-        let deadline = entry.connection.deadline();
-        if entry.scheduled.is_none_or(|at| deadline < at) {
-            entry.scheduled = Some(deadline);
-            self.deadlines.push(Reverse((deadline, token)));
-            self.drop_stale_deadlines();
+            Ok(Step::Close(reason)) => self.close(token, reason),
+            Err(_) => {
+                Counters::add_one(&service.counters.panics);
+                self.close(token, CloseReason::Panicked);
+            }
         }
     }
 
@@ -286,7 +281,7 @@ impl HotWorker {
                 continue;
             }
             if entry.connection.deadline() > now {
-                self.schedule(token);
+                entry.schedule(token, &mut self.deadlines);
                 continue;
             }
             self.contain(token, now, |connection, turn| connection.expire(turn));
@@ -297,25 +292,38 @@ impl HotWorker {
         }
     }
 
-    /// Asks the disk lane to read ahead of a connection whose file comes from a disk.
-    fn read_ahead(&mut self, token: u64) {
-        let Some(entry) = self.table.get_mut(token) else {
-            return;
-        };
-        self.ring.disk.read_ahead(&mut entry.connection);
-    }
-
     /// Gives a connection that could go on to a worker that has nothing to do.
     fn share_work(&mut self) {
-        if self.queue.is_empty() || self.ring.dispatch.idle_with().is_none() {
-            return;
-        }
-        if let Some(token) = self.queue.pop()
+        if self.ring.dispatch.has_idle()
+            && let Some(token) = self.queue.pop()
             && let Some(connection) = self.release(token)
         {
-            Counters::add_one(&self.ring.service.counters.handovers);
-            self.ring.dispatch.send(connection);
+            self.send_away(connection);
         }
+    }
+
+    /// Gives a connection whose next request has come to a worker that has nothing to do; it stays
+    /// there, so that kept connections spread by the work that they make.
+    fn hand_over(&mut self, readiness: Readiness) -> bool {
+        if !readiness.readable || !self.ring.dispatch.has_idle() {
+            return false;
+        }
+        let Some(entry) = self.table.get_mut(readiness.token) else {
+            return false;
+        };
+        if entry.queued || entry.connection.is_sending() {
+            return false;
+        }
+        entry.connection.note_readable(readiness);
+        let connection = self.release(readiness.token);
+        connection
+            .map(|connection| self.send_away(connection))
+            .is_some()
+    }
+
+    fn send_away(&self, connection: Box<Connection>) {
+        Counters::add_one(&self.ring.service.counters.handovers);
+        self.ring.dispatch.send_back(connection);
     }
 
     /// Closes what owes nothing, or everything.
@@ -361,5 +369,8 @@ impl HotWorker {
 /// Connections that a worker takes in before it looks after those it has.
 const MOST_ADOPTED: usize = 64;
 
-/// So many deadlines are kept whoever has left.
+/// A worker with so many ready connections at a time has more than it can do at once.
+const SHARED_FROM: usize = 4;
+
+/// Below this size stale deadlines are not purged.
 const FEW_DEADLINES: usize = 64;

@@ -128,7 +128,7 @@ mod pipe {
             })
         }
 
-        /// Sends up to `count` bytes of `file` from `offset`, at most `at_once` and then twice as
+        /// Sends up to `count` bytes of `file` from `offset`, at most `prefill` and then twice as
         /// many as were taken at a time, and says how many. Zero means that the file ends at
         /// `offset`. If `more` follows, an incomplete segment may wait for it. What the socket
         /// does not take stays in the pipe as `remnant`, and is sent first if it is still there.
@@ -140,7 +140,7 @@ mod pipe {
             socket: &TcpStream,
             file: &File,
             (offset, count): (u64, u64),
-            (at_once, more): (usize, bool),
+            (prefill, more): (usize, bool),
             remnant: &mut Option<PipeLease>,
         ) -> Result<usize, Fault> {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -151,7 +151,7 @@ mod pipe {
                 let loaded = match kept {
                     Some(len) => Ok(Loaded { pipe: self, len }),
                     // Never nothing: that would look like the end of the file.
-                    None => self.load(file, at, at_once.max(sent).max(1).min(count - sent)),
+                    None => self.load(file, at, prefill.max(sent).max(1).min(count - sent)),
                 };
                 match loaded {
                     Ok(loaded) if loaded.is_empty() => break,

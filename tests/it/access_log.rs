@@ -163,3 +163,80 @@ fn http_that_breaks_the_rules_is_logged_with_its_first_line() {
         lines[1]
     );
 }
+
+#[test]
+fn a_fifo_that_nobody_reads_keeps_nothing_waiting() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let server = TestServer::with(|config| config.access_log = Destination::File(path));
+    server.put("f", "content");
+    assert_eq!(server.by_name("f"), b"content");
+    server.handle().reopen_access_log();
+    server.shut_down();
+}
+
+#[test]
+fn an_unread_log_holds_a_few_megabytes_and_loses_the_rest_with_a_count() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let server = TestServer::with(|config| config.access_log = Destination::File(path));
+    let mut client = server.connect();
+    let line = "a".repeat(8_000);
+    // Each record is cut to a kilobyte: these would be 6 MB, and whole 40 MB.
+    for _ in 0..5_000 {
+        client.send(format!("GET /{line} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(client.answer().status, 404);
+    }
+    let lost = server.counters().log_lines_lost;
+    assert!((500..2_500).contains(&lost), "{lost} lines were lost");
+    server.shut_down();
+}
+
+#[test]
+fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let logs = directory.path().join("logs");
+    fs::create_dir(&logs).expect("a directory");
+    let destination = Destination::File(logs.join("log"));
+    let server = TestServer::with(|config| config.access_log = destination);
+    server.put("f", "content");
+    let moved = directory.path().join("moved");
+    fs::rename(&logs, &moved).expect("moved away");
+    server.handle().reopen_access_log();
+    assert_eq!(server.by_name("f"), b"content");
+    server.shut_down();
+    let text = fs::read_to_string(moved.join("log")).expect("the log");
+    assert!(text.contains("\"f\""), "{text}");
+}
+
+fn a_body_that_is_late_or_malformed_is_refused_as_its_own_request() {
+    let chunked = "HEAD /f HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let server = TestServer::with(|config| {
+        config.access_log = Destination::File(path.clone());
+        config.deadlines.head = std::time::Duration::from_millis(300);
+        config.http_limits.discarded_body_bytes = 100;
+    });
+    server.put("f", "content");
+    let long = format!("40\r\n{}\r\n", "b".repeat(64));
+    for (body, status) in [
+        ("5;GET /forged HTTP/1.1\r\n", 408),
+        ("no number\r\n", 400),
+        (&long.repeat(2), 413),
+    ] {
+        let mut client = server.connect();
+        client.send(format!("{chunked}{body}"));
+        let answer = crate::support::Answer::parse(&client.rest());
+        assert_eq!(answer.status, status, "{body}");
+        assert_eq!(answer.body, b"", "an answer to HEAD has no body");
+    }
+    server.shut_down();
+    let log = fs::read_to_string(path).expect("the log");
+    assert_eq!(log.lines().count(), 3);
+    for line in log.lines() {
+        assert!(line.contains("\"HEAD /f HTTP/1.1\""), "{line}");
+    }
+}

@@ -19,7 +19,7 @@ fn sixteen_connections_of_a_client_share_what_another_has_for_one() {
         let mut client = connect_from(Ipv4Addr::from(address), server.address());
         client.send("huge\n");
         let mut buffer = vec![0; 64 << 10];
-        // What comes before the kernel begins to pace (ten segments of 64 KiB) does not count.
+        // What fills the buffers on the way does not count.
         let mut before = 2 << 20;
         while one
             .load(Ordering::Relaxed)

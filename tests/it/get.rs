@@ -2,6 +2,7 @@
 
 mod endless;
 mod faults;
+mod keep;
 mod local;
 mod logins;
 mod many;

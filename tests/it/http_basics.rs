@@ -2,11 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::num::NonZeroUsize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use haul::server::config::Precompressed;
 use haul::server::telemetry::CloseReason;
 
-use crate::support::{Answer, Client, TestServer, noise};
+use crate::support::{Answer, Client, PATIENCE, TestServer, noise};
 
 #[test]
 fn thousands_of_pipelined_requests_are_answered_in_order() {
@@ -352,4 +353,125 @@ fn a_slow_reader_holds_up_nobody() {
     let mut bytes = Vec::new();
     first.stream.read_to_end(&mut bytes).expect("in order");
     assert!(bytes == content);
+}
+
+/// What a client that closes its side after `request`, or does not, is answered.
+fn answer_to(server: &TestServer, request: &[u8], closes: bool) -> Vec<u8> {
+    let mut client = server.connect();
+    client.send(request);
+    if closes {
+        client.half_close();
+    }
+    client.rest()
+}
+
+#[test]
+fn what_begins_like_http_is_answered_as_http() {
+    let server = TestServer::with(|config| config.deadlines.head = PATIENCE);
+    server.put("x", "content");
+    let requests: [&[u8]; 10] = [
+        b"GET /x\r\n",
+        b"GET /x\n",
+        b"GET x\r\n",
+        b"GET / HTT/1.0\r\n\r\n",
+        b"FROB / HTT/1.0\r\n",
+        b"get /x http/1.1\r\n",
+        b"GET /x HTTP/1.1\rHost: a\r\r",
+        b"GET /x HTTP/1.1\r\nHost: a\rX",
+        b"DELETE /x\r\n",
+        b"GET /x HTTP/1.1 \r\n",
+    ];
+    for request in requests {
+        for closes in [false, true] {
+            let answer = answer_to(&server, request, closes);
+            let shown = request.escape_ascii();
+            assert!(answer.starts_with(b"HTTP/1.1 400 "), "{shown}: {answer:?}");
+        }
+    }
+    // The end of the input stands for the rest of these.
+    for request in [&b"GET /x"[..], b"GET /x HTTP/1.1\r\nHost: a\r\n"] {
+        let answer = answer_to(&server, request, true);
+        assert!(answer.starts_with(b"HTTP/1.1 400 "), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_one_is_refused() {
+    let server = TestServer::start();
+    server.put("x", "content");
+    let status = |target: &str, host: &[u8]| {
+        let head = format!("GET {target} HTTP/1.1\r\nConnection: close\r\nHost: ");
+        let request = [head.as_bytes(), host, b"\r\n\r\n"].concat();
+        let answer = answer_to(&server, &request, false);
+        String::from_utf8_lossy(&answer[9..12]).into_owned()
+    };
+    let bad: [&[u8]; 7] = [
+        b"abc\x80",
+        b"[4712::abcd::]",
+        b"[::1",
+        b"[]",
+        b"[v.x]",
+        b"a:99999",
+        b"a]b",
+    ];
+    for host in bad {
+        assert_eq!(status("/x", host), "400", "{}", host.escape_ascii());
+    }
+    assert_eq!(status("http://[4712::abcd::]/x", b"a"), "400");
+    assert_eq!(status("http://[::1]:80/x", b"a"), "200");
+    for host in [
+        &b"[::1]:80"[..],
+        b"[fe80::1%25eth0]",
+        b"[v1.x]",
+        b"a:",
+        b"x_y.example",
+    ] {
+        assert_eq!(status("/x", host), "200", "{}", host.escape_ascii());
+    }
+}
+
+#[test]
+fn a_precompressed_sibling_answers_only_where_it_may() {
+    let fields = "Accept-Encoding: gzip\r\n";
+    let is_coded =
+        |answer: &Answer| answer.field("content-encoding").is_some() && answer.body == b"GZIP";
+    let put_both = |server: &TestServer, sibling_seconds: u64| {
+        for (name, content, seconds) in
+            [("x", "0123456789", 100), ("x.gz", "GZIP", sibling_seconds)]
+        {
+            server.put(name, content);
+            let file = std::fs::File::options()
+                .write(true)
+                .open(server.root().join(name));
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            file.and_then(|file| file.set_modified(time))
+                .expect("a time");
+        }
+    };
+    let by_default = TestServer::start();
+    put_both(&by_default, 200);
+    let answer = by_default.get("/x", fields);
+    assert_eq!(
+        (answer.body.as_slice(), answer.field("vary")),
+        (&b"0123456789"[..], None)
+    );
+
+    let server = TestServer::with(|config| config.precompressed = Precompressed::Serve);
+    put_both(&server, 100);
+    assert!(is_coded(&server.get("/x", fields)));
+    // A client that resumes counts the bytes that it has decoded.
+    let part = server.get("/x", "Accept-Encoding: gzip\r\nRange: bytes=5-\r\n");
+    assert_eq!((part.status, part.body.as_slice()), (206, &b"56789"[..]));
+    assert_eq!(part.field("content-encoding"), None);
+
+    let server = TestServer::with(|config| config.precompressed = Precompressed::Serve);
+    put_both(&server, 99);
+    assert!(!is_coded(&server.get("/x", fields)), "the sibling is older");
+}
+
+#[test]
+fn an_explanation_varies_with_what_is_accepted() {
+    let server = TestServer::start();
+    let answer = server.get("/absent", "");
+    assert_eq!((answer.status, answer.field("vary")), (404, Some("Accept")));
 }

@@ -10,7 +10,24 @@ use crate::support::{Answer, Client, PATIENCE, TestServer};
 
 /// A client from another address of this host.
 pub fn connect_from(local: Ipv4Addr, server: SocketAddr) -> Client {
+    connect_socket(
+        Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket"),
+        local,
+        server,
+    )
+}
+
+/// A client that has asked for a large file by its name and reads nothing of it.
+pub fn stalled_from(local: Ipv4Addr, server: &TestServer, name: &str) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("a size");
+    let mut client = connect_socket(socket, local, server.address());
+    client.send(format!("{name}\n"));
+    client.take(1);
+    client
+}
+
+fn connect_socket(socket: Socket, local: Ipv4Addr, server: SocketAddr) -> Client {
     socket
         .bind(&SocketAddr::from((local, 0)).into())
         .expect("127/8 is this host");

@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use haul::server::config::DotNames;
 use haul::server::config::{IndexChoice, ListingChoice};
 use serde_json::Value;
 
@@ -179,7 +180,7 @@ fn what_is_not_served_is_not_listed() {
 
 #[test]
 fn hidden_names_are_listed_when_they_are_served() {
-    let server = TestServer::with(|config| config.hidden = true);
+    let server = TestServer::with(|config| config.dot_names = DotNames::Shown);
     server.put("d/.hidden", "hidden");
     server.put("d/shown", "shown");
     assert_eq!(names(&server, "/d/?format=json"), [".hidden", "shown"]);
@@ -428,3 +429,23 @@ const NAMES: [&[u8]; 22] = [
     b"not utf-8 \xff\xfe",
     b"\x01\x1b[31m",
 ];
+
+#[test]
+fn a_directory_with_an_index_is_still_data() {
+    let server = TestServer::start();
+    server.put("d/index.html", "<p>an index");
+    server.put("d/file", "1");
+    assert_eq!(names(&server, "/d/?format=json"), ["file", "index.html"]);
+    for (target, fields) in [
+        ("/d/?format=ndjson", ""),
+        ("/d/", "Accept: application/json\r\n"),
+        ("/d/", "Accept: application/x-ndjson\r\n"),
+    ] {
+        let listing = server.get(target, fields).body;
+        assert!(
+            String::from_utf8_lossy(&listing).contains("\"file\""),
+            "{target} {fields}"
+        );
+    }
+    assert_eq!(server.get("/d/", "Accept: */*\r\n").body, b"<p>an index");
+}

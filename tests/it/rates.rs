@@ -1,12 +1,39 @@
 //! Limits on speed. A transfer may take longer than its rate says on a loaded machine, but never
-//! less: that alone is asserted; `scripts/manners` measures.
+//! less: that alone is asserted, by bytes; `scripts/limits` measures.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use haul::server::config::Rates;
 use haul::server::telemetry::CloseReason;
 
+use crate::limits::{connect_from, stalled_from};
 use crate::support::{PATIENCE, TestServer, noise};
+
+/// Of the client and of all, for the same rate.
+fn shared_rates(rate: u64) -> [Rates; 2] {
+    let (client, total) = (Some(rate), Some(rate));
+    [
+        Rates {
+            client,
+            ..Rates::default()
+        },
+        Rates {
+            total,
+            ..Rates::default()
+        },
+    ]
+}
+
+/// Fails if the server has sent more since `begun` than it may: the rate, what a slow turn makes
+/// up for, and a burst for each of so many connections that ask at the same time.
+#[track_caller]
+fn must_have_kept_to(rate: u64, server: &TestServer, begun: Instant, at_once: u64) {
+    let sent = server.counters().bytes_sent as f64;
+    let most = rate as f64 * (begun.elapsed().as_secs_f64() + 0.05);
+    let bursts = at_once * (32 << 10).max(rate / 50);
+    assert!(sent <= most * 1.02 + bursts as f64, "{sent} of {most}");
+}
 
 #[test]
 fn a_transfer_is_no_faster_than_its_rate() {
@@ -91,4 +118,83 @@ fn who_rests_for_a_high_rate_is_served_to_the_end_while_the_server_drains() {
     drop(client);
     let counters = server.shut_down();
     assert_eq!(counters.closed(CloseReason::Complete), 1);
+}
+
+#[test]
+fn new_connections_do_not_evade_the_rate_of_their_client_or_of_all() {
+    const RATE: u64 = 400_000;
+    std::thread::scope(|scope| {
+        for rates in shared_rates(RATE) {
+            scope.spawn(move || {
+                let server = TestServer::with(|config| config.rates = rates);
+                let content = noise(1 << 20, 3);
+                server.put("large", &content);
+                server.put("small", &content[..14_000]);
+                let begun = Instant::now();
+                for _ in 0..12 {
+                    assert!(server.by_name("small") == content[..14_000]);
+                    let answer = server.get("/large", "Range: bytes=100-14099\r\n");
+                    assert!(answer.body == content[100..14_100]);
+                    assert_eq!(server.get("/small", "").status, 200);
+                }
+                must_have_kept_to(RATE, &server, begun, 2);
+            });
+        }
+    });
+}
+
+#[test]
+fn many_connections_at_once_have_one_rate() {
+    const RATE: u64 = 8 << 20;
+    for rates in shared_rates(RATE) {
+        let server = TestServer::with(|config| config.rates = rates);
+        server.put("f", noise(160 << 10, 4));
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..50 {
+                scope.spawn(|| assert_eq!(server.by_name("f").len(), 160 << 10));
+            }
+        });
+        // Two workers may send a burst each before the other's is charged.
+        must_have_kept_to(RATE, &server, begun, 2);
+    }
+}
+
+#[test]
+fn transfers_that_do_not_move_hold_no_part_of_the_rate() {
+    const RATE: u64 = 20_000_000;
+    for rates in shared_rates(RATE) {
+        let server = TestServer::with(|config| config.rates = rates);
+        let content = noise(10_000_000, 5);
+        server.put("f", &content);
+        let own = |number: u8| match rates.client {
+            Some(_) => Ipv4Addr::new(127, 0, 0, 2),
+            None => Ipv4Addr::new(127, 0, 0, 10 + number),
+        };
+        let stalled = |number| stalled_from(own(number), &server, "f");
+        let stalled: Vec<_> = (0..19).map(stalled).collect();
+        let begun = Instant::now();
+        let mut reader = connect_from(Ipv4Addr::new(127, 0, 0, 2), server.address());
+        reader.send("f\n");
+        assert!(reader.rest() == content);
+        // Half a second; ten with a twentieth of the rate.
+        assert!(begun.elapsed() < Duration::from_secs(6), "{rates:?}");
+        drop(stalled);
+    }
+}
+
+#[test]
+fn a_low_rate_stalls_nobody() {
+    let server = TestServer::with(|config| {
+        config.rates.total = Some(64 << 10);
+        config.deadlines.send_stall = Duration::from_millis(500);
+    });
+    let content = noise(8 << 10, 6);
+    server.put("f", &content);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| assert!(server.by_name("f") == content));
+        }
+    });
+    assert_eq!(server.counters().closed(CloseReason::Stalled), 0);
 }

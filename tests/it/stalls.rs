@@ -454,3 +454,16 @@ const NOT_READ: usize = 12_000;
 const ANSWER: &[u8] = b"HTTP/1.1 200 ";
 
 const SHORT: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_peer_that_takes_all_that_its_rate_allows_is_never_stalled() {
+    let server = TestServer::with(|config| {
+        config.rates.connection = Some(48 << 10);
+        config.deadlines.send_stall = Duration::from_millis(500);
+    });
+    let content = noise(160 << 10, 7);
+    server.put("f", &content);
+    // Segments of 64 KiB are further apart than a peer may take nothing.
+    assert!(server.by_name("f") == content);
+    assert_eq!(server.counters().closed(CloseReason::Stalled), 0);
+}

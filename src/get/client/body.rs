@@ -10,7 +10,7 @@ use crate::http::chunked::{Decoder, Piece, Strictness};
 use crate::http::client_response::{Framing, MAX_HEAD_BYTES, Malformed};
 use crate::sys::receive::SplicePipe;
 
-use super::wire::{self, Pending, Wire};
+use super::wire::{self, HEAD_FILL_BYTES, Pending, Wire};
 use crate::get::error::{Blame, GetError};
 use crate::get::watch::{TICK, Watch};
 
@@ -35,36 +35,42 @@ enum Rest {
 /// How bytes get from the socket to the file, and how long the file took to take them.
 #[derive(Debug)]
 pub(crate) struct Mover {
-    way: Way,
+    /// Through a pipe, inside the kernel, as far as nothing has to be taken out of the bytes.
+    pipe: Option<SplicePipe>,
+    /// Empty until it is needed.
+    buffer: Vec<u8>,
     writing: Duration,
-}
-
-#[derive(Debug)]
-enum Way {
-    /// Through a pipe, inside the kernel.
-    Splice(SplicePipe),
-    /// Through this buffer.
-    Copy(Vec<u8>),
 }
 
 impl Mover {
     pub(crate) fn copy() -> Self {
-        Self::by(Way::Copy(vec![0; COPY_BUFFER_BYTES]))
+        Self {
+            pipe: None,
+            buffer: Vec::new(),
+            writing: Duration::ZERO,
+        }
     }
 
     pub(crate) fn splice() -> Self {
-        SplicePipe::new().map_or_else(|_| Self::copy(), |pipe| Self::by(Way::Splice(pipe)))
-    }
-
-    fn by(way: Way) -> Self {
-        let writing = Duration::ZERO;
-        Self { way, writing }
+        Self {
+            pipe: SplicePipe::new().ok(),
+            ..Self::copy()
+        }
     }
 
     /// Time spent writing to the file since this was last asked.
     pub(crate) fn take_writing(&mut self) -> Duration {
         std::mem::take(&mut self.writing)
     }
+}
+
+/// What is left of a connection whose answer is through.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// It can carry another request.
+    pub(crate) wire: Option<Wire>,
+    /// More bytes came than the answer had promised.
+    pub(crate) has_excess: bool,
 }
 
 impl Body {
@@ -95,7 +101,11 @@ impl Body {
         mover: &mut Mover,
         watch: &Watch,
     ) -> Result<usize, GetError> {
-        let Mover { way, writing } = mover;
+        let Mover {
+            pipe,
+            buffer,
+            writing,
+        } = mover;
         let mut timed = |write: &dyn Fn() -> io::Result<()>| {
             let began = Instant::now();
             let written = write();
@@ -103,28 +113,20 @@ impl Body {
             written.map_err(|error| GetError::local("write", path, &error))
         };
         let raw = matches!(self.rest, Rest::Bytes(_) | Rest::UntilClose);
-        match way {
-            Way::Splice(pipe) if raw && self.wire.input.is_empty() => {
-                let limit_bytes = self.clamp(limit_bytes);
-                let taken = wire::wait_for(watch, || pipe.take(&self.wire.stream, limit_bytes))?;
-                timed(&|| pipe.give(file, offset, taken))?;
-                self.account(taken)
-            }
-            // What came with the head, and chunks: too little to matter.
-            Way::Splice(_) => {
-                let mut buffer = [0; 16 * 1024];
-                let limit_bytes = limit_bytes.min(buffer.len());
-                let count = self.read(&mut buffer[..limit_bytes], watch)?;
-                timed(&|| file.write_all_at(&buffer[..count], offset))?;
-                Ok(count)
-            }
-            Way::Copy(buffer) => {
-                let limit_bytes = limit_bytes.min(buffer.len());
-                let count = self.read(&mut buffer[..limit_bytes], watch)?;
-                timed(&|| file.write_all_at(&buffer[..count], offset))?;
-                Ok(count)
-            }
+        if let Some(pipe) = pipe
+            && raw
+            && self.wire.input.is_empty()
+        {
+            let limit_bytes = self.clamp(limit_bytes);
+            let taken = wire::wait_for(watch, || pipe.take(&self.wire.stream, limit_bytes))?;
+            timed(&|| pipe.give(file, offset, taken))?;
+            return self.account(taken);
         }
+        buffer.resize(COPY_BUFFER_BYTES, 0);
+        let limit_bytes = limit_bytes.min(buffer.len());
+        let count = self.read(&mut buffer[..limit_bytes], watch)?;
+        timed(&|| file.write_all_at(&buffer[..count], offset))?;
+        Ok(count)
     }
 
     /// Receives up to `limit_bytes` that nobody needs.
@@ -150,10 +152,7 @@ impl Body {
                 let count = if self.wire.input.is_empty() {
                     self.wire.read(&mut buffer[..limit], watch)?
                 } else {
-                    let count = limit.min(self.wire.input.len());
-                    buffer[..count].copy_from_slice(&self.wire.input[..count]);
-                    self.wire.input.drain(..count);
-                    count
+                    self.wire.input.take(&mut buffer[..limit])
                 };
                 self.account(count)
             }
@@ -161,17 +160,18 @@ impl Body {
     }
 
     /// Ends with a whole body: gives the connection back if it can carry another request.
-    ///
-    /// # Errors
-    /// Incomplete, when more bytes come than the answer promised: its length was a lie.
-    pub(crate) fn finish(self) -> Result<Option<Wire>, GetError> {
+    pub(crate) fn finish(self) -> Finished {
+        let closed = |has_excess| Finished {
+            wire: None,
+            has_excess,
+        };
         let whole = match self.rest {
             Rest::Nothing => true,
             Rest::Chunks(decoder) => decoder.is_at_end(),
             _ => false,
         };
         if !whole {
-            return Ok(None);
+            return closed(false);
         }
         let deadline = Instant::now()
             + if self.closes {
@@ -181,17 +181,17 @@ impl Body {
             };
         loop {
             match self.wire.pending() {
-                Pending::Bytes => {
-                    let text = "the server sent more bytes than it had promised";
-                    return Err(GetError::passing(Blame::Incomplete, text));
-                }
-                Pending::End => return Ok(None),
+                Pending::Bytes => return closed(true),
+                Pending::End => return closed(false),
                 Pending::Nothing if Instant::now() >= deadline => break,
                 // A closing peer closes at once: what it says until then still counts.
                 Pending::Nothing => std::thread::sleep(TICK / 50),
             }
         }
-        Ok((!self.closes).then_some(self.wire))
+        Finished {
+            wire: (!self.closes).then_some(self.wire),
+            has_excess: false,
+        }
     }
 
     fn clamp(&self, limit_bytes: usize) -> usize {
@@ -225,35 +225,39 @@ impl Body {
         }
     }
 
+    /// Chunks without their framing, as many as have come and fit.
     fn read_chunked(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
-        let mut framing_bytes = 0;
+        let (mut filled, mut framing_bytes) = (0, 0);
+        let fill_bytes = buffer.len().clamp(HEAD_FILL_BYTES, COPY_BUFFER_BYTES);
+        let (Rest::Chunks(decoder), wire) = (&mut self.rest, &mut self.wire) else {
+            return Ok(0);
+        };
         loop {
-            let Rest::Chunks(mut decoder) = self.rest else {
-                return Ok(0);
-            };
             let piece = decoder
-                .next(&self.wire.input, buffer.len())
+                .next(wire.input.unused(), buffer.len() - filled)
                 .map_err(|_| malformed(&Malformed::Chunk))?;
-            self.rest = Rest::Chunks(decoder);
             match piece {
-                Piece::End => return Ok(0),
+                Piece::End => return Ok(filled),
                 Piece::Framing(count) => {
-                    self.wire.input.drain(..count);
+                    wire.input.consume(count);
                     framing_bytes += count;
                     if framing_bytes > MAX_HEAD_BYTES {
                         return Err(malformed(&Malformed::Chunk));
                     }
                 }
                 Piece::Data(count) => {
-                    buffer[..count].copy_from_slice(&self.wire.input[..count]);
-                    self.wire.input.drain(..count);
-                    return Ok(count);
+                    filled += wire.input.take(&mut buffer[filled..filled + count]);
+                    framing_bytes = 0;
                 }
+                Piece::Partial if filled > 0 => return Ok(filled),
                 Piece::Partial => {
-                    if self.wire.fill(watch)? == 0 {
+                    if wire.fill(fill_bytes, watch)? == 0 {
                         return Err(broke_off("the last chunk is missing"));
                     }
                 }
+            }
+            if filled == buffer.len() {
+                return Ok(filled);
             }
         }
     }
@@ -264,11 +268,13 @@ fn broke_off(missing: &str) -> GetError {
     GetError::passing(Blame::Incomplete, text)
 }
 
+/// A broken chunk may be a broken line; a head that makes no sense will not get better.
 pub(crate) fn malformed(why: &Malformed) -> GetError {
-    GetError::passing(
-        Blame::Network,
-        format!("the server breaks the protocol: {why}"),
-    )
+    let text = format!("the server breaks the protocol: {why}");
+    match why {
+        Malformed::Chunk => GetError::passing(Blame::Network, text),
+        _ => GetError::new(Blame::Network, text),
+    }
 }
 
 const COPY_BUFFER_BYTES: usize = 256 * 1024;

@@ -1,6 +1,6 @@
 //! SOCKS5 (RFC 1928) with a user name and password (RFC 1929); the proxy resolves the host.
 
-use super::wire::Wire;
+use super::wire::{HEAD_FILL_BYTES, Wire};
 use crate::get::error::{Blame, GetError};
 use crate::get::watch::Watch;
 
@@ -60,15 +60,13 @@ pub(crate) fn connect(
 }
 
 fn take<const N: usize>(wire: &mut Wire, watch: &Watch) -> Result<[u8; N], GetError> {
-    while wire.input.len() < N {
-        if wire.fill(watch)? == 0 {
+    while wire.input.unused().len() < N {
+        if wire.fill(HEAD_FILL_BYTES, watch)? == 0 {
             return Err(refused("it closed the connection"));
         }
     }
     let mut taken = [0; N];
-    for (to, from) in taken.iter_mut().zip(wire.input.drain(..N)) {
-        *to = from;
-    }
+    wire.input.take(&mut taken);
     Ok(taken)
 }
 

@@ -15,7 +15,51 @@ use crate::get::watch::{TICK, Watch};
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
     /// Bytes that came and have not been used.
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: Input,
+}
+
+/// Bytes in the order in which they came; those that were used are not moved away one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    pub(crate) fn unused(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The first `count` bytes are used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count;
+        if self.start >= self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Moves as many bytes into `buffer` as there are and fit.
+    pub(crate) fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let count = buffer.len().min(self.unused().len());
+        buffer[..count].copy_from_slice(&self.unused()[..count]);
+        self.consume(count);
+        count
+    }
+
+    /// Room for `count` more bytes, behind those that are here.
+    fn room(&mut self, count: usize) -> &mut [u8] {
+        if self.bytes.len() - self.end < count {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            self.bytes.resize(self.bytes.len().max(self.end + count), 0);
+        }
+        &mut self.bytes[self.end..self.end + count]
+    }
 }
 
 impl Wire {
@@ -39,7 +83,7 @@ impl Wire {
                 Ok(stream) => {
                     return stream.map(|stream| Self {
                         stream,
-                        input: Vec::new(),
+                        input: Input::default(),
                     });
                 }
             }
@@ -56,11 +100,11 @@ impl Wire {
         wait_for(watch, || stream.read(buffer))
     }
 
-    /// Reads more bytes behind the unused input; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, watch: &Watch) -> Result<usize, GetError> {
-        let mut more = [0; 16 * 1024];
-        let count = self.read(&mut more, watch)?;
-        self.input.extend_from_slice(&more[..count]);
+    /// Reads up to `most` bytes behind the unused input; 0 is the end of the stream.
+    pub(crate) fn fill(&mut self, most: usize, watch: &Watch) -> Result<usize, GetError> {
+        let (stream, room) = (&mut self.stream, self.input.room(most));
+        let count = wait_for(watch, || stream.read(room))?;
+        self.input.end += count;
         Ok(count)
     }
 
@@ -160,3 +204,6 @@ fn is_tick(error: &io::Error) -> bool {
 fn broken(error: &io::Error) -> GetError {
     GetError::passing(Blame::Network, format!("the connection broke: {error}"))
 }
+
+/// What is read at once while a head is waited for.
+pub(crate) const HEAD_FILL_BYTES: usize = 16 * 1024;

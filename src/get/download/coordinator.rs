@@ -40,6 +40,8 @@ pub(crate) struct Coordinator<'a, 's> {
     watch: Watch,
     ranges: Ranges,
     floor: RateFloor,
+    /// Ranges that came shorter than they were asked for, and their bytes.
+    clipped: (u64, u64),
 }
 
 impl<'a, 's> Coordinator<'a, 's> {
@@ -68,6 +70,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             watch: session.shared.watch(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
+            clipped: (0, 0),
         }
     }
 
@@ -83,7 +86,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         if let Some((mirror, answer)) = first {
             let id = self.session.plan().whole();
             self.taker = Some(id);
-            self.hire(
+            self.spawn(
                 scope,
                 self.mirrors.mirror(mirror).clone(),
                 id,
@@ -117,9 +120,9 @@ impl<'a, 's> Coordinator<'a, 's> {
                     answer: None,
                 });
             }
-            self.staff(scope);
+            self.adjust(scope);
             if let Ok(report) = self.reports.1.recv_timeout(LOOK_EVERY)
-                && let Some(end) = self.hear(report)?
+                && let Some(end) = self.handle_report(report)?
             {
                 return Ok(end);
             }
@@ -133,7 +136,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 
     /// As many segments as are wanted and there is work for.
-    fn staff<'scope>(&mut self, scope: &'scope Scope<'scope, '_>)
+    fn adjust<'scope>(&mut self, scope: &'scope Scope<'scope, '_>)
     where
         'a: 'scope,
     {
@@ -144,10 +147,19 @@ impl<'a, 's> Coordinator<'a, 's> {
             let Some(mirror) = self.mirrors.pick().cloned() else {
                 break;
             };
-            let Some((id, extent)) = self.session.plan().next() else {
-                break;
+            let id = {
+                let mut plan = self.session.plan();
+                let waiting = self
+                    .busy
+                    .keys()
+                    .filter(|id| !plan.is_assigned(**id))
+                    .count();
+                if plan.shares() <= waiting as u64 {
+                    break;
+                }
+                plan.reserve()
             };
-            self.hire(scope, mirror, id, Work::Ask(extent));
+            self.spawn(scope, mirror, id, Work::Ask);
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.scaler.want() {
@@ -159,7 +171,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
     }
 
-    fn hire<'scope>(
+    fn spawn<'scope>(
         &mut self,
         scope: &'scope Scope<'scope, '_>,
         mirror: Mirror,
@@ -187,11 +199,12 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 
     /// Takes a segment's report; the session may end with it.
-    fn hear(&mut self, report: Report) -> Result<Option<SessionEnd>, GetError> {
+    fn handle_report(&mut self, report: Report) -> Result<Option<SessionEnd>, GetError> {
         let Report {
             id,
             mirror,
             received,
+            clipped,
             outcome,
         } = report;
         self.session.plan().release(id);
@@ -205,6 +218,14 @@ impl<'a, 's> Coordinator<'a, 's> {
             Outcome::Stopped => Ok(None),
             Outcome::Through(current, validator) => {
                 self.mirrors.learn(mirror, current, validator);
+                if clipped {
+                    self.clipped.0 += 1;
+                    self.clipped.1 += received;
+                }
+                let (count, bytes) = self.clipped;
+                if count >= MANY_CLIPPED && bytes / count < LEAST_CLIPPED_BYTES {
+                    return Ok(self.no_ranges("the server sends ranges in crumbs", None));
+                }
                 Ok(None)
             }
             Outcome::Failed(error) => self.failed(mirror, received, error),
@@ -373,6 +394,10 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 }
 
+/// So many ranges that came short say something of the server.
+const MANY_CLIPPED: u64 = 16;
+/// Below this mean a range is not worth its request.
+const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
 const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 const TICK_EVERY: Duration = Duration::from_millis(200);

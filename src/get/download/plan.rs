@@ -42,6 +42,13 @@ struct Segment {
     since_tick: u64,
 }
 
+impl Segment {
+    /// What can still be given to another connection.
+    fn left(&self) -> u64 {
+        self.end.saturating_sub(self.claimed)
+    }
+}
+
 impl Plan {
     /// A plan for a file of `length` bytes, of which `done` are there.
     pub(crate) fn new(length: Option<u64>, done: Extents) -> Self {
@@ -56,12 +63,39 @@ impl Plan {
 
     /// The segment of an answer that brings the file from its first byte on.
     pub(crate) fn whole(&mut self) -> SegmentId {
-        self.add((0, self.length.unwrap_or(u64::MAX)))
+        let id = self.reserve();
+        self.insert(id, (0, self.length.unwrap_or(u64::MAX)));
+        id
     }
 
-    /// Work for one more connection: the first gap that nobody fetches, or else a share of the
-    /// segment that would take longest.
-    pub(crate) fn next(&mut self) -> Option<(SegmentId, Extent)> {
+    /// The name of one more connection, which gets its share once it stands.
+    pub(crate) fn reserve(&mut self) -> SegmentId {
+        let id = SegmentId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+
+    pub(crate) fn is_assigned(&self, id: SegmentId) -> bool {
+        self.segments.contains_key(&id)
+    }
+
+    /// The most connections that could be given a share now.
+    pub(crate) fn shares(&self) -> u64 {
+        let Some(length) = self.length else { return 0 };
+        let mut taken = self.done.clone();
+        for segment in self.segments.values() {
+            taken.insert(segment.at, segment.end);
+        }
+        let gaps = taken.gaps(length).into_iter();
+        let gaps = gaps.map(|(start, end)| (end - start).div_ceil(MIN_SEGMENT_BYTES));
+        let left = self.segments.values().map(Segment::left);
+        let parts = left.map(|left| (left / MIN_SEGMENT_BYTES).saturating_sub(1));
+        gaps.sum::<u64>() + parts.sum::<u64>()
+    }
+
+    /// Work for a connection that stands: the first gap that nobody fetches, or else a share of
+    /// the segment that would take longest.
+    pub(crate) fn assign(&mut self, id: SegmentId) -> Option<Extent> {
         let length = self.length?;
         let mut taken = self.done.clone();
         for segment in self.segments.values() {
@@ -71,7 +105,8 @@ impl Plan {
             Some(&gap) => gap,
             None => self.split()?,
         };
-        Some((self.add(extent), extent))
+        self.insert(id, extent);
+        Some(extent)
     }
 
     /// How many bytes the segment may still receive; 0 when it is through.
@@ -191,9 +226,7 @@ impl Plan {
         self.received
     }
 
-    fn add(&mut self, (start, end): Extent) -> SegmentId {
-        let id = SegmentId(self.next_id);
-        self.next_id += 1;
+    fn insert(&mut self, id: SegmentId, (start, end): Extent) {
         self.segments.insert(
             id,
             Segment {
@@ -204,7 +237,6 @@ impl Plan {
                 since_tick: 0,
             },
         );
-        id
     }
 
     /// Cuts the segment that would take longest, so that its connection and a new one of middling
@@ -217,7 +249,7 @@ impl Plan {
             .collect();
         let mean = (rates.iter().sum::<f64>() / rates.len().max(1) as f64).max(1.0);
         let rate = |segment: &Segment| segment.rate.unwrap_or(mean).max(mean / 100.0);
-        let left = |segment: &Segment| segment.end.saturating_sub(segment.claimed);
+        let left = Segment::left;
         let time = |segment: &Segment| left(segment) as f64 / rate(segment);
         let slowest = self
             .segments
@@ -240,6 +272,13 @@ mod tests {
     use proptest::prelude::*;
 
     const MIB: u64 = 1024 * 1024;
+
+    impl Plan {
+        fn next(&mut self) -> Option<(SegmentId, Extent)> {
+            let id = self.reserve();
+            Some((id, self.assign(id)?))
+        }
+    }
 
     #[test]
     fn halves_without_knowledge_and_in_proportion_with_it() {

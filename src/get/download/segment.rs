@@ -7,7 +7,7 @@ use super::plan::{Claim, SegmentId};
 use super::session::Session;
 use crate::get::answer::{self, Identity, Validator, Verdict};
 use crate::get::client::body::{Body, Mover};
-use crate::get::client::{Answer, Ask, AskedRange, Method};
+use crate::get::client::{Answer, Ask, AskedRange, Method, Prepared};
 use crate::get::config::ReceiveChoice;
 use crate::get::error::{Blame, GetError};
 use crate::get::extents::Extent;
@@ -30,8 +30,8 @@ pub(crate) struct Segment<'s> {
 pub(crate) enum Work {
     /// An answer with the whole file, whose body has not been touched.
     Take(Box<Answer>),
-    /// A range to ask for.
-    Ask(Extent),
+    /// What the plan has for a connection that stands.
+    Ask,
 }
 
 /// How a segment ended.
@@ -41,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) mirror: usize,
     /// Bytes it brought.
     pub(crate) received: u64,
+    /// The server sent less than was asked for.
+    pub(crate) clipped: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -67,8 +69,8 @@ impl Segment<'_> {
     /// Does the work, to whatever end.
     pub(crate) fn run(self) -> Report {
         let (id, mirror) = (self.id, self.mirror.index);
-        let mut received = 0;
-        let outcome = match self.work_through(&mut received) {
+        let (mut received, mut clipped) = (0, false);
+        let outcome = match self.work_through(&mut received, &mut clipped) {
             Ok(outcome) => outcome,
             Err(error) if error.is_stop() => Outcome::Stopped,
             Err(error) => Outcome::Failed(error),
@@ -77,11 +79,12 @@ impl Segment<'_> {
             id,
             mirror,
             received,
+            clipped,
             outcome,
         }
     }
 
-    fn work_through(self, received: &mut u64) -> Result<Outcome, GetError> {
+    fn work_through(self, received: &mut u64, clipped: &mut bool) -> Result<Outcome, GetError> {
         let Self {
             session,
             id,
@@ -91,13 +94,18 @@ impl Segment<'_> {
         } = self;
         let (answer, start, validator) = match work {
             Work::Take(answer) => (answer, 0, mirror.validator),
-            Work::Ask(extent) => {
+            Work::Ask => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
                         "a file without a validator has no ranges".to_owned(),
                     ));
                 };
-                let answer = ask(session, &mirror, extent, &watch)?;
+                let prepared = session.shared.client.prepare(&mirror.current, &watch)?;
+                let Some(extent) = session.plan().assign(id) else {
+                    session.shared.client.put_back(&mirror.current, prepared);
+                    return Ok(Outcome::Stopped);
+                };
+                let answer = ask(session, prepared, &mirror, extent, &watch)?;
                 match judge(session, identity, &mirror, answer, extent)? {
                     Judged::Part {
                         answer,
@@ -105,6 +113,7 @@ impl Segment<'_> {
                         validator,
                     } => {
                         session.plan().clip(id, end);
+                        *clipped = end < extent.1;
                         (answer, extent.0, validator)
                     }
                     Judged::No(outcome) => return Ok(outcome),
@@ -114,11 +123,8 @@ impl Segment<'_> {
         let Answer { mut body, url, .. } = *answer;
         receive(session, id, &mut body, start, received, &watch)?;
         if session.plan().room(id) == 0 {
-            // A server that says more than it promised may have promised too little.
-            match body.finish() {
-                Ok(Some(wire)) => session.shared.client.keep(&url, wire),
-                Ok(None) => {}
-                Err(error) => return Ok(Outcome::Wrong(error.to_string())),
+            if let Some(wire) = session.reporter.end_of(body) {
+                session.shared.client.keep(&url, wire);
             }
         }
         Ok(Outcome::Through(url, validator))
@@ -127,6 +133,7 @@ impl Segment<'_> {
 
 fn ask(
     session: &Session<'_>,
+    prepared: Prepared,
     mirror: &Mirror,
     extent: Extent,
     watch: &Watch,
@@ -143,7 +150,7 @@ fn ask(
         accept: "*/*",
         range: Some(range),
     };
-    session.shared.client.ask(&ask, watch)
+    session.shared.client.ask_on(prepared, &ask, watch)
 }
 
 enum Judged {

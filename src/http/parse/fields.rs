@@ -1,5 +1,7 @@
 //! The header fields of a request, sorted by what they are for.
 
+use std::net::Ipv6Addr;
+
 use httparse::Header;
 
 use crate::http::conditional::{self, Conditions, IfRange};
@@ -272,34 +274,42 @@ fn is_coded_then_chunked(value: &[u8]) -> bool {
 /// `uri-host [ ":" port ]` of RFC 9110 section 7.2, or nothing, which a client sends when its
 /// target has no authority.
 pub(super) fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else {
-                return false;
-            };
-            let address = |byte: &u8| byte.is_ascii_hexdigit() || b":.vV%~-_".contains(byte);
-            if end == 0 || !rest[..end].iter().all(address) {
-                return false;
-            }
-            (&value[..end + 2], &rest[end + 1..])
+    let Ok(value) = str::from_utf8(value) else {
+        return false;
+    };
+    let (host, port) = match value.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((literal, port)) if is_ip_literal(literal) => ("[]", port),
+            _ => return false,
+        },
+        None => value.split_at(value.find(':').unwrap_or(value.len())),
+    };
+    let host_byte =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=[]".contains(&byte);
+    let port_is_fine = match port.strip_prefix(':') {
+        Some(digits) => {
+            !host.is_empty()
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (digits.is_empty() || digits.parse::<u16>().is_ok())
         }
-        _ => value.split_at(
-            value
-                .iter()
-                .position(|byte| *byte == b':')
-                .unwrap_or(value.len()),
-        ),
+        None => port.is_empty(),
     };
-    let host_byte = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte) || *byte >= 0x80
-    };
-    let host_is_fine = value.starts_with(b"[") || host.iter().all(host_byte);
-    let port_is_fine = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    host_is_fine && port_is_fine && (port.is_empty() || !host.is_empty())
+    let host_is_fine = host == "[]" || !host.contains(['[', ']']);
+    port_is_fine && host_is_fine && host.bytes().all(host_byte)
+}
+
+/// An IPv6 address, perhaps with a zone (RFC 6874), or a future kind (RFC 3986 section 3.2.2).
+fn is_ip_literal(literal: &str) -> bool {
+    if let Some(future) = literal.strip_prefix(['v', 'V']) {
+        let is_hex = |version: &str| version.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return future.split_once('.').is_some_and(|(version, address)| {
+            !version.is_empty() && is_hex(version) && !address.is_empty() && address.is_ascii()
+        });
+    }
+    let address = literal
+        .split_once('%')
+        .map_or(literal, |(address, _)| address);
+    address.parse::<Ipv6Addr>().is_ok()
 }
 
 /// Some programs take an underscore for a hyphen in a field's name.

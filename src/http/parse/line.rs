@@ -40,13 +40,23 @@ impl Kind {
     }
 }
 
-/// Whether a first line, without its end, closes with an HTTP version after a space.
+/// Whether a first line, without its end, closes with an HTTP version after a space, or with what
+/// is meant as one: in lower case, mistyped, or cut short.
 pub(crate) fn is_request_line(line: &[u8]) -> bool {
-    matches!(
-        line,
-        [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-            if major.is_ascii_digit() && minor.is_ascii_digit()
-    )
+    let Some(space) = line.iter().rposition(|byte| *byte == b' ') else {
+        return false;
+    };
+    let last = &line[space + 1..];
+    let Some(slash) = last.iter().position(|byte| *byte == b'/') else {
+        return false;
+    };
+    let (name, number) = (&last[..slash], &last[slash + 1..]);
+    (3..=5).contains(&name.len())
+        && name[0].eq_ignore_ascii_case(&b'H')
+        && name.iter().all(|byte| b"HTPShtps".contains(byte))
+        && number
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.')
 }
 
 /// Whether the bytes begin with a method that is in use, and a space.
@@ -75,6 +85,9 @@ pub(super) fn too_long(start: &[u8]) -> Refusal {
 /// Single spaces only: RFC 9112 section 3 lets a server be lenient with white space here, and
 /// warns that it is then of another opinion than its neighbours.
 pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
+    if line.contains(&b'\r') {
+        return Err(BARE_CR);
+    }
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -148,6 +161,9 @@ const METHODS: [(&str, Kind); 17] = [
     ("UNLOCK", Kind::Known),
     ("PRI", Kind::Known),
 ];
+
+/// A CR without LF, which some programs take for a line end and some do not.
+pub(super) const BARE_CR: Refusal = Refusal::BadRequest("a carriage return without line feed");
 
 const LONGEST_METHOD: usize = 9;
 

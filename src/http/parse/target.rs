@@ -1,5 +1,7 @@
 //! The request target (RFC 9112 section 3.2) and what is encoded in it.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 
 use super::fields::is_authority;
@@ -98,13 +100,36 @@ fn parse_path_and_query(bytes: &[u8]) -> Result<(Target, Query), Fault> {
     Ok((target, query.map(parse_query).unwrap_or_default()))
 }
 
-/// Decodes once, and only then looks at the components: what the file system sees is what was
-/// checked.
+/// Removes dot segments on the path's text (RFC 3986 section 5.2.4, with runs of slashes as one),
+/// as other servers and clients do; what a name leads to makes no difference. Each segment is
+/// decoded once, so that what the file system sees is what was checked.
 fn decode_path(path: &[u8]) -> Result<Target, Fault> {
-    if !path.contains(&b'%') {
-        return Target::from_path(path).map_err(Fault::Refused);
+    let refused = |refusal| Err(Fault::Refused(refusal));
+    let mut names: Vec<Cow<'_, [u8]>> = Vec::new();
+    let mut trailing_slash = true;
+    for segment in path.split(|byte| *byte == b'/') {
+        let segment = decode_segment(segment)?;
+        trailing_slash = matches!(&*segment, b"" | b"." | b"..");
+        match &*segment {
+            b"" | b"." => {}
+            b".." if names.pop().is_some() => {}
+            b".." => return refused(Refusal::BadRequest("the path leads above the root")),
+            // No name holds a slash, and a proxy in front may take it for one that parts names.
+            name if name.contains(&b'/') => return refused(Refusal::NotFound),
+            name if name.contains(&0) => {
+                return refused(Refusal::BadRequest("the name holds a NUL byte"));
+            }
+            _ => names.push(segment),
+        }
     }
-    let mut rest = path;
+    Ok(Target {
+        path: names.join(&b'/'),
+        trailing_slash,
+    })
+}
+
+fn decode_segment(segment: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
+    let mut rest = segment;
     while let Some(at) = rest.iter().position(|byte| *byte == b'%') {
         if !matches!(rest[at..], [_, a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()) {
             return Err(Fault::Refused(Refusal::BadRequest(
@@ -113,8 +138,7 @@ fn decode_path(path: &[u8]) -> Result<Target, Fault> {
         }
         rest = &rest[at + 3..];
     }
-    let decoded: Vec<u8> = percent_decode(path).collect();
-    Target::from_path(&decoded).map_err(Fault::Refused)
+    Ok(percent_decode(segment).into())
 }
 
 /// Reads a query leniently: unknown keys and values count for nothing, since other programs'
@@ -185,18 +209,21 @@ mod tests {
         assert_eq!(path("/a%252e"), Ok(b"a%2e".to_vec()));
         assert_eq!(path("/%ff+"), Ok(b"\xff+".to_vec()));
         assert_eq!(path("//a/./b//"), Ok(b"a/b".to_vec()));
+        assert_eq!(path("/a/../b"), Ok(b"b".to_vec()));
+        assert_eq!(path("/a/%2e%2E/b/c/.."), Ok(b"b".to_vec()));
+        assert_eq!(path("//dir///..////"), Ok(Vec::new()));
         assert_eq!(path("http://h:1/x?y"), Ok(b"x".to_vec()));
         assert_eq!(path("HTTP://h"), Ok(Vec::new()));
     }
 
     #[test]
-    fn a_path_that_climbs_is_refused_however_it_is_spelled() {
+    fn a_path_above_the_root_is_refused_however_it_is_spelled() {
         for bad in [
             "/..",
-            "/a/../b",
+            "/a/../../b",
             "/%2e%2e/",
             "/.%2E/x",
-            "/a%2f..%2fb",
+            "//..",
             "/%00",
             "/a%",
             "/%4",
@@ -207,6 +234,10 @@ mod tests {
                 "{bad}"
             );
         }
+        for encoded_slash in ["/a%2fb", "/a%2F..%2Fb", "/%2f"] {
+            let refused = Err(Fault::Refused(Refusal::NotFound));
+            assert_eq!(path(encoded_slash), refused, "{encoded_slash}");
+        }
         for bad in [
             "a",
             "*",
@@ -214,6 +245,9 @@ mod tests {
             "ftp://h/",
             "http:///x",
             "http://u@h/",
+            "http://[4712::abcd::]/",
+            "http://h:99999/",
+            "http://\u{fc}/",
             "://",
         ] {
             assert!(matches!(path(bad), Err(Fault::Syntax(_))), "{bad}");

@@ -40,7 +40,7 @@ pub enum Classified {
 pub enum SilenceRule {
     /// It does.
     Applies,
-    /// It does not: the bytes begin like an HTTP request, or there is no name yet.
+    /// It does not: there is no name yet.
     DoesNotApply,
 }
 
@@ -65,28 +65,14 @@ pub fn classify(input: &[u8], end: InputEnd) -> Classified {
         };
     }
     if parse::begins_like_request(input) {
-        classify_like_request(input, end)
-    } else {
-        classify_name(input, end)
-    }
-}
-
-/// Bytes that begin with the name of an HTTP method and a space: a request, unless the line is
-/// whole and does not end in a version. Control characters are the parser's to refuse.
-fn classify_like_request(input: &[u8], end: InputEnd) -> Classified {
-    let line_end = memchr::memchr(b'\n', input);
-    let line = strip_cr(&input[..line_end.unwrap_or(input.len())]);
-    // Longer than any name: the parser will say so with a status.
-    if line.len() > name_protocol::LONGEST || (line_end.is_some() && parse::is_request_line(line)) {
+        // Whatever follows: a client that means HTTP gets its answer in HTTP.
         Classified::Http
-    } else if line_end.is_none() && end != InputEnd::HalfClose {
-        Classified::Undecided(SilenceRule::DoesNotApply)
     } else {
         classify_name(input, end)
     }
 }
 
-/// A name, unless the line that it would be ends in an HTTP version.
+/// A name, unless the line that it would be ends in something like an HTTP version.
 fn classify_name(input: &[u8], end: InputEnd) -> Classified {
     let mark = memchr::memchr2(b'\n', 0, input);
     let line = match mark {
@@ -143,8 +129,8 @@ mod tests {
             (b"a", InputEnd::HalfClose, name(1, 1)),
             (b"a\r", InputEnd::Silence, name(1, 2)),
             (b"GET", InputEnd::Silence, name(3, 3)),
-            (b"GET well soon.txt\n", InputEnd::Open, name(17, 18)),
-            (b"GET well soon.txt", InputEnd::HalfClose, name(17, 17)),
+            (b"forGET me not.txt\n", InputEnd::Open, name(17, 18)),
+            (b"a HTTP/1.1.txt\n", InputEnd::Open, name(14, 15)),
             (b"", InputEnd::HalfClose, name(0, 0)),
         ];
         for (input, end, expected) in cases {
@@ -166,20 +152,25 @@ mod tests {
         assert_eq!(classify(b"GE", InputEnd::Open), applies);
         assert_eq!(classify(b"readme", InputEnd::Open), applies);
         assert_eq!(classify(b"\xc3", InputEnd::Open), applies);
-        assert_eq!(classify(b"GET /a HTTP/1.", InputEnd::Open), does_not);
-        assert_eq!(classify(b"GET /a HTTP/1.", InputEnd::Silence), does_not);
         assert_eq!(classify(b"", InputEnd::Silence), does_not);
         assert_eq!(classify(b"\r\n", InputEnd::Open), applies);
         assert_eq!(classify(b"\r\n", InputEnd::Silence), name(0, 2));
     }
 
     #[test]
-    fn a_first_line_that_ends_in_a_version_is_http() {
+    fn what_begins_or_ends_like_a_request_line_is_http() {
         for line in [
             "GET / HTTP/1.1",
             "FROB /x HTTP/1.0",
             "PRI * HTTP/2.0",
             "GET  / HTTP/9.9",
+            "GET /x",
+            "GET well.txt",
+            "GET / HTT/1.0",
+            "FROB / HTT/1.0",
+            "FROB / HTTP/1",
+            "get / http/1.1",
+            "FROB /x HTTP/",
         ] {
             for end in ["\n", "\r\n", "\r\nHost: x"] {
                 let input = format!("{line}{end}");

@@ -3,9 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::http::policy::{DotNames, ListingPolicy};
+use crate::http::policy::ListingPolicy;
 use crate::http::respond::{self, Negotiation, Now, StreamFraming, Subject};
-use crate::http::{Method, Refusal, Request, Response, Target, Validators};
+use crate::http::{ListingFormat, Method, Refusal, Request, Response, Target, Validators};
 use crate::server::config::{IndexChoice, ListingChoice};
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
@@ -119,6 +119,10 @@ fn select_sibling(
     patience: Patience,
     cache: &mut Cache<'_>,
 ) -> Option<Option<(Arc<OpenFile>, crate::http::Coding)>> {
+    if request.ranges.is_some() {
+        // A range is of the file that the client has part of, which it wrote decoded.
+        return Some(None);
+    }
     for coding in request.accept_encoding.iter() {
         if !file.siblings.contains(coding) {
             continue;
@@ -129,6 +133,8 @@ fn select_sibling(
             trailing_slash: false,
         };
         match look_up(&target, service, patience, cache)? {
+            // An older one was made of another content.
+            LookUp::Found(Found::File(sibling)) if sibling.meta.modified < file.meta.modified => {}
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
             // It has gone since, or may not be read: the file itself will do.
@@ -151,11 +157,8 @@ fn answer_for_directory(
         let redirect = respond::to_redirect(request, policy, &Now::current());
         return Some(whole(redirect));
     }
-    // A request for a format is one for a listing.
-    let wants_listing =
-        request.query.format.is_some() && service.config.listing != ListingChoice::Refuse;
     if service.config.index == IndexChoice::Serve
-        && !wants_listing
+        && listing::format(request) == ListingFormat::Html
         && let Some(answer) = answer_with_index(request, service, patience, cache)?
     {
         return Some(answer);
@@ -180,11 +183,7 @@ fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<P
     let mut answer = whole(stream.response);
     if stream.framing != StreamFraming::Bodiless {
         let policy = ListingPolicy {
-            dot_names: if service.config.hidden {
-                DotNames::Shown
-            } else {
-                DotNames::Hidden
-            },
+            dot_names: service.config.dot_names,
             ..ListingPolicy::default()
         };
         let listing = Listing::new(Directory::new(directory.open()?.into())?, request, policy);

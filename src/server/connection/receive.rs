@@ -267,7 +267,11 @@ impl RequestBuffer {
                 Some(Received::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
-            Parsed::Partial { .. } if self.ended => Some(Received::End(CloseReason::Aborted)),
+            // Whoever has closed its side only still reads.
+            Parsed::Partial { .. } if self.ended => {
+                let why = "the request ends within its head";
+                Some(Received::Malformed(Refusal::BadRequest(why)))
+            }
             Parsed::Partial { scanned } => {
                 receiving.progress = Progress::Head { scanned };
                 None

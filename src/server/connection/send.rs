@@ -6,14 +6,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::http::{Persistence, Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
 use crate::server::config::{CacheChoice, ServeConfig};
-use crate::server::connection::pacer::{Allowance, Pacer};
+use crate::server::connection::pacer::Pacer;
 use crate::server::connection::prepare::{Pending, PreparedResponse};
 use crate::server::connection::stall::StallDetector;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::OpenFile;
+use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
-use crate::server::shared::{Shared, TransferHandle};
+use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
@@ -47,7 +48,6 @@ pub(super) struct Sending {
     stall: StallDetector,
     cold: Cold,
     _bulk: Option<Permit>,
-    _transfer: TransferHandle,
 }
 
 /// What is kept of the request.
@@ -91,12 +91,7 @@ pub(super) enum SendStep {
 }
 
 impl Sending {
-    pub(super) fn new(
-        pending: Pending,
-        prepared: PreparedResponse,
-        transfer: TransferHandle,
-        service: &Shared,
-    ) -> Self {
+    pub(super) fn new(pending: Pending, prepared: PreparedResponse, service: &Shared) -> Self {
         let PreparedResponse {
             response,
             file,
@@ -138,7 +133,6 @@ impl Sending {
             stall: StallDetector::new(now),
             cold: Cold::Never,
             _bulk: bulk,
-            _transfer: transfer,
         }
     }
 
@@ -206,7 +200,7 @@ impl Sending {
         if turn.served > 0 && turn.served + LEAST_CHARGE > quantum {
             return SendStep::Spent;
         }
-        let budget = match pacer.allowance(turn.now) {
+        let budget = match pacer.allowance(turn.service, client, turn.now) {
             Allowance::Bytes(bytes) => bytes.min(quantum.saturating_sub(turn.served)),
             Allowance::NotBefore(due) => {
                 self.stall.pause();
@@ -223,7 +217,7 @@ impl Sending {
         let charge = sent.max(LEAST_CHARGE);
         client.charge(charge);
         turn.served += charge;
-        pacer.spend(sent);
+        pacer.charge(sent, turn.service, client, turn.now);
         self.stall.note_sent(sent, turn.now);
         self.step_after(progress, sink, turn)
     }
@@ -289,11 +283,12 @@ impl Sending {
         sink: &impl Sink,
         service: &Shared,
         tools: &mut IoBuffers,
+        budget: u64,
     ) -> u64 {
         let done = match action {
             DiskAction::LookUp => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
-            DiskAction::Send => return self.send_from_disk(sink, service, tools),
+            DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
             DiskAction::ProduceListing => self.produce_listing(service),
         };
         self.disk_progress = done.err().map(Progress::Failed);
@@ -407,10 +402,16 @@ impl Sending {
         Ok(())
     }
 
-    fn send_from_disk(&mut self, sink: &impl Sink, service: &Shared, tools: &mut IoBuffers) -> u64 {
+    fn send_from_disk(
+        &mut self,
+        sink: &impl Sink,
+        service: &Shared,
+        tools: &mut IoBuffers,
+        budget: u64,
+    ) -> u64 {
         Counters::add_one(&service.counters.extents_sent_cold);
         let mut context = RunContext {
-            budget: service.config.quantum_bytes,
+            budget,
             lane: Patience::Wait,
             now: Instant::now(),
             tools,
@@ -475,7 +476,7 @@ const MAX_READS: u8 = 2;
 const MAX_RESTARTS: u8 = 3;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
-const LEAST_CHARGE: u64 = 4 << 10;
+pub(super) const LEAST_CHARGE: u64 = 4 << 10;
 
 /// Responses up to this size leave by three calls: the head, most of the file, the end of it.
 const LARGE_BYTES: u64 = 256 << 10;
@@ -574,9 +575,7 @@ mod tests {
                 detail: "",
                 bulk: None,
             };
-            let client = self.clients.enter([127, 0, 0, 1].into());
-            let transfer = self.service.begin_transfer(client.client());
-            Box::new(Sending::new(pending, prepared, transfer, &self.service))
+            Box::new(Sending::new(pending, prepared, &self.service))
         }
 
         /// One turn, in which the sink does this.
@@ -590,7 +589,7 @@ mod tests {
                 served: 0,
             };
             let client = self.clients.enter([127, 0, 0, 1].into());
-            let pacer = &mut Pacer::default();
+            let pacer = &mut Pacer::new(&self.service, turn.now);
             sending.advance(&self.sink, &mut turn, client.client(), pacer)
         }
     }
@@ -625,17 +624,22 @@ mod tests {
     fn a_response_is_made_anew_only_before_its_first_byte_and_not_for_ever() {
         let bench = Bench::new();
         let mut sending = bench.sending(pending());
-        let blocked = bench.turn(&mut sending, &[Err(ErrorKind::WouldBlock)]);
-        assert!(matches!(blocked, SendStep::Blocked(_)));
         for _ in 0..MAX_RESTARTS {
             let pending = sending.restart_after(CloseReason::Changed);
             sending = bench.sending(pending.expect("nothing was sent"));
         }
         assert!(sending.restart_after(CloseReason::Changed).is_err());
 
-        let mut sending = bench.sending(pending());
-        bench.turn(&mut sending, &[Ok(1), Err(ErrorKind::WouldBlock)]);
-        assert!(sending.restart_after(CloseReason::Changed).is_err());
+        // A peer that has to be waited for costs no more than its line.
+        for script in [
+            &[Err(ErrorKind::WouldBlock)][..],
+            &[Ok(1), Err(ErrorKind::WouldBlock)],
+        ] {
+            let mut sending = bench.sending(pending());
+            let blocked = bench.turn(&mut sending, script);
+            assert!(matches!(blocked, SendStep::Blocked(_)));
+            assert!(sending.restart_after(CloseReason::Changed).is_err());
+        }
     }
 
     #[test]

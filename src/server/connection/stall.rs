@@ -59,10 +59,13 @@ impl StallDetector {
         }
     }
 
-    /// Notes that it is the disk that the response waits for: no blame on the peer.
+    /// Notes that the response waits for the disk or for its rate: no blame on the peer.
     pub(super) fn pause(&mut self) {
+        let now = Instant::now();
+        self.moved = now;
+        self.unacknowledged = None;
         self.blocked = None;
-        self.window.since = Instant::now();
+        self.window.since = now;
         self.window.arrived = None;
     }
 
@@ -91,7 +94,8 @@ impl StallDetector {
         self.check_length(config, now)?;
         self.check_rate(sink, sent, config, now)?;
         let silence = now.saturating_duration_since(self.moved);
-        if silence < config.deadlines.send_stall / 2 {
+        let stall = stall_time(config);
+        if silence < stall / 2 {
             return Ok(self.next_look(config));
         }
         let unacknowledged = sink.unacknowledged();
@@ -100,7 +104,7 @@ impl StallDetector {
                 self.moved = now;
                 self.unacknowledged = None;
             }
-            _ if silence >= config.deadlines.send_stall => return Err(CloseReason::Stalled),
+            _ if silence >= stall => return Err(CloseReason::Stalled),
             _ => self.unacknowledged = Some(unacknowledged.unwrap_or(0)),
         }
         Ok(self.next_look(config))
@@ -112,7 +116,7 @@ impl StallDetector {
     }
 
     fn next_look(&self, config: &ServeConfig) -> Instant {
-        let stall = config.deadlines.send_stall;
+        let stall = stall_time(config);
         let stall = self.moved
             + if self.unacknowledged.is_some() {
                 stall
@@ -169,3 +173,17 @@ impl StallDetector {
         Ok(())
     }
 }
+
+/// How long a peer may take nothing: at a low rate the kernel itself waits between two segments.
+fn stall_time(config: &ServeConfig) -> Duration {
+    let rates = &config.rates;
+    let rates = [rates.connection, rates.client, rates.total];
+    let pause = rates.into_iter().flatten().min().map(|rate| {
+        let seconds = 2.0 * LARGEST_SEGMENT / rate.max(1) as f64;
+        Duration::from_secs_f64(seconds)
+    });
+    config.deadlines.send_stall + pause.unwrap_or_default()
+}
+
+/// Bytes in the largest segment of TCP, that of the loopback interface.
+const LARGEST_SEGMENT: f64 = 65_536.0;

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use super::*;
 use crate::http::Target;
+use crate::http::policy::DotNames;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
 use crate::server::connection::step::Admission;
 use crate::server::files::filesystem::FileSystems;
 use crate::server::files::filesystem::tests::{NFS, key};
-use crate::server::files::{Found, LookUp, Root, Shown};
+use crate::server::files::{Found, LookUp, Root};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
@@ -32,7 +33,7 @@ impl Lane {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::write(root.path().join("f"), "content").expect("written");
         let (closer, _) = crossbeam_channel::unbounded();
-        let root = Root::open(root.path(), Shown::Visible, closer).expect("a root");
+        let root = Root::open(root.path(), DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a path");
         let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
             panic!("not found");

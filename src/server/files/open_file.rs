@@ -169,6 +169,12 @@ impl OpenFile {
         }
     }
 
+    /// Whether all these bytes of one extent were in memory a moment ago.
+    #[must_use]
+    pub fn was_resident(&self, part: Extent, now: Instant) -> bool {
+        self.version.residency.contains(part, now)
+    }
+
     /// Notes that the disk lane has read all these bytes of one extent.
     pub fn note_resident(&self, part: Extent) {
         self.version.residency.note(part, Instant::now());

@@ -136,7 +136,8 @@ mod tests {
 
     use super::*;
     use crate::http::Target;
-    use crate::server::files::{Found, LookUp, Root, Shown};
+    use crate::http::policy::DotNames;
+    use crate::server::files::{Found, LookUp, Root};
     use crate::sys::file::Patience;
 
     /// A file that was just looked up, and where it is.
@@ -145,7 +146,7 @@ mod tests {
         let path = directory.path().join("f");
         fs::write(&path, "content").expect("written");
         let (closer, _) = crossbeam_channel::unbounded();
-        let root = Root::open(directory.path(), Shown::Visible, closer).expect("a root");
+        let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a fine name");
         match root.look_up(&target, Patience::Wait) {
             LookUp::Found(Found::File(file)) => (directory, path, file),
@@ -184,7 +185,7 @@ mod tests {
         let begun = Instant::now();
         names.remember(b"f", &file, begun);
         let mut ages = Vec::new();
-        for tenths in [5, 15, 20, 30] {
+        for tenths in [5, 14, 20, 29] {
             let now = begun + VALID_FOR * tenths / 10;
             names.forget_old(now);
             let found = names.find(b"f", now, |_, age| {

@@ -1,15 +1,16 @@
-//! The journal: one thread that writes access records, so that no worker waits for a terminal,
+//! The access log: one thread that writes access records, so that no worker waits for a terminal,
 //! a pipe or a disk to take a line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{AccessRecord, Counters};
 use crate::diagnostics;
@@ -25,26 +26,40 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// The way to the journal's thread. Clones lead to the same one.
+/// The way to the access log's thread. Clones lead to the same one.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    entries: Option<Sender<Entry>>,
+    queue: Option<Queue>,
     counters: Arc<Counters>,
 }
 
-/// The journal's thread.
+/// The access log's thread.
 #[derive(Debug)]
 pub struct AccessLogWriter {
-    thread: Option<(JoinHandle<()>, Sender<Entry>)>,
+    thread: Option<(JoinHandle<()>, Queue)>,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    entries: Sender<Entry>,
+    state: Arc<QueueState>,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    /// Memory of the records that wait.
+    bytes: AtomicUsize,
+    /// The file was moved away; it is opened anew under its name. No full queue can lose this.
+    reopens: AtomicBool,
+    /// Nothing that matters comes any more.
+    ends: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Entry {
     Record(Box<AccessRecord>),
-    /// The file was moved away; open it anew under its name.
-    Reopen,
-    /// Nothing that matters comes after this.
-    End,
+    /// Has the thread look at the queue's state.
+    Wake,
 }
 
 impl AccessLog {
@@ -53,57 +68,67 @@ impl AccessLog {
     /// # Errors
     /// The file cannot be opened for appending, or no thread can be started.
     pub fn start(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, AccessLogWriter)> {
-        let path = match to {
-            Destination::Nowhere => {
-                return Ok((
-                    Self {
-                        entries: None,
-                        counters,
-                    },
-                    AccessLogWriter { thread: None },
-                ));
-            }
-            Destination::StandardError => None,
-            Destination::File(path) => Some(path),
+        let target = match to {
+            Destination::Nowhere => None,
+            Destination::StandardError => Some(Target::StandardError),
+            Destination::File(path) => Some(Target::open(path)?),
         };
-        let output = Output::open(path)?;
-        let (sender, receiver) = bounded(CAPACITY);
-        let counted = Arc::clone(&counters);
+        let Some(target) = target else {
+            let queue = None;
+            return Ok((Self { queue, counters }, AccessLogWriter { thread: None }));
+        };
+        let (entries, receiver) = bounded(MAX_RECORDS);
+        let queue = Queue {
+            entries,
+            state: Arc::default(),
+        };
+        let (state, counted) = (Arc::clone(&queue.state), Arc::clone(&counters));
         let thread = std::thread::Builder::new()
-            .name("haul-journal".into())
-            .spawn(move || write_all(output, &receiver, &counted))?;
-        let thread = Some((thread, sender.clone()));
-        Ok((
-            Self {
-                entries: Some(sender),
-                counters,
-            },
-            AccessLogWriter { thread },
-        ))
+            .name("haul-log".into())
+            .spawn(move || write_all(Output::new(target), &receiver, &state, &counted))?;
+        let thread = Some((thread, queue.clone()));
+        let queue = Some(queue);
+        Ok((Self { queue, counters }, AccessLogWriter { thread }))
     }
 
     /// Whether records are wanted at all, so that nobody makes one for nothing.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.entries.is_some()
+        self.queue.is_some()
     }
 
     /// Hands a record over. Never waits: if the writer is this far behind, the record is lost,
     /// counted, and the loss is written once there is room.
-    pub fn record(&self, record: AccessRecord) {
-        let Some(entries) = &self.entries else { return };
-        if let Err(TrySendError::Full(_)) = entries.try_send(Entry::Record(Box::new(record))) {
-            Counters::add_one(&self.counters.log_lines_lost);
+    pub fn record(&self, mut record: AccessRecord) {
+        let Some(queue) = &self.queue else { return };
+        cut(&mut record.request);
+        let bytes = bytes_of(&record);
+        if queue.state.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES
+            && queue
+                .entries
+                .try_send(Entry::Record(Box::new(record)))
+                .is_ok()
+        {
+            return;
         }
+        queue.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Counters::add_one(&self.counters.log_lines_lost);
     }
 
     /// Has the file opened anew, after it was moved away.
     pub fn reopen(&self) {
-        if let Some(entries) = &self.entries {
-            // A full channel means a writer that is stuck; the next SIGHUP may find it better.
-            let _ = entries.try_send(Entry::Reopen);
+        if let Some(queue) = &self.queue {
+            queue.state.reopens.store(true, Ordering::Release);
+            queue.wake();
         }
+    }
+}
+
+impl Queue {
+    fn wake(&self) {
+        // The thread looks after each batch; only an empty queue has to be woken.
+        let _ = self.entries.try_send(Entry::Wake);
     }
 }
 
@@ -111,13 +136,13 @@ impl AccessLogWriter {
     /// Waits, but not for ever, until all that was recorded is written. What is recorded
     /// afterwards is lost.
     pub fn finish(self) {
-        let Some((thread, entries)) = self.thread else {
+        let Some((thread, queue)) = self.thread else {
             return;
         };
+        queue.state.ends.store(true, Ordering::Release);
+        queue.wake();
         // A destination that takes nothing must not keep the process alive.
         for _ in 0..FINISH_POLLS {
-            // A full channel has room once the thread has caught up.
-            let _ = entries.try_send(Entry::End);
             if thread.is_finished() {
                 let _ = thread.join();
                 return;
@@ -127,11 +152,27 @@ impl AccessLogWriter {
     }
 }
 
+/// Keeps the beginning of a long request, and says how long it was.
+fn cut(request: &mut Vec<u8>) {
+    let length = request.len();
+    if length > MAX_REQUEST {
+        request.truncate(MAX_REQUEST);
+        request.extend_from_slice(format!("... ({length} bytes)").as_bytes());
+        request.shrink_to_fit();
+    }
+}
+
+fn bytes_of(record: &AccessRecord) -> usize {
+    size_of::<AccessRecord>() + record.request.len()
+}
+
 /// A destination, and the lines that were not yet given to it.
 struct Output {
     target: Target,
     text: Vec<u8>,
     lines: u64,
+    /// The last line that was written broke off: a full disk took its beginning only.
+    is_torn: bool,
 }
 
 enum Target {
@@ -140,16 +181,13 @@ enum Target {
 }
 
 impl Output {
-    fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let target = match path {
-            None => Target::StandardError,
-            Some(path) => Target::open(path)?,
-        };
-        Ok(Self {
+    fn new(target: Target) -> Self {
+        Self {
             target,
             text: Vec::with_capacity(BUFFER_BYTES),
             lines: 0,
-        })
+            is_torn: false,
+        }
     }
 
     /// Adds a record. Fails like [`Self::flush`].
@@ -173,22 +211,35 @@ impl Output {
     /// Writes what has been gathered. A failing log (a full disk) must not end the service: the
     /// error says how many lines were lost.
     fn flush(&mut self) -> Result<(), u64> {
-        let written = match &mut self.target {
-            Target::StandardError => diagnostics::ERROR.write_all(&self.text),
-            Target::File { file, .. } => file.write_all(&self.text),
+        if self.is_torn && !self.text.is_empty() {
+            self.text.insert(0, b'\n');
+        }
+        let (written, result) = match &self.target {
+            Target::StandardError => {
+                let result = diagnostics::ERROR.write_all(&self.text);
+                (self.text.len() * usize::from(result.is_ok()), result)
+            }
+            Target::File { file, .. } => write_some(file, &self.text),
         };
+        let taken = &self.text[..written];
+        self.is_torn = taken.last().map_or(self.is_torn, |last| *last != b'\n');
+        let whole = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.text.clear();
         let lines = std::mem::take(&mut self.lines);
-        written.map_err(|_| lines)
+        result.map_err(|_| lines.saturating_sub(whole))
     }
 
     /// Goes on in a new file under the same name; in the old one if there can be none.
     fn reopen(&mut self) -> Result<(), u64> {
         let flushed = self.flush();
-        if let Target::File { path, .. } = &self.target
-            && let Ok(target) = Target::open(path.clone())
-        {
-            self.target = target;
+        if let Target::File { path, .. } = &self.target {
+            match Target::open(path.clone()) {
+                Ok(target) => (self.target, self.is_torn) = (target, false),
+                Err(error) => diagnostics::say(format_args!(
+                    "haul: cannot reopen the access log {}: {error}; it goes on in the old file",
+                    path.display()
+                )),
+            }
         }
         flushed
     }
@@ -196,49 +247,126 @@ impl Output {
 
 impl Target {
     fn open(path: PathBuf) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        // A FIFO without a reader blocks an open for writing alone.
+        options.read(is_fifo(&path));
+        let file = options.open(&path)?;
         Ok(Self::File { path, file })
     }
 }
 
-fn write_all(mut output: Output, entries: &Receiver<Entry>, counters: &Counters) {
+fn is_fifo(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| found.file_type().is_fifo())
+}
+
+/// As `write_all`; says how much was written before an error.
+fn write_some(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+fn write_all(
+    mut output: Output,
+    entries: &Receiver<Entry>,
+    state: &QueueState,
+    counters: &Counters,
+) {
     let mut lost_and_told = 0;
+    let lose = |result: Result<(), u64>| {
+        let lines = result.err().unwrap_or_default();
+        counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
+        lines == 0
+    };
     while let Ok(first) = entries.recv() {
         // What comes in the meantime is written along with it, and nobody who records has to
         // wake a thread for each line.
         std::thread::sleep(GATHER);
-        let mut is_over = false;
+        let ends = state.ends.load(Ordering::Acquire);
         for entry in std::iter::once(first).chain(entries.try_iter()) {
-            let added = match entry {
-                Entry::Record(record) => output.add(&record),
-                Entry::Reopen => output.reopen(),
-                Entry::End => {
-                    is_over = true;
-                    break;
-                }
-            };
-            if let Err(lines) = added {
-                counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
+            if let Entry::Record(record) = entry {
+                state.bytes.fetch_sub(bytes_of(&record), Ordering::Relaxed);
+                lose(output.add(&record));
             }
         }
         let lost = counters.log_lines_lost.load(Ordering::Relaxed);
         output.tell_of_lost(lost - lost_and_told);
-        match output.flush() {
-            Ok(()) => lost_and_told = lost,
-            Err(lines) => {
-                counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
-            }
+        if lose(output.flush()) {
+            lost_and_told = lost;
         }
-        if is_over {
+        if state.reopens.swap(false, Ordering::Acquire) {
+            lose(output.reopen());
+        }
+        if ends {
+            return;
+        }
+        // A request that came while the queue was full has woken nobody.
+        if state.ends.load(Ordering::Acquire) && entries.is_empty() {
             return;
         }
     }
 }
 
-/// Records that may wait to be written; at some 300 bytes each a few MiB.
-const CAPACITY: usize = 16_384;
+/// Records that may wait to be written, in number and in memory.
+const MAX_RECORDS: usize = 16_384;
+const MAX_BYTES: usize = 4 << 20;
+/// Bytes of a request that are logged.
+const MAX_REQUEST: usize = 1 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long lines wait for others to be written with.
 const GATHER: Duration = Duration::from_millis(5);
 const FINISH_POLL: Duration = Duration::from_millis(5);
 const FINISH_POLLS: u32 = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(file: File) -> Output {
+        let path = PathBuf::new();
+        Output::new(Target::File { path, file })
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_stands_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let mut output = output(File::create(&path).expect("a file"));
+        // As a full disk leaves it.
+        output.text.extend_from_slice(b"half a li");
+        output.flush().expect("written");
+        output.text.extend_from_slice(b"whole\n");
+        output.flush().expect("written");
+        assert_eq!(std::fs::read(&path).expect("read"), b"half a li\nwhole\n");
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_did_not_take_are_counted() {
+        let full = OpenOptions::new().write(true).open("/dev/full");
+        let mut output = output(full.expect("/dev/full"));
+        output.text.extend_from_slice(b"one\ntwo\n");
+        output.lines = 2;
+        assert_eq!(output.flush(), Err(2));
+        assert!(!output.is_torn);
+    }
+
+    #[test]
+    fn a_long_request_is_cut_and_its_length_said() {
+        let mut request = vec![b'a'; 20_000];
+        cut(&mut request);
+        assert_eq!(request.len(), MAX_REQUEST + "... (20000 bytes)".len());
+        assert!(request.ends_with(b"aa... (20000 bytes)"));
+        let mut short = b"GET / HTTP/1.1".to_vec();
+        cut(&mut short);
+        assert_eq!(short, b"GET / HTTP/1.1");
+    }
+}

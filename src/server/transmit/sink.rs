@@ -67,9 +67,8 @@ pub struct FilePart<'a> {
     pub len: u64,
     /// Whether more bytes of the response follow.
     pub follow: Follow,
-    /// Bytes that may be prepared at once although the peer may not take them: it took as many
-    /// lately without its send queue being full. Zero is none.
-    pub at_once: usize,
+    /// How much goes into the pipe before the peer takes it.
+    pub prefill_bytes: usize,
     /// What was prepared for this response and not taken, and is still at hand.
     pub remnant: &'a mut Option<PipeLease>,
     /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
@@ -159,8 +158,8 @@ impl IoBuffers {
     }
 }
 
-/// TCP without encryption: splice(2) through a large pipe for peers that keep up, sendfile(2)
-/// for all others, or read and write where the file system knows neither.
+/// TCP without encryption: splice(2) through a large pipe for large pieces, sendfile(2) for
+/// others, or read and write where the file system knows neither.
 impl Sink for TcpStream {
     #[inline]
     fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize> {
@@ -226,10 +225,10 @@ fn send_through_pipe(
     part: &mut FilePart<'_>,
     tools: &mut IoBuffers,
 ) -> Option<Result<usize, SendError>> {
-    if part.remnant.is_none() && (part.len < PIPED_BYTES || part.at_once == 0) {
+    if part.remnant.is_none() && part.len < PIPED_BYTES {
         return None;
     }
-    let how = (part.at_once, part.follow == Follow::More);
+    let how = (part.prefill_bytes, part.follow == Follow::More);
     let extent = (part.offset, part.len);
     let pipe = tools.pipe.as_mut()?;
     match pipe.send_file(stream, part.file, extent, how, part.remnant) {

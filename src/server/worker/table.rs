@@ -1,10 +1,15 @@
 //! The connections that a hot worker holds, by tokens that are never used twice.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::time::Instant;
 
 use crate::server::connection::Connection;
 use crate::sys::poller::{Interest, Poller};
+
+/// When to look at which connection's deadline, the soonest first.
+pub(super) type Deadlines = BinaryHeap<Reverse<(Instant, u64)>>;
 
 /// Connections by token. A token is a slot's number and how often the slot was used before.
 #[derive(Debug, Default)]
@@ -32,8 +37,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Sees to it that the poller reports the connection once it is ready. Whoever comes, is
-    /// answered and leaves was never watched.
+    /// Has the poller report the connection once it is ready. A connection that never waits is
+    /// never watched.
     pub(super) fn watch(
         &mut self,
         poller: &Poller,
@@ -46,6 +51,18 @@ impl Entry {
             self.watched = true;
         }
         poller.rearm(socket, token, interest)
+    }
+
+    /// Notes when to look at the connection's deadline, and returns whether that took a new entry.
+    /// A deadline that moved back needs none: the old one finds that out.
+    pub(super) fn schedule(&mut self, token: u64, deadlines: &mut Deadlines) -> bool {
+        let deadline = self.connection.deadline();
+        let is_sooner = self.scheduled.is_none_or(|at| deadline < at);
+        if is_sooner {
+            self.scheduled = Some(deadline);
+            deadlines.push(Reverse((deadline, token)));
+        }
+        is_sooner
     }
 }
 

@@ -43,11 +43,12 @@ impl Bench {
         let (journal, _) = journal.expect("nothing to open");
         let (closer, _) = crossbeam_channel::unbounded();
         let poller = Arc::new(Poller::new().expect("a poller"));
+        let beside = Arc::new(Poller::new().expect("a poller"));
         let disk = Arc::new(DiskQueue::new(1, Arc::clone(&counters)));
         let service = Shared::new(config, counters, journal, closer).expect("a service");
         let ring = Ring {
             service: Arc::new(service),
-            dispatch: Dispatch::new(ROOM, [Arc::clone(&poller)]),
+            dispatch: Dispatch::new(ROOM, [Arc::clone(&poller), beside]),
             disk,
         };
         Self {
@@ -168,6 +169,51 @@ fn newcomers_do_not_keep_those_who_are_here_from_their_turn() {
     assert!(bench.worker.ring.dispatch.has_waiting());
     bench.worker.wait(&mut ready);
     assert!(ready.iter().any(|readiness| readiness.token == token));
+}
+
+#[test]
+fn connections_that_come_back_go_before_newcomers() {
+    let bench = Bench::new();
+    let (newcomer, _first) = bench.connect();
+    let (returning, _second) = bench.connect();
+    let number = returning.number();
+    let dispatch = &bench.worker.ring.dispatch;
+    dispatch.send(newcomer);
+    dispatch.send_back(returning);
+    let next = dispatch.receive().expect("two are in line");
+    assert_eq!(next.number(), number);
+    assert!(dispatch.receive().is_some() && dispatch.receive().is_none());
+}
+
+#[test]
+fn kept_connections_go_to_an_idle_worker_when_many_are_ready() {
+    let mut bench = Bench::new();
+    let ready: Vec<_> = (0..2 * SHARED_FROM)
+        .map(|_| {
+            let (connection, peer) = bench.connect();
+            (bench.adopt(connection), peer)
+        })
+        .collect();
+    let readiness = |(token, _): &(u64, TcpStream)| Readiness {
+        token: *token,
+        readable: true,
+        writable: false,
+        hung_up: false,
+    };
+    let ring = Arc::clone(&bench.worker.ring);
+    let handed_over = || ring.service.counters.snapshot().handovers;
+    let mut take = |count: usize| {
+        let mut ready = ready[..count].iter().map(readiness).collect();
+        bench.worker.take_all(&mut ready, Instant::now());
+    };
+    // Nobody is idle, or there is too little to share.
+    take(ready.len());
+    ring.dispatch.set_idle(1);
+    take(SHARED_FROM - 1);
+    assert_eq!(handed_over(), 0);
+    take(ready.len());
+    assert_eq!(handed_over(), 1, "one for each worker that is woken");
+    assert!(ring.dispatch.receive().is_some() && !ring.dispatch.has_idle());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What servers say is not believed further than it goes: names, redirects, proxies, credentials.
 
+use std::time::Duration;
+
 use super::support::{Act, Client, Request, Served, Server, assert_same, cut, finish};
 
 fn named(disposition: &str) -> (Client, Server) {
@@ -99,7 +101,14 @@ fn redirect(location: &str) -> Vec<Act> {
 #[test]
 fn redirects_are_followed_and_segments_go_straight_there() {
     let (file, client) = (Served::new(1, 4 << 20), Client::new());
-    let server = Server::of(file.clone());
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        vec![Act::Drip {
+            bytes: served.answer(request),
+            piece: 256 * 1024,
+            pause: Duration::from_millis(20),
+        }]
+    });
     let target = server.url("/there");
     let first = Server::start(move |_| redirect(&target));
     client

@@ -158,8 +158,29 @@ fn targets() -> Vec<Case> {
             "/plain%2f../ten.txt",
             "",
         )
-        .is(400)
+        .is(404)
         .own(),
+        get("9110 17.3 an encoded slash", "/plain%2Fa.txt", "").is(404),
+        fine(
+            "9110 4.2.3 dot-dot within",
+            "/plain/../ten.txt",
+            "0123456789",
+        ),
+        fine(
+            "9110 4.2.3 encoded dot-dot within",
+            "/plain/%2e%2E/ten.txt",
+            "0123456789",
+        ),
+        fine(
+            "9110 4.2.3 slashes and dots",
+            "//plain///..////ten.txt",
+            "0123456789",
+        ),
+        fine(
+            "9110 4.2.3 dot-dot in an absent directory",
+            "/absent/../ten.txt",
+            "0123456789",
+        ),
         get("9110 17.3 dot-dot within", "/plain/../../etc/passwd", "").any(&[400, 403, 404]),
         get(
             "9110 17.3 encoded dot-dot out of the root",

@@ -17,12 +17,15 @@ mod score;
 mod site;
 
 use case::{Case, Pieces};
-use haul::server::config::ServeConfig;
+use haul::server::config::{Precompressed, ServeConfig};
 use site::Site;
 
 /// A server over the site's files.
 fn server(adjust: impl FnOnce(&mut ServeConfig)) -> TestServer {
-    let server = TestServer::with(adjust);
+    let server = TestServer::with(|config| {
+        config.precompressed = Precompressed::Serve;
+        adjust(config);
+    });
     site::furnish(server.root());
     server
 }

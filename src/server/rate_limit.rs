@@ -1,0 +1,195 @@
+//! A rate in bytes a second, kept to by all that share it.
+//!
+//! The generic cell rate algorithm (ITU-T I.371): one time, `due`, at which all that was sent is
+//! paid for. Nothing is sent before it; whatever is sent moves it on. A transfer that does not
+//! move holds no part of the rate, and a new connection finds the debts of the last one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A rate, and what it owes.
+#[derive(Debug)]
+pub(crate) struct RateLimit {
+    bytes_per_second: u64,
+    epoch: Instant,
+    /// Nanoseconds since `epoch`.
+    due: AtomicU64,
+}
+
+/// What may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Allowance {
+    /// So many bytes, or a little more.
+    Bytes(u64),
+    /// Nothing before this time.
+    NotBefore(Instant),
+}
+
+impl Allowance {
+    /// What both allow.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Bytes(one), Self::Bytes(other)) => Self::Bytes(one.min(other)),
+            (Self::NotBefore(one), Self::NotBefore(other)) => Self::NotBefore(one.max(other)),
+            (due @ Self::NotBefore(_), _) | (_, due) => due,
+        }
+    }
+}
+
+impl RateLimit {
+    /// A rate without debts.
+    pub(crate) fn new(bytes_per_second: u64, now: Instant) -> Self {
+        Self {
+            bytes_per_second: bytes_per_second.max(1),
+            epoch: now,
+            due: AtomicU64::new(0),
+        }
+    }
+
+    /// What may be sent now. Several that ask at the same time may all send so much; the next
+    /// ones wait until all of it is paid for.
+    pub(crate) fn allowance(&self, now: Instant) -> Allowance {
+        let (due, at) = (self.due.load(Ordering::Relaxed), self.nanoseconds(now));
+        if due > at {
+            return Allowance::NotBefore(self.epoch + Duration::from_nanos(due));
+        }
+        let late = Duration::from_nanos(at - due).min(MADE_UP_FOR);
+        let missed = self.bytes_per_second as f64 * late.as_secs_f64();
+        Allowance::Bytes((missed as u64).saturating_add(burst_of(self.bytes_per_second)))
+    }
+
+    /// Charges bytes that were sent.
+    pub(crate) fn charge(&self, bytes: u64, now: Instant) {
+        if bytes == 0 {
+            return;
+        }
+        let seconds = (bytes as f64 / self.bytes_per_second as f64).min(MOST_OWED);
+        let cost = (seconds * 1e9) as u64;
+        let earliest = self
+            .nanoseconds(now)
+            .saturating_sub(MADE_UP_FOR.as_nanos() as u64);
+        let charged = |due: u64| Some(due.max(earliest).saturating_add(cost).min(LATEST));
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.due.fetch_update(set, fetch, charged);
+    }
+
+    /// Whether something is not paid for.
+    pub(crate) fn is_in_debt(&self, now: Instant) -> bool {
+        matches!(self.allowance(now), Allowance::NotBefore(_))
+    }
+
+    fn nanoseconds(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.epoch).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+}
+
+/// Bytes that are sent at a time: ten milliseconds' worth where the kernel spreads them, two where
+/// it does not, since pollers wait in milliseconds. At low rates what a small response needs, but
+/// no more than a quarter of a second's worth.
+fn burst_of(rate: u64) -> u64 {
+    let per_second = match rate < KERNEL_PACED_BELOW {
+        true => 100,
+        false => 500,
+    };
+    (rate / per_second).max(SMALL_BURST.min(rate / 4)).max(1)
+}
+
+/// From this rate on a segment takes less time than some timers are late: the kernel, which makes
+/// up for half a segment's time at the most, would send at half of the rate.
+pub(crate) const KERNEL_PACED_BELOW: u64 = 64 << 20;
+
+/// A peer, or a disk, that was slower than the rate for longer than this has lost the rest.
+const MADE_UP_FOR: Duration = Duration::from_millis(50);
+
+const SMALL_BURST: u64 = 16 << 10;
+
+/// In seconds, so that times stay within what clocks can say.
+const MOST_OWED: f64 = 1e9;
+
+/// In nanoseconds, for the same reason.
+const LATEST: u64 = 1 << 62;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Bytes sent in `time` by readers that take up to `response` bytes a turn and come `late`
+    /// after their time.
+    fn sent_in(time: Duration, limit: &RateLimit, response: u64, late: Duration) -> u64 {
+        let (begun, mut sent) = (limit.epoch, 0);
+        let mut now = begun;
+        while now < begun + time {
+            match limit.allowance(now) {
+                Allowance::Bytes(bytes) => {
+                    let bytes = bytes.min(response);
+                    sent += bytes;
+                    limit.charge(bytes, now);
+                }
+                Allowance::NotBefore(due) => now = due + late,
+            }
+        }
+        sent
+    }
+
+    #[test]
+    fn a_rate_is_kept_to_whatever_the_turns_are_like() {
+        for rate in [10_000, 200_000, 20_000_000, 1_000_000_000] {
+            for late in [0, 300, 5_000, 40_000] {
+                let limit = RateLimit::new(rate, Instant::now());
+                let late = Duration::from_micros(late);
+                let sent = sent_in(20 * SECOND, &limit, u64::MAX, late);
+                assert!(sent.abs_diff(20 * rate) < rate, "{rate} {late:?}: {sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_responses_one_after_another_keep_to_the_rate() {
+        let limit = RateLimit::new(200_000, Instant::now());
+        let sent = sent_in(20 * SECOND, &limit, 14_000, Duration::from_micros(500));
+        assert!(sent.abs_diff(4_000_000) < 200_000, "{sent}");
+    }
+
+    #[test]
+    fn a_slow_reader_saves_little_up() {
+        let limit = RateLimit::new(1_000_000_000, Instant::now());
+        let later = limit.epoch + 3600 * SECOND;
+        assert_eq!(limit.allowance(later), Allowance::Bytes(52_000_000));
+    }
+
+    #[test]
+    fn what_was_sent_before_is_paid_for_first() {
+        let limit = RateLimit::new(1_000, Instant::now());
+        limit.charge(5_000, limit.epoch);
+        let due = limit.epoch + 5 * SECOND;
+        assert_eq!(limit.allowance(limit.epoch), Allowance::NotBefore(due));
+        assert!(limit.is_in_debt(due - Duration::from_millis(1)));
+        assert_eq!(limit.allowance(due), Allowance::Bytes(250));
+    }
+
+    #[test]
+    fn no_rate_is_too_high_or_too_low() {
+        for rate in [0, 1, u64::MAX] {
+            let limit = RateLimit::new(rate, Instant::now());
+            assert!(matches!(
+                limit.allowance(limit.epoch),
+                Allowance::Bytes(1..)
+            ));
+            limit.charge(u64::MAX, limit.epoch);
+            limit.charge(u64::MAX, limit.epoch);
+            let _ = limit.allowance(limit.epoch);
+        }
+    }
+
+    #[test]
+    fn the_latest_of_several_limits_holds() {
+        let now = Instant::now();
+        let (bytes, due) = (Allowance::Bytes, Allowance::NotBefore);
+        assert_eq!(bytes(1).and(bytes(2)), bytes(1));
+        assert_eq!(bytes(1).and(due(now)), due(now));
+        assert_eq!(due(now + SECOND).and(due(now)), due(now + SECOND));
+    }
+}
