@@ -7,6 +7,7 @@ pub(crate) mod connection;
 mod disk_queue;
 mod disk_worker;
 mod dispatch;
+mod eviction;
 mod fair_queue;
 pub(crate) mod files;
 mod listing;
@@ -35,6 +36,7 @@ use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
+use crate::server::eviction::Eviction;
 use crate::server::files::Closing;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
@@ -195,12 +197,14 @@ impl Server {
             Semaphore::new(limits.connections),
             Semaphore::new(overflow_of(limits.connections)),
         );
-        let capacity = limits.connections + overflow_of(limits.connections);
+        let capacity = limits
+            .connections
+            .saturating_add(overflow_of(limits.connections));
         if let Some(listener) = listeners.first() {
             // Each connection may have a file.
-            resources::reserve_descriptors(listener, 2 * capacity as u64);
+            resources::reserve_descriptors(listener, capacity.saturating_mul(2) as u64);
         }
-        let dispatch = Dispatch::new(capacity, pollers.iter().map(Arc::clone));
+        let dispatch = Dispatch::new(pollers.iter().map(Arc::clone));
         let disk = Arc::new(DiskQueue::new(
             config.disk_workers.get(),
             Arc::clone(&counters),
@@ -211,6 +215,7 @@ impl Server {
             .map_err(|error| StartupError::Root(root, error))?;
         let ring = Arc::new(Ring {
             service: Arc::new(service),
+            eviction: Eviction::default(),
             dispatch,
             disk,
         });

@@ -417,7 +417,12 @@ impl LimitArgs {
         let limits = ConnectionLimits::for_connections(connections);
         ConnectionLimits {
             connections,
-            connections_per_client: self.max_per_client.map_or(usize::MAX, NonZeroUsize::get),
+            connections_per_client: self
+                .max_per_client
+                .map_or(limits.connections_per_client, NonZeroUsize::get),
+            connections_per_remote_client: self
+                .max_per_client
+                .map_or(limits.connections_per_remote_client, NonZeroUsize::get),
             bulk_transfers: self
                 .max_large_transfers
                 .map_or(limits.bulk_transfers, NonZeroUsize::get),

@@ -3,13 +3,14 @@
 
 mod congestion;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::diagnostics::say;
 use crate::server::acceptor::congestion::RemoteCongestion;
-use crate::server::client_share::ClientShares;
+use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::ServeConfig;
 use crate::server::connection::Connection;
 use crate::server::connection::step::Admission;
@@ -27,23 +28,39 @@ pub(super) struct Acceptor {
     listeners: Vec<TcpListener>,
     clients: ClientShares,
     /// Connections that are served.
-    welcome: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
     /// Connections beyond those, which are told to come back later.
-    overflow: Arc<Semaphore>,
+    rejected: Arc<Semaphore>,
+    /// The order in which listeners are served.
+    turns: VecDeque<usize>,
+    /// Errors of accept(2) since it last went well.
+    errors_in_row: u32,
+    /// No silent connection was found lately: until then nobody is asked again.
+    evict_after: Instant,
     /// Descriptors from this number on are for the files of those who are in.
     kept_for_files: u64,
     /// What peers on other hosts are given, if those on this host are to be spared it.
     congestion: Option<RemoteCongestion>,
-    pace: Pacer,
+    backoff: AcceptBackoff,
 }
 
 /// How accepting goes while the system is out of something.
 #[derive(Clone, Copy, Debug)]
-enum Pacer {
+enum AcceptBackoff {
     /// As fast as they come.
-    Full,
-    /// Not before this time.
-    HoldUntil(Instant, Duration),
+    Off,
+    /// Not before this time, after so long a hold.
+    Until(Instant, Duration),
+}
+
+/// What came of a listener's turn.
+enum Accepted {
+    /// More may wait.
+    Some,
+    /// Nobody waits any more.
+    All,
+    /// Nobody can be accepted for now.
+    Stopped,
 }
 
 impl Acceptor {
@@ -53,10 +70,11 @@ impl Acceptor {
         ring: Arc<Ring>,
         poller: Arc<Poller>,
         listeners: Vec<TcpListener>,
-        (welcome, overflow): (Arc<Semaphore>, Arc<Semaphore>),
+        (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
     ) -> Self {
         let clients = ClientShares::new(ring.service.config.rates.client);
-        let pace = Pacer::Full;
+        let backoff = AcceptBackoff::Off;
+        let turns = (0..listeners.len()).collect();
         let kept_for_files = kept_for_files(&ring.service.config, &listeners);
         let mut congestion = None;
         for listener in &listeners {
@@ -67,11 +85,14 @@ impl Acceptor {
             poller,
             listeners,
             clients,
-            welcome,
-            overflow,
+            admitted,
+            rejected,
+            turns,
+            errors_in_row: 0,
+            evict_after: Instant::now(),
             kept_for_files,
             congestion,
-            pace,
+            backoff,
         }
     }
 
@@ -84,9 +105,11 @@ impl Acceptor {
             }
         }
         while !self.ring.service.is_draining() {
-            let timeout = match self.pace {
-                Pacer::Full => None,
-                Pacer::HoldUntil(until, _) => Some(until.saturating_duration_since(Instant::now())),
+            let timeout = match self.backoff {
+                AcceptBackoff::Off => None,
+                AcceptBackoff::Until(until, _) => {
+                    Some(until.saturating_duration_since(Instant::now()))
+                }
             };
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 say(format_args!(
@@ -94,7 +117,7 @@ impl Acceptor {
                 ));
                 std::thread::sleep(FIRST_HOLD);
             }
-            if let Pacer::HoldUntil(until, _) = self.pace
+            if let AcceptBackoff::Until(until, _) = self.backoff
                 && Instant::now() < until
             {
                 continue;
@@ -106,48 +129,78 @@ impl Acceptor {
         }
     }
 
-    /// Accepts from every listener until none is left. Edges tell of newcomers only, so whatever
-    /// stops it early has to come back by the clock.
+    /// Accepts from the listeners in turn until nobody waits at any. Edges tell of newcomers only,
+    /// so whatever stops it early has to come back by the clock.
     fn accept_all(&mut self) {
-        for number in 0..self.listeners.len() {
-            loop {
-                if self.ring.service.is_draining() {
-                    return;
+        let mut drained = 0;
+        while drained < self.turns.len() {
+            let Some(number) = self.turns.pop_front() else {
+                return;
+            };
+            self.turns.push_back(number);
+            match self.accept_some(number) {
+                Accepted::Some => drained = 0,
+                Accepted::All => {
+                    drained += 1;
+                    let (poller, listener) = (&self.poller, &self.listeners[number]);
+                    let _ = poller.rearm(listener, number as u64, Interest::Read);
                 }
-                if self.descriptors_run_short() {
-                    return self.hold_for_descriptors();
+                Accepted::Stopped => return,
+            }
+        }
+        self.backoff = AcceptBackoff::Off;
+    }
+
+    /// Accepts from a listener as many as its turn allows.
+    fn accept_some(&mut self, number: usize) -> Accepted {
+        for _ in 0..ACCEPTED_IN_TURN {
+            if self.ring.service.is_draining() {
+                return Accepted::Stopped;
+            }
+            if self.descriptors_run_short() {
+                self.hold_for_descriptors();
+                return Accepted::Stopped;
+            }
+            let Some((permit, admission)) = self.permit() else {
+                self.hold();
+                return Accepted::Stopped;
+            };
+            match socket::accept(&self.listeners[number]) {
+                Ok((stream, peer)) => {
+                    Counters::add_one(&self.ring.service.counters.accepted);
+                    if let Some(congestion) = &self.congestion {
+                        congestion.apply(&stream, peer.ip());
+                    }
+                    self.dispatch(stream, peer, permit, admission);
+                    self.backoff = AcceptBackoff::Off;
+                    self.errors_in_row = 0;
                 }
-                let Some((permit, admission)) = self.permit() else {
-                    return self.hold();
-                };
-                let counters = &self.ring.service.counters;
-                match socket::accept(&self.listeners[number]) {
-                    Ok((stream, peer)) => {
-                        Counters::add_one(&counters.accepted);
-                        if let Some(congestion) = &self.congestion {
-                            congestion.apply(&stream, peer.ip());
-                        }
-                        self.dispatch(stream, peer, permit, admission);
-                        self.pace = Pacer::Full;
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Accepted::All;
+                }
+                Err(error) if resources::is_exhaustion(&error) => {
+                    self.hold_for_descriptors();
+                    return Accepted::Stopped;
+                }
+                // The one connection is gone (`ECONNABORTED` and the like); others wait, unless
+                // it is the same for all of them.
+                Err(_) => {
+                    Counters::add_one(&self.ring.service.counters.accept_errors);
+                    self.errors_in_row += 1;
+                    if self.errors_in_row >= MOST_ERRORS_IN_ROW {
+                        self.hold();
+                        return Accepted::Stopped;
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                    Err(error) if resources::is_exhaustion(&error) => {
-                        return self.hold_for_descriptors();
-                    }
-                    // The one connection is gone (`ECONNABORTED` and the like); others wait.
-                    Err(_) => Counters::add_one(&counters.accept_errors),
                 }
             }
-            let (poller, listener) = (&self.poller, &self.listeners[number]);
-            let _ = poller.rearm(listener, number as u64, Interest::Read);
         }
-        self.pace = Pacer::Full;
+        Accepted::Some
     }
 
     /// Whether a newcomer would get one of the last descriptors. Whoever is in would then ask for
     /// a file and be told that there is none. Only where connections are many is the system asked.
     fn descriptors_run_short(&self) -> bool {
-        let connections = (self.welcome.taken() + self.overflow.taken()) as u64;
+        let connections = (self.admitted.taken() + self.rejected.taken()) as u64;
         if connections < self.kept_for_files / MANY_CONNECTIONS {
             return false;
         }
@@ -156,43 +209,88 @@ impl Acceptor {
     }
 
     fn permit(&self) -> Option<(Permit, Admission)> {
-        let welcome = self
-            .welcome
+        let admitted = self
+            .admitted
             .take()
-            .map(|permit| (permit, Admission::Welcome));
-        welcome.or_else(|| {
-            self.overflow
+            .map(|permit| (permit, Admission::Admitted));
+        admitted.or_else(|| {
+            self.rejected
                 .take()
-                .map(|permit| (permit, Admission::Overloaded))
+                .map(|permit| (permit, Admission::Rejected))
         })
     }
 
     fn dispatch(
-        &self,
+        &mut self,
         stream: TcpStream,
         peer: SocketAddr,
         mut permit: Permit,
         mut admission: Admission,
     ) {
-        let membership = self.clients.enter(peer.ip());
-        let limits = &self.ring.service.config.limits;
-        let is_greedy = membership.client().connections() > limits.connections_per_client;
-        if is_greedy && admission == Admission::Welcome {
-            // It must not sit where another client is welcome, however long it keeps silent.
-            let Some(overflow) = self.overflow.take() else {
-                let counters = &self.ring.service.counters;
-                return counters.count_close(CloseReason::Overloaded);
-            };
-            (permit, admission) = (overflow, Admission::Overloaded);
+        let share = self.clients.enter(peer.ip());
+        if self.has_too_many(&share, peer.ip()) {
+            if admission == Admission::Admitted {
+                // It must not sit where another client is admitted, however long it keeps silent.
+                let Some(rejected) = self.rejected.take() else {
+                    let counters = &self.ring.service.counters;
+                    return counters.count_close(CloseReason::Overloaded);
+                };
+                (permit, admission) = (rejected, Admission::Rejected);
+            }
+        } else if admission == Admission::Rejected
+            && let Some(admitted) = self.make_room()
+        {
+            (permit, admission) = (admitted, Admission::Admitted);
         }
         let context = (&*self.ring.service, Instant::now());
-        let connection = Connection::new(stream, peer, membership, permit, admission, context);
+        let connection = Connection::new(stream, peer, share, permit, admission, context);
         self.ring.dispatch.send(connection);
+    }
+
+    /// Whether a client has more connections than it may: an address, and for two of them an IPv6
+    /// network.
+    fn has_too_many(&self, share: &ShareHandle, peer: IpAddr) -> bool {
+        let limits = &self.ring.service.config.limits;
+        let most = match peer.to_canonical().is_loopback() {
+            true => limits.connections_per_client,
+            false => limits
+                .connections_per_client
+                .min(limits.connections_per_remote_client),
+        };
+        share.address().connections() > most
+            || share.client().connections() > most.saturating_mul(2)
+    }
+
+    /// Has silent connections closed, the oldest of the clients that have most, and takes the
+    /// place of one.
+    fn make_room(&mut self) -> Option<Permit> {
+        if Instant::now() < self.evict_after {
+            return None;
+        }
+        for (client, connections) in self.clients.busiest() {
+            self.ring
+                .eviction
+                .ask(client, (connections / EVICTED_PART).max(1));
+            self.ring.dispatch.wake_all();
+            let until = Instant::now() + EVICTION_WAIT;
+            let workers = self.ring.service.config.workers.get();
+            while !self.ring.eviction.is_answered_by(workers) && Instant::now() < until {
+                if let Some(permit) = self.admitted.take() {
+                    return Some(permit);
+                }
+                std::thread::sleep(EVICTION_POLL);
+            }
+            if let Some(permit) = self.admitted.take() {
+                return Some(permit);
+            }
+        }
+        self.evict_after = Instant::now() + EVICTION_PAUSE;
+        None
     }
 
     /// As `hold`, and counts how often it begins.
     fn hold_for_descriptors(&mut self) {
-        if matches!(self.pace, Pacer::Full) {
+        if matches!(self.backoff, AcceptBackoff::Off) {
             Counters::add_one(&self.ring.service.counters.accept_exhausted);
         }
         self.hold();
@@ -200,11 +298,11 @@ impl Acceptor {
 
     /// Leaves newcomers in the kernel's queue for a moment, twice as long each time.
     fn hold(&mut self) {
-        let hold = match self.pace {
-            Pacer::Full => FIRST_HOLD,
-            Pacer::HoldUntil(_, hold) => (hold * 2).min(LONGEST_HOLD),
+        let hold = match self.backoff {
+            AcceptBackoff::Off => FIRST_HOLD,
+            AcceptBackoff::Until(_, hold) => (hold * 2).min(LONGEST_HOLD),
         };
-        self.pace = Pacer::HoldUntil(Instant::now() + hold, hold);
+        self.backoff = AcceptBackoff::Until(Instant::now() + hold, hold);
     }
 }
 
@@ -218,6 +316,17 @@ fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
     let threads = (config.workers.get() + config.disk_workers.get()) as u64;
     all - (threads * LOOK_UP_DESCRIPTORS + SPARE_DESCRIPTORS).min(free / 2)
 }
+
+/// Connections that a listener gets accepted while another one waits.
+const ACCEPTED_IN_TURN: usize = 16;
+/// So many in a row are no accident of single connections.
+const MOST_ERRORS_IN_ROW: u32 = 16;
+/// At a time, so that a flood of newcomers does not cost a search for each.
+const EVICTED_PART: usize = 16;
+const EVICTION_POLL: Duration = Duration::from_micros(100);
+const EVICTION_WAIT: Duration = Duration::from_millis(10);
+/// After a search in vain: those who come meanwhile are told to come back at once.
+const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// With this part of the descriptors in use for connections, as many again for what they are sent
 /// and the rest for names looked up, none may be left.

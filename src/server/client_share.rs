@@ -4,6 +4,7 @@
 //! gains nothing. A client is an IPv4 address or an IPv6 /64, which is what one host gets at the
 //! least. A /64 may also be a network of many hosts: its addresses are counted one by one as well.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -101,6 +102,17 @@ impl ClientShares {
         }
     }
 
+    /// The clients that have most connections, and how many.
+    pub(super) fn busiest(&self) -> Vec<(u64, usize)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = known.clients.values();
+        let mut all: Vec<_> = all.map(|share| (share.id, share.connections())).collect();
+        drop(known);
+        all.sort_unstable_by_key(|&(id, connections)| (Reverse(connections), id));
+        all.truncate(BUSIEST);
+        all
+    }
+
     /// Counts a new connection from `address` to its client; [`ShareHandle`] counts it off.
     pub(super) fn enter(&self, address: IpAddr) -> ShareHandle {
         let (address, now) = (address.to_canonical(), Instant::now());
@@ -172,6 +184,9 @@ fn network_of(address: IpAddr) -> IpAddr {
 }
 
 const MIN_SWEEP: usize = 64;
+
+/// Clients that are worth a look for connections they do not use.
+const BUSIEST: usize = 4;
 
 #[cfg(test)]
 mod tests {

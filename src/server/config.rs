@@ -137,6 +137,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Connections of one client: an IPv4 address, or an IPv6 /64.
     pub connections_per_client: usize,
+    /// The same for clients on other hosts: all that comes by a proxy on this one is one client.
+    pub connections_per_remote_client: usize,
     /// Transfers of large files at once; more are told to come back later. Less than
     /// `connections`, so that small requests always find room.
     pub bulk_transfers: usize,
@@ -156,6 +158,7 @@ impl ConnectionLimits {
         Self {
             connections,
             connections_per_client: usize::MAX,
+            connections_per_remote_client: (connections / 4).max(MIN_PER_CLIENT),
             bulk_transfers: connections.saturating_sub(reserve).max(1),
         }
     }
@@ -224,6 +227,9 @@ pub struct MinRate {
     /// The window over which it is measured, and the time that is given first.
     pub grace: Duration,
 }
+
+/// What a browser opens, and some.
+const MIN_PER_CLIENT: usize = 8;
 
 /// The port that the tutorial's programs use.
 pub const DEFAULT_PORT: u16 = 7788;

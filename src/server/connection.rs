@@ -24,7 +24,7 @@ mod streamed_body;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::http::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::server::client_share::{ClientShare, ShareHandle};
@@ -149,6 +149,16 @@ impl Connection {
     /// Whether a response is on its way, so that the connection's turns are the long ones.
     pub(crate) fn is_sending(&self) -> bool {
         matches!(self.state, Some(State::Sending(_)))
+    }
+
+    /// Since when nothing has come and nothing is owed; `None` while a request is under way.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        match &self.state {
+            Some(State::Receiving(receiving)) if self.unconfirmed.is_none() => {
+                receiving.is_idle(&self.received).then(|| receiving.since())
+            }
+            _ => None,
+        }
     }
 
     /// Notes that the poller saw something to read.
@@ -303,7 +313,10 @@ impl Connection {
         let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
         match received {
             Received::Incomplete(wait_until) => {
-                self.deadline = wait_until;
+                self.deadline = match self.admission {
+                    Admission::Admitted => wait_until,
+                    Admission::Rejected => wait_until.min(receiving.since() + REJECTED_WAIT),
+                };
                 if let Some(record) = &mut self.unconfirmed {
                     record.deadline = wait_until;
                     self.deadline = wait_until.min(turn.now + LOOK_EVERY);
@@ -313,7 +326,7 @@ impl Connection {
             Received::Request(request) => self.begin(request, turn),
             Received::Name(raw) => {
                 self.count_request(turn.service);
-                if self.admission == Admission::Overloaded {
+                if self.admission == Admission::Rejected {
                     return close(CloseReason::Overloaded);
                 }
                 Flow::Continue(State::Preparing(Box::new(Pending::name(raw))))
@@ -340,7 +353,7 @@ impl Connection {
         if self.requests >= limits.requests_per_connection || turn.service.is_draining() {
             request.persistence = Persistence::Close;
         }
-        if self.admission == Admission::Overloaded {
+        if self.admission == Admission::Rejected {
             request.persistence = Persistence::Close;
             request.refusal = Some(Refusal::Overloaded);
         }
@@ -619,6 +632,9 @@ fn prepare(
         RequestKind::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
 }
+
+/// For a rejected connection's request; others may be told the same in its place.
+const REJECTED_WAIT: Duration = Duration::from_secs(2);
 
 /// Steps of the state machine in one quantum; pipelined requests take three each.
 const MAX_STEPS: usize = 192;

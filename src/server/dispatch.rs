@@ -2,13 +2,13 @@
 //! which of these are idle.
 //!
 //! Connections that come back from the disk queue or from a worker with too much to do go before
-//! newcomers, so that a flood of these delays no response that is under way. Each channel holds as
-//! many connections as may be open, so sending never waits.
+//! newcomers, so that a flood of these delays no response that is under way. A channel holds
+//! no more connections than may be open, so none needs a bound of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::CachePadded;
 
 use crate::server::connection::Connection;
@@ -35,8 +35,8 @@ struct WorkerSlot {
 }
 
 impl Dispatch {
-    /// Channels for `capacity` connections each, and one worker behind each poller.
-    pub(super) fn new(capacity: usize, pollers: impl IntoIterator<Item = Arc<Poller>>) -> Self {
+    /// One worker behind each poller.
+    pub(super) fn new(pollers: impl IntoIterator<Item = Arc<Poller>>) -> Self {
         let slot = |poller| {
             let held = AtomicUsize::new(0);
             CachePadded::new(WorkerSlot { poller, held })
@@ -44,8 +44,8 @@ impl Dispatch {
         let workers: Vec<_> = pollers.into_iter().map(slot).collect();
         let words = workers.len().div_ceil(BITS);
         Self {
-            newcomers: bounded(capacity),
-            returns: bounded(capacity),
+            newcomers: unbounded(),
+            returns: unbounded(),
             workers,
             idle: (0..words).map(|_| CachePadded::default()).collect(),
         }
@@ -63,11 +63,9 @@ impl Dispatch {
     }
 
     fn put(&self, (sender, _): &Channel, connection: Box<Connection>) {
-        // Every connection owns a permit and a channel has room for all of them; and the receiver
-        // is a field of ours.
-        if sender.try_send(connection).is_ok() {
-            self.wake_one();
-        }
+        let sent = sender.send(connection);
+        assert!(sent.is_ok(), "the receiver is a field of this very struct");
+        self.wake_one();
     }
 
     /// Takes the next connection in line.
@@ -144,7 +142,7 @@ mod tests {
     #[test]
     fn the_bitmap_knows_each_idle_worker_across_words() {
         let pollers = (0..130).map(|_| Arc::new(Poller::new().expect("a poller")));
-        let dispatch = Dispatch::new(1, pollers);
+        let dispatch = Dispatch::new(pollers);
         assert!(!dispatch.has_idle());
         for worker in [129, 64, 0, 63] {
             dispatch.set_idle(worker);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::server::disk_queue::DiskQueue;
 use crate::server::dispatch::Dispatch;
+use crate::server::eviction::Eviction;
 use crate::server::shared::Shared;
 
 /// What the workers of one server share.
@@ -13,6 +14,8 @@ pub(super) struct Ring {
     pub service: Arc<Shared>,
     /// The way to the hot workers.
     pub dispatch: Dispatch,
+    /// What the workers are asked to close.
+    pub eviction: Eviction,
     /// The way to the disk workers.
     pub disk: Arc<DiskQueue>,
 }

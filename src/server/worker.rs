@@ -40,6 +40,8 @@ pub(super) struct HotWorker {
     names_swept: Instant,
     tools: IoBuffers,
     drained: bool,
+    /// The last request for eviction that was followed.
+    eviction_seen: u64,
 }
 
 impl HotWorker {
@@ -58,6 +60,7 @@ impl HotWorker {
             names_swept: Instant::now(),
             tools: IoBuffers::with_pipe(),
             drained: false,
+            eviction_seen: 0,
         }
     }
 
@@ -66,6 +69,7 @@ impl HotWorker {
         let mut ready = Vec::new();
         loop {
             self.adopt();
+            self.evict();
             if self.ring.service.is_draining() {
                 self.close_for_shutdown();
                 if self.ring.service.is_aborting() && self.table.is_empty() {
@@ -324,6 +328,31 @@ impl HotWorker {
     fn send_away(&self, connection: Box<Connection>) {
         Counters::add_one(&self.ring.service.counters.handovers);
         self.ring.dispatch.send_back(connection);
+    }
+
+    /// Closes the oldest silent connections of a client, if the acceptor needs room.
+    fn evict(&mut self) {
+        let ring = Arc::clone(&self.ring);
+        let Some(client) = ring.eviction.asked_since(&mut self.eviction_seen) else {
+            return;
+        };
+        let mut silent = Vec::new();
+        for token in self.table.tokens() {
+            let entry = self.table.get_mut(token);
+            let connection = entry.map(|entry| &entry.connection);
+            let connection = connection.filter(|connection| connection.client().id() == client);
+            if let Some(since) = connection.and_then(|connection| connection.silent_since()) {
+                silent.push((since, token));
+            }
+        }
+        silent.sort_unstable();
+        for (_, token) in silent {
+            if !ring.eviction.take_one() {
+                break;
+            }
+            self.close(token, CloseReason::Overloaded);
+        }
+        ring.eviction.answer();
     }
 
     /// Closes what owes nothing, or everything.

@@ -40,10 +40,20 @@ fn connect_socket(socket: Socket, local: Ipv4Addr, server: SocketAddr) -> Client
     Client { stream }
 }
 
-/// Connections that are known to the server and keep their place.
+/// Connections that keep their place: each is owed a response that it does not read.
 fn occupy(server: &TestServer, count: usize) -> Vec<Client> {
+    let path = server.put("huge", b"");
+    let huge = std::fs::File::options().write(true).open(path);
+    huge.and_then(|file| file.set_len(1 << 30))
+        .expect("a sparse file");
+    let stalled = |_| stalled_from(Ipv4Addr::new(127, 0, 0, 1), server, "huge");
+    (0..count).map(stalled).collect()
+}
+
+/// Connections that have had an answer and keep silent.
+fn idle_from(local: Ipv4Addr, server: &TestServer, count: usize) -> Vec<Client> {
     let connect = |_| {
-        let mut client = server.connect();
+        let mut client = connect_from(local, server.address());
         client.send("GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(client.answer().status, 200);
         client
@@ -65,7 +75,10 @@ fn is_sent_away(mut client: Client, target: &str) {
 
 #[test]
 fn connections_beyond_the_limit_are_told_to_come_back() {
-    let server = TestServer::with(|config| config.limits.connections = 4);
+    let server = TestServer::with(|config| {
+        config.limits.connections = 4;
+        config.limits.bulk_transfers = 8;
+    });
     server.put("small", b"small");
     let mut kept = occupy(&server, 4);
     is_sent_away(server.connect(), "/small");
@@ -159,4 +172,53 @@ fn large_transfers_leave_room_for_small_requests() {
     let mut client = server.connect();
     client.send("huge\n");
     client.take(1);
+}
+
+#[test]
+fn silent_connections_of_one_client_make_room_for_another() {
+    let server = TestServer::with(|config| config.limits.connections = 64);
+    server.put("small", b"small");
+    let (busy, other) = (Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3));
+    let mut kept = idle_from(other, &server, 1);
+    let silent: Vec<_> = (0..90)
+        .map(|_| connect_from(busy, server.address()))
+        .collect();
+    server.counters_when(|counters| counters.accepted >= 91);
+    for _ in 0..20 {
+        let mut newcomer = connect_from(other, server.address());
+        newcomer.send("small\n");
+        assert_eq!(newcomer.rest(), b"small");
+    }
+    // The one that was silent for the longest time is of a client with few.
+    kept[0].send("GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(kept[0].answer().status, 200);
+    assert!(server.counters().closed(CloseReason::Overloaded) >= 27);
+    drop(silent);
+}
+
+#[test]
+fn the_oldest_silent_connection_goes_first() {
+    let server = TestServer::with(|config| {
+        config.limits.connections = 3;
+        config.workers = std::num::NonZeroUsize::MIN;
+    });
+    server.put("small", b"small");
+    let mut idle = idle_from(Ipv4Addr::LOCALHOST, &server, 3);
+    assert_eq!(server.by_name("small"), b"small");
+    let counters = server.counters_when(|counters| counters.open == 2);
+    assert_eq!(counters.closed(CloseReason::Overloaded), 1);
+    assert_eq!(idle.remove(0).rest(), b"");
+    for mut client in idle {
+        client.send("GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.answer().status, 200);
+    }
+}
+
+#[test]
+fn no_limit_is_absurd() {
+    for connections in [1_000_000_000_000, usize::MAX] {
+        let server = TestServer::with(|config| config.limits.connections = connections);
+        server.put("small", b"small");
+        assert_eq!(server.by_name("small"), b"small");
+    }
 }

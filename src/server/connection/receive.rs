@@ -80,6 +80,11 @@ impl Receiving {
         }
     }
 
+    /// When it began; from the first byte of a request on, when that came.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
     /// Whether the deadline that has passed was that of a name's grace.
     pub(super) fn silence_ends_name(&self, now: Instant, head: Duration) -> bool {
         self.may_be_name() && now < self.since + head

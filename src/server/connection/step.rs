@@ -71,9 +71,9 @@ impl ExtentKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// It did.
-    Welcome,
+    Admitted,
     /// It did not: its first request is answered with a refusal.
-    Overloaded,
+    Rejected,
 }
 
 /// What a turn may use, besides the connection.

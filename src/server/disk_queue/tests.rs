@@ -89,7 +89,14 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
     let membership = clients.enter(address.ip());
     let permit = Semaphore::new(1).take().expect("one is left");
     let now = (&service, Instant::now());
-    let connection = Connection::new(stream, address, membership, permit, Admission::Welcome, now);
+    let connection = Connection::new(
+        stream,
+        address,
+        membership,
+        permit,
+        Admission::Admitted,
+        now,
+    );
     (connection, peer)
 }
 

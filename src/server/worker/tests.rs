@@ -47,8 +47,9 @@ impl Bench {
         let disk = Arc::new(DiskQueue::new(1, Arc::clone(&counters)));
         let service = Shared::new(config, counters, journal, closer).expect("a service");
         let ring = Ring {
+            eviction: Default::default(),
             service: Arc::new(service),
-            dispatch: Dispatch::new(ROOM, [Arc::clone(&poller), beside]),
+            dispatch: Dispatch::new([Arc::clone(&poller), beside]),
             disk,
         };
         Self {
@@ -74,7 +75,7 @@ impl Bench {
             address,
             self.clients.enter(address.ip()),
             permit,
-            Admission::Welcome,
+            Admission::Admitted,
             (&self.worker.ring.service, Instant::now()),
         );
         (connection, peer)
