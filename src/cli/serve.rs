@@ -110,7 +110,8 @@ struct LimitArgs {
     #[arg(long, env = "HAUL_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<NonZeroUsize>,
 
-    /// Connections of one client at once: an IPv4 address, or an IPv6 /64 [default: no limit]
+    /// Connections of one address at once, and half as many as of an IPv6 /64 [default: a quarter
+    /// of all connections for clients on other hosts; no limit for those on this one]
     #[arg(long, env = "HAUL_MAX_PER_CLIENT", value_name = "N")]
     max_per_client: Option<NonZeroUsize>,
 

@@ -41,7 +41,7 @@ fn connect_socket(socket: Socket, local: Ipv4Addr, server: SocketAddr) -> Client
 }
 
 /// Connections that keep their place: each is owed a response that it does not read.
-fn occupy(server: &TestServer, count: usize) -> Vec<Client> {
+pub fn occupy(server: &TestServer, count: usize) -> Vec<Client> {
     let path = server.put("huge", b"");
     let huge = std::fs::File::options().write(true).open(path);
     huge.and_then(|file| file.set_len(1 << 30))
