@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use crate::http::client_response::Framing;
+use crate::sys::buffer::Buffer;
 
 use super::answer::{self, Identity, Trust, Validator, Verdict};
 use super::client::body::Body;
@@ -185,7 +186,7 @@ impl Flow<'_> {
         mut body: Body,
         length: Option<u64>,
     ) -> Result<Reader, GetError> {
-        let mut buffer = vec![0; 256 * 1024];
+        let mut buffer = Buffer::new(256 << 10);
         let mut shown = Instant::now();
         let mut floor = RateFloor::new(self.shared.config.min_rate);
         let began_at = sink.written;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::http::Persistence;
+use crate::sys::buffer::Buffer;
 use crate::sys::client_socket::{self, Interest, Readiness};
 
 use super::LoadConfig;
@@ -46,7 +47,7 @@ pub(super) struct Bench<'run> {
     pub(super) census: Census,
     /// Where heads and verified content are received. Content that is thrown away is not written
     /// here, so most of it is never touched.
-    pub(super) room: Vec<u8>,
+    pub(super) room: Buffer,
     pub(super) request: Vec<u8>,
 }
 

@@ -9,6 +9,7 @@ use super::connection::{Bench, Census, Connection, HEAD_ROOM, Next};
 use super::tally::{Question, Tally};
 use super::target::Target;
 use super::{Extent, LoadConfig, Pace};
+use crate::sys::buffer::Buffer;
 use crate::sys::client_socket::Readiness;
 
 /// What all threads of a run share.
@@ -100,7 +101,7 @@ impl<'run> Generator<'run> {
             lengths: vec![None; run.targets.len()],
             now: run.begin,
             census: Census::default(),
-            room: vec![0; config.receive_bytes.max(HEAD_ROOM)],
+            room: Buffer::new(config.receive_bytes.max(HEAD_ROOM)),
             request: Vec::new(),
         };
         let due = match config.pace {

@@ -211,6 +211,7 @@ fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
     assert!(text.contains("\"f\""), "{text}");
 }
 
+#[test]
 fn a_body_that_is_late_or_malformed_is_refused_as_its_own_request() {
     let chunked = "HEAD /f HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let directory = tempfile::tempdir().expect("a directory");

@@ -19,6 +19,7 @@ use crate::get::shared::{Reporter, Shared};
 use crate::get::source::NameUrl;
 use crate::get::verify::{Sum, Verifier};
 use crate::get::watch::Watch;
+use crate::sys::buffer::Buffer;
 
 /// Fetches the file of `url` to `target`.
 pub(crate) fn fetch(
@@ -119,7 +120,7 @@ pub(crate) fn receive(
     wire.send(&url.name)?;
     // A server that has closed already has said what it had to say: reading will tell.
     let _ = wire.stream.shutdown(Shutdown::Write);
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = Buffer::new(256 << 10);
     let mut received = 0;
     loop {
         let allowed = shared.pace.allow(buffer.len(), watch)?;

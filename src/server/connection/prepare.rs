@@ -13,7 +13,7 @@ use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason};
+use crate::server::telemetry::{AccessRecord, CloseReason, access_log};
 use crate::sys::file::Patience;
 
 /// A request that waits for its response.
@@ -109,16 +109,15 @@ impl Pending {
     }
 
     /// The request as it came, for the log; cut if it is long.
-    pub(super) fn take_line(&mut self) -> Box<[u8]> {
+    pub(super) fn take_line(&mut self) -> Vec<u8> {
         let line = match &mut self.request {
             RequestKind::Http(request) => &mut request.line,
             RequestKind::Name { raw, .. } => raw,
             RequestKind::Malformed { line, .. } => line,
         };
-        match line.len() > MAX_LOGGED {
-            true => line[..MAX_LOGGED].into(),
-            false => std::mem::take(line),
-        }
+        let mut line = std::mem::take(line).into_vec();
+        access_log::cut(&mut line);
+        line
     }
 }
 
@@ -195,6 +194,3 @@ pub(super) fn record_no_request(
 
 /// A transfer this large counts as bulk.
 pub(super) const BULK_BYTES: u64 = 1 << 20;
-
-/// Bytes of a request that go to the log.
-const MAX_LOGGED: usize = 2 << 10;

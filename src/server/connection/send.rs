@@ -57,7 +57,7 @@ enum Answered {
     /// have to be made anew.
     Whole(Pending),
     /// Its line, for the log.
-    Line(Box<[u8]>),
+    Line(Vec<u8>),
 }
 
 /// How the peer knows that it has all.
@@ -348,7 +348,7 @@ impl Sending {
             duration,
             outcome,
             detail: self.detail,
-            request: line.into_vec(),
+            request: line,
         })
     }
 
@@ -375,7 +375,7 @@ impl Sending {
         if let Answered::Whole(pending) = &mut self.request {
             let line = match service.journal.is_on() {
                 true => pending.take_line(),
-                false => Box::default(),
+                false => Vec::new(),
             };
             self.request = Answered::Line(line);
         }

@@ -152,10 +152,10 @@ impl AccessLogWriter {
     }
 }
 
-/// Keeps the beginning of a long request, and says how long it was.
-fn cut(request: &mut Vec<u8>) {
+/// Keeps the beginning of a long request, and says how long it was; once is enough.
+pub(crate) fn cut(request: &mut Vec<u8>) {
     let length = request.len();
-    if length > MAX_REQUEST {
+    if length > MAX_REQUEST + MAX_NOTE {
         request.truncate(MAX_REQUEST);
         request.extend_from_slice(format!("... ({length} bytes)").as_bytes());
         request.shrink_to_fit();
@@ -321,6 +321,8 @@ const MAX_RECORDS: usize = 16_384;
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes of a request that are logged.
 const MAX_REQUEST: usize = 1 << 10;
+/// Room for what says that a request was cut.
+const MAX_NOTE: usize = 40;
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long lines wait for others to be written with.
 const GATHER: Duration = Duration::from_millis(5);

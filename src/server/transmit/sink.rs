@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
 use crate::server::config::SendChoice;
+use crate::sys::buffer::Buffer;
 use crate::sys::send_file::{self, Fault, Loaded, PipeLease, SendPipe};
 use crate::sys::socket;
 
@@ -90,14 +91,14 @@ pub enum SendError {
 #[derive(Debug)]
 pub struct IoBuffers {
     /// Memory for copying.
-    pub scratch: Box<[u8]>,
+    pub(crate) scratch: Buffer,
     pipe: Option<SendPipe>,
 }
 
 impl Default for IoBuffers {
     fn default() -> Self {
         Self {
-            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            scratch: Buffer::new(SCRATCH_BYTES),
             pipe: None,
         }
     }
