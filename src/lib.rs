@@ -25,10 +25,13 @@
 //! scheduling.
 //!
 //! Hot workers wait for nothing but their poller. Names come from the kernel's name cache
-//! (`RESOLVE_CACHED`) and bytes from the page cache (probed by `RWF_NOWAIT`); whatever either
-//! does not have is a job for the disk queue, after which the connection comes back by
-//! dispatch. File systems that may wait for a network are never touched by a hot worker but to
-//! send what the disk lane has read in.
+//! (`RESOLVE_CACHED`), bytes from the page cache; whatever either does not have is a job for the
+//! disk queue, after which the connection comes back by dispatch. Whether bytes are in memory is
+//! decided in one place (`OpenFile::may_wait`), by what all workers know of the extent and what
+//! `RWF_NOWAIT` says of its pages. Local file systems are those of a list; any other may wait for
+//! a network, and no hot worker opens, reads or stats its files. Of an overlay hot workers use
+//! what is open, as long as the name cache confirms it. A turn that waited for longer than 2 ms
+//! all the same is counted (`hot_waits`), and the tests hold that at zero.
 //!
 //! # Layers
 //!

@@ -174,21 +174,8 @@ impl Connection {
         }
     }
 
-    /// Takes the connection as far as it can go without waiting, for a quantum at the most. A turn
-    /// that had to wait all the same is counted, and what was thought to be in memory forgotten.
+    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        let watch = WaitWatch::begin();
-        let step = self.advance_watched(turn);
-        if watch.has_waited() {
-            Counters::add_one(&turn.service.counters.hot_waits);
-            if let Some(State::Sending(sending)) = &self.state {
-                sending.forget_residency();
-            }
-        }
-        step
-    }
-
-    fn advance_watched(&mut self, turn: &mut TurnContext<'_>) -> Step {
         if let Some((path, file)) = self.resolved.take() {
             turn.names.remember(&path, &file, turn.now);
         }
@@ -283,7 +270,21 @@ impl Connection {
         service.counters.count_close(reason);
     }
 
-    fn run(&mut self, mut state: State, turn: &mut TurnContext<'_>) -> Step {
+    /// A turn that had to wait all the same is counted, and what was thought to be in memory
+    /// forgotten.
+    fn run(&mut self, state: State, turn: &mut TurnContext<'_>) -> Step {
+        let watch = WaitWatch::begin();
+        let step = self.run_states(state, turn);
+        if watch.has_waited() {
+            Counters::add_one(&turn.service.counters.hot_waits);
+            if let Some(State::Sending(sending)) = &self.state {
+                sending.forget_residency();
+            }
+        }
+        step
+    }
+
+    fn run_states(&mut self, mut state: State, turn: &mut TurnContext<'_>) -> Step {
         for _ in 0..MAX_STEPS {
             let flow = match state {
                 State::Receiving(receiving) => self.receive(receiving, turn),
