@@ -23,7 +23,7 @@ pub(crate) use crate::meta::Timestamp;
 pub(crate) use exchange::{ContentKind, Protocol, Response, percent_encode_component};
 pub use exchange::{Persistence, Plan, Segment, Target};
 pub(crate) use media::MediaType;
-pub(crate) use negotiate::{Coding, ListingFormat};
+pub(crate) use negotiate::{Coding, Explanation, ListingFormat};
 pub use range::RangeSpec;
 pub(crate) use refusal::Refusal;
 pub use request::{BodyLength, Method};

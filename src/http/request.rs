@@ -96,7 +96,7 @@ pub struct Query {
     pub disposition: Disposition,
     /// `format=html|json|ndjson`: overrides `Accept` for a listing.
     pub format: Option<ListingFormat>,
-    /// `sort=name|size|time|kind`.
+    /// `sort=name|size|time|kind`; `-` before it stands for `order=desc`.
     pub sort: SortKey,
     /// `order=asc|desc`.
     pub order: SortOrder,

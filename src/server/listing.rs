@@ -1,21 +1,24 @@
 //! A directory as a page for people, as a JSON array, and as a JSON object a line.
 //!
 //! A listing is made while it is sent, in steps of bounded work and memory, however many names
-//! the directory holds. The JSON forms follow the directory's own order. The page shows so many
-//! entries in the order asked for, says how many there are, and links to the next ones.
+//! the directory holds. The forms for programs hold all names in the directory's own order. The
+//! page shows so many entries in the order asked for, says how many there are, and links to the
+//! next ones.
 
 use std::io;
 
 use crate::http::policy::ListingPolicy;
-use crate::http::{ContentKind, ListingFormat, Request};
+use crate::http::{ContentKind, Explanation, ListingFormat, Query, Request, SortKey, SortOrder};
 use crate::sys::directory::Directory;
 
+mod index;
 mod json;
 mod order;
 mod page;
 mod scan;
 mod step;
 
+use index::Index;
 use json::Json;
 use page::Page;
 use scan::Scan;
@@ -32,12 +35,29 @@ pub(super) struct Listing {
 #[derive(Debug)]
 enum Form {
     Page(Box<Page>),
+    Index(Index),
     Json(Json),
 }
 
 /// The form of the listing that a request asks for: by its query, else by `Accept`.
 pub(super) fn format(request: &Request) -> ListingFormat {
     request.query.format.unwrap_or(request.accept.listing)
+}
+
+/// Whether a listing in HTML comes in pages: for browsers, which name `text/html`, and for whoever
+/// asks for what only pages have. Programs that take anything take the first page for the whole.
+fn wants_pages(request: &Request) -> bool {
+    let Query {
+        format,
+        sort,
+        order,
+        after,
+        ..
+    } = &request.query;
+    request.accept.explanation == Explanation::Page
+        || *format == Some(ListingFormat::Html)
+        || after.is_some()
+        || (*sort, *order) != (SortKey::default(), SortOrder::default())
 }
 
 /// How the content of a listing is labelled.
@@ -63,7 +83,10 @@ impl Listing {
     pub(super) fn new(directory: Directory, request: &Request, policy: ListingPolicy) -> Self {
         let scan = Scan::new(directory, request.query.filter.as_deref(), policy.dot_names);
         let form = match format(request) {
-            ListingFormat::Html => Form::Page(Box::new(Page::new(request, policy.page_entries))),
+            ListingFormat::Html if wants_pages(request) => {
+                Form::Page(Box::new(Page::new(request, policy.page_entries)))
+            }
+            ListingFormat::Html => Form::Index(Index::new(&request.target)),
             ListingFormat::Json => Form::Json(Json::array()),
             ListingFormat::Ndjson => Form::Json(Json::lines()),
         };
@@ -79,6 +102,7 @@ impl Listing {
     pub(super) fn fill(&mut self, out: &mut Vec<u8>, follow: Follow<'_>) -> io::Result<Progress> {
         match &mut self.form {
             Form::Page(page) => page.fill(&mut self.scan, out, follow),
+            Form::Index(index) => index.fill(&mut self.scan, out, follow),
             Form::Json(json) => json.fill(&mut self.scan, out, follow),
         }
     }

@@ -102,7 +102,7 @@ fn the_form_is_by_accept_and_by_query() {
     empty.expect("a directory");
     assert_eq!(text(&listing(&server, "/empty/?format=json", "")), "[]\n");
     assert_eq!(text(&listing(&server, "/empty/?format=ndjson", "")), "");
-    assert!(text(&listing(&server, "/empty/", "")).contains("This folder is empty."));
+    assert!(text(&listing(&server, "/empty/", BROWSER)).contains("This folder is empty."));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn names_that_hurt_come_through() {
     for name in &names {
         fs::write(root.join(OsStr::from_bytes(name)), name).expect("a file");
     }
-    let page = text(&listing(&server, "/d/", ""));
+    let page = text(&listing(&server, "/d/", BROWSER));
     assert!(!page.contains("<script>alert"), "escaped");
     assert!(!page.contains("<img src"), "escaped");
     // Following each link of the page leads to the file of that name.
@@ -198,7 +198,7 @@ fn pages_are_sorted_and_filtered() {
     ] {
         server.put(&format!("d/{name}"), content);
     }
-    let order = |query: &str| links(&text(&listing(&server, &format!("/d/?{query}"), "")));
+    let order = |query: &str| links(&text(&listing(&server, &format!("/d/?{query}"), BROWSER)));
     assert_eq!(order("sort=size").last().map(String::as_str), Some("a.txt"));
     assert_eq!(
         order("sort=size&order=desc")
@@ -218,7 +218,7 @@ fn pages_are_sorted_and_filtered() {
     let mut filtered = order("q=TXT");
     filtered.sort();
     assert_eq!(filtered, ["a.txt", "b.txt"]);
-    let nothing = text(&listing(&server, "/d/?q=nothing", ""));
+    let nothing = text(&listing(&server, "/d/?q=nothing", BROWSER));
     assert!(nothing.contains("No name here matches the filter."));
 }
 
@@ -250,7 +250,7 @@ fn an_index_stands_for_its_directory_unless_it_is_switched_off() {
     );
     // A directory of that name is none.
     fs::create_dir_all(server.root().join("e/index.html")).expect("directories");
-    assert!(text(&listing(&server, "/e/", "")).contains("index.html/"));
+    assert!(text(&listing(&server, "/e/", BROWSER)).contains("index.html/"));
 
     let server = TestServer::with(|config| config.index = IndexChoice::Ignore);
     server.put("d/index.html", "<p>index");
@@ -301,7 +301,7 @@ fn the_connection_goes_on_behind_a_listing() {
 fn a_page_holds_what_a_strict_policy_allows() {
     let server = TestServer::start();
     server.put("d/a", "a");
-    let answer = listing(&server, "/d/", "");
+    let answer = listing(&server, "/d/", BROWSER);
     let policy = answer.field("content-security-policy").expect("a policy");
     assert!(policy.contains("default-src 'none'"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
@@ -333,7 +333,7 @@ fn twenty_thousand_names_are_all_there_in_every_form() {
     let mut seen = Vec::new();
     let mut pages = 0;
     while let Some(target) = next.take() {
-        let page = text(&listing(&server, &target, ""));
+        let page = text(&listing(&server, &target, BROWSER));
         assert!(page.contains("20,000 entries"), "{target}");
         seen.extend(links(&page));
         next = next_page(&page).map(|query| format!("/many/{query}"));
@@ -341,9 +341,52 @@ fn twenty_thousand_names_are_all_there_in_every_form() {
     }
     assert_eq!(pages, 20);
     assert_eq!(seen, expected.into_iter().collect::<Vec<_>>());
-    let found = text(&listing(&server, "/many/?q=1999", ""));
+    let found = text(&listing(&server, "/many/?q=1999", BROWSER));
     assert_eq!(links(&found).len(), 12);
 }
+
+#[test]
+fn programs_get_all_names_at_once_and_each_link_once() {
+    const NAMES: usize = 2_500;
+    let server = TestServer::start();
+    server.put("d/<b> & c/x", "");
+    for number in 0..NAMES {
+        File::create(server.root().join(format!("d/{number}"))).expect("a file");
+    }
+    for (target, fields) in [
+        ("/d/", ""),
+        ("/d/", "Accept: */*\r\n"),
+        ("/d/?q=", "Accept: */*\r\n"),
+    ] {
+        let index = text(&listing(&server, target, fields));
+        let mut links: Vec<&str> = index
+            .split("href=\"")
+            .skip(1)
+            .map(|rest| &rest[..rest.find('"').expect("a quote")])
+            .collect();
+        links.sort_unstable();
+        let mut expected: Vec<String> = (0..NAMES).map(|number| number.to_string()).collect();
+        expected.extend(["../".to_owned(), "%3Cb%3E%20%26%20c/".to_owned()]);
+        expected.sort_unstable();
+        assert_eq!(links, expected, "{target} {fields}");
+    }
+    // Whoever follows each link of a page sees each file and each page once.
+    let page = text(&listing(&server, "/d/", BROWSER));
+    for link in page.split("href=\"").skip(1) {
+        let link = &link[..link.find('"').expect("a quote")];
+        assert!(!link.contains("sort=") || link.contains("after="), "{link}");
+        assert!(
+            !link.contains("download") && !link.contains("format="),
+            "{link}"
+        );
+    }
+    // The buttons in their place.
+    let largest = text(&listing(&server, "/d/?sort=-size", "Accept: */*\r\n"));
+    assert!(largest.contains("aria-sort=\"descending\""));
+}
+
+/// What a browser asks for.
+const BROWSER: &str = "Accept: text/html,*/*;q=0.8\r\n";
 
 /// Fetches a listing, and puts its chunks together.
 #[track_caller]

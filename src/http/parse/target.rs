@@ -161,6 +161,13 @@ fn parse_query(bytes: &[u8]) -> Query {
                 }
             }
             b"sort" => {
+                let value = match value.strip_prefix(b"-") {
+                    Some(value) => {
+                        query.order = SortOrder::Descending;
+                        value
+                    }
+                    None => value,
+                };
                 query.sort = match value {
                     b"size" => SortKey::Size,
                     b"time" => SortKey::Time,

@@ -14,7 +14,7 @@ use crate::http::{Query, SortKey, SortOrder, Timestamp};
 use crate::sys::directory::{EntryFacts, EntryKind};
 
 fn request(query: Query) -> Request {
-    let head = b"GET /some/dir/ HTTP/1.1\r\nHost: example.org:7788\r\n\r\n";
+    let head = b"GET /some/dir/ HTTP/1.1\r\nHost: example.org:7788\r\nAccept: text/html\r\n\r\n";
     match parse_request(head, 0, &HttpLimits::default()) {
         Parsed::Complete { request, .. } => Request { query, ..request },
         other => panic!("{other:?}"),

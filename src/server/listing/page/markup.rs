@@ -48,6 +48,12 @@ pub(super) fn table_top(view: &View, summary: &Summary, out: &mut Vec<u8>) {
         ("kind", "Kind", SortKey::Kind),
     ];
     let markup = html! {
+        // Buttons, since what follows every link would fetch the directory in every order.
+        form id="order" {
+            @if let Some(filter) = &view.query.filter {
+                input type="hidden" name="q" value=(String::from_utf8_lossy(filter));
+            }
+        }
         p.total aria-live="polite" { (total(view, summary)) }
         (PreEscaped("<table>"))
         thead {
@@ -82,17 +88,17 @@ pub(super) fn bottom(view: &View, summary: &Summary, out: &mut Vec<u8>) {
         @if summary.before > 0 || summary.next.is_some() {
             nav.more aria-label="Pages" {
                 @if summary.before > 0 {
-                    a href=(address(view, view.query.sort, view.query.order, None)) { "First page" }
+                    button form="order" name="sort" value=(order_value(view.query.sort, view.query.order)) { "First page" }
                 }
                 @if let Some(next) = &summary.next {
-                    a rel="next" href=(address(view, view.query.sort, view.query.order, Some(next))) { "Next page" }
+                    a rel="next" href=(address(view, next)) { "Next page" }
                 }
             }
         }
         footer {
             (size(summary.bytes)) " in the files on this page · "
-            a href="?format=json" { "JSON" } " · "
-            a href="?format=ndjson" { "NDJSON" }
+            button form="order" name="format" value="json" { "JSON" } " · "
+            button form="order" name="format" value="ndjson" { "NDJSON" }
         }
         script { (PreEscaped(SCRIPT)) }
         (PreEscaped("</main></body></html>\n"))
@@ -166,26 +172,33 @@ fn column(view: &View, class: &str, label: &str, sort: SortKey) -> Markup {
     };
     html! {
         th class=(class) aria-sort=[state] scope="col" {
-            a href=(address(view, sort, order, None)) { (label) (arrow) }
+            button form="order" name="sort" value=(order_value(sort, order)) { (label) (arrow) }
         }
     }
 }
 
-/// The address of this directory in some order, from some place on.
-fn address(view: &View, sort: SortKey, order: SortOrder, after: Option<&[u8]>) -> String {
-    let mut address = format!("?sort={}", key(sort));
-    if order == SortOrder::Descending {
+/// The address of the page behind the place `after`.
+fn address(view: &View, after: &[u8]) -> String {
+    let mut address = format!("?sort={}", key(view.query.sort));
+    if view.query.order == SortOrder::Descending {
         address.push_str("&order=desc");
     }
     if let Some(filter) = &view.query.filter {
         address.push_str("&q=");
         address.extend(percent_encode_component(filter));
     }
-    if let Some(after) = after {
-        address.push_str("&after=");
-        address.extend(percent_encode(after, NON_ALPHANUMERIC));
-    }
+    address.push_str("&after=");
+    address.extend(percent_encode(after, NON_ALPHANUMERIC));
     address
+}
+
+/// What a button for this order sends.
+fn order_value(sort: SortKey, order: SortOrder) -> String {
+    let mark = match order {
+        SortOrder::Ascending => "",
+        SortOrder::Descending => "-",
+    };
+    format!("{mark}{}", key(sort))
 }
 
 fn key(sort: SortKey) -> &'static str {

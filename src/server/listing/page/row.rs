@@ -39,7 +39,7 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
                             div.ways {
                                 code tabindex="0" { "curl -fC - -o " (shell::quote(name)) " '" (url) "'" }
                                 code tabindex="0" { "haul get '" (url) "'" }
-                                a href={ (href) "?download" } download { "Save to this device" }
+                                a href=(href) download { "Save to this device" }
                             }
                         }
                     }

@@ -2,7 +2,7 @@
 
 /// Allows the page its own style and script and nothing else. A test keeps the hashes true.
 pub(crate) const SECURITY_POLICY: &str = "default-src 'none'; \
-style-src 'sha256-VtsEegJOTt/phOKLGWEVLbI+Zf28Oxmc1DrFFy6douI='; \
+style-src 'sha256-sLQ/7KN/6FZ9Jans+DbpWF+uiaBZGlwIpAPiQ9iEY+o='; \
 script-src 'sha256-Szi6AljLfOJevuVVyDihEmQl7kQrb86ZI+gxxhfMkZU='; \
 form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -28,8 +28,9 @@ button,.more a{font:inherit;color:var(--link);background:var(--card);border:1px 
 .total{color:var(--faint);margin:0 0 .75rem;min-height:1.5em}
 table{width:100%;border-collapse:separate;border-spacing:0;background:var(--card);border:1px solid var(--line);border-radius:12px}
 th{text-align:left;font-weight:600;font-size:.86rem;border-bottom:1px solid var(--line);padding:0;white-space:nowrap}
-th a{display:block;padding:.6rem .85rem;color:var(--faint)}
-th[aria-sort] a{color:var(--ink)}
+button[form]{font:inherit;border:0;background:none;padding:0;color:var(--link);cursor:pointer}
+th button[form]{display:block;width:100%;padding:.6rem .85rem;text-align:inherit;color:var(--faint)}
+th[aria-sort] button{color:var(--ink)}
 td{padding:.42rem .85rem;border-bottom:1px solid var(--line);vertical-align:middle}
 tr:last-child td{border-bottom:0}
 tbody tr:hover{background:var(--hover)}
