@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crate::dial::Dialer;
 pub use crate::dial::Family;
 use crate::http::Persistence;
+use crate::sys::resources;
 
-mod answer_head;
 mod connection;
 mod exchange;
 mod generator;
@@ -125,6 +125,13 @@ pub enum LoadError {
     },
     /// A host has no address.
     Target(TargetError),
+    /// More connections than files may be open.
+    TooManyConnections {
+        /// The connections asked for.
+        connections: usize,
+        /// How many there may be.
+        limit: u64,
+    },
     /// There is no such process, or `/proc` does not show it.
     NoSuchProcess(u32),
     /// The kernel refused a thread what it needs for waiting.
@@ -137,6 +144,11 @@ impl fmt::Display for LoadError {
             Self::TooFewConnections { servers } => write!(
                 out,
                 "the URLs name {servers} servers, and each needs a connection: raise --connections"
+            ),
+            Self::TooManyConnections { connections, limit } => write!(
+                out,
+                "{connections} connections are more than the {limit} that the limit on open files \
+                 allows for; raise it with `ulimit -n`"
             ),
             Self::Target(error) => error.fmt(out),
             Self::NoSuchProcess(pid) => {
@@ -162,6 +174,11 @@ pub fn run(
     stop: &AtomicBool,
     mut observe: impl FnMut(Glance),
 ) -> Result<LoadReport, LoadError> {
+    let connections = config.connections.saturating_add(config.stalled);
+    let limit = resources::open_files().saturating_sub(OWN_FILES);
+    if connections as u64 > limit {
+        return Err(LoadError::TooManyConnections { connections, limit });
+    }
     let targets = resolve(config, stop)?;
     let menus = menus(&targets, config.connections)?;
     let idle = usage(config)?;
@@ -342,4 +359,6 @@ fn usage(config: &LoadConfig) -> Result<Option<Usage>, LoadError> {
     }
 }
 
+/// Descriptors for what is no connection.
+const OWN_FILES: u64 = 64;
 const OBSERVE: Duration = Duration::from_millis(200);

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::http::Persistence;
+use crate::http::chunked::Piece;
 use crate::sys::buffer::Buffer;
 use crate::sys::client_socket::{self, Interest, Readiness};
 
 use super::LoadConfig;
-use super::answer_head;
-use super::exchange::{Exchange, Left};
+use super::exchange::{Chunks, Exchange, Left, parse_head};
 use super::tally::{Failure, Question, Tally, record};
 use super::target::{Target, Wire};
 
@@ -255,28 +255,35 @@ impl Connection {
             );
         }
         if exchange.wire(bench.targets) == Wire::Name {
-            self.count(&mut exchange, 0..received, bench);
+            self.count(&mut exchange, &bench.room[..received], &mut bench.tally);
             return (Phase::Receiving(link, exchange, Left::UntilClose), None);
         }
         let before = head.len();
         let parsed = if before == 0 {
-            answer_head::parse(&bench.room[..received])
+            parse_head(&bench.room[..received])
         } else {
             head.extend_from_slice(&bench.room[..received]);
-            answer_head::parse(&head)
+            parse_head(&head)
         };
         match parsed {
             Ok(Some((answer, length))) => {
-                let left = exchange.accept(answer, bench.config.persistence, &mut bench.lengths);
-                let content = match left {
-                    Left::Bytes(left) => (before + received - length)
-                        .min(usize::try_from(left).unwrap_or(usize::MAX)),
-                    Left::UntilClose => before + received - length,
+                let left = exchange.accept(&answer, bench.config.persistence, &mut bench.lengths);
+                // `parse_head` found the head incomplete before, so its end is among the new bytes.
+                let content = &bench.room[length - before..received];
+                let (content, left) = match left {
+                    Left::Chunked(mut chunks) => {
+                        chunks.input.extend_from_slice(content);
+                        return self.decode(link, exchange, chunks, bench);
+                    }
+                    Left::Bytes(left) => {
+                        let most = usize::try_from(left).unwrap_or(usize::MAX);
+                        let content = &content[..content.len().min(most)];
+                        (content, Left::Bytes(left - content.len() as u64))
+                    }
+                    Left::UntilClose => (content, Left::UntilClose),
                 };
-                // `parse` found the head incomplete before, so its end is among the new bytes.
-                let begin = length - before;
-                self.count(&mut exchange, begin..begin + content, bench);
-                (Phase::Receiving(link, exchange, left.less(content)), None)
+                self.count(&mut exchange, content, &mut bench.tally);
+                (Phase::Receiving(link, exchange, left), None)
             }
             Ok(None) if before + received > LONGEST_HEAD => fail(Failure::BadHead, bench),
             Ok(None) => {
@@ -296,36 +303,77 @@ impl Connection {
         left: Left,
         bench: &mut Bench<'_>,
     ) -> Stepped {
-        let most = match left {
+        let room = bench.room.len();
+        let most = match &left {
             Left::Bytes(0) => return self.finish(link, exchange, bench),
-            Left::Bytes(left) => bench
-                .room
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX)),
-            Left::UntilClose => bench.room.len(),
+            Left::Bytes(left) => room.min(usize::try_from(*left).unwrap_or(usize::MAX)),
+            Left::Chunked(_) | Left::UntilClose => room,
         };
-        let received = match exchange.hasher {
-            Some(_) => client_socket::receive(&link.socket, &mut bench.room[..most]),
-            None => client_socket::discard(&link.socket, &mut bench.room[..most]),
+        let room = &mut bench.room[..most];
+        let received = match (&exchange.hasher, &left) {
+            (None, Left::Bytes(_) | Left::UntilClose) => client_socket::discard(&link.socket, room),
+            _ => client_socket::receive(&link.socket, room),
         };
-        match (received, left) {
-            (Ok(0), Left::UntilClose) => self.finish(link, exchange, bench),
-            (Ok(0), Left::Bytes(_)) => fail(Failure::Short, bench),
-            (Ok(received), _) => {
-                link.moved = bench.now;
-                self.count(&mut exchange, 0..received, bench);
-                let left = left.less(received);
-                // What a full receive left behind is reported again; others go first.
-                let next = match left {
-                    Left::Bytes(0) => None,
-                    _ => Some(Next::Wait),
-                };
-                (Phase::Receiving(link, exchange, left), next)
+        let received = match received {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (Phase::Receiving(link, exchange, left), Some(Next::Wait));
             }
-            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) => return fail(Failure::of(&error), bench),
+        };
+        link.moved = bench.now;
+        let content = &bench.room[..received];
+        // What a full receive left behind is reported again; others go first.
+        match left {
+            Left::UntilClose if received == 0 => self.finish(link, exchange, bench),
+            _ if received == 0 => fail(Failure::Short, bench),
+            Left::Chunked(mut chunks) => {
+                chunks.input.extend_from_slice(content);
+                self.decode(link, exchange, chunks, bench)
+            }
+            Left::UntilClose => {
+                self.count(&mut exchange, content, &mut bench.tally);
                 (Phase::Receiving(link, exchange, left), Some(Next::Wait))
             }
-            (Err(error), _) => fail(Failure::of(&error), bench),
+            Left::Bytes(left) => {
+                self.count(&mut exchange, content, &mut bench.tally);
+                let left = left - received as u64;
+                let next = (left > 0).then_some(Next::Wait);
+                (Phase::Receiving(link, exchange, Left::Bytes(left)), next)
+            }
+        }
+    }
+
+    /// Counts what has come of a body in chunks.
+    fn decode(
+        &self,
+        link: Link,
+        mut exchange: Exchange,
+        mut chunks: Box<Chunks>,
+        bench: &mut Bench<'_>,
+    ) -> Stepped {
+        let mut used = 0;
+        loop {
+            let input = &chunks.input[used..];
+            match chunks.decoder.next(input, usize::MAX) {
+                Ok(Piece::Framing(length)) => used += length,
+                Ok(Piece::Data(length)) => {
+                    self.count(&mut exchange, &input[..length], &mut bench.tally);
+                    used += length;
+                }
+                Ok(Piece::Partial) => {
+                    chunks.input.drain(..used);
+                    let left = Left::Chunked(chunks);
+                    return (Phase::Receiving(link, exchange, left), Some(Next::Wait));
+                }
+                Ok(Piece::End) => {
+                    if !input.is_empty() {
+                        exchange.persistence = Persistence::Close;
+                    }
+                    return self.finish(link, exchange, bench);
+                }
+                Err(_) => return fail(Failure::BadChunks, bench),
+            }
         }
     }
 
@@ -358,21 +406,16 @@ impl Connection {
         }
     }
 
-    /// Counts content that lies in `bench.room`, or was thrown away if there is no hasher.
-    fn count(
-        &self,
-        exchange: &mut Exchange,
-        content: std::ops::Range<usize>,
-        bench: &mut Bench<'_>,
-    ) {
+    /// Counts content; if there is no hasher it may have been thrown away instead of written.
+    fn count(&self, exchange: &mut Exchange, content: &[u8], tally: &mut Tally) {
         let bytes = content.len() as u64;
         exchange.received += bytes;
         if exchange.verdict.is_ok() {
-            bench.tally.bytes += bytes;
-            bench.tally.shares[self.token] += bytes;
+            tally.bytes += bytes;
+            tally.shares[self.token] += bytes;
         }
         if let Some(hasher) = &mut exchange.hasher {
-            hasher.update(&bench.room[content]);
+            hasher.update(content);
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use crate::http::Persistence;
+use crate::http::chunked::{Decoder, Strictness};
+use crate::http::client_response::{self, Framing, Head};
 
 use super::Bodies;
-use super::answer_head::AnswerHead;
 use super::tally::{Failure, Question};
 use super::target::{Target, Wire};
 
@@ -23,10 +24,34 @@ pub(super) struct Exchange {
 }
 
 /// What is left of the content.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Left {
     Bytes(u64),
+    Chunked(Box<Chunks>),
     UntilClose,
+}
+
+/// A body in chunks, and what has come of it and is not decoded.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    pub(super) decoder: Decoder,
+    pub(super) input: Vec<u8>,
+}
+
+/// Reads a head from the beginning of `bytes`, interim answers (1xx) skipped, and says how many
+/// bytes it takes; `None` if it is not all there yet.
+pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
+    let mut skipped = 0;
+    loop {
+        match client_response::parse_head(&bytes[skipped..]) {
+            Ok(Some((head, length))) if head.status >= 200 => {
+                return Ok(Some((head, skipped + length)));
+            }
+            Ok(Some((_, length))) => skipped += length,
+            Ok(None) => return Ok(None),
+            Err(_) => return Err(Failure::BadHead),
+        }
+    }
 }
 
 impl Exchange {
@@ -51,7 +76,7 @@ impl Exchange {
     /// Judges the head, and says what content follows.
     pub(super) fn accept(
         &mut self,
-        head: AnswerHead,
+        head: &Head,
         wanted: Persistence,
         lengths: &mut [Option<u64>],
     ) -> Left {
@@ -61,22 +86,22 @@ impl Exchange {
             (200, Some(_)) => Err(Failure::RangeIgnored),
             (status, _) => Err(Failure::BadStatus(status)),
         };
-        if head.complete_length.is_some() {
-            lengths[target] = head.complete_length;
-        }
-        self.persistence = match wanted {
-            Persistence::KeepAlive => head.persistence,
-            Persistence::Close => Persistence::Close,
+        let range = head.content_range.as_deref();
+        let complete_length = range.and_then(|range| range.rsplit('/').next()?.parse().ok());
+        lengths[target] = complete_length.or(lengths[target]);
+        let framing = head.framing();
+        self.persistence = if head.closes || framing == Framing::UntilClose {
+            Persistence::Close
+        } else {
+            wanted
         };
-        head.content_length.map_or(Left::UntilClose, Left::Bytes)
-    }
-}
-
-impl Left {
-    pub(super) fn less(self, received: usize) -> Self {
-        match self {
-            Self::Bytes(left) => Self::Bytes(left - received as u64),
-            Self::UntilClose => Self::UntilClose,
+        match framing {
+            Framing::Length(length) => Left::Bytes(length),
+            Framing::Chunked => Left::Chunked(Box::new(Chunks {
+                decoder: Decoder::new(Strictness::Lenient),
+                input: Vec::new(),
+            })),
+            Framing::UntilClose => Left::UntilClose,
         }
     }
 }

@@ -8,11 +8,15 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::sys::resources;
+
 /// A way for a request to fail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Failure {
     /// The answer is no HTTP head, or one that is not understood.
     BadHead,
+    /// The chunks of a body are malformed.
+    BadChunks,
     /// A status other than 200, or other than 206 where a range was asked for.
     BadStatus(u16),
     /// An answer without a byte in the name protocol: the server has no such file.
@@ -46,10 +50,8 @@ impl Failure {
             | io::ErrorKind::ConnectionAborted => Self::Reset,
             io::ErrorKind::TimedOut => Self::TimedOut,
             io::ErrorKind::AddrNotAvailable => Self::NoPort,
-            _ => match error.raw_os_error().unwrap_or_default() {
-                EMFILE | ENFILE => Self::TooManyFiles,
-                errno => Self::Other(errno),
-            },
+            _ if resources::is_out_of_files(error) => Self::TooManyFiles,
+            _ => Self::Other(error.raw_os_error().unwrap_or_default()),
         }
     }
 }
@@ -57,6 +59,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BadChunks => out.write_str("bad chunks"),
             Self::BadHead => out.write_str("bad head"),
             Self::BadStatus(status) => write!(out, "status {status}"),
             Self::Empty => out.write_str("empty"),
@@ -175,8 +178,6 @@ fn nanoseconds() -> Histogram<u64> {
 /// A day: no request outlasts it unnoticed.
 const LONGEST_NANOSECONDS: u64 = 24 * 3_600 * 1_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
 
 #[cfg(test)]
 mod tests {

@@ -57,11 +57,14 @@ pub(crate) fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
 /// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
 #[must_use]
 pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    matches!(
-        error.raw_os_error(),
-        Some(EMFILE | ENFILE | ENOMEM | ENOBUFS)
-    )
+    use nix::libc::{ENOBUFS, ENOMEM};
+    is_out_of_files(error) || matches!(error.raw_os_error(), Some(ENOMEM | ENOBUFS))
+}
+
+/// Whether the process or the system has no descriptor left.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 /// The unit of processor time in `/proc/PID/stat`, in ticks a second (`sysconf(3)`,

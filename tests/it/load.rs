@@ -53,6 +53,45 @@ fn content_is_thrown_away_to_the_byte() {
 }
 
 #[test]
+fn answers_in_chunks_are_counted_and_kept_alive() {
+    let server = Server::start(|_, _| {
+        let chunks: String = (1..=300)
+            .map(|size| format!("{size:x}\r\n{:size$}\r\n", ""))
+            .collect();
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        keep(format!("{head}{chunks}0\r\nTrailer: x\r\n\r\n").into_bytes())
+    });
+    for bodies in [Bodies::Discard, Bodies::Verify] {
+        let report = run(LoadConfig {
+            bodies,
+            ..config(&server, "/a", 5)
+        });
+        assert!(report.errors.is_empty(), "{report:?}");
+        assert_eq!(
+            (report.requests, report.bytes, report.connects),
+            (5, 5 * 45_150, 1)
+        );
+    }
+    let server = Server::start(|_, _| {
+        hang_up(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n".to_vec())
+    });
+    assert_eq!(errors(&run(config(&server, "/a", 1))), [("bad chunks", 1)]);
+}
+
+#[test]
+fn more_connections_than_open_files_are_refused_before_anything_is_asked_for() {
+    let config = LoadConfig {
+        connections: u32::MAX as usize,
+        ..config_for("http://127.0.0.1:9/".to_owned(), 1)
+    };
+    let refused = load::run(&config, &AtomicBool::new(false), |_| {});
+    assert!(
+        matches!(refused, Err(LoadError::TooManyConnections { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn without_keep_alive_each_request_connects() {
     let server = Server::start(|_, _| hang_up(ok(b"hello")));
     let persistence = Persistence::Close;
