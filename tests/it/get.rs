@@ -6,6 +6,7 @@ mod keep;
 mod local;
 mod logins;
 mod many;
+mod network;
 mod pace;
 mod protocols;
 mod resume;

@@ -114,6 +114,12 @@ impl<'a, 's> Coordinator<'a, 's> {
             if whole && self.outstanding == 0 {
                 return Ok(SessionEnd::Whole);
             }
+            if whole {
+                // Connections that do not stand yet are not needed any more.
+                let plan = self.session.plan();
+                let waiting = self.busy.iter().filter(|(id, _)| !plan.is_assigned(**id));
+                waiting.for_each(|(_, cancel)| cancel.cancel());
+            }
             if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
                     why: NO_MIDDLE.to_owned(),

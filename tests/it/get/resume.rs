@@ -71,6 +71,134 @@ fn killed_a_hundred_times_it_still_ends_whole() {
     println!("{kills} kills, {wholes} times whole before the last run, {resumed} ranges");
 }
 
+/// One server of each kind, behind the paths of one address.
+fn of_all_kinds(file: &Served) -> Server {
+    let file = file.clone();
+    let weak = Served {
+        etag: Some("W/\"1\"".to_owned()),
+        ..file.clone()
+    };
+    let dated = Served {
+        etag: None,
+        ..file.clone()
+    };
+    Server::start(move |request| {
+        let drip = |bytes: Vec<u8>| Act::Drip {
+            bytes,
+            piece: 32 << 10,
+            pause: Duration::from_millis(1),
+        };
+        let ends = |bytes: &[u8], head: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\n{head}\r\n").into_bytes();
+            vec![Act::Send(head), drip(bytes.to_vec()), Act::Close]
+        };
+        match request.target.as_str() {
+            "/weak" => vec![drip(weak.answer(request))],
+            "/dated" => vec![drip(dated.answer(request))],
+            "/noranges" => vec![drip(file.whole())],
+            "/close" => ends(&file.bytes, "Connection: close\r\n"),
+            "/chunked" => {
+                let mut body = Vec::new();
+                for chunk in file.bytes.chunks(50_000) {
+                    body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    body.extend_from_slice(chunk);
+                    body.extend_from_slice(b"\r\n");
+                }
+                body.extend_from_slice(b"0\r\n\r\n");
+                ends(&body, "Transfer-Encoding: chunked\r\nConnection: close\r\n")
+            }
+            "/breaks" => {
+                let answer = file.answer(request);
+                let end = answer.len().min(400_000);
+                vec![drip(answer[..end].to_vec()), Act::Close]
+            }
+            _ => vec![drip(file.answer(request))],
+        }
+    })
+}
+
+/// Some minutes: `cargo test --test it -- --ignored killed_at_random`.
+#[test]
+#[ignore = "240 kills take a minute or two"]
+fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_on_disk() {
+    let file = Served::new(1, 2 << 20);
+    let server = of_all_kinds(&file);
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let mut random = fastrand::Rng::with_seed(11);
+    let (mut kills, mut wholes) = (0, 0);
+    for path in [
+        "f", "weak", "dated", "noranges", "close", "chunked", "breaks", "sum",
+    ] {
+        let client = Client::new();
+        let url = server.url(&format!("/{path}"));
+        let mut claimed = 0;
+        for round in 0..30 {
+            let segments = ["1", "3", "auto"][round % 3];
+            let mut arguments = vec!["-o", "f", "--segments", segments, &url];
+            if matches!(path, "sum" | "weak") {
+                arguments.extend(["--blake3", &sum]);
+            }
+            let mut child = client.command(&arguments).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(random.u64(0..250)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            if client.path("f").exists() {
+                assert_same(&client.path("f"), &file.bytes);
+                std::fs::remove_file(client.path("f")).unwrap();
+                (wholes, claimed) = (wholes + 1, 0);
+                continue;
+            }
+            // What one run had on disk no later run gives up.
+            let now = claims(&client);
+            assert!(
+                now >= claimed,
+                "{path}: {now} bytes where {claimed} had been"
+            );
+            claimed = now;
+        }
+        let mut arguments = vec!["-o", "f", "--segments", "1", &url];
+        if matches!(path, "sum" | "weak") {
+            arguments.extend(["--blake3", &sum]);
+        }
+        let before = server.requests().len();
+        client.get(&arguments).assert_status(0);
+        client.assert_whole("f", &file.bytes);
+        if matches!(path, "f" | "weak" | "dated" | "sum") && claimed > 0 {
+            let asked: u64 = server.requests()[before..]
+                .iter()
+                .filter_map(|request| request.range())
+                .map(|(start, end)| end.unwrap_or(file.len()) - start)
+                .sum();
+            assert!(
+                asked <= file.len() - claimed,
+                "{path}: {asked} asked, {claimed} here"
+            );
+        }
+    }
+    println!("{kills} kills, {wholes} times whole before the last run");
+}
+
+/// The most bytes that a state in the directory claims.
+fn claims(client: &Client) -> u64 {
+    let claimed = |name: &str| -> Option<u64> {
+        let text = std::fs::read(client.path(name)).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let extents = state["done"].as_array()?.iter();
+        Some(
+            extents
+                .map(|extent| extent[1].as_u64().unwrap() - extent[0].as_u64().unwrap())
+                .sum(),
+        )
+    };
+    let names = ["f.part.state", "f.part-new.part.state"];
+    names
+        .iter()
+        .filter_map(|name| claimed(name))
+        .max()
+        .unwrap_or(0)
+}
+
 #[test]
 fn killed_after_its_name_is_final_it_leaves_nothing_that_misleads() {
     let (old, new, client) = (
