@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use url::Origin;
 
+use crate::dial::Dialer;
 use crate::http::client_response::{self, Framing, Head};
 
 use super::error::{Again, Blame, GetError};
@@ -29,6 +30,7 @@ pub(super) struct Client {
     /// The servers that the user named: only they get what `login` has.
     named: Vec<Origin>,
     connect_timeout: Duration,
+    pub(super) dialer: Dialer,
     /// The hosts and ports that were reached, each with the connections that are kept.
     idle: Mutex<HashMap<(String, u16), Vec<Wire>>>,
 }
@@ -88,6 +90,7 @@ impl Client {
             login,
             named,
             connect_timeout,
+            dialer: Dialer::default(),
             idle: Mutex::default(),
         }
     }
@@ -191,7 +194,7 @@ impl Client {
     ) -> Result<Wire, GetError> {
         let next = proxy.map_or(url, Proxy::url);
         let (host, port) = (host(next), next.port());
-        let wire = Wire::connect(&host, port, self.connect_timeout, watch);
+        let wire = Wire::connect(&self.dialer, &host, port, self.connect_timeout, watch);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let error = match wire {
             Ok(mut wire) => {

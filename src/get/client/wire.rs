@@ -1,12 +1,10 @@
 //! A TCP connection to a server, with what has been read beyond the last answer.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::thread;
+use std::net::TcpStream;
 use std::time::Duration;
 
-use crossbeam_channel::RecvTimeoutError;
-
+use crate::dial::{DialError, Dialer};
 use crate::get::error::{Again, Blame, GetError};
 use crate::get::watch::{TICK, Watch};
 
@@ -63,31 +61,38 @@ impl Input {
 }
 
 impl Wire {
-    /// Connects to the first of the host's addresses that answers.
+    /// Connects to `host`, whichever of its addresses stands first.
     pub(crate) fn connect(
+        dialer: &Dialer,
         host: &str,
         port: u16,
         connect_timeout: Duration,
         watch: &Watch,
     ) -> Result<Self, GetError> {
-        let (dialled, result) = crossbeam_channel::bounded(1);
-        let (host, write_timeout) = (host.to_owned(), watch.stall_timeout());
-        // Neither the resolver nor a connect looks up while it waits; a thread that nobody waits
-        // for any more ends by itself.
-        thread::spawn(move || dialled.send(dial(&host, port, connect_timeout, write_timeout)));
-        loop {
-            watch.check()?;
-            match result.recv_timeout(TICK) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(GetError::interrupted()),
-                Ok(stream) => {
-                    return stream.map(|stream| Self {
-                        stream,
-                        input: Input::default(),
-                    });
-                }
+        let stops = || watch.check().is_err();
+        let stream = match dialer.connect(host, port, connect_timeout, stops) {
+            Ok(stream) => stream,
+            Err(DialError::Stopped) => {
+                return Err(watch.check().err().unwrap_or_else(GetError::interrupted));
             }
-        }
+            Err(DialError::Unresolvable(error)) => {
+                return Err(unreached(format!("cannot find {host}: {error}")));
+            }
+            Err(error) => {
+                return Err(unreached(format!(
+                    "cannot connect to {host}:{port}: {error}"
+                )));
+            }
+        };
+        let set_up = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_read_timeout(Some(TICK)))
+            .and_then(|()| stream.set_write_timeout(Some(watch.stall_timeout())));
+        set_up.map_err(|error| broken(&error))?;
+        Ok(Self {
+            stream,
+            input: Input::default(),
+        })
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
@@ -133,35 +138,6 @@ impl Wire {
             Err(_) => Pending::End,
         }
     }
-}
-
-fn dial(
-    host: &str,
-    port: u16,
-    connect_timeout: Duration,
-    write_timeout: Duration,
-) -> Result<TcpStream, GetError> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let addresses = (bare, port)
-        .to_socket_addrs()
-        .map_err(|error| unreached(format!("cannot find {host}: {error}")))?;
-    let open = |address: SocketAddr| {
-        let stream = TcpStream::connect_timeout(&address, connect_timeout)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TICK))?;
-        stream.set_write_timeout(Some(write_timeout))?;
-        Ok(stream)
-    };
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match open(address) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(unreached(format!(
-        "cannot connect to {host}:{port}: {last}"
-    )))
 }
 
 fn unreached(text: String) -> GetError {

@@ -116,7 +116,13 @@ pub(crate) fn receive(
     watch: &Watch,
     mut take: impl FnMut(&[u8]) -> Result<(), GetError>,
 ) -> Result<u64, GetError> {
-    let mut wire = Wire::connect(&url.host, url.port, shared.config.connect_timeout, watch)?;
+    let mut wire = Wire::connect(
+        &shared.client.dialer,
+        &url.host,
+        url.port,
+        shared.config.connect_timeout,
+        watch,
+    )?;
     wire.send(&url.name)?;
     // A server that has closed already has said what it had to say: reading will tell.
     let _ = wire.stream.shutdown(Shutdown::Write);
