@@ -112,10 +112,10 @@ pub fn run(
     if let Some(url) = run.shared.config.sum_list.take() {
         match run.sums(&url) {
             Ok(sums) => run.shared.config.sum_file = Some(sums),
-            Err(error) => return Err(run.reporter(None).failed(&error).1),
+            Err(error) => return run.ended(Err(run.reporter(None).failed(&error).1)),
         }
     }
-    run.all(jobs)
+    run.ended(run.all(jobs))
 }
 
 /// One run, as its threads share it.
@@ -133,6 +133,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn ended(&self, outcome: Result<(), Blame>) -> Result<(), Blame> {
+        let exit_status = outcome.err().map_or(0, Blame::exit_status);
+        let _ = self.events.send(Event::Ended { exit_status });
+        outcome
+    }
+
     /// Files are fetched while directories are still walked, which waits for them.
     fn all(&self, jobs: &[Job]) -> Result<(), Blame> {
         let reporter = self.reporter(None);

@@ -6,7 +6,6 @@ use std::io;
 use std::process::ExitCode;
 
 use haul::diagnostics;
-use haul::get::Blame;
 
 use cli::{Cli, Command};
 
@@ -32,23 +31,10 @@ fn run(command: Command) -> ExitCode {
         Command::Say(arguments) => arguments.run(),
         Command::Get(args) => match cli::get::fetch(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(blame) => ExitCode::from(exit_status(blame)),
+            Err(blame) => ExitCode::from(blame.exit_status()),
         },
         Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),
         Command::Man(args) => printed(cli::manual::man::<Cli>(&args)),
-    }
-}
-
-/// The exit status of a failed download, as `haul get --help` lists them.
-fn exit_status(blame: Blame) -> u8 {
-    match blame {
-        Blame::Usage => 2,
-        Blame::NotFound => 3,
-        Blame::Network => 4,
-        Blame::Incomplete => 5,
-        Blame::LocalFile => 6,
-        Blame::Verification => 7,
-        Blame::Interrupted => 130,
     }
 }
 

@@ -252,6 +252,10 @@ pub(super) enum Trust {
 
 /// What a status that brings no file means.
 pub(super) fn refusal(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
+    explain(head, url, now).with_status(head.status)
+}
+
+fn explain(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
     let status = head.status;
     match status {
         404 | 410 => GetError::new(

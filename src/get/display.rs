@@ -5,14 +5,16 @@ mod line;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
+use serde::Serialize;
 
-use super::event::{Event, FileId, Summary};
+use super::event::{Event, FileId};
 use super::names::printable;
 use bars::Bars;
-use line::Track;
+use line::{Track, failure, lasting_line};
 
 /// How to show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,14 +66,46 @@ pub fn show(choice: DisplayChoice, events: &Receiver<Event>) {
 }
 
 fn as_json(events: &Receiver<Event>, out: &mut dyn Write) {
+    let mut totals = Totals::default();
+    let mut tracks: BTreeMap<FileId, Track> = BTreeMap::new();
     for event in events {
+        totals.take(&event);
         if let Some(text) = failure(&event) {
             say(&text);
         }
-        if let Ok(line) = serde_json::to_string(&event) {
-            // Whoever read this has gone; the download has not.
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        let Ok(mut shown) = serde_json::to_value(&event) else {
+            continue;
+        };
+        match &event {
+            Event::Started {
+                file,
+                name,
+                length,
+                resumed,
+                ..
+            } => {
+                tracks.insert(*file, Track::new(name, *length, *resumed));
+            }
+            Event::Progress {
+                file, done, length, ..
+            } => {
+                if let Some(track) = tracks.get_mut(file) {
+                    track.observe(*done, *length, 0, &[]);
+                    shown["rate"] = track.rate().into();
+                }
+            }
+            Event::Finished { file, .. } | Event::Failed { file, .. } => {
+                tracks.remove(file);
+            }
+            Event::Ended { .. } => {
+                shown["totals"] = serde_json::to_value(&totals).unwrap_or_default();
+                let seconds = totals.began.map(|began| began.elapsed().as_secs_f64());
+                shown["totals"]["seconds"] = seconds.into();
+            }
+            _ => {}
         }
+        // A reader that has gone does not end the download.
+        let _ = writeln!(out, "{shown}").and_then(|()| out.flush());
     }
 }
 
@@ -109,6 +143,17 @@ impl Plain {
                     }
                 }
             }
+            Event::Verifying { file, done, length } => {
+                if let Some((track, said)) = self.files.get_mut(file)
+                    && said.elapsed() >= SAY_EVERY
+                {
+                    *said = Instant::now();
+                    say(&track.hashing(*done, *length, usize::MAX));
+                }
+            }
+            Event::Finished { file, .. } | Event::Failed { file, .. } => {
+                self.files.remove(file);
+            }
             _ => {}
         }
         if let Some(text) = lasting_line(event) {
@@ -117,71 +162,65 @@ impl Plain {
     }
 }
 
-/// What of an event is worth a line that stays.
-fn lasting_line(event: &Event) -> Option<String> {
-    match event {
-        Event::Started {
-            name,
-            length,
-            resumed,
-            ..
-        } if *resumed > 0 => Some(format!(
-            "{}: goes on at {} of {}",
-            name.display(),
-            line::size(*resumed),
-            line::size(length.unwrap_or_default())
-        )),
-        Event::Note { text, .. } => Some(text.clone()),
-        Event::Retry { text, wait, .. } => Some(format!("{text}; next try in {wait:.1} s")),
-        Event::Finished { summary, .. } => Some(line::summary(summary)),
-        Event::Skipped { name, .. } => Some(format!("{}: is there already", name.display())),
-        Event::Failed { .. } => failure(event),
-        Event::Started { .. } | Event::Progress { .. } => None,
-    }
-}
-
-fn failure(event: &Event) -> Option<String> {
-    match event {
-        Event::Failed { text, .. } => Some(text.clone()),
-        _ => None,
-    }
-}
-
 /// The sum of several files.
-#[derive(Default)]
+#[derive(Default, Serialize)]
 struct Totals {
-    finished: Vec<Summary>,
+    finished: usize,
+    skipped: usize,
     failed: usize,
+    bytes: u64,
+    received: u64,
+    retries: u32,
+    #[serde(skip)]
     began: Option<Instant>,
+    /// The last file that was there already.
+    #[serde(skip)]
+    there: Option<PathBuf>,
 }
 
 impl Totals {
     fn take(&mut self, event: &Event) {
         self.began.get_or_insert_with(Instant::now);
         match event {
-            Event::Finished { summary, .. } => self.finished.push(summary.clone()),
+            Event::Finished { summary, .. } => {
+                self.finished += 1;
+                self.bytes += summary.bytes;
+                self.received += summary.received;
+                self.retries += summary.retries;
+            }
+            Event::Skipped { name, .. } => {
+                self.skipped += 1;
+                self.there = Some(name.clone());
+            }
             Event::Failed { .. } => self.failed += 1,
             _ => {}
         }
     }
 
     fn text(&self) -> Option<String> {
-        if self.finished.len() + self.failed < 2 {
-            return None;
+        if self.finished + self.failed + self.skipped < 2 {
+            let name = self.there.as_ref()?.display();
+            return Some(format!("{name}: is there already"));
         }
         let elapsed = self.began?.elapsed();
-        let bytes: u64 = self.finished.iter().map(|summary| summary.bytes).sum();
-        let received: u64 = self.finished.iter().map(|summary| summary.received).sum();
-        let retries: u32 = self.finished.iter().map(|summary| summary.retries).sum();
-        Some(format!(
-            "{}, {} in {}, {}, {}, {} failed",
-            line::counted(self.finished.len() as u64, "file", "files"),
-            line::size(bytes),
-            line::time(elapsed),
-            line::rate(received as f64 / elapsed.as_secs_f64().max(1e-3)),
-            line::counted(retries.into(), "retry", "retries"),
-            self.failed
-        ))
+        let files = |count: usize| line::counted(count as u64, "file", "files");
+        let mut parts = Vec::new();
+        if self.finished > 0 {
+            let rate = self.received as f64 / elapsed.as_secs_f64().max(1e-3);
+            let (bytes, time) = (line::size(self.bytes), line::time(elapsed));
+            let (files, rate) = (files(self.finished), line::rate(rate));
+            parts.push(format!("{files}, {bytes} in {time}, {rate}"));
+        }
+        if self.skipped > 0 {
+            parts.push(format!("{} there already", files(self.skipped)));
+        }
+        if self.retries > 0 {
+            parts.push(line::counted(self.retries.into(), "retry", "retries"));
+        }
+        if self.failed > 0 {
+            parts.push(format!("{} failed", self.failed));
+        }
+        Some(parts.join(", "))
     }
 }
 

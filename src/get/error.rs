@@ -5,10 +5,13 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::source::HttpUrl;
 
 /// Whose fault a failed download is; each has an exit code of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// The user stopped it.
     Interrupted,
@@ -24,6 +27,22 @@ pub enum Blame {
     LocalFile,
     /// The bytes are not the expected ones.
     Verification,
+}
+
+impl Blame {
+    /// The exit status of a failed download, as `haul get --help` lists them.
+    #[must_use]
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Network => 4,
+            Self::Incomplete => 5,
+            Self::LocalFile => 6,
+            Self::Verification => 7,
+            Self::Interrupted => 130,
+        }
+    }
 }
 
 /// Whether the same request can go well later.
@@ -47,6 +66,8 @@ pub struct GetError {
     /// Whose fault it is.
     pub blame: Blame,
     pub(super) again: Again,
+    /// The server's answer, where that is the failure.
+    pub(super) status: Option<u16>,
     /// The directory that an address turned out to be.
     pub(super) directory: Option<Box<HttpUrl>>,
     text: String,
@@ -57,6 +78,7 @@ impl GetError {
         Self {
             blame,
             again: Again::Never,
+            status: None,
             directory: None,
             text: text.into(),
         }
@@ -67,6 +89,7 @@ impl GetError {
         Self {
             blame,
             again: Again::Later,
+            status: None,
             directory: None,
             text: text.into(),
         }
@@ -113,6 +136,11 @@ impl GetError {
 
     pub(super) fn with_again(mut self, again: Again) -> Self {
         self.again = again;
+        self
+    }
+
+    pub(super) fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
         self
     }
 

@@ -80,9 +80,26 @@ pub enum Event {
         file: FileId,
         /// Why, and what to do.
         text: String,
-        /// The exit code that this failure has alone.
-        #[serde(skip)]
-        blame: super::error::Blame,
+        /// What kind of failure it is.
+        reason: super::error::Blame,
+        /// The status of the server's answer, where that is the failure.
+        status: Option<u16>,
+        /// The exit status that this failure has alone.
+        exit_status: u8,
+    },
+    /// All bytes are there, and the rest of them is hashed; a few times a second.
+    Verifying {
+        /// Which file.
+        file: FileId,
+        /// Bytes that are hashed.
+        done: u64,
+        /// Bytes of the file.
+        length: u64,
+    },
+    /// The run is over.
+    Ended {
+        /// The program's exit status.
+        exit_status: u8,
     },
 }
 

@@ -52,7 +52,13 @@ impl Reporter {
 
     pub(super) fn failed(&self, error: &GetError) -> (FileId, Blame) {
         let (text, blame) = (self.told(error.to_string()), error.blame);
-        self.send(|file| Event::Failed { file, text, blame });
+        self.send(|file| Event::Failed {
+            file,
+            text,
+            reason: blame,
+            status: error.status,
+            exit_status: blame.exit_status(),
+        });
         (self.file, blame)
     }
 

@@ -221,6 +221,11 @@ impl Verifier {
         }
     }
 
+    /// Bytes hashed so far.
+    pub(super) fn hashed(&self) -> u64 {
+        self.hashed
+    }
+
     /// Hashes bytes that follow those hashed before.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         for (_, hasher) in &mut self.hashers {

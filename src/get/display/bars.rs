@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::line::Track;
-use super::{lasting_line, printable};
+use super::line::{Track, lasting_line};
 use crate::get::event::{Event, FileId};
+use crate::get::names::printable;
 
 /// A bar for every file that is being fetched.
 pub(super) struct Bars {
@@ -57,7 +57,13 @@ impl Bars {
             | Event::Failed { file, .. } => {
                 self.remove(*file);
             }
-            Event::Note { .. } | Event::Retry { .. } => {}
+            Event::Verifying { file, done, length } => {
+                if let Some((track, bar)) = self.files.get_mut(file) {
+                    let width = usize::from(Term::stderr().size().1);
+                    bar.set_message(track.hashing(*done, *length, width.saturating_sub(1)));
+                }
+            }
+            Event::Note { .. } | Event::Retry { .. } | Event::Ended { .. } => {}
         }
         if let Some(text) = lasting_line(event) {
             // A terminal that is gone is no reason to stop.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use console::{measure_text_width, truncate_str};
 
-use crate::get::event::Summary;
+use crate::get::event::{Event, Summary};
 use crate::get::extents::Extent;
 use crate::get::names::printable;
 
@@ -84,7 +84,14 @@ impl Track {
         };
         let percent = percent(self.done, length);
         let numbers = match width {
-            0..40 => return cut(&format!("{percent:>3}% {rate} {left}"), width),
+            0..40 => {
+                let numbers = match width {
+                    0..24 => format!(" {percent:>3}%"),
+                    _ => format!(" {percent:>3}% {rate}"),
+                };
+                let name = fit(&self.name, width.saturating_sub(numbers.chars().count()));
+                return cut(&format!("{name}{numbers}"), width);
+            }
             40..80 => format!("{percent:>3}% {rate:>12} {left:>7}"),
             _ => format!(
                 "{percent:>3}% {:>10} {rate:>12} {left:>7} {:>2}×",
@@ -96,6 +103,18 @@ impl Track {
         let taken = measure_text_width(&name) + measure_text_width(&numbers) + 4;
         let map = map(&self.extents, length, width.saturating_sub(taken + 1));
         cut(&format!("{name} ▕{map}▏ {numbers}"), width)
+    }
+
+    /// Bytes a second, once that can be told.
+    pub(super) fn rate(&self) -> Option<f64> {
+        self.rate
+    }
+
+    /// One line of at most `width` columns for a file that is there and is hashed.
+    pub(super) fn hashing(&self, done: u64, length: u64, width: usize) -> String {
+        let numbers = format!(" {:>3}% hashed", percent(done, length));
+        let name = fit(&self.name, width.saturating_sub(numbers.len()));
+        cut(&format!("{name}{numbers}"), width)
     }
 
     fn left(&self) -> Option<Duration> {
@@ -126,16 +145,52 @@ fn map(extents: &[Extent], length: u64, cells: usize) -> String {
     (0..cells).map(cell).collect()
 }
 
+/// What of an event is worth a line that stays.
+pub(super) fn lasting_line(event: &Event) -> Option<String> {
+    match event {
+        Event::Started {
+            name,
+            length,
+            resumed,
+            ..
+        } if *resumed > 0 => Some(format!(
+            "{}: goes on at {} of {}",
+            name.display(),
+            size(*resumed),
+            size(length.unwrap_or_default())
+        )),
+        Event::Note { text, .. } => Some(text.clone()),
+        Event::Retry { text, wait, .. } => Some(format!("{text}; next try in {wait:.1} s")),
+        Event::Finished { summary, .. } => Some(last(summary)),
+        Event::Failed { .. } => failure(event),
+        Event::Started { .. }
+        | Event::Progress { .. }
+        | Event::Verifying { .. }
+        | Event::Skipped { .. }
+        | Event::Ended { .. } => None,
+    }
+}
+
+pub(super) fn failure(event: &Event) -> Option<String> {
+    match event {
+        Event::Failed { text, .. } => Some(text.clone()),
+        _ => None,
+    }
+}
+
 /// The last line about a file.
-pub(super) fn summary(summary: &Summary) -> String {
+fn last(summary: &Summary) -> String {
     let seconds = summary.elapsed.as_secs_f64().max(1e-3);
+    let retries = match summary.retries {
+        0 => String::new(),
+        count => format!(", {}", counted(count.into(), "retry", "retries")),
+    };
     format!(
-        "{}: {} in {}, {}, {}{}",
+        "{}: {} in {}, {}{retries}{}",
         summary.name.display(),
         size(summary.bytes),
         time(summary.elapsed),
         rate(summary.received as f64 / seconds),
-        counted(summary.retries.into(), "retry", "retries"),
         if summary.verified { ", verified" } else { "" }
     )
 }

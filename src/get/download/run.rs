@@ -10,6 +10,7 @@ use super::coordinator::Coordinator;
 use super::session::{Session, SessionEnd};
 use crate::get::client::Answer;
 use crate::get::error::GetError;
+use crate::get::event::Event;
 use crate::get::mirrors::Mirrors;
 use crate::get::retry::Attempts;
 use crate::get::verify::{Caught, Verifier};
@@ -83,11 +84,20 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
 /// Hashes what has come without a gap from the start, so that the sum is there at the end.
 fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
     let mut verifier = Verifier::new(session.sums);
+    let mut shown = Instant::now();
     loop {
         let front = session.plan().done().front();
         let file = (session.part.file(), session.part.path());
         if verifier.follow(file, front)? == Caught::Behind {
             session.shared.check()?;
+            if shown.elapsed() >= SHOW_EVERY && session.plan().is_whole() {
+                shown = Instant::now();
+                session.reporter.send(|file| Event::Verifying {
+                    file,
+                    done: verifier.hashed(),
+                    length: front,
+                });
+            }
             continue;
         }
         let stopped = stopped.recv_timeout(FOLLOW_EVERY) == Err(RecvTimeoutError::Disconnected);
@@ -102,5 +112,6 @@ fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetE
     }
 }
 
+const SHOW_EVERY: Duration = Duration::from_millis(100);
 const FOLLOW_EVERY: Duration = Duration::from_millis(20);
 const SAVE_EVERY: Duration = Duration::from_millis(200);

@@ -27,12 +27,164 @@ fn scripts_get_events() {
     assert_eq!(finished["retries"].as_u64(), Some(0));
     let ran = client.get(&["--json", &server.url("/f")]);
     ran.assert_status(6);
+    let (failed, ended) = (&ran.events("failed")[0], &ran.events("ended")[0]);
+    assert_eq!(failed["reason"], "local_file");
+    assert_eq!(failed["exit_status"], 6);
+    assert_eq!(ended["exit_status"], 6);
+    assert_eq!(ended["totals"]["failed"], 1);
     assert!(
         ran.events("failed")[0]["text"]
             .as_str()
             .unwrap()
             .contains("--force")
     );
+}
+
+#[test]
+fn scripts_get_reasons_totals_and_an_index_for_each_file() {
+    let client = Client::new();
+    let server = Server::start(|request| match request.target.as_str() {
+        "/bad" => vec![Act::Send(
+            b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        )],
+        _ => vec![Act::Send(Served::new(1, 1000).answer(request))],
+    });
+    let urls = [server.url("/a"), server.url("/bad"), server.url("/c")];
+    let ran = client.get(&["--json", &urls[0], &urls[1], &urls[2]]);
+    ran.assert_status(3);
+    let failed = &ran.events("failed")[0];
+    assert_eq!(failed["reason"], "not_found");
+    assert_eq!(failed["status"], 404);
+    let ended = &ran.events("ended")[0];
+    assert_eq!(ended["exit_status"], 3);
+    assert_eq!(ended["totals"]["finished"], 2);
+    assert_eq!(ended["totals"]["bytes"], 2000);
+    let finished = ran.events("finished");
+    let mut files: Vec<_> = finished
+        .iter()
+        .chain([failed])
+        .map(|it| it["file"].as_u64())
+        .collect();
+    files.sort();
+    files.dedup();
+    assert_eq!(files.len(), 3);
+}
+
+#[test]
+fn a_terminal_that_cannot_draw_shows_failures_all_the_same() {
+    for term in [Some("dumb"), None] {
+        let client = Client::new();
+        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        let mut command = client.command(&["--retries", "0", "http://127.0.0.1:1/f"]);
+        command.env_remove("TERM").stderr(slave);
+        if let Some(term) = term {
+            command.env("TERM", term);
+        }
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut master = File::from(master);
+        let (mut screen, mut more) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = master.read(&mut more) {
+            screen.extend_from_slice(&more[..count]);
+        }
+        assert_eq!(wait(&mut child), Some(4));
+        assert!(
+            String::from_utf8_lossy(&screen).contains("cannot connect"),
+            "{term:?}"
+        );
+    }
+}
+
+#[test]
+fn bytes_go_to_a_terminal_only_by_force() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    for (force, status) in [(&[][..], 2), (&["--force"], 0)] {
+        let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+        let url = server.url("/f");
+        let arguments: Vec<_> = ["-o", "-", &url]
+            .into_iter()
+            .chain(force.iter().copied())
+            .collect();
+        let mut command = client.command(&arguments);
+        command.stdout(slave);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let mut master = File::from(master);
+        let reader = thread::spawn(move || {
+            let mut more = [0; 4096];
+            while let Ok(1..) = master.read(&mut more) {}
+        });
+        finish(child).assert_status(status);
+        reader.join().unwrap();
+    }
+}
+
+#[test]
+fn what_fingers_are_used_to_is_understood() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    let url = server.url("/f");
+    let habits: [&[&str]; 8] = [
+        &["-c"],
+        &["-C", "-"],
+        &["-L"],
+        &["-O"],
+        &["--limit-rate", "10M"],
+        &["-j", "2"],
+        &["-x", "2"],
+        &["--tries", "3"],
+    ];
+    for habit in habits {
+        let arguments: Vec<_> = ["-f", &url]
+            .into_iter()
+            .chain(habit.iter().copied())
+            .collect();
+        client.get(&arguments).assert_status(0);
+    }
+    let mut command = client.command(&["-f", &url]);
+    command.env("HAUL_GET_DIRECTORY", "by-variable");
+    finish(command.spawn().unwrap()).assert_status(0);
+    assert!(client.path("by-variable/f").exists());
+}
+
+#[test]
+fn sums_of_five_kinds_and_lists_from_anywhere() {
+    let client = Client::new();
+    let server = Server::start(|request| match request.target.as_str() {
+        "/SUMS" => vec![Act::Send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 36\r\n\r\n5d41402abc4b2a76b9719d911017c592  f\n\n"
+                .to_vec(),
+        )],
+        _ => vec![Act::Send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_vec(),
+        )],
+    });
+    let (url, sums) = (server.url("/f"), server.url("/SUMS"));
+    const SHA512: &str = "9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca72323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043";
+    let cases: [&[&str]; 5] = [
+        &["--md5", "5d41402abc4b2a76b9719d911017c592"],
+        &["--sha1", "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"],
+        &["--sha512", SHA512],
+        &[
+            "--blake3",
+            "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f",
+        ],
+        &["--checksum", &sums],
+    ];
+    for case in cases {
+        let arguments: Vec<_> = ["-f", &url]
+            .into_iter()
+            .chain(case.iter().copied())
+            .collect();
+        client
+            .get(&arguments)
+            .assert_status(0)
+            .assert_says("verified");
+    }
+    client
+        .get(&["-f", "--sha1", &"0".repeat(40), &url])
+        .assert_status(7);
 }
 
 #[test]
@@ -191,7 +343,7 @@ fn without_a_url_it_asks_as_the_tutorial_does() {
 
 #[test]
 fn bars_fit_narrow_terminals() {
-    for columns in [20, 60, 120] {
+    for columns in [20, 40, 60, 120] {
         let (file, client, gate) = (Served::new(1, 4 << 20), Client::new(), Gate::default());
         let held = gate.clone();
         let server = Server::start(move |request| {
@@ -206,6 +358,7 @@ fn bars_fit_narrow_terminals() {
         assert!(screen.contains('%'), "{screen:?}");
         for line in screen.split(['\r', '\n']).filter(|line| line.contains('%')) {
             let shown = console::strip_ansi_codes(line);
+            assert!(shown.trim_start().starts_with("a-"), "no name: {shown:?}");
             assert!(
                 console::measure_text_width(&shown) <= usize::from(columns),
                 "{columns}: {shown:?}"
