@@ -364,9 +364,7 @@ impl Sending {
             self.keep_line_only(service);
         }
         let counters = &service.counters;
-        counters
-            .bytes_sent
-            .fetch_add(sent, std::sync::atomic::Ordering::Relaxed);
+        counters.bytes_sent.add(sent);
         (sent, progress)
     }
 

@@ -284,7 +284,7 @@ fn write_all(
     let mut lost_and_told = 0;
     let lose = |result: Result<(), u64>| {
         let lines = result.err().unwrap_or_default();
-        counters.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
+        counters.log_lines_lost.add(lines);
         lines == 0
     };
     while let Ok(first) = entries.recv() {
@@ -298,7 +298,7 @@ fn write_all(
                 lose(output.add(&record));
             }
         }
-        let lost = counters.log_lines_lost.load(Ordering::Relaxed);
+        let lost = counters.log_lines_lost.sum();
         output.tell_of_lost(lost - lost_and_told);
         if lose(output.flush()) {
             lost_and_told = lost;
