@@ -52,7 +52,8 @@
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
-//! `files`, `fair_queue`; `shared`; `config`, `telemetry`, `client_share`, `semaphore`.
+//! `files`, `fair_queue`, `round_robin`; `shared`; `client_share`, `rate_limit`; `config`,
+//! `telemetry`, `semaphore`, `eviction`.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
@@ -63,11 +64,11 @@
 //! 2. A worker's connections are watched from the first time that they have to wait until it lets
 //!    them go, and watching reports at once what is ready; an event carries no verdict, the next call does.
 //! 3. Tokens are never used twice; a stale event finds no entry and is ignored.
-//! 4. Every connection owns a permit and the channel is as long as there are permits, so `send`
-//!    never waits and no two threads can wait for each other.
+//! 4. Every connection owns a permit; channels have no bound besides, so `send` neither waits nor
+//!    drops and no two threads can wait for each other.
 //! 5. A panic costs the connection in whose step it happened, which closes as `panicked`.
 //! 6. An error of accept(2) never ends the loop: those of one connection are counted, exhaustion
-//!    slows it down.
+//!    and errors that persist slow it down.
 //! 7. Short counts from sendfile(2) are normal; zero before the end means that the file shrank.
 //! 8. A response whose bytes can no longer be true ends in a reset, never in an orderly close.
 //!    The last byte of a file's response leaves after the file was found unchanged.

@@ -13,6 +13,7 @@ use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::Counters;
 use crate::server::telemetry::access_log::AccessLog;
+use crate::sys::resources;
 
 /// What all connections of one server share.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Shared {
         let root =
             Root::open(&config.root, config.dot_names, closer)?.with_siblings(config.precompressed);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
-        let long_queues = Semaphore::new(LONG_QUEUES);
+        let long_queues = Semaphore::new(long_queues());
         let rate = config.rates.total;
         let rate = rate.map(|rate| RateLimit::new(rate, Instant::now()));
         Ok(Self {
@@ -101,6 +102,17 @@ impl Shared {
     }
 }
 
-/// Connections whose send queue may be long: in all no more kernel memory than a small host has
-/// for TCP (`tcp_mem`), and more fast readers than a host has cores for.
-const LONG_QUEUES: usize = 128;
+/// How many connections' send queues may be long: in all half of the memory at which the kernel
+/// begins to save (`tcp_mem`, tcp(7)).
+fn long_queues() -> usize {
+    let bytes = resources::tcp_memory_under_pressure();
+    bytes.map_or(FEW_LONG_QUEUES, |bytes| {
+        usize::try_from(bytes / 2 / u64::from(LONG_BYTES)).map_or(usize::MAX, |many| many.max(1))
+    })
+}
+
+/// What may wait unsent for a peer that reads.
+pub(crate) const LONG_BYTES: u32 = 4 << 20;
+
+/// Where the system does not say how much memory TCP may have: half a gibibyte.
+const FEW_LONG_QUEUES: usize = 128;

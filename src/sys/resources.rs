@@ -74,6 +74,14 @@ pub(crate) fn clock_ticks_per_second() -> u64 {
     rustix::param::clock_ticks_per_second()
 }
 
+/// The memory in bytes at which the kernel begins to save on TCP's buffers (`tcp_mem`, tcp(7));
+/// `None` where the system does not say.
+pub(crate) fn tcp_memory_under_pressure() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok()?;
+    let pages: u64 = limits.split_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(page_bytes() as u64)
+}
+
 /// The size of a memory page in bytes, the unit of `/proc/net/sockstat`.
 #[must_use]
 pub(crate) fn page_bytes() -> usize {

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::server::semaphore::{Permit, Semaphore};
+use crate::server::shared::LONG_BYTES;
 use crate::sys::socket;
 
 /// What is set on a connection's socket.
@@ -73,9 +74,6 @@ fn long_bytes(rate: Option<u64>) -> u32 {
 /// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
 /// those who read.
 pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
-
-/// What may wait unsent for a peer that reads.
-const LONG_BYTES: u32 = 4 << 20;
 
 /// A peer that was sent this much of a response has taken most of it: a window and a short queue
 /// hold less.
