@@ -116,4 +116,36 @@ pub mod internals {
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;
     pub use crate::sys::socket::limit_unsent;
+
+    use crate::http::chunked::{Decoder, Piece, Strictness};
+    use crate::http::{client_response, disposition, range};
+
+    /// How many bytes the head of a response takes, as a client reads it.
+    pub fn response_head_len(input: &[u8]) -> Option<usize> {
+        let (head, len) = client_response::parse_head(input).ok()??;
+        let _ = (head.framing(), head.retry_after(std::time::UNIX_EPOCH));
+        let _ = head
+            .content_range
+            .as_deref()
+            .and_then(range::ContentRange::parse);
+        Some(len)
+    }
+
+    /// How many bytes of a chunked body a client takes from `input`, and of its content.
+    pub fn chunked_len(input: &[u8]) -> Option<(usize, usize)> {
+        let (mut taken, mut content) = (0, 0);
+        let mut decoder = Decoder::new(Strictness::Lenient);
+        loop {
+            match decoder.next(&input[taken..], usize::MAX).ok()? {
+                Piece::Framing(len) => taken += len,
+                Piece::Data(len) => (taken, content) = (taken + len, content + len),
+                Piece::Partial | Piece::End => return Some((taken, content)),
+            }
+        }
+    }
+
+    /// The file name in a value of `Content-Disposition`.
+    pub fn disposition_name(value: &str) -> Option<String> {
+        disposition::file_name(value)
+    }
 }
