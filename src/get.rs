@@ -47,6 +47,7 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
+pub use crate::dial::Family;
 pub use config::{
     Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation, ReceiveChoice,
     Recursion, ResumeChoice, Segments, Target,
@@ -92,6 +93,7 @@ pub fn run(
         config.login.clone(),
         named.map(|url| url.url().origin()).collect(),
         config.connect_timeout,
+        config.family,
     );
     let mut run = Run {
         several: jobs.len() > 1 || config.recursion == Recursion::On,

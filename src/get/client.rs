@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use url::Origin;
 
-use crate::dial::Dialer;
+use crate::dial::{Dialer, Family};
 use crate::http::client_response::{self, Framing, Head};
 
 use super::error::{Again, Blame, GetError};
@@ -84,13 +84,14 @@ impl Client {
         login: Login,
         named: Vec<Origin>,
         connect_timeout: Duration,
+        family: Family,
     ) -> Self {
         Self {
             proxies,
             login,
             named,
             connect_timeout,
-            dialer: Dialer::default(),
+            dialer: Dialer::new(family),
             idle: Mutex::default(),
         }
     }

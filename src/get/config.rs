@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use crate::dial::Family;
+
 use super::filter::Filter;
 use super::login::Login;
 use super::proxy::Proxies;
@@ -41,6 +43,8 @@ pub struct GetConfig {
     pub retry: RetryPolicy,
     /// Time for a connection to come about.
     pub connect_timeout: Duration,
+    /// Address families that may be used.
+    pub family: Family,
     /// Time without a byte after which a connection is given up.
     pub stall_timeout: Duration,
     /// Time for everything, after which what is not whole is given up.

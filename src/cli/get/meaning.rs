@@ -201,6 +201,7 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
             window: args.min_rate_window,
         }),
         connect_timeout: args.connect_timeout,
+        family: args.family.family(),
         stall_timeout: args.stall_timeout,
         rate: args.rate,
     })

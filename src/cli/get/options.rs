@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use haul::get::{Algorithm, Segments, Sum};
 
-use crate::cli::values::{positive_duration, positive_size, timeout};
+use crate::cli::values::{FamilyArguments, positive_duration, positive_size, timeout};
 
 /// `haul get`.
 #[derive(Args, Debug)]
@@ -109,6 +109,8 @@ pub(crate) struct GetArguments {
     /// Give a server this long to take a connection
     #[arg(long, value_name = "DURATION", help_heading = FAILURE, default_value = "10s", value_parser = timeout, env = "HAUL_GET_CONNECT_TIMEOUT")]
     pub(crate) connect_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) family: FamilyArguments,
     /// Give up a connection that brings nothing for this long
     #[arg(long, value_name = "DURATION", help_heading = FAILURE, default_value = "30s", value_parser = timeout, env = "HAUL_GET_STALL_TIMEOUT")]
     pub(crate) stall_timeout: Duration,

@@ -254,3 +254,15 @@ fn many_small_chunks_are_put_together() {
         client.assert_whole("f", &file.bytes);
     }
 }
+
+#[test]
+fn one_family_of_addresses_can_be_asked_for() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    client
+        .get(&["-6", "--retries", "0", &server.url("/f")])
+        .assert_status(4)
+        .assert_says("family");
+    client.get(&["-4", &server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
