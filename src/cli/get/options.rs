@@ -265,4 +265,4 @@ Exit status:
   6    local file: a file or directory here is in the way, or the disk is full
   7    verification: the bytes are not the expected ones
   130  interrupted
-With several files it is the status of the first one, in order, that failed.";
+Exit status of several files: that of the first one, in order, that failed.";

@@ -394,7 +394,15 @@ fn manual_pages_for_every_command() {
         assert!(client.path("man1").join(page).exists(), "{page}");
     }
     let page = std::fs::read_to_string(client.path("man1/haul-get.1")).unwrap();
-    for word in ["Exit status", "skip\\-existing", "resum"] {
+    for word in [
+        "Exit status",
+        "skip\\-existing",
+        "resum",
+        ".SH \"EXIT STATUS\"",
+        ".SH \"FILES\"",
+        ".SH \"EXAMPLES\"",
+        ".SH \"ENVIRONMENT\"",
+    ] {
         assert!(page.contains(word), "{word}");
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
