@@ -72,8 +72,9 @@
 //! 7. Short counts from sendfile(2) are normal; zero before the end means that the file shrank.
 //! 8. A response whose bytes can no longer be true ends in a reset, never in an orderly close.
 //!    The last byte of a file's response leaves after the file was found unchanged.
-//! 9. Every path that only Linux has is left out by the feature `portable`, and sendfile(2) by
-//!    `--transmit copy`; the suite runs with both.
+//! 9. Every path that only Linux has is left out by the feature `portable`, but for `load`, which
+//!    measures with epoll(7) and `MSG_TRUNC`; sendfile(2) is left out by `--transmit copy`. The suite
+//!    runs with both.
 //! 10. Deadlines belong to states. A response that moves is never cut unless the operator set a
 //!     minimum rate or a limit in all; what moves is measured by what the peer acknowledged.
 //! 11. Errors carry blame: [`server::StartupError`] the operator's, [`http::Refusal`] the

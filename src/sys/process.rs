@@ -68,7 +68,7 @@ fn waits() -> i64 {
     let who = UsageWho::RUSAGE_THREAD;
     #[cfg(not(target_os = "linux"))]
     let who = UsageWho::RUSAGE_SELF;
-    getrusage(who).map_or(0, |usage| usage.voluntary_context_switches().into())
+    getrusage(who).map_or(0, |usage| usage.voluntary_context_switches())
 }
 
 const LONG_WAIT: Duration = Duration::from_millis(2);

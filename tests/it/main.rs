@@ -3,7 +3,7 @@
 // Whatever one file offers to the others is of no use to anybody else.
 #![allow(unreachable_pub)]
 // A test that is skipped says so.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
 mod access_log;
 mod clients;
