@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io;
-use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -14,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use crate::dial::Dialer;
 pub use crate::dial::Family;
-use crate::http::Persistence;
 use crate::sys::resources;
 
+mod config;
 mod connection;
 mod exchange;
 mod generator;
@@ -26,6 +25,7 @@ mod stall;
 mod tally;
 mod target;
 
+pub use config::{Bodies, Extent, LoadConfig, Pace};
 pub use report::{Fairness, LoadReport, ServerUsage, Spread};
 pub use tally::Failure;
 pub use target::{TargetError, WeightedUrl};
@@ -34,71 +34,6 @@ use generator::{Gauge, Generator, Menu, Remains, Run};
 use process::Usage;
 use tally::Tally;
 use target::Target;
-
-/// What to ask for, how, and for how long.
-#[derive(Clone, Debug)]
-pub struct LoadConfig {
-    /// What is asked for.
-    pub urls: Vec<WeightedUrl>,
-    /// Connections that ask; each keeps one request under way.
-    pub connections: usize,
-    /// Further connections that ask for the first URL and read nothing.
-    pub stalled: usize,
-    /// Generator threads, among which the connections are shared out.
-    pub threads: usize,
-    /// When it is over.
-    pub extent: Extent,
-    /// The time over which the connections are opened. It is not measured.
-    pub ramp: Duration,
-    /// Ask for ranges of this many bytes at random multiples of it, instead of whole files.
-    pub range: Option<NonZeroU64>,
-    /// When requests are sent.
-    pub pace: Pace,
-    /// Whether connections are used again.
-    pub persistence: Persistence,
-    /// What becomes of the content.
-    pub bodies: Bodies,
-    /// The most bytes one `recv` may take.
-    pub receive_bytes: usize,
-    /// The address families to try.
-    pub family: Family,
-    /// A request on which nothing moves for so long has failed.
-    pub timeout: Duration,
-    /// A local server whose use of processor and memory is measured, by its process number.
-    pub server: Option<u32>,
-}
-
-/// When a run is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// After a time.
-    For(Duration),
-    /// After so many requests, failed ones included.
-    Requests(u64),
-}
-
-/// When requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// As soon as the answer before has come.
-    Closed,
-    /// At a fixed rate, whether or not the server keeps up. Latency counts from the moment that the
-    /// rate gives a request, so that a server that falls behind cannot hide it (no coordinated
-    /// omission).
-    Open {
-        /// Requests a second, over all connections.
-        per_second: f64,
-    },
-}
-
-/// What becomes of the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bodies {
-    /// The kernel throws it away.
-    Discard,
-    /// It is read and hashed, and the answers to the same request are compared.
-    Verify,
-}
 
 /// The counts of a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -11,7 +11,4 @@ mod text;
 
 pub use answer::{AnswerConfig, AnswerError, Answerer, Heard};
 pub use say::{SayConfig, SayError, say};
-pub use text::{Charset, CharsetError, escape_controls};
-
-/// The longest message, in bytes.
-pub const LONGEST_MESSAGE: usize = 1_024;
+pub use text::{Charset, CharsetError, LONGEST_MESSAGE, escape_controls};

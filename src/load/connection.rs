@@ -10,7 +10,7 @@ use crate::http::chunked::Piece;
 use crate::sys::buffer::Buffer;
 use crate::sys::client_socket::{self, Interest, Readiness};
 
-use super::LoadConfig;
+use super::config::LoadConfig;
 use super::exchange::{Chunks, Exchange, Left, parse_head};
 use super::tally::{Failure, Question, Tally, record};
 use super::target::{Target, Wire};

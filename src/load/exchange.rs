@@ -6,7 +6,7 @@ use crate::http::Persistence;
 use crate::http::chunked::{Decoder, Strictness};
 use crate::http::client_response::{self, Framing, Head};
 
-use super::Bodies;
+use super::config::Bodies;
 use super::tally::{Failure, Question};
 use super::target::{Target, Wire};
 

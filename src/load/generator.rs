@@ -5,10 +5,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::config::{Extent, LoadConfig, Pace};
 use super::connection::{Bench, Census, Connection, HEAD_ROOM, Next};
 use super::tally::{Question, Tally};
 use super::target::Target;
-use super::{Extent, LoadConfig, Pace};
 use crate::sys::buffer::Buffer;
 use crate::sys::client_socket::Readiness;
 

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::LONGEST_MESSAGE;
-use super::text::{Charset, CharsetError};
+use super::text::{Charset, CharsetError, LONGEST_MESSAGE};
 use crate::sys::readable::{Direction, wait_ready};
 
 /// Where to listen and what to reply.

@@ -5,8 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::LONGEST_MESSAGE;
-use super::text::{Charset, CharsetError};
+use super::text::{Charset, CharsetError, LONGEST_MESSAGE};
 use crate::dial::{DialError, Dialer, Family};
 
 /// What to say, and to whom.

@@ -7,6 +7,9 @@ use encoding_rs::{Encoding, UTF_8};
 
 use crate::diagnostics::is_unprintable;
 
+/// The longest message, in bytes.
+pub const LONGEST_MESSAGE: usize = 1_024;
+
 /// A character encoding that text can be both read from and written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charset(&'static Encoding);

@@ -5,10 +5,6 @@
 //! and at once if it is so already. A report carries no verdict; the next call on the socket says
 //! what happened. Tokens are the caller's, [`WAKE`] excepted.
 
-use std::io;
-use std::os::fd::AsFd;
-use std::time::Duration;
-
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use self::epoll::Poller;
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
@@ -48,7 +44,11 @@ mod epoll {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use nix::sys::eventfd::{EfdFlags, EventFd};
 
-    use super::{AsFd, Duration, Interest, Readiness, WAKE, io};
+    use std::io;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use crate::sys::poller::{Interest, Readiness, WAKE};
 
     /// epoll(7), edge-triggered: one registration serves a connection for as long as it stays.
     #[derive(Debug)]
@@ -169,7 +169,11 @@ mod portable {
 
     use polling::{Event, Events, PollMode};
 
-    use super::{AsFd, Duration, Interest, Readiness, WAKE, io};
+    use std::io;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use crate::sys::poller::{Interest, Readiness, WAKE};
 
     /// Whatever the `polling` crate finds (kqueue, event ports, poll), armed for one report.
     #[derive(Debug)]
