@@ -46,7 +46,8 @@ const PACING: [&[u8]; 1] = [b"bbr"];
 /// Linux's own default, which everybody may use.
 const UNPACED: &[u8] = b"cubic";
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
