@@ -415,7 +415,7 @@ impl Transfer {
     }
 
     /// The last bytes have to be read, and that may wait: says where.
-    fn fetch_last(&mut self, means: &mut RunContext<'_>) -> Small {
+    fn fetch_last(&mut self, means: &RunContext<'_>) -> Small {
         let mut pieces = self
             .plan
             .segments
@@ -440,7 +440,7 @@ impl Transfer {
         &mut self,
         offset: u64,
         len: u64,
-        means: &mut RunContext<'_>,
+        means: &RunContext<'_>,
     ) -> Result<u64, Progress> {
         let Some(file) = &self.file else {
             return Ok(len);

@@ -62,6 +62,7 @@ impl WaitWatch {
 }
 
 /// How often this thread has given its processor up (getrusage(2)); to be preempted does not count.
+#[allow(clippy::useless_conversion)] // the type differs between architectures
 fn waits() -> i64 {
     use nix::sys::resource::{UsageWho, getrusage};
     #[cfg(target_os = "linux")]
