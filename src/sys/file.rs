@@ -453,7 +453,7 @@ mod beneath {
         ///
         /// # Errors
         /// None.
-        pub(crate) fn file_system(&self) -> io::Result<i64> {
+        pub(crate) fn file_system_type(&self) -> io::Result<u32> {
             Ok(0)
         }
     }
