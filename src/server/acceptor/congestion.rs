@@ -46,8 +46,8 @@ const PACING: [&[u8]; 1] = [b"bbr"];
 /// Linux's own default, which everybody may use.
 const UNPACED: &[u8] = b"cubic";
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
