@@ -57,7 +57,7 @@ fn plan(criterion: &mut Criterion) {
         ..Meta::default()
     };
     let policy = HttpPolicy::default();
-    let validators = Validators::of(&meta, policy.etag, &Now::current());
+    let validators = Validators::of(&meta, policy.etag, true, &Now::current());
     let subject = Subject {
         meta: &meta,
         validators: &validators,
@@ -74,7 +74,7 @@ fn resolve(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), b"content").expect("a file");
     let (closer, _closing) = crossbeam_channel::unbounded();
-    let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("the root");
+    let root = Root::open(directory.path(), &[], DotNames::Hidden, closer).expect("the root");
     let target = Target {
         path: b"file".to_vec(),
         trailing_slash: false,
@@ -105,7 +105,7 @@ fn transmit(criterion: &mut Criterion) {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("file"), vec![7; LEN as usize]).expect("a file");
     let (closer, _closing) = crossbeam_channel::unbounded();
-    let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("the root");
+    let root = Root::open(directory.path(), &[], DotNames::Hidden, closer).expect("the root");
     let target = Target {
         path: b"file".to_vec(),
         trailing_slash: false,

@@ -41,3 +41,72 @@ pub struct Meta {
     /// Last change of content or inode (`st_ctim`).
     pub changed: Timestamp,
 }
+
+impl Meta {
+    /// Whether a change from `now` on would show in the time stamps, as read from the clock that
+    /// stamps files. An mtime in the future says nothing: somebody has set it.
+    pub(crate) fn has_settled(&self, now: Timestamp) -> bool {
+        let last = self.last_change(now);
+        match self.changed.nanoseconds {
+            0 => last.seconds + WHOLE_SECONDS <= now.seconds,
+            _ => last < now,
+        }
+    }
+
+    /// Whether it has not settled and will within the next tick of the clock.
+    pub(crate) fn is_young(&self, now: Timestamp) -> bool {
+        let is_near = self.last_change(now).seconds <= now.seconds + 1;
+        self.changed.nanoseconds > 0 && is_near && !self.has_settled(now)
+    }
+
+    fn last_change(&self, now: Timestamp) -> Timestamp {
+        match self.modified <= now {
+            true => self.changed.max(self.modified),
+            false => self.changed,
+        }
+    }
+}
+
+/// File systems without fractions of a second keep whole ones (ext3, HFS+) or even ones (FAT).
+const WHOLE_SECONDS: i64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, nanoseconds: u32) -> Timestamp {
+        Timestamp {
+            seconds,
+            nanoseconds,
+        }
+    }
+
+    #[test]
+    fn a_file_has_settled_once_its_clock_has_gone_on() {
+        let meta = |modified, changed| Meta {
+            modified,
+            changed,
+            ..Meta::default()
+        };
+        for (modified, changed, has_settled) in [
+            (at(99, 5), at(99, 5), true),
+            (at(100, 7), at(100, 7), true),
+            (at(100, 8), at(100, 8), false),
+            (at(50, 0), at(100, 8), false),
+            (at(100, 8), at(50, 1), false),
+            // In the future: set by somebody, the mtime at any rate.
+            (at(900, 0), at(50, 1), true),
+            (at(900, 0), at(900, 1), false),
+            // No fractions.
+            (at(98, 0), at(98, 0), true),
+            (at(99, 0), at(99, 0), false),
+        ] {
+            let meta = meta(modified, changed);
+            assert_eq!(meta.has_settled(at(100, 8)), has_settled, "{meta:?}");
+        }
+        let stamp = at(100, 8);
+        assert!(meta(stamp, stamp).is_young(stamp));
+        assert!(!meta(stamp, at(900, 1)).is_young(stamp));
+        assert!(!meta(at(99, 0), at(99, 0)).is_young(stamp));
+    }
+}

@@ -46,7 +46,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use threadpool::ThreadPool;
 
 use crate::server::acceptor::Acceptor;
@@ -256,6 +256,19 @@ impl Server {
         &self.addresses
     }
 
+    /// What this kernel lacks, or a filter refuses (seccomp(2)), and what that costs; `None` if
+    /// nothing does.
+    #[must_use]
+    pub fn limitations(&self) -> Option<String> {
+        let missing = self.ring.service.root.support().missing();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "this system has no {}: files are looked up by the disk threads, once a second each",
+                missing.join(", no ")
+            )
+        })
+    }
+
     /// The way to this server from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -303,7 +316,16 @@ impl Server {
             self.listeners,
             self.permits,
         );
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let service = Arc::clone(&self.ring.service);
+        // Alone: the root's path may hang.
+        spawn("haul-root", move || {
+            while stopped.recv_timeout(ROOT_CHECK) == Err(RecvTimeoutError::Timeout) {
+                service.root.refresh();
+            }
+        })?;
         acceptor.run();
+        drop(stop);
         let grace_ends = Instant::now() + grace;
         handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
         handle.abort();
@@ -341,5 +363,7 @@ fn overflow_of(connections: usize) -> usize {
 /// Connections that the kernel keeps until they are accepted; it takes the smaller of this and
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// A root that is replaced is seen after at most this.
+const ROOT_CHECK: Duration = Duration::from_millis(250);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 const ABORT_GRACE: Duration = Duration::from_secs(2);

@@ -4,6 +4,7 @@
 //! policy. What Linux alone offers has a second form under `cfg(feature = "portable")` or on other
 //! systems, which the test suite runs as well.
 
+pub(crate) mod beneath;
 pub(crate) mod buffer;
 pub(crate) mod client_socket;
 pub(crate) mod directory;

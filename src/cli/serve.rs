@@ -49,6 +49,10 @@ pub(crate) struct ServeArguments {
     #[arg(value_name = "DIR", conflicts_with = "root")]
     directory: Option<PathBuf>,
 
+    /// Directory that links beneath the root may lead beneath as well; may be repeated
+    #[arg(long, env = "HAUL_LINKS_INTO", value_name = "DIR")]
+    links_into: Vec<PathBuf>,
+
     /// Address to listen on; may be repeated. Port 0 takes a free port
     #[arg(long, short, env = "HAUL_LISTEN", value_name = "[HOST:]PORT",
         default_value = "127.0.0.1:7788", value_parser = listen_address, value_delimiter = ',')]
@@ -309,6 +313,9 @@ impl ServeArguments {
                 return ExitCode::FAILURE;
             }
         };
+        if let Some(limits) = server.limitations() {
+            say(format_args!("haul: {limits}"));
+        }
         announce(&config, server.local_addrs());
         match server.run() {
             Ok(counters) => {
@@ -334,6 +341,7 @@ impl ServeArguments {
         let workers = self.workers.unwrap_or(defaults.workers);
         ServeConfig {
             root: self.directory.unwrap_or(self.root),
+            links_into: self.links_into,
             listen: self.listen,
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),

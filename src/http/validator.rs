@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::date::Now;
+use super::negotiate::Coding;
 use super::policy::EtagChoice;
 use crate::meta::Meta;
 
@@ -60,8 +61,9 @@ impl EntityTag {
 }
 
 impl Validators {
-    /// The validators of the file that `meta` describes.
-    pub fn of(meta: &Meta, choice: EtagChoice, now: &Now) -> Self {
+    /// The validators of the file that `meta` describes. They are strong if it `has_settled`:
+    /// before that a change may not show in its time stamps.
+    pub fn of(meta: &Meta, choice: EtagChoice, has_settled: bool, now: &Now) -> Self {
         let opaque = match choice {
             EtagChoice::Inode => hash(meta).into_bytes(),
             EtagChoice::MtimeSize => format!(
@@ -70,23 +72,35 @@ impl Validators {
             )
             .into_bytes(),
         };
-        let last_modified = now.last_modified(meta.modified);
-        // A file may be written twice within one tick of the clock that stamps it, and look the
-        // same. Once the last change is some ticks in the past it cannot any more.
-        let settled = now.seconds().saturating_sub(last_modified) >= SETTLED_SECONDS;
-        let strength = if settled {
-            Strength::Strong
+        // An mtime in the future was set by somebody: when is known.
+        let is_ahead = meta.modified > meta.changed && meta.changed.seconds > 0;
+        let modified = if is_ahead {
+            meta.changed
         } else {
-            Strength::Weak
+            meta.modified
         };
+        let last_modified = now.last_modified(modified);
+        let strength = |is_strong| match is_strong {
+            true => Strength::Strong,
+            false => Strength::Weak,
+        };
+        let changed = last_modified.max(u64::try_from(meta.changed.seconds).unwrap_or(0));
+        let is_old = changed.saturating_add(DATE_SECONDS) <= now.seconds();
         Self {
             etag: EntityTag {
-                strength,
+                strength: strength(has_settled),
                 opaque: opaque.into(),
             },
             last_modified,
-            date_strength: strength,
+            date_strength: strength(has_settled && is_old),
         }
+    }
+
+    /// The same for the representation in this coding (RFC 9110 section 8.8.3.3).
+    pub(crate) fn in_coding(mut self, coding: Coding) -> Self {
+        let opaque = [&self.etag.opaque, coding.suffix().as_bytes()].concat();
+        self.etag.opaque = opaque.into();
+        self
     }
 
     /// Appends the entity tag as it stands in `ETag`.
@@ -113,8 +127,8 @@ fn hash(meta: &Meta) -> String {
     URL_SAFE_NO_PAD.encode(&hasher.finalize().as_bytes()[..12])
 }
 
-/// Coarser than the time stamps of every file system in use but FAT, whose are even seconds.
-const SETTLED_SECONDS: u64 = 2;
+/// A date of whole seconds tells contents apart only some seconds later (RFC 9110 section 8.8.2.2).
+const DATE_SECONDS: u64 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -139,7 +153,7 @@ mod tests {
     #[test]
     fn every_part_of_the_meta_data_makes_another_tag() {
         let now = Now::at(1_000);
-        let tag = |meta: &Meta| Validators::of(meta, EtagChoice::Inode, &now).etag;
+        let tag = |meta: &Meta| Validators::of(meta, EtagChoice::Inode, true, &now).etag;
         let other = Timestamp {
             seconds: 100,
             nanoseconds: 6,
@@ -171,7 +185,7 @@ mod tests {
     #[test]
     fn replicas_share_the_tag_of_mtime_and_size() {
         let now = Now::at(1_000);
-        let tag = |meta: &Meta| Validators::of(meta, EtagChoice::MtimeSize, &now).etag;
+        let tag = |meta: &Meta| Validators::of(meta, EtagChoice::MtimeSize, true, &now).etag;
         let replica = Meta {
             device: 7,
             inode: 8,
@@ -183,14 +197,38 @@ mod tests {
     }
 
     #[test]
-    fn a_young_file_has_a_weak_tag() {
-        for (seconds, strength) in [
-            (99, Strength::Weak),
-            (101, Strength::Weak),
-            (102, Strength::Strong),
+    fn a_date_gets_strong_later_than_a_tag() {
+        for (seconds, has_settled, etag, date) in [
+            (100, false, Strength::Weak, Strength::Weak),
+            (101, true, Strength::Strong, Strength::Weak),
+            (102, true, Strength::Strong, Strength::Strong),
         ] {
-            let validators = Validators::of(&meta(), EtagChoice::Inode, &Now::at(seconds));
-            assert_eq!(validators.etag.strength, strength, "at {seconds}");
+            let now = Now::at(seconds);
+            let validators = Validators::of(&meta(), EtagChoice::Inode, has_settled, &now);
+            assert_eq!(validators.etag.strength, etag, "at {seconds}");
+            assert_eq!(validators.date_strength, date, "at {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_date_set_ahead_is_that_of_its_setting_for_ever() {
+        let modified = Timestamp {
+            seconds: 5_000,
+            nanoseconds: 0,
+        };
+        let meta = Meta { modified, ..meta() };
+        for seconds in [200, 4_999, 6_000] {
+            let validators = Validators::of(&meta, EtagChoice::Inode, true, &Now::at(seconds));
+            assert_eq!(validators.last_modified, 100, "at {seconds}");
+        }
+    }
+
+    #[test]
+    fn every_coding_has_a_tag_of_its_own() {
+        let now = Now::at(1_000);
+        let plain = Validators::of(&meta(), EtagChoice::MtimeSize, true, &now);
+        for coding in Coding::ALL {
+            assert_ne!(plain.clone().in_coding(coding).etag, plain.etag);
         }
     }
 }

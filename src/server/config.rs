@@ -55,6 +55,8 @@ pub enum ListingChoice {
 pub struct ServeConfig {
     /// The directory that is served.
     pub root: PathBuf,
+    /// Directories that links beneath the root may lead beneath as well.
+    pub links_into: Vec<PathBuf>,
     /// Where to listen; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
     /// Threads of the hot lane.
@@ -96,6 +98,7 @@ impl Default for ServeConfig {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
             root: PathBuf::from("."),
+            links_into: Vec::new(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))],
             workers: cores,
             disk_workers: cores

@@ -1,8 +1,8 @@
 //! From a target to an open file or directory, beneath the root and nowhere else.
 //!
-//! The kernel confines every look-up (openat2(2)), and what was looked up is what is opened: no
-//! path is checked first and opened later. The hot lane asks the kernel's name cache only; what
-//! that cannot answer, and file systems that may wait for a network, are for the disk lane.
+//! Every look-up is confined (`sys::beneath`), and what was looked up is what is opened: no path
+//! is checked first and opened later. The hot lane asks the kernel's name cache only; what that
+//! cannot answer, and file systems that may wait for a network, are for the disk lane.
 
 pub(crate) mod extent;
 pub(crate) mod filesystem;
@@ -11,9 +11,12 @@ pub(crate) mod open_file_cache;
 mod registry;
 mod residency_cache;
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crossbeam_channel::Sender;
 
@@ -25,7 +28,8 @@ use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
 use crate::server::files::open_file_cache::Age;
 use crate::server::files::registry::Registry;
-use crate::sys::file::{self, Handle, Kind, Patience};
+use crate::sys::beneath::{self, Handle, Support};
+use crate::sys::file::{self, Kind, Patience};
 use crate::sys::resources;
 
 /// What a target leads to.
@@ -51,32 +55,36 @@ pub enum LookUp {
 /// The served directory.
 #[derive(Debug)]
 pub struct Root {
-    root: file::Root,
+    current: RwLock<Arc<beneath::Root>>,
+    /// How often the path has led to another directory.
+    generation: AtomicU64,
     file_systems: FileSystems,
     registry: Registry,
     dot_names: DotNames,
     precompressed: Precompressed,
     closer: Sender<Closing>,
-    /// The file system of the directory itself.
-    device: u64,
 }
 
 impl Root {
-    /// Opens the directory. Files whose close may wait are sent to `closer`.
+    /// Opens the directory, and those that links may lead beneath. Files whose close may wait are
+    /// sent to `closer`.
     ///
     /// # Errors
     /// As open(2).
-    pub fn open(path: &Path, dot_names: DotNames, closer: Sender<Closing>) -> io::Result<Self> {
-        let root = file::Root::open(path)?;
-        let device = root.find(b"", Patience::Wait)?.meta.device;
+    pub fn open(
+        path: &Path,
+        links_into: &[PathBuf],
+        dot_names: DotNames,
+        closer: Sender<Closing>,
+    ) -> io::Result<Self> {
         Ok(Self {
-            root,
+            current: RwLock::new(Arc::new(beneath::Root::open(path, links_into)?)),
+            generation: AtomicU64::new(0),
             file_systems: FileSystems::default(),
             registry: Registry::default(),
             dot_names,
             precompressed: Precompressed::Ignore,
             closer,
-            device,
         })
     }
 
@@ -89,6 +97,35 @@ impl Root {
         }
     }
 
+    /// Opens what is at the root's path now: a link may have been switched, the directory made
+    /// anew or mounted over. If nothing is there, the directory remains what it was.
+    pub(crate) fn refresh(&self) {
+        let current = self.current();
+        let Ok(found) = current.reopen() else { return };
+        let is_same = current.is_same(&found);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
+        if !is_same {
+            // After the directory: nothing of the old one is marked as of the new one.
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Whether the root's path still leads to the directory that the file was found beneath.
+    #[must_use]
+    pub fn is_current(&self, file: &OpenFile) -> bool {
+        file.generation == self.generation.load(Ordering::Acquire)
+    }
+
+    /// What look-ups can do on this system.
+    pub(crate) fn support(&self) -> Support {
+        self.current().support()
+    }
+
+    // A copy: a look-up that hangs must not hold up those who wait to write.
+    fn current(&self) -> Arc<beneath::Root> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The file system that a look-up of this path may wait for, as far as the kernel's name
     /// cache tells: that of the deepest directory on the way which is known. Mount points are
     /// always known, so names on a file system that hangs never pass for another's.
@@ -99,14 +136,15 @@ impl Root {
         // Most often it is the last name alone that is not known. Otherwise the last known
         // directory is found by halving: all that lies beneath an unknown one is unknown.
         let (mut known, mut unknown, mut tries) = (0, ends.len(), 0);
-        let mut device = self.device;
+        let root = self.current();
+        let mut device = root.device();
         while known < unknown {
             let middle = match tries {
                 0 | 1 => unknown - 1,
                 _ => known + (unknown - known) / 2,
             };
             tries += 1;
-            match self.root.find(&path[..ends[middle]], Patience::CachedOnly) {
+            match root.find(&path[..ends[middle]], Patience::CachedOnly) {
                 Ok(found) => (known, device) = (middle + 1, found.meta.device),
                 Err(_) => unknown = middle,
             }
@@ -121,89 +159,94 @@ impl Root {
             return LookUp::Refused(Refusal::NotFound);
         }
         match self.try_look_up(&target.path, patience) {
-            Ok(Some(Found::File(_))) if target.trailing_slash => LookUp::Refused(Refusal::NotFound),
-            Ok(Some(found)) => LookUp::Found(found),
-            Ok(None) => LookUp::NotCached,
-            Err(error) => LookUp::Refused(refusal_of(&error)),
+            Ok(Found::File(_)) if target.trailing_slash => LookUp::Refused(Refusal::NotFound),
+            Ok(found) => LookUp::Found(found),
+            Err(Failure::File(error)) if is_uncached(&error, patience) => LookUp::NotCached,
+            Err(Failure::File(error)) => LookUp::Refused(refusal_of(&error)),
+            Err(Failure::Refused(refusal)) => LookUp::Refused(refusal),
         }
     }
 
     /// Whether a path that led to this file does so still, as far as can be told without waiting.
     #[must_use]
     pub(crate) fn leads_to(&self, path: &[u8], file: &OpenFile, age: Age) -> bool {
+        if !self.is_current(file) {
+            return false;
+        }
         if !file.file_system.is_overlay() {
             return age == Age::Fresh && file.is_unchanged().unwrap_or(false);
         }
         // An open file of a lower layer does not show that another one took its place.
-        let found = self.root.find(path, Patience::CachedOnly);
+        let root = self.current();
+        let found = root.find(path, Patience::CachedOnly);
         found.is_ok_and(|found| found.meta == file.meta)
             && (age == Age::Fresh
-                || self.find_siblings(path, Patience::CachedOnly) == Some(file.siblings))
+                || (self.find_siblings(&root, path, Patience::CachedOnly))
+                    .is_ok_and(|it| it == file.siblings))
     }
 
-    /// What a link beneath the root leads to, if that is beneath the root as well.
+    /// What a link beneath the root leads to.
     #[must_use]
     pub fn stat_link(&self, path: &[u8]) -> Option<(Kind, Meta)> {
-        let handle = self.root.find(path, Patience::Wait).ok()?;
+        let handle = self.current().find(path, Patience::Wait).ok()?;
         Some((handle.kind, handle.meta))
     }
 
-    fn try_look_up(&self, path: &[u8], patience: Patience) -> io::Result<Option<Found>> {
-        let handle = match self.root.find(path, patience) {
-            Ok(handle) => handle,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return match patience {
-                    Patience::CachedOnly => Ok(None),
-                    Patience::Wait => Err(error),
-                };
-            }
-            Err(error) => return Err(error),
-        };
+    fn try_look_up(&self, path: &[u8], patience: Patience) -> Result<Found, Failure> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let root = self.current();
+        let handle = root.find(path, patience)?;
         match handle.kind {
-            Kind::Special => Err(io::ErrorKind::InvalidInput.into()),
-            Kind::Directory => Ok(Some(Found::Directory(handle))),
+            Kind::Special => Err(Failure::Refused(Refusal::Forbidden(
+                "it is not a regular file",
+            ))),
+            Kind::Directory => Ok(Found::Directory(handle)),
             Kind::Regular => {
-                let Some(siblings) = self.find_siblings(path, patience) else {
-                    return Ok(None);
-                };
-                self.open_file(&handle, siblings, patience)
+                let siblings = self.find_siblings(&root, path, patience)?;
+                let file = self.open_file(&handle, (siblings, generation), patience)?;
+                Ok(Found::File(Arc::new(file)))
             }
         }
     }
 
-    /// Which precompressed siblings there are; `None` if it takes a disk to tell.
-    fn find_siblings(&self, path: &[u8], patience: Patience) -> Option<Siblings> {
+    /// Which precompressed siblings there are.
+    fn find_siblings(
+        &self,
+        root: &beneath::Root,
+        path: &[u8],
+        patience: Patience,
+    ) -> io::Result<Siblings> {
         let mut siblings = Siblings::default();
         if self.precompressed == Precompressed::Ignore
             || Coding::ALL
                 .iter()
                 .any(|coding| path.ends_with(coding.suffix().as_bytes()))
         {
-            return Some(siblings);
+            return Ok(siblings);
         }
         for coding in Coding::ALL {
             let path = [path, coding.suffix().as_bytes()].concat();
-            match self.root.find(&path, patience) {
+            match root.find(&path, patience) {
                 Ok(handle) => siblings.codings[coding as usize] = handle.kind == Kind::Regular,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if is_uncached(&error, patience) => return Err(error),
                 Err(_) => {}
             }
         }
-        Some(siblings)
+        Ok(siblings)
     }
 
     fn open_file(
         &self,
         handle: &Handle,
-        siblings: Siblings,
+        (siblings, generation): (Siblings, u64),
         patience: Patience,
-    ) -> io::Result<Option<Found>> {
+    ) -> Result<OpenFile, Failure> {
         let known = self.file_systems.known(handle.file_system);
         let file_system = match (known, patience) {
-            (None, Patience::CachedOnly) => return Ok(None),
+            (None, Patience::CachedOnly) => return Err(Failure::not_cached()),
             // To open a file of an overlay may wait for any layer.
             (Some(known), Patience::CachedOnly) if known.is_remote() || known.is_overlay() => {
-                return Ok(None);
+                return Err(Failure::not_cached());
             }
             (Some(known), _) => known,
             (None, Patience::Wait) => {
@@ -211,17 +254,75 @@ impl Root {
                 self.file_systems.learn(handle.file_system, f_type)
             }
         };
-        let file = handle.open()?;
+        let is_young = |meta: &Meta| !file_system.is_remote() && meta.is_young(file::clock());
+        if patience == Patience::CachedOnly && is_young(&handle.meta) {
+            return Err(Failure::not_cached());
+        }
+        let file = handle.open(patience)?;
+        let mut meta = handle.meta;
         // A network file system may know better once the file is open.
-        let meta = if file_system.is_remote() {
-            file::stat(&file)?.1
-        } else {
-            handle.meta
-        };
+        if file_system.is_remote() {
+            meta = file::stat(&file)?.1;
+            if !has_length(&file, meta.len, file_system.is_generated())? {
+                return Err(Failure::Refused(Refusal::Internal(
+                    "the file system does not say how long it is",
+                )));
+            }
+        }
+        // A change within the tick of the last one would not show. One that is written all the
+        // time has to be taken as it is.
+        for _ in 0..MAX_TICKS {
+            if patience == Patience::CachedOnly || !is_young(&meta) {
+                break;
+            }
+            std::thread::sleep(file::clock_tick());
+            meta = file::stat(&file)?.1;
+        }
         let shared = (&self.registry, &self.closer);
-        let open = OpenFile::new(file, meta, siblings, file_system, shared);
-        Ok(Some(Found::File(Arc::new(open))))
+        Ok(OpenFile::new(
+            file,
+            meta,
+            (siblings, generation),
+            file_system,
+            shared,
+        ))
     }
+}
+
+/// Why a look-up found nothing.
+#[derive(Debug)]
+enum Failure {
+    /// The file system says so; `WouldBlock` of one that is not to wait.
+    File(io::Error),
+    /// A rule of haul's.
+    Refused(Refusal),
+}
+
+impl Failure {
+    fn not_cached() -> Self {
+        Self::File(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+fn is_uncached(error: &io::Error, patience: Patience) -> bool {
+    patience == Patience::CachedOnly && error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// Whether a file is as long as it is said to be. What is made when it is read is often said to be
+/// empty (proc(5)) or a page long (sysfs(5)).
+fn has_length(file: &File, len: u64, is_generated: bool) -> io::Result<bool> {
+    let last = match len.checked_sub(1) {
+        None => 0,
+        Some(last) if is_generated => last,
+        Some(_) => return Ok(true),
+    };
+    Ok((file.read_at(&mut [0], last)? == 0) == (len == 0))
 }
 
 fn has_hidden_component(path: &[u8]) -> bool {
@@ -230,13 +331,17 @@ fn has_hidden_component(path: &[u8]) -> bool {
 
 fn refusal_of(error: &io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename => {
-            Refusal::NotFound
-        }
+        // Some file systems take no name with certain characters (EINVAL).
+        io::ErrorKind::NotFound
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::InvalidFilename
+        | io::ErrorKind::InvalidInput => Refusal::NotFound,
         io::ErrorKind::PermissionDenied => Refusal::Forbidden("the server's user may not read it"),
-        io::ErrorKind::InvalidInput => Refusal::Forbidden("it is not a regular file"),
         _ if resources::is_exhaustion(error) => Refusal::Overloaded,
         _ if file::is_escape(error) => Refusal::Forbidden("it leads out of the served directory"),
         _ => Refusal::Internal("the file system failed to look it up"),
     }
 }
+
+/// So many ticks of the clock are waited for a file that is being written.
+const MAX_TICKS: u32 = 2;

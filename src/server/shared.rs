@@ -53,8 +53,8 @@ impl Shared {
         journal: AccessLog,
         closer: Sender<Closing>,
     ) -> io::Result<Self> {
-        let root =
-            Root::open(&config.root, config.dot_names, closer)?.with_siblings(config.precompressed);
+        let root = Root::open(&config.root, &config.links_into, config.dot_names, closer)?
+            .with_siblings(config.precompressed);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(long_queues());
         let rate = config.rates.total;

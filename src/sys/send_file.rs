@@ -46,12 +46,14 @@ pub(crate) fn waste() -> io::Result<&'static File> {
 }
 
 /// Whether an error of [`send_file`] means that this file cannot be sent that way
-/// (`EINVAL`, `ENOSYS`, `EOPNOTSUPP`) but may well be read and written.
+/// (`EINVAL`, `ENOSYS`, `EOPNOTSUPP`; `EPERM` of a seccomp filter) but may well be read and written.
 #[must_use]
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
-    use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP};
-    matches!(error.raw_os_error(), Some(EINVAL | ENOSYS | EOPNOTSUPP))
-        || error.kind() == io::ErrorKind::Unsupported
+    use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
+    matches!(
+        error.raw_os_error(),
+        Some(EINVAL | ENOSYS | EOPNOTSUPP | EPERM)
+    ) || error.kind() == io::ErrorKind::Unsupported
 }
 
 /// Whose fault it is that [`SendPipe::send_file`] sent nothing.

@@ -52,7 +52,7 @@ fn now() -> Now {
 }
 
 static VALIDATORS: LazyLock<Validators> =
-    LazyLock::new(|| Validators::of(&META, HttpPolicy::default().etag, &now()));
+    LazyLock::new(|| Validators::of(&META, HttpPolicy::default().etag, true, &now()));
 
 fn subject(meta: &Meta) -> Subject<'_> {
     Subject {

@@ -1,5 +1,6 @@
 //! Resolve → respond for HTTP: files, their precompressed siblings, directories.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::listing::{self, Listing};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
+use crate::sys::beneath::Handle;
 use crate::sys::directory::Directory;
-use crate::sys::file::{Handle, Patience};
+use crate::sys::file::Patience;
 
 /// Answers a request, or says `None` if that takes the disk lane's patience.
 pub(super) fn prepare(
@@ -86,7 +88,11 @@ fn answer_with_file(
         None => (file, None),
     };
     let (policy, now) = (&service.config.http, Now::current());
-    let validators = file.validators(|| Validators::of(&file.meta, policy.etag, &now));
+    let make = || Validators::of(&file.meta, policy.etag, file.has_settled(), &now);
+    let validators = match (file.validators(make), coding) {
+        (validators, None) => validators,
+        (validators, Some(coding)) => Cow::Owned(validators.into_owned().in_coding(coding)),
+    };
     let subject = Subject {
         meta: &file.meta,
         validators: &validators,
@@ -186,7 +192,11 @@ fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<P
             dot_names: service.config.dot_names,
             ..ListingPolicy::default()
         };
-        let listing = Listing::new(Directory::new(directory.open()?.into())?, request, policy);
+        let listing = Listing::new(
+            Directory::new(directory.open(Patience::Wait)?.into())?,
+            request,
+            policy,
+        );
         let path = request.target.path.clone();
         answer.rest = Some(StreamedBody::new(
             listing,

@@ -33,7 +33,7 @@ impl Lane {
         let root = tempfile::tempdir().expect("a directory");
         std::fs::write(root.path().join("f"), "content").expect("written");
         let (closer, _) = crossbeam_channel::unbounded();
-        let root = Root::open(root.path(), DotNames::Hidden, closer).expect("a root");
+        let root = Root::open(root.path(), &[], DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a path");
         let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
             panic!("not found");

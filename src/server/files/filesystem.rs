@@ -26,6 +26,8 @@ enum FileSystemKind {
     Overlay,
     /// Any call may wait for another host or process, fstat(2) and close(2) included.
     Remote,
+    /// Files are made when they are read, by who knows what.
+    Generated,
 }
 
 impl FileSystem {
@@ -38,7 +40,16 @@ impl FileSystem {
     /// Whether any call on its files may wait for another host or process.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.kind == FileSystemKind::Remote
+        matches!(
+            self.kind,
+            FileSystemKind::Remote | FileSystemKind::Generated
+        )
+    }
+
+    /// Whether its files are made when they are read: their length is not known before.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        self.kind == FileSystemKind::Generated
     }
 
     /// Whether all of it is memory.
@@ -121,6 +132,7 @@ impl FileSystems {
             TMPFS | RAMFS => FileSystemKind::Memory,
             OVERLAY if key.has_inode_flags => FileSystemKind::Overlay,
             _ if LOCAL.contains(&f_type) => FileSystemKind::Local,
+            _ if GENERATED.contains(&f_type) => FileSystemKind::Generated,
             _ => FileSystemKind::Remote,
         };
         let file_system = Arc::new(FileSystem {
@@ -142,6 +154,16 @@ impl FileSystems {
 const TMPFS: u32 = 0x0102_1994;
 const RAMFS: u32 = 0x8584_58f6;
 const OVERLAY: u32 = 0x794c_7630;
+const GENERATED: [u32; 8] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup 2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6265_6570, // configfs
+];
 /// File systems on disks of this host. All others may wait for another host or process.
 const LOCAL: [u32; 21] = [
     0,           // not asked for: the portable build

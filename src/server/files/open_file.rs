@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -28,6 +28,8 @@ pub struct OpenFile {
     pub siblings: Siblings,
     /// The file system it is on.
     pub file_system: Arc<FileSystem>,
+    /// Which of the directories at the root's path it was found beneath.
+    pub(super) generation: u64,
     /// What is known of it, by whoever has it open.
     version: Arc<Version>,
     /// Where the file is closed if close(2) may wait.
@@ -67,7 +69,7 @@ impl OpenFile {
     pub(super) fn new(
         file: File,
         meta: Meta,
-        siblings: Siblings,
+        (siblings, generation): (Siblings, u64),
         file_system: Arc<FileSystem>,
         (registry, closer): (&Registry, &Sender<Closing>),
     ) -> Self {
@@ -79,6 +81,7 @@ impl OpenFile {
             meta,
             siblings,
             file_system,
+            generation,
             version: registry.version(meta),
             closer: close_may_wait.then(|| closer.clone()),
         }
@@ -201,7 +204,7 @@ impl OpenFile {
             return Cow::Borrowed(kept);
         }
         let made = make();
-        if made.etag.strength == Strength::Strong {
+        if [made.etag.strength, made.date_strength] == [Strength::Strong; 2] {
             let _ = self.version.validators.set(made.clone());
         }
         Cow::Owned(made)
@@ -218,13 +221,15 @@ impl OpenFile {
         let _ = self.version.content.set(content.into());
     }
 
-    /// Whether a change would show in the file's time stamps: one within the same tick of the
-    /// clock that stamps it would not.
+    /// Whether a change from now on would show in the file's time stamps. The clock of another
+    /// host may be a little behind.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
-        let changed = self.meta.modified.seconds.max(self.meta.changed.seconds);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        now.is_ok_and(|now| now.as_secs() as i64 - changed >= SETTLED_SECONDS)
+    pub fn has_settled(&self) -> bool {
+        let mut now = file::clock();
+        if self.file_system.is_remote() {
+            now.seconds -= CLOCK_SKEW_SECONDS;
+        }
+        self.meta.has_settled(now)
     }
 
     /// Whether nothing about the file has changed since it was opened, its names included, so
@@ -274,5 +279,5 @@ impl Drop for OpenFile {
 /// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
 const LARGE_BYTES: u64 = 16 << 20;
 
-/// Coarser than the time stamps of every file system in use.
-const SETTLED_SECONDS: i64 = 3;
+/// What is allowed for between the clocks of two hosts.
+const CLOCK_SKEW_SECONDS: i64 = 2;

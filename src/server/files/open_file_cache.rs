@@ -146,7 +146,7 @@ mod tests {
         let path = directory.path().join("f");
         fs::write(&path, "content").expect("written");
         let (closer, _) = crossbeam_channel::unbounded();
-        let root = Root::open(directory.path(), DotNames::Hidden, closer).expect("a root");
+        let root = Root::open(directory.path(), &[], DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a fine name");
         match root.look_up(&target, Patience::Wait) {
             LookUp::Found(Found::File(file)) => (directory, path, file),

@@ -48,7 +48,7 @@ pub(super) fn gather(
 /// Whatever speaks against it shows again, and better, when the file is sent.
 pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (lane, now): (Patience, Instant)) {
     let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
-    if len > KEPT_BYTES || !file.is_settled() {
+    if len > KEPT_BYTES || !file.has_settled() {
         return;
     }
     let Some(bytes) = scratch.get_mut(..len) else {

@@ -1,0 +1,380 @@
+//! Look-ups beneath a directory: by openat2(2), and component by component where the kernel or a
+//! seccomp filter refuses that, or a link leads on from outside.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat, openat2,
+    readlinkat, statat, statx,
+};
+use rustix::io::Errno;
+
+use crate::meta::Meta;
+use crate::sys::file::{self, FileSystemKey, Kind, Patience};
+
+/// A directory that names are looked up beneath, and the directories that links in it may lead
+/// beneath as well.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// The directory itself comes first.
+    bases: Vec<Base>,
+    support: Support,
+}
+
+#[derive(Debug)]
+struct Base {
+    path: PathBuf,
+    directory: OwnedFd,
+    meta: Meta,
+}
+
+/// What this kernel, and whoever filters its calls, allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Support {
+    /// openat2(2): Linux 5.6.
+    pub openat2: bool,
+    /// `RESOLVE_CACHED`: Linux 5.12.
+    pub cached: bool,
+    /// statx(2): Linux 4.11.
+    pub statx: bool,
+    /// `/proc/self/fd`, by which an inode that was looked up is opened.
+    pub proc: bool,
+}
+
+/// Something that was looked up but not opened, so that no device, FIFO or socket ever is.
+#[derive(Debug)]
+#[allow(unreachable_pub)] // part of what `internals` shows
+pub struct Handle {
+    path: OwnedFd,
+    /// The directory and the name in it, to open it by where there is no `/proc`.
+    place: Option<(OwnedFd, Vec<u8>)>,
+    /// What it is.
+    pub kind: Kind,
+    /// What the kernel knew of it; a network file system may not have been asked again.
+    pub meta: Meta,
+    /// The file system it is on.
+    pub file_system: FileSystemKey,
+}
+
+impl Root {
+    /// Opens the directory, and those that links may lead beneath.
+    ///
+    /// # Errors
+    /// As open(2); `NotADirectory` for anything else.
+    pub(crate) fn open(path: &Path, links_into: &[PathBuf]) -> io::Result<Self> {
+        let paths = std::iter::once(path).chain(links_into.iter().map(PathBuf::as_path));
+        let bases = paths.map(Base::open).collect::<io::Result<Vec<_>>>()?;
+        let support = Support::probe(&bases[0].directory);
+        Ok(Self { bases, support })
+    }
+
+    /// Opens what is at the same paths now.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn reopen(&self) -> io::Result<Self> {
+        let bases = self.bases.iter().map(|base| Base::open(&base.path));
+        let bases = bases.collect::<io::Result<_>>()?;
+        let support = self.support;
+        Ok(Self { bases, support })
+    }
+
+    /// Whether these are the same directories, none of them removed.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let mut pairs = self.bases.iter().zip(&other.bases);
+        pairs.all(|(one, other)| {
+            let links = |base: &Base| file::stat(&base.directory).map_or(0, |(_, meta)| meta.links);
+            one.is_at(&other.meta) && links(one) > 0 && links(other) > 0
+        })
+    }
+
+    /// What look-ups can do here.
+    pub(crate) fn support(&self) -> Support {
+        self.support
+    }
+
+    /// The file system of the directory itself.
+    pub(crate) fn device(&self) -> u64 {
+        self.bases[0].meta.device
+    }
+
+    /// Looks a relative name up. Links that lead out fail with `EXDEV`, magic links with `ELOOP`.
+    ///
+    /// # Errors
+    /// As openat2(2); `WouldBlock` if the answer is not cached and `patience` wants it so.
+    pub(crate) fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
+        if patience == Patience::CachedOnly {
+            return self.find_cached(path);
+        }
+        // Without /proc a file is opened by its last directory, which only the walk knows.
+        if self.support.openat2 && self.support.proc {
+            match self.open_path(path, ResolveFlags::empty()) {
+                Ok(path) => return self.handle(path, None, AtFlags::empty()),
+                // A rename or mount raced with a `..` in a link, or a link led out: perhaps to
+                // where it may lead.
+                Err(Errno::AGAIN | Errno::XDEV) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.walk(path)
+    }
+
+    fn find_cached(&self, path: &[u8]) -> io::Result<Handle> {
+        if !self.support.finds_cached() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.open_path(path, ResolveFlags::CACHED) {
+            Ok(path) => self.handle(path, None, AtFlags::STATX_DONT_SYNC),
+            // A link led out: where to takes a walk.
+            Err(Errno::XDEV) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn handle(
+        &self,
+        path: OwnedFd,
+        place: Option<(OwnedFd, Vec<u8>)>,
+        sync: AtFlags,
+    ) -> io::Result<Handle> {
+        let (kind, meta, file_system) = match self.support.statx {
+            true => examine(&path, sync)?,
+            false => {
+                let (kind, meta) = file::stat(&path)?;
+                let file_system = FileSystemKey {
+                    device: meta.device,
+                    mount: None,
+                    has_inode_flags: false,
+                };
+                (kind, meta, file_system)
+            }
+        };
+        Ok(Handle {
+            path,
+            place,
+            kind,
+            meta,
+            file_system,
+        })
+    }
+
+    fn open_path(&self, path: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let directory = &self.bases[0].directory;
+        rustix::io::retry_on_intr(|| openat2(directory, path, PATH, Mode::empty(), resolve))
+    }
+
+    /// Looks a name up one component at a time, never by a name that the kernel would follow
+    /// elsewhere: a link is read and its text walked, and `..` goes back to the directory that was
+    /// come from.
+    fn walk(&self, path: &[u8]) -> io::Result<Handle> {
+        let mut base = &self.bases[0];
+        let mut passed: Vec<(Vec<u8>, OwnedFd, Kind)> = Vec::new();
+        let mut ahead = Vec::new();
+        push_components(path, &mut ahead);
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            if name == b".." {
+                match passed.pop() {
+                    Some((_, _, Kind::Directory)) => {}
+                    Some(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                    None => {
+                        ahead.push(name);
+                        base = self.enter(base.directory.as_fd(), b"", &mut ahead)?;
+                    }
+                }
+                continue;
+            }
+            let at = passed.last().map_or(&base.directory, |(_, fd, _)| fd);
+            let flags = PATH | OFlags::NOFOLLOW;
+            let found =
+                rustix::io::retry_on_intr(|| openat(at, name.as_slice(), flags, Mode::empty()))?;
+            let stat = rustix::fs::fstat(&found)?;
+            if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                let text = readlinkat(&found, c"", Vec::new())?.into_bytes();
+                push_components(&text, &mut ahead);
+                if text.starts_with(b"/") {
+                    base = self.enter(CWD, b"/", &mut ahead)?;
+                    passed.clear();
+                }
+                continue;
+            }
+            passed.push((name, found, file::kind_of(stat.st_mode)));
+        }
+        let directory = match &passed[..] {
+            [.., (_, directory, _), _] => directory,
+            _ => &base.directory,
+        };
+        let directory = directory.try_clone()?;
+        let (name, path) = match passed.pop() {
+            Some((name, path, _)) => (name, path),
+            None => (b".".to_vec(), base.directory.try_clone()?),
+        };
+        let place = (!self.support.proc).then_some((directory, name));
+        self.handle(path, place, AtFlags::empty())
+    }
+
+    /// Follows what lies `ahead` from `start`, outside, as far as the first directory that links
+    /// may lead beneath; what lies ahead from there is left.
+    fn enter(
+        &self,
+        start: BorrowedFd<'_>,
+        prefix: &[u8],
+        ahead: &mut Vec<Vec<u8>>,
+    ) -> io::Result<&Base> {
+        let mut way = prefix.to_vec();
+        loop {
+            if !way.is_empty() {
+                // The inode decides. It is not opened by this name, which may be changed.
+                let stat =
+                    statat(start, way.as_slice(), AtFlags::empty()).map_err(|_| Errno::XDEV)?;
+                let meta = file::meta_of(&stat);
+                if let Some(base) = self.bases.iter().find(|base| base.is_at(&meta)) {
+                    return Ok(base);
+                }
+            }
+            let component = ahead.pop().ok_or(Errno::XDEV)?;
+            way.extend_from_slice(&component);
+            way.push(b'/');
+        }
+    }
+}
+
+impl Base {
+    fn open(path: &Path) -> io::Result<Self> {
+        let directory = openat(CWD, path, PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let (_, meta) = file::stat(&directory)?;
+        let path = path.to_owned();
+        Ok(Self {
+            path,
+            directory,
+            meta,
+        })
+    }
+
+    fn is_at(&self, meta: &Meta) -> bool {
+        (self.meta.device, self.meta.inode) == (meta.device, meta.inode)
+    }
+}
+
+impl Support {
+    /// Whether a name is found without a wait if it is cached.
+    pub(crate) fn finds_cached(self) -> bool {
+        self.openat2 && self.cached && self.statx && self.proc
+    }
+
+    /// What there is not.
+    pub(crate) fn missing(self) -> Vec<&'static str> {
+        [
+            (self.openat2, "openat2"),
+            (self.cached || !self.openat2, "RESOLVE_CACHED"),
+            (self.statx, "statx"),
+            (self.proc, "/proc"),
+        ]
+        .into_iter()
+        .filter_map(|(there, what)| (!there).then_some(what))
+        .collect()
+    }
+
+    fn probe(directory: &OwnedFd) -> Self {
+        let beneath = |flags| {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | flags;
+            openat2(directory, c".", PATH, Mode::empty(), resolve)
+        };
+        let is_linux_build = cfg!(not(feature = "portable"));
+        let openat2 = is_linux_build && beneath(ResolveFlags::empty()).is_ok();
+        // EAGAIN would be an answer: the flag is known.
+        let cached = matches!(beneath(ResolveFlags::CACHED), Ok(_) | Err(Errno::AGAIN));
+        let proc = openat(
+            CWD,
+            magic(directory),
+            PATH | OFlags::DIRECTORY,
+            Mode::empty(),
+        )
+        .is_ok();
+        Self {
+            openat2,
+            cached: openat2 && cached,
+            statx: examine(directory, AtFlags::empty()).is_ok(),
+            proc,
+        }
+    }
+}
+
+impl Handle {
+    /// Opens what was found, for reading. A file that another host or program holds a lease on is
+    /// `WouldBlock`, or waited for (fcntl(2), `F_SETLEASE`).
+    ///
+    /// # Errors
+    /// As open(2): permission, or the file system's own trouble.
+    pub(crate) fn open(&self, patience: Patience) -> io::Result<File> {
+        let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        flags.set(OFlags::NONBLOCK, patience == Patience::CachedOnly);
+        let Some((directory, name)) = &self.place else {
+            // The look-up is over: this name is the kernel's for the very inode that was found.
+            return open(CWD, magic(&self.path).as_bytes(), flags);
+        };
+        let file = open(directory.as_fd(), name, flags | OFlags::NOFOLLOW)?;
+        let (_, meta) = file::stat(&file)?;
+        match (meta.device, meta.inode) == (self.meta.device, self.meta.inode) {
+            true => Ok(file),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// The file system's type (`f_type`, statfs(2)). May wait for a network file system.
+    ///
+    /// # Errors
+    /// As fstatfs(2).
+    pub(crate) fn file_system_type(&self) -> io::Result<u32> {
+        #[allow(clippy::unnecessary_cast)] // the type differs between architectures
+        Ok(rustix::fs::fstatfs(&self.path)?.f_type as u32)
+    }
+}
+
+/// What statx(2) says.
+fn examine(path: &OwnedFd, sync: AtFlags) -> io::Result<(Kind, Meta, FileSystemKey)> {
+    let flags = AtFlags::EMPTY_PATH | sync;
+    let stat = statx(path, c"", flags, StatxFlags::BASIC_STATS | MOUNT_ID)?;
+    let meta = file::meta_of_statx(&stat);
+    let unique = stat.stx_mask & MOUNT_ID.bits() != 0;
+    let inode_flags = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
+    let file_system = FileSystemKey {
+        device: meta.device,
+        mount: unique.then_some(stat.stx_mnt_id),
+        has_inode_flags: stat.stx_attributes_mask.contains(inode_flags),
+    };
+    Ok((file::kind_of(u32::from(stat.stx_mode)), meta, file_system))
+}
+
+fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> io::Result<File> {
+    let file = rustix::io::retry_on_intr(|| openat(directory, name, flags, Mode::empty()))?;
+    Ok(File::from(file))
+}
+
+fn magic(path: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", path.as_raw_fd())
+}
+
+/// Puts the components of a path on top, the first one uppermost.
+fn push_components(path: &[u8], ahead: &mut Vec<Vec<u8>>) {
+    let components = path.split(|byte| *byte == b'/');
+    let components = components.filter(|component| !matches!(*component, b"" | b"."));
+    ahead.extend(components.rev().map(<[u8]>::to_vec));
+}
+
+const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// `STATX_MNT_ID_UNIQUE` (linux/stat.h).
+const MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// As the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
