@@ -301,8 +301,6 @@ fn links_that_lead_out_or_nowhere_are_refused() {
     link(Path::new("/"), "slash");
     link(Path::new(".."), "parent");
     link(Path::new("real/../../x"), "climbing");
-    // It would lead back in, but absolutely.
-    link(&root.join("real/file"), "absolute-inside");
     link(Path::new("/proc/self/root"), "magic");
     link(Path::new("/proc/self/cwd"), "magic-cwd");
     link(Path::new("loop"), "loop");
@@ -325,7 +323,6 @@ fn links_that_lead_out_or_nowhere_are_refused() {
         "slash/etc/passwd",
         "parent/x",
         "climbing",
-        "absolute-inside",
         "magic/etc/passwd",
         "magic-cwd/Cargo.toml",
         "loop",
@@ -384,14 +381,10 @@ fn what_is_not_a_regular_file_is_refused_and_hangs_nobody() {
 }
 
 #[test]
-fn files_that_say_nothing_of_their_length_are_sent_as_they_say() {
+fn files_that_say_nothing_of_their_length_are_refused() {
     // Files of /proc have no length; nothing of them may be promised.
     let server = TestServer::with(|config| config.root = "/proc".into());
-    let answer = server.get("/version", "");
-    assert_eq!(
-        (answer.status, answer.field("content-length")),
-        (200, Some("0"))
-    );
+    assert_eq!(server.get("/version", "").status, 500);
     // Magic links are not for clients, wherever they lead.
     for target in [
         "/self/root/etc/passwd",
