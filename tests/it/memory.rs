@@ -51,6 +51,11 @@ fn a_peer_that_asks_for_a_json_listing_and_reads_nothing_costs_little() {
 }
 
 #[test]
+fn a_peer_that_asks_for_a_page_of_usual_names_and_reads_nothing_costs_little() {
+    stall(&get("/e/", "Accept: text/html\r\n"), Small::No);
+}
+
+#[test]
 fn a_peer_that_pipelines_small_answers_and_reads_nothing_costs_little() {
     let long = "q".repeat(2_000);
     for request in [
@@ -151,10 +156,13 @@ fn settled(program: &Program) -> usize {
 fn put_files(root: &Path) {
     fs::write(root.join("big"), noise(16 << 20, 1)).expect("written");
     fs::write(root.join("small"), noise(200, 2)).expect("written");
-    fs::create_dir(root.join("d")).expect("made");
+    for directory in ["d", "e"] {
+        fs::create_dir(root.join(directory)).expect("made");
+    }
     for number in 0..1_000 {
         let name = format!("{number:04}{}", "n".repeat(240));
         fs::write(root.join("d").join(name), "").expect("written");
+        fs::write(root.join("e").join(format!("{number:010}")), "").expect("written");
     }
 }
 

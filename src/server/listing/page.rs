@@ -32,9 +32,38 @@ enum State {
     Scan(Selection),
     Rows {
         /// In the page's order.
-        rows: std::vec::IntoIter<Ranked>,
+        rows: Names,
         summary: Summary,
     },
+}
+
+/// Names in one piece of memory, for as long as the peer takes to read the page.
+#[derive(Debug)]
+struct Names {
+    /// Each ends in a NUL, which no name holds.
+    bytes: Box<[u8]>,
+    at: usize,
+}
+
+impl Names {
+    fn of(rows: &[Ranked]) -> Self {
+        let mut bytes = Vec::with_capacity(rows.iter().map(|row| row.item.name.len() + 1).sum());
+        for row in rows {
+            bytes.extend_from_slice(&row.item.name);
+            bytes.push(0);
+        }
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            at: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<&[u8]> {
+        let rest = &self.bytes[self.at..];
+        let len = memchr::memchr(0, rest)?;
+        self.at += len + 1;
+        Some(&rest[..len])
+    }
 }
 
 impl Page {
@@ -61,18 +90,18 @@ impl Page {
                     let (rows, summary) = self.view.summarize(selection);
                     markup::table_top(&self.view, &summary, out);
                     self.state = State::Rows {
-                        rows: rows.into_iter(),
+                        rows: Names::of(&rows),
                         summary,
                     };
                 }
             }
             State::Rows { rows, summary } => {
                 let start = out.len();
-                for ranked in rows.by_ref() {
+                while let Some(name) = rows.next() {
                     // Looked at only now if the order did not need it: a page's worth of inodes
                     // instead of the whole directory's. What has gone since is left out.
-                    if let Some(facts) = scan.facts(&ranked.item.name, follow) {
-                        summary.bytes += row::row(&self.view, &ranked.item.name, facts, out);
+                    if let Some(facts) = scan.facts(name, follow) {
+                        summary.bytes += row::row(&self.view, name, facts, out);
                     }
                     if out.len() - start >= STEP_BYTES {
                         return Ok(Progress::More);
