@@ -17,7 +17,7 @@ pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Option<EntryFacts>;
 
 /// How much a step appends before it ends: all that is kept of it for a peer that reads nothing.
 /// A step may exceed it by one entry.
-pub(crate) const STEP_BYTES: usize = 12 << 10;
+pub(crate) const STEP_BYTES: usize = 6 << 10;
 
 /// How many entries a step looks at when it writes nothing.
 pub(super) const STEP_ENTRIES: usize = 2_000;
