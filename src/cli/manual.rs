@@ -68,7 +68,9 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut out)?;
     }
-    let help = command.get_after_long_help().or(command.get_after_help());
+    let help = command
+        .get_after_long_help()
+        .or_else(|| command.get_after_help());
     let mut section = "";
     let help = help.map(ToString::to_string).unwrap_or_default();
     for line in help.lines() {

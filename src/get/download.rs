@@ -489,9 +489,8 @@ impl<'a> Transfer<'a> {
                 .as_ref()
                 .is_none_or(|known| !known.is_enough(self.trust))
         {
-            match self.old.take().map(|old| longer(old, held)) {
-                Some(Err(failed)) => return error.and(failed),
-                Some(Ok(_)) | None => {}
+            if let Some(Err(failed)) = self.old.take().map(|old| longer(old, held)) {
+                return error.and(failed);
             }
         }
         error

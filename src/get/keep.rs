@@ -94,10 +94,13 @@ fn is_html(content_type: Option<&str>) -> bool {
 /// Both versions in words.
 pub(super) fn compare(kept: &Kept, head: &Head) -> String {
     let signs = |length: Option<u64>, identity: Option<&Identity>, kind: Option<&str>| {
-        let length = length.map_or("unknown length".to_owned(), |length| format!("{length} B"));
+        let length = length.map_or_else(
+            || "unknown length".to_owned(),
+            |length| format!("{length} B"),
+        );
         format!(
             "{length}, {}, {}",
-            identity.map_or("no ETag".to_owned(), Identity::describe),
+            identity.map_or_else(|| "no ETag".to_owned(), Identity::describe),
             kind.unwrap_or("no type")
         )
     };
@@ -165,7 +168,7 @@ mod tests {
         ) {
             let identity = Identity::of(&first);
             let bytes = identity.as_ref().map_or(bytes, |identity| bytes.min(identity.length));
-            let content_type = first.content_type.clone();
+            let content_type = first.content_type;
             let kept = Kept { bytes, identity, content_type, has_wrong_sum };
             let decision = decide(&kept, &then, KeptChoice::Keep, trust);
             let (broken, whole) = left(&kept, &decision, came, KeptChoice::Keep);

@@ -522,7 +522,7 @@ impl Connection {
         Flow::Stop(State::Lingering(lingering), step)
     }
 
-    fn expire_receiving(&mut self, mut receiving: Receiving, turn: &mut TurnContext<'_>) -> Flow {
+    fn expire_receiving(&mut self, mut receiving: Receiving, turn: &TurnContext<'_>) -> Flow {
         let is_early = |record: &DeferredRecord| turn.now < record.deadline;
         if self.unconfirmed.as_deref().is_some_and(is_early) {
             let has_arrived = self.record_if_arrived(turn.service);

@@ -333,6 +333,10 @@ mod pipe {
 pub(crate) enum SendPipe {}
 
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+#[expect(
+    clippy::needless_pass_by_ref_mut,
+    reason = "as the pipe that Linux has"
+)]
 impl SendPipe {
     /// Always refused.
     ///

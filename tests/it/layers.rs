@@ -109,7 +109,7 @@ fn uses() -> Uses {
             let module = module_of(&file)?;
             let text = fs::read_to_string(&file).expect("a source file");
             // Unit tests stand at the end and may look up.
-            let code = text.split("#[cfg(test)]\nmod tests {").next()?.to_owned();
+            let code = text.split("\nmod tests {").next()?.to_owned();
             Some((module, code))
         })
         .collect();
@@ -134,6 +134,8 @@ fn paths_in<'a>(
 ) -> impl Iterator<Item = Vec<String>> + 'a {
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
+        // In a module within the file, `super` is the file itself.
+        .filter(move |line| prefix != "super::" || !line.starts_with(' '))
         .flat_map(move |line| line.split(prefix).skip(1))
         .map(move |rest| {
             let end = rest

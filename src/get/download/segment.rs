@@ -122,10 +122,10 @@ impl Segment<'_> {
         };
         let Answer { mut body, url, .. } = *answer;
         receive(session, id, &mut body, start, received, &watch)?;
-        if session.plan().room(id) == 0 {
-            if let Some(wire) = session.reporter.end_of(body) {
-                session.shared.client.keep(&url, wire);
-            }
+        if session.plan().room(id) == 0
+            && let Some(wire) = session.reporter.end_of(body)
+        {
+            session.shared.client.keep(&url, wire);
         }
         Ok(Outcome::Through(url, validator))
     }

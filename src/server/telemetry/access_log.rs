@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{AccessRecord, Counters};
 use crate::diagnostics;
+use crate::server::telemetry::counters::Counters;
+use crate::server::telemetry::record::AccessRecord;
 
 /// Where access records go.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,224 @@
+//! Close reasons, and the counters of one server.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// Writes the table of close reasons once, as an enum, as log words and as an order for counters.
+macro_rules! close_reasons {
+    ($($(#[$doc:meta])* $variant:ident, $word:literal;)*) => {
+        /// Why a connection ended, or how a response came out.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum CloseReason { $($(#[$doc])* $variant,)* }
+
+        impl CloseReason {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word for the access log and the counters.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    };
+}
+
+close_reasons! {
+    /// Everything that was promised was sent, and the connection ended in order.
+    Complete, "complete";
+    /// The peer closed or reset the connection while something was owed to it.
+    Aborted, "aborted";
+    /// The peer took no byte for the time that `--send-timeout` gives.
+    Stalled, "stalled";
+    /// The peer was slower than `--min-rate` for longer than its grace.
+    TooSlow, "too-slow";
+    /// The response took longer than `--response-timeout` in all.
+    TooLong, "too-long";
+    /// The file changed, shrank or vanished while it was sent; the connection was reset.
+    Changed, "changed";
+    /// Reading the file failed while it was sent; the connection was reset.
+    ReadError, "read-error";
+    /// The request was understood and refused.
+    Refused, "refused";
+    /// The bytes received are neither HTTP nor a name, or HTTP against the rules.
+    Malformed, "malformed";
+    /// No byte came in time.
+    FirstByteTimeout, "first-byte-timeout";
+    /// The request was not whole in time.
+    HeadTimeout, "head-timeout";
+    /// No further request came in time on a kept connection.
+    Idle, "idle";
+    /// A limit on connections or bulk transfers was reached.
+    Overloaded, "overloaded";
+    /// The server was told to end.
+    Shutdown, "shutdown";
+    /// A defect of haul's, contained to this connection.
+    Panicked, "panicked";
+    /// A system call failed for want of memory or descriptors.
+    Exhausted, "exhausted";
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+/// A counter with a part for each thread, so that no processor waits for another one's cache line.
+/// Two threads share a part only beyond [`PARTS`].
+#[derive(Debug, Default)]
+pub struct Counter([CachePadded<AtomicU64>; PARTS]);
+
+impl Counter {
+    /// Adds to the calling thread's part.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        let part = PART.with(|part| *part);
+        self.0[part].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// All parts together.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        let parts = self.0.iter();
+        parts.map(|part| part.load(Ordering::Relaxed)).sum()
+    }
+}
+
+const PARTS: usize = 32;
+
+thread_local! {
+    static PART: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed) % PARTS
+    };
+}
+
+/// Writes the counters once, as atomics, as a snapshot and as the way from one to the other.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of one server; shared by its threads.
+        #[derive(Debug)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            closed: [Counter; CloseReason::ALL.len()],
+        }
+
+        /// The counters at one moment.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            closed: [u64; CloseReason::ALL.len()],
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($name: Counter::default(),)*
+                    closed: std::array::from_fn(|_| Counter::default()),
+                }
+            }
+        }
+
+        impl Counters {
+            /// Reads all counters. Each is exact; together they are of nearly the same moment.
+            #[must_use]
+            pub fn snapshot(&self) -> Snapshot {
+                Snapshot {
+                    $($name: self.$name.sum(),)*
+                    closed: std::array::from_fn(|at| self.closed[at].sum()),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    accepted,
+    /// Connections open now.
+    open,
+    /// Errors of accept(2) that concerned one connection.
+    accept_errors,
+    /// Times that accepting found the system out of something, or down to the descriptors that
+    /// are kept for files.
+    accept_exhausted,
+    /// Requests received whole.
+    requests,
+    /// Bytes given to the kernel, heads included.
+    bytes_sent,
+    /// Times a connection was parked until its socket is ready.
+    parks,
+    /// Times a connection gave way to others with its quantum spent.
+    yields,
+    /// Connections that went from a busy worker to an idle one.
+    handovers,
+    /// Times a connection went through the disk lane.
+    disk_visits,
+    /// Extents read into the page cache by the disk lane.
+    extents_warmed,
+    /// Connections that joined the reading of an extent under way.
+    extents_shared,
+    /// Extents sent by the disk lane itself, since they did not stay in the page cache.
+    extents_sent_cold,
+    /// Turns of a hot worker in which it had to wait for longer than 2 ms: for a disk, for another
+    /// host, or for memory.
+    hot_waits,
+    /// Bodies sent by read and write since sendfile(2) refuses the file.
+    copied_bodies,
+    /// Jobs that panicked.
+    panics,
+    /// Lines the access log lost because it could not be written fast enough.
+    log_lines_lost,
+}
+
+impl Counters {
+    /// Adds one to a counter.
+    #[inline]
+    pub fn add_one(counter: &Counter) {
+        counter.add(1);
+    }
+
+    /// Counts the end of a connection.
+    pub fn count_close(&self, reason: CloseReason) {
+        Self::add_one(&self.closed[reason as usize]);
+    }
+}
+
+impl Snapshot {
+    /// How many connections ended for this reason.
+    #[must_use]
+    pub fn closed(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize]
+    }
+
+    /// How many connections ended, for whatever reason.
+    #[must_use]
+    pub fn closed_in_all(&self) -> u64 {
+        self.closed.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_word_and_counter() {
+        let counters = Counters::default();
+        let mut words = std::collections::HashSet::new();
+        for reason in CloseReason::ALL {
+            counters.count_close(*reason);
+            assert!(words.insert(reason.word()));
+        }
+        let snapshot = counters.snapshot();
+        assert!(
+            CloseReason::ALL
+                .iter()
+                .all(|reason| snapshot.closed(*reason) == 1)
+        );
+        assert_eq!(snapshot.closed_in_all(), CloseReason::ALL.len() as u64);
+    }
+}

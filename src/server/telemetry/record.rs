@@ -1,0 +1,124 @@
+//! One response, as a line of the access log.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::diagnostics::is_unprintable;
+use crate::http::Protocol;
+use crate::server::telemetry::counters::CloseReason;
+
+/// One response, for the access log.
+#[derive(Clone, Debug)]
+pub struct AccessRecord {
+    /// When the request was whole.
+    pub at: SystemTime,
+    /// Who asked.
+    pub peer: SocketAddr,
+    /// In which wire format; `None` if it could not be told.
+    pub protocol: Option<Protocol>,
+    /// The request line or name as it came, unescaped.
+    pub request: Vec<u8>,
+    /// The status code; 0 where the protocol has none.
+    pub status: u16,
+    /// Bytes of content given to the kernel.
+    pub sent: u64,
+    /// Bytes of content intended; `None` where it was not known beforehand.
+    pub intended: Option<u64>,
+    /// From the whole request to the last byte given to the kernel.
+    pub duration: Duration,
+    /// How it came out.
+    pub outcome: CloseReason,
+    /// Why, where the outcome alone does not say.
+    pub detail: &'static str,
+}
+
+impl fmt::Display for AccessRecord {
+    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs OUTCOME[: DETAIL]`, one line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = jiff::Timestamp::try_from(self.at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let protocol = match self.protocol {
+            Some(Protocol::Http) => "http",
+            Some(Protocol::Message) => "message",
+            Some(Protocol::Name) => "name",
+            None => "-",
+        };
+        write!(
+            formatter,
+            "{at:.3} {} {protocol} \"{}\" ",
+            self.peer,
+            Escaped(&self.request)
+        )?;
+        match self.status {
+            0 => formatter.write_str("-")?,
+            status => write!(formatter, "{status}")?,
+        }
+        write!(formatter, " {}/", self.sent)?;
+        match self.intended {
+            Some(intended) => write!(formatter, "{intended}")?,
+            None => formatter.write_str("-")?,
+        }
+        write!(
+            formatter,
+            " {:.3}s {}",
+            self.duration.as_secs_f64(),
+            self.outcome
+        )?;
+        if self.detail.is_empty() {
+            return Ok(());
+        }
+        write!(formatter, ": {}", self.detail)
+    }
+}
+
+/// Bytes from a peer, made fit for a log line or a terminal: control characters, quotes,
+/// backslashes and what is not UTF-8 are escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '"' | '\\' => write!(formatter, "\\{character}")?,
+                    _ if is_unprintable(character) => {
+                        write!(formatter, "{}", character.escape_unicode())?;
+                    }
+                    _ => formatter.write_char(character)?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(formatter, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_whatever_the_peer_sent() {
+        let record = AccessRecord {
+            at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            peer: SocketAddr::from(([127, 0, 0, 1], 9)),
+            protocol: Some(Protocol::Name),
+            request: b"a\"b\n\x1b[2J\xff\xe2\x80\xae".to_vec(),
+            status: 0,
+            sent: 3,
+            intended: Some(5),
+            duration: Duration::from_millis(20),
+            outcome: CloseReason::Aborted,
+            detail: "",
+        };
+        assert_eq!(
+            record.to_string(),
+            "1970-01-01T00:00:01.500Z 127.0.0.1:9 name \
+             \"a\\\"b\\u{a}\\u{1b}[2J\\xff\\u{202e}\" - 3/5 0.020s aborted"
+        );
+    }
+}
