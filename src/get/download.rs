@@ -488,10 +488,9 @@ impl<'a> Transfer<'a> {
                 .identity
                 .as_ref()
                 .is_none_or(|known| !known.is_enough(self.trust))
+            && let Some(Err(failed)) = self.old.take().map(|old| longer(old, held))
         {
-            if let Some(Err(failed)) = self.old.take().map(|old| longer(old, held)) {
-                return error.and(failed);
-            }
+            return error.and(failed);
         }
         error
     }

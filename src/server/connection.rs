@@ -155,7 +155,10 @@ impl Connection {
     pub(crate) fn silent_since(&self) -> Option<Instant> {
         match &self.state {
             Some(State::Receiving(receiving)) if self.unconfirmed.is_none() => {
-                receiving.is_idle(&self.received).then(|| receiving.since())
+                // A request may lie in the socket, unread so far.
+                let nothing_came = matches!(self.stream.peek(&mut [0]),
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+                (receiving.is_idle(&self.received) && nothing_came).then(|| receiving.since())
             }
             _ => None,
         }

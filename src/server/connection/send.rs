@@ -471,7 +471,7 @@ const STALE_AFTER: Duration = Duration::from_millis(200);
 const MAX_READS: u8 = 2;
 
 /// Responses to one request that a changing file may cost before the connection is reset.
-const MAX_RESTARTS: u8 = 3;
+const MAX_RESTARTS: u8 = 8;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 pub(super) const LEAST_CHARGE: u64 = 4 << 10;

@@ -359,7 +359,7 @@ fn parts_that_others_can_write_to_or_name_are_refused() {
 fn a_file_called_like_a_state_on_its_way_is_kept() {
     let (state, file) = (Served::new(1, 29), Served::new(2, LENGTH));
     let client = Client::new();
-    let (one, two) = (Server::of(state.clone()), Server::of(file));
+    let (one, two) = (Server::of(state), Server::of(file.clone()));
     client.get(&[&one.url("/f.part.state~")]).assert_status(0);
     client.get(&[&two.url("/f")]).assert_status(0);
     assert_eq!(client.names().len(), 2, "{:?}", client.names());

@@ -3,6 +3,9 @@
 //! Every case is fed whole, and one byte at a time. Behind each follows another request, which
 //! shows whether the connection goes on, and that nothing is out of step.
 
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::support::{PATIENCE, TestServer};
 
 mod bodies;
@@ -40,6 +43,34 @@ fn run(cases: &[Case], adjust: impl FnOnce(&mut ServeConfig)) {
         config.deadlines.linger = PATIENCE;
         adjust(config);
     });
+    run_on(&server, cases);
+}
+
+/// Runs all the cases once a date tells the files' contents apart: two seconds after they changed.
+#[track_caller]
+fn run_when_dates_are_strong(cases: &[Case]) {
+    let server = server(|_| {});
+    let changed = server
+        .root()
+        .join("ten.txt")
+        .metadata()
+        .expect("it is there")
+        .ctime();
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs()
+            .cast_signed()
+    };
+    while now() <= changed + 2 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run_on(&server, cases);
+}
+
+#[track_caller]
+fn run_on(server: &TestServer, cases: &[Case]) {
     let site = Site::of(server.address());
     let mut wrong = Vec::new();
     for pieces in [Pieces::Whole, Pieces::OneByte] {
