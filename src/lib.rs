@@ -21,7 +21,7 @@
 //! A connection is a `Box` that goes round the ring; whoever holds the box may touch it. It is
 //! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
-//! closes the socket. [`server::connection::step::Step`] is what a turn ends in, and the whole vocabulary of
+//! closes the socket. `server::connection::step::Step` is what a turn ends in, and the whole vocabulary of
 //! scheduling.
 //!
 //! Hot workers wait for nothing but their poller. Names come from the kernel's name cache
@@ -77,8 +77,8 @@
 //!    runs with both.
 //! 10. Deadlines belong to states. A response that moves is never cut unless the operator set a
 //!     minimum rate or a limit in all; what moves is measured by what the peer acknowledged.
-//! 11. Errors carry blame: [`server::StartupError`] the operator's, [`http::Refusal`] the
-//!     peer's, [`server::transmit::TransmitError`] the network's or the file's.
+//! 11. Errors carry blame: [`server::StartupError`] the operator's, `http::Refusal` the
+//!     peer's, `server::transmit::TransmitError` the network's or the file's.
 //! 12. Every connection ends with exactly one [`server::telemetry::CloseReason`], counted in one place.
 //! 13. At the end listeners close first, idle connections next; transfers finish within the grace.
 //! 14. `unsafe` is denied; the lines in `sys` that need it stand alone, each with its proof.

@@ -267,7 +267,13 @@ impl Acceptor {
         if Instant::now() < self.evict_after {
             return None;
         }
-        for (client, connections) in self.clients.busiest() {
+        let busiest = self.clients.busiest();
+        let most = busiest.first().map_or(0, |&(_, connections)| connections);
+        // A client with few does not pay for one with many whose connections are new.
+        for (client, connections) in busiest {
+            if connections < most / 2 {
+                break;
+            }
             self.ring
                 .eviction
                 .ask(client, (connections / EVICTED_PART).max(1));

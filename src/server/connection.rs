@@ -151,14 +151,17 @@ impl Connection {
         matches!(self.state, Some(State::Sending(_)))
     }
 
-    /// Since when nothing has come and nothing is owed; `None` while a request is under way.
-    pub(crate) fn silent_since(&self) -> Option<Instant> {
+    /// Since when nothing has come and nothing is owed; `None` while a request is under way, or
+    /// may still be on its way.
+    pub(crate) fn silent_since(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             Some(State::Receiving(receiving)) if self.unconfirmed.is_none() => {
                 // A request may lie in the socket, unread so far.
                 let nothing_came = matches!(self.stream.peek(&mut [0]),
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-                (receiving.is_idle(&self.received) && nothing_came).then(|| receiving.since())
+                let since = receiving.since();
+                let is_new = self.requests == 0 && now < since + FIRST_REQUEST_GRACE;
+                (receiving.is_idle(&self.received) && nothing_came && !is_new).then_some(since)
             }
             _ => None,
         }
@@ -642,3 +645,6 @@ const REJECTED_WAIT: Duration = Duration::from_secs(2);
 
 /// Steps of the state machine in one quantum; pipelined requests take three each.
 const MAX_STEPS: usize = 192;
+
+/// A new connection is not silent before its first request had a round trip's time to come.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);

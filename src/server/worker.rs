@@ -336,12 +336,13 @@ impl HotWorker {
         let Some(client) = ring.eviction.asked_since(&mut self.eviction_seen) else {
             return;
         };
+        let now = Instant::now();
         let mut silent = Vec::new();
         for token in self.table.tokens() {
             let entry = self.table.get_mut(token);
             let connection = entry.map(|entry| &entry.connection);
             let connection = connection.filter(|connection| connection.client().id() == client);
-            if let Some(since) = connection.and_then(|connection| connection.silent_since()) {
+            if let Some(since) = connection.and_then(|connection| connection.silent_since(now)) {
                 silent.push((since, token));
             }
         }
