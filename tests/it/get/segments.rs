@@ -343,7 +343,9 @@ fn what_was_hashed_is_not_written_over_by_a_liar() {
             if event["done"].as_u64() > Some(LENGTH as u64 / 3) {
                 wrong.open();
             }
-            if event["event"] == "note" {
+            // More than the two quarters and a half: both connections asked for what is served.
+            let is_all_right = event["done"].as_u64() > Some(LENGTH as u64 / 2);
+            if event["event"] == "note" || is_all_right {
                 rest.open();
             }
             line.clear();
