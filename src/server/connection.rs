@@ -47,7 +47,6 @@ use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::sys::file::Patience;
 use crate::sys::poller::{Interest, Readiness};
-use crate::sys::process::WaitWatch;
 use crate::sys::socket;
 
 /// A connection. Dropping it closes the socket.
@@ -279,9 +278,9 @@ impl Connection {
     /// A turn that had to wait all the same is counted, and what was thought to be in memory
     /// forgotten.
     fn run(&mut self, state: State, turn: &mut TurnContext<'_>) -> Step {
-        let watch = WaitWatch::begin();
+        let begun = Instant::now();
         let step = self.run_states(state, turn);
-        if watch.has_waited() {
+        if turn.watch.has_waited(begun) {
             Counters::add_one(&turn.service.counters.hot_waits);
             if let Some(State::Sending(sending)) = &self.state {
                 sending.forget_residency();

@@ -25,6 +25,7 @@ use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
 use crate::server::worker::table::{Deadlines, Table};
 use crate::sys::poller::{Poller, Readiness};
+use crate::sys::process::WaitWatch;
 
 /// A hot worker.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(super) struct HotWorker {
     names: OpenFileCache,
     names_swept: Instant,
     tools: IoBuffers,
+    watch: WaitWatch,
     drained: bool,
     /// The last request for eviction that was followed.
     eviction_seen: u64,
@@ -59,6 +61,7 @@ impl HotWorker {
             names,
             names_swept: Instant::now(),
             tools: IoBuffers::with_pipe(),
+            watch: WaitWatch::begin(),
             drained: false,
             eviction_seen: 0,
         }
@@ -119,7 +122,7 @@ impl HotWorker {
     }
 
     /// Waits for readiness; not at all if there is work in the queue or in the channel.
-    fn wait(&self, ready: &mut Vec<Readiness>) {
+    fn wait(&mut self, ready: &mut Vec<Readiness>) {
         let has_work = !self.queue.is_empty();
         let queue = has_work.then(|| self.not_before(Instant::now())).flatten();
         let may_wait = !has_work || queue.is_some();
@@ -150,6 +153,7 @@ impl HotWorker {
             ));
             std::thread::sleep(Duration::from_millis(10));
         }
+        self.watch = WaitWatch::begin();
         if sleeps {
             self.ring.dispatch.set_busy(self.number);
         }
@@ -209,6 +213,7 @@ impl HotWorker {
             now,
             names: &mut self.names,
             tools: &mut self.tools,
+            watch: &mut self.watch,
             served: 0,
         };
         let step = catch_unwind(AssertUnwindSafe(|| step(&mut entry.connection, &mut turn)));

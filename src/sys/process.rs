@@ -39,25 +39,27 @@ pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Tells whether a thread has waited since a moment: not for its turn on a processor, but for
-/// something else, as a disk.
+/// Tells whether a thread has waited in a stretch of its work: not for its turn on a processor,
+/// but for something else, as a disk.
 #[derive(Debug)]
 pub(crate) struct WaitWatch {
-    begun: Instant,
     waits: i64,
 }
 
 impl WaitWatch {
+    /// Begins after the thread's last wait that was meant, as for its poller: asking for each
+    /// stretch would cost a system call for each.
     pub(crate) fn begin() -> Self {
-        Self {
-            begun: Instant::now(),
-            waits: waits(),
-        }
+        Self { waits: waits() }
     }
 
-    /// Whether it took longer than 2 ms, and there was a wait in it.
-    pub(crate) fn has_waited(&self) -> bool {
-        self.begun.elapsed() > LONG_WAIT && waits() > self.waits
+    /// Whether a stretch that began then took longer than 2 ms, and there was a wait in it.
+    pub(crate) fn has_waited(&mut self, begun: Instant) -> bool {
+        if begun.elapsed() <= LONG_WAIT {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.waits, waits());
+        self.waits > before
     }
 }
 

@@ -492,6 +492,7 @@ mod tests {
     use crate::server::files::open_file_cache::OpenFileCache;
     use crate::server::telemetry::access_log::{AccessLog, Destination};
     use crate::server::transmit::sink::{FilePart, Follow, SendError};
+    use crate::sys::process::WaitWatch;
     use crate::sys::send_file::Loaded;
 
     const HEAD: &[u8] = b"0123456789";
@@ -584,6 +585,7 @@ mod tests {
                 now: Instant::now(),
                 names: &mut OpenFileCache::of_one_of(self.service.config.workers),
                 tools: &mut IoBuffers::default(),
+                watch: &mut WaitWatch::begin(),
                 served: 0,
             };
             let client = self.clients.enter([127, 0, 0, 1].into());

@@ -10,6 +10,7 @@ use crate::server::telemetry::CloseReason;
 use crate::server::transmit::sink::IoBuffers;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::poller::Interest;
+use crate::sys::process::WaitWatch;
 
 /// Where a connection has to go after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub(crate) struct TurnContext<'a> {
     pub names: &'a mut OpenFileCache,
     /// What the worker moves bytes with.
     pub tools: &'a mut IoBuffers,
+    /// Sees waits that should not be.
+    pub watch: &'a mut WaitWatch,
     /// Bytes of service that the turn has given; a quantum at the most.
     pub served: u64,
 }

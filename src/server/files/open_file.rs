@@ -15,6 +15,7 @@ use crate::meta::Meta;
 use crate::server::files::extent::Extent;
 use crate::server::files::filesystem::FileSystem;
 use crate::server::files::registry::{Registry, Version};
+use crate::server::files::residency_cache::UNASKED_FOR;
 use crate::sys::file::{self, Residency};
 
 /// An open file, shared by all who are sending it.
@@ -118,7 +119,11 @@ impl OpenFile {
         if self.file_system.is_memory() || self.file_system.is_remote() {
             return self.file_system.is_remote();
         }
-        let known = self.version.residency.contains(part, now);
+        let age = self.version.residency.age(part, now);
+        if age.is_some_and(|age| age < UNASKED_FOR) {
+            return false;
+        }
+        let known = age.is_some();
         let found = if known {
             file::sampled_residency(self.file(), part.offset, part.len)
         } else {
@@ -175,7 +180,7 @@ impl OpenFile {
     /// Whether all these bytes of one extent were in memory a moment ago.
     #[must_use]
     pub fn was_resident(&self, part: Extent, now: Instant) -> bool {
-        self.version.residency.contains(part, now)
+        self.version.residency.age(part, now).is_some()
     }
 
     /// Notes that the disk lane has read all these bytes of one extent.
