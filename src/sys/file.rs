@@ -96,32 +96,16 @@ pub(crate) fn clock_tick() -> Duration {
     Duration::from_nanos(tick.tv_nsec as u64)
 }
 
-/// Looks whether all bytes from `offset` on are in the page cache, without waiting and without
-/// reading them in: one byte of each page is asked for with `preadv2(RWF_NOWAIT)`, which refuses
-/// pages that are missing or still being read (readv(2)).
+/// Looks whether the bytes from `offset` on are in the page cache, without waiting and without
+/// reading them in: one byte of each of `samples` random pages is asked for with
+/// `preadv2(RWF_NOWAIT)`, which refuses pages that are missing or still being read (readv(2)).
+/// Fixed places would be read in by a client first.
 #[must_use]
-pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
-    let rest = (offset / PAGE_BYTES + 1..).map(|page| page * PAGE_BYTES);
-    probe_all(
-        file,
-        std::iter::once(offset)
-            .chain(rest)
-            .take_while(|at| *at < offset + len),
-    )
-}
-
-/// The same at random places: enough to see that an extent which was all there has left. Fixed
-/// places would be read in by a client first.
-#[must_use]
-pub(crate) fn sampled_residency(file: &File, offset: u64, len: u64) -> Residency {
+pub fn residency(file: &File, offset: u64, len: u64, samples: usize) -> Residency {
     if len == 0 {
         return Residency::Resident;
     }
-    let places = (0..SAMPLES).map(|_| fastrand::u64(offset..offset + len));
-    probe_all(file, places)
-}
-
-fn probe_all(file: &File, mut places: impl Iterator<Item = u64>) -> Residency {
+    let mut places = (0..samples).map(|_| fastrand::u64(offset..offset + len));
     let found = places.find_map(|at| match probe(file, at) {
         Residency::Resident => None,
         other => Some(other),
@@ -241,9 +225,3 @@ pub(super) fn meta_of_statx(stat: &Statx) -> Meta {
         changed: timestamp(stat.stx_ctime),
     }
 }
-
-/// The smallest page that Linux has.
-const PAGE_BYTES: u64 = 4096;
-
-/// Five random pages of an extent of which half has left find that out 31 times of 32.
-const SAMPLES: usize = 5;

@@ -124,11 +124,8 @@ impl OpenFile {
             return false;
         }
         let known = age.is_some();
-        let found = if known {
-            file::sampled_residency(self.file(), part.offset, part.len)
-        } else {
-            file::residency(self.file(), part.offset, part.len)
-        };
+        let samples = if known { KNOWN_SAMPLES } else { SAMPLES };
+        let found = file::residency(self.file(), part.offset, part.len, samples);
         let is_there = found == Residency::Resident || (known && found == Residency::Unknown);
         if is_there {
             self.version.residency.note(part, now);
@@ -283,6 +280,14 @@ impl Drop for OpenFile {
 
 /// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
 const LARGE_BYTES: u64 = 16 << 20;
+
+/// Pages that are asked for of an extent of which nothing is known. One in five missing is found
+/// with 0.97, all but a few that a client has read in are found always; each costs 0.25 µs, where
+/// an extent takes 170. Every page would cost as much as sending the extent three times.
+const SAMPLES: usize = 16;
+
+/// Pages that are asked for of an extent that was all there in the last seconds.
+const KNOWN_SAMPLES: usize = 5;
 
 /// What is allowed for between the clocks of two hosts.
 const CLOCK_SKEW_SECONDS: i64 = 2;

@@ -1,5 +1,5 @@
 //! Which extents of a file were in memory as a whole a moment ago: read in by the disk lane, found
-//! there page by page, or sent since then without a wait.
+//! there by a look at random pages, or sent since then without a wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
