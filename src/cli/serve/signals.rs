@@ -1,0 +1,53 @@
+//! The signals that end a server, or reopen its log.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use haul::diagnostics::say;
+use haul::internals::exit_now;
+use haul::server::Handle;
+
+/// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
+/// that of the second signal if there was one.
+pub(super) fn follow_signals(handle: Handle, grace: Duration) -> io::Result<Arc<AtomicU8>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let status = Arc::new(AtomicU8::new(0));
+    let cut_short = Arc::clone(&status);
+    let follow = move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => handle.reopen_access_log(),
+                _ if asked => {
+                    status.store(128 + signal as u8, Ordering::Relaxed);
+                    handle.abort();
+                    // A disk that hangs may keep threads from ending.
+                    std::thread::sleep(AT_ONCE);
+                    exit_now(128 + signal)
+                }
+                _ => {
+                    asked = true;
+                    let open = handle.counters().open;
+                    handle.shut_down();
+                    say(format_args!(
+                        "haul: ending; {open} connections have {} s to finish, a second signal \
+                         ends at once",
+                        grace.as_secs_f64()
+                    ));
+                }
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("haul-signals".into())
+        .spawn(follow)?;
+    Ok(cut_short)
+}
+
+/// Time for the resets and their lines in the log after the second signal.
+const AT_ONCE: Duration = Duration::from_secs(3);
