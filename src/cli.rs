@@ -9,6 +9,7 @@ pub(crate) mod manual;
 pub(crate) mod message;
 pub(crate) mod serve;
 pub(crate) mod signals;
+pub(crate) mod state;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.

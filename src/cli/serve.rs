@@ -15,6 +15,7 @@ use haul::server::Server;
 use haul::server::config::{DotNames, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 
+use crate::cli::state::StateArgs;
 use crate::cli::values::{duration, listen_address};
 
 use announcement::announce;
@@ -89,6 +90,9 @@ pub(crate) struct ServeArguments {
     #[arg(long, alias = "grace", env = "HAUL_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
         value_parser = duration)]
     drain_timeout: Duration,
+
+    #[command(flatten)]
+    state: StateArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -182,6 +186,7 @@ impl ServeArguments {
             deadlines: self.deadlines.deadlines(),
             rates: self.limits.rates(),
             grace: self.drain_timeout,
+            state: self.state.directory(),
             access_log,
             http_limits: self.http.limits(),
             http: self.http.policy(),

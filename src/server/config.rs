@@ -85,6 +85,8 @@ pub struct ServeConfig {
     pub rates: Rates,
     /// How long transfers under way may go on after the server is told to end.
     pub grace: Duration,
+    /// Where the server keeps what it wants to find again after a restart; `None` keeps nothing.
+    pub state: Option<PathBuf>,
     /// Where access records go.
     pub access_log: Destination,
     /// What HTTP requests may look like.
@@ -115,6 +117,7 @@ impl Default for ServeConfig {
             deadlines: Deadlines::default(),
             rates: Rates::default(),
             grace: Duration::from_secs(30),
+            state: None,
             access_log: Destination::StandardError,
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
