@@ -44,6 +44,7 @@
 //! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
 //! | 3 | `name_protocol` | the bare-name protocol |
 //! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 2 | `tls` | TLS in both directions, without a socket |
 //! | 2 | `dial` | connecting to a host by name, for all clients |
 //! | 2 | `diagnostics` | what is said to a person, without ever failing or blocking |
 //! | 1 | `sys` | system calls, without policy |
@@ -94,6 +95,7 @@ mod meta;
 mod name_protocol;
 pub mod server;
 mod sys;
+mod tls;
 
 /// Inner parts that the program, the benchmarks, the fuzz targets and the tests reach for: no
 /// part of the interface, and free to change.
