@@ -14,5 +14,6 @@ pub(crate) mod process;
 pub(crate) mod readable;
 pub(crate) mod receive;
 pub(crate) mod resources;
+pub(crate) mod sandbox;
 pub(crate) mod send_file;
 pub(crate) mod socket;

@@ -22,6 +22,7 @@ use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
+use sandbox::SandboxArg;
 use signals::follow_signals;
 use tuning::TuningArgs;
 
@@ -29,6 +30,7 @@ mod announcement;
 mod deadlines;
 mod http;
 mod limits;
+mod sandbox;
 mod signals;
 mod tuning;
 
@@ -91,6 +93,16 @@ pub(crate) struct ServeArguments {
         value_parser = duration)]
     drain_timeout: Duration,
 
+    /// Whether the kernel holds the running server to what it needs: files beneath the root, no
+    /// connections of its own, no other programs
+    #[arg(
+        long,
+        env = "HAUL_SANDBOX",
+        value_name = "CHOICE",
+        default_value = "auto"
+    )]
+    sandbox: SandboxArg,
+
     #[command(flatten)]
     state: StateArgs,
 
@@ -124,14 +136,17 @@ impl ServeArguments {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let config = self.into_config(open_files);
-        limits::warn_of_connections_without_files(&config, open_files);
-        let server = match Server::bind(config.clone()) {
-            Ok(server) => server,
+        // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
+        let confined = Server::bind(config.clone())
+            .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
+        let (server, sandbox) = match confined {
+            Ok(confined) => confined,
             Err(error) => {
                 say(format_args!("haul: {error}"));
                 return ExitCode::FAILURE;
             }
         };
+        limits::warn_of_connections_without_files(&config, open_files);
         let cut_short = match follow_signals(server.handle(), config.grace) {
             Ok(cut_short) => cut_short,
             Err(error) => {
@@ -141,6 +156,9 @@ impl ServeArguments {
         };
         if let Some(limits) = server.limitations() {
             say(format_args!("haul: {limits}"));
+        }
+        if let Some(sandbox) = sandbox {
+            say(format_args!("sandbox: {sandbox}"));
         }
         announce(&config, server.local_addrs());
         match server.run() {
@@ -188,6 +206,7 @@ impl ServeArguments {
             grace: self.drain_timeout,
             state: self.state.directory(),
             access_log,
+            sandbox: self.sandbox.choice(),
             http_limits: self.http.limits(),
             http: self.http.policy(),
         }

@@ -9,6 +9,7 @@ pub use crate::http::policy::{
     CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy, ListingPolicy,
 };
 use crate::server::telemetry::access_log::Destination;
+use crate::sys::sandbox::Places;
 
 /// How file bytes get into a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,18 @@ pub enum ListingChoice {
     Refuse,
 }
 
+/// Whether the kernel holds a running server to what it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxChoice {
+    /// As far as this kernel can.
+    #[default]
+    Auto,
+    /// Wholly, or the server does not start.
+    Require,
+    /// It is not confined.
+    Off,
+}
+
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -89,10 +102,27 @@ pub struct ServeConfig {
     pub state: Option<PathBuf>,
     /// Where access records go.
     pub access_log: Destination,
+    /// Whether the kernel confines the server.
+    pub sandbox: SandboxChoice,
     /// What HTTP requests may look like.
     pub http_limits: HttpLimits,
     /// What HTTP responses say besides the file.
     pub http: HttpPolicy,
+}
+
+impl ServeConfig {
+    /// What is opened while the server runs.
+    pub(crate) fn places(&self) -> Places {
+        let mut places = Places::default();
+        for base in std::iter::once(&self.root).chain(&self.links_into) {
+            places.read_replaceable(base);
+        }
+        if let Destination::File(path) = &self.access_log {
+            places.append.push(path.clone());
+        }
+        places.change.extend(self.state.clone());
+        places
+    }
 }
 
 impl Default for ServeConfig {
@@ -119,6 +149,7 @@ impl Default for ServeConfig {
             grace: Duration::from_secs(30),
             state: None,
             access_log: Destination::StandardError,
+            sandbox: SandboxChoice::default(),
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
         }

@@ -98,16 +98,23 @@ impl Root {
     }
 
     /// Opens what is at the root's path now: a link may have been switched, the directory made
-    /// anew or mounted over. If nothing is there, the directory remains what it was.
-    pub(crate) fn refresh(&self) {
+    /// anew or mounted over. If nothing is there, the directory remains what it was; so it does if
+    /// the sandbox does not cover what is there, and then the answer is `false`.
+    pub(crate) fn refresh(&self) -> bool {
         let current = self.current();
-        let Ok(found) = current.reopen() else { return };
+        let Ok(found) = current.reopen() else {
+            return true;
+        };
         let is_same = current.is_same(&found);
+        if !is_same && !found.is_covered() {
+            return false;
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
         if !is_same {
             // After the directory: nothing of the old one is marked as of the new one.
             self.generation.fetch_add(1, Ordering::Release);
         }
+        true
     }
 
     /// Whether the root's path still leads to the directory that the file was found beneath.

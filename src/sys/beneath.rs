@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat, openat2,
-    readlinkat, statat, statx,
+    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, accessat,
+    openat, openat2, readlinkat, statat, statx,
 };
 use rustix::io::Errno;
 
@@ -88,6 +88,17 @@ impl Root {
         pairs.all(|(one, other)| {
             let links = |base: &Base| file::stat(&base.directory).map_or(0, |(_, meta)| meta.links);
             one.is_at(&other.meta) && links(one) > 0 && links(other) > 0
+        })
+    }
+
+    /// Whether a sandbox lets these directories be read: landlock(7) refuses in open(2) what
+    /// access(2) still grants.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.bases.iter().all(|base| {
+            let directory = base.directory.as_fd();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            accessat(directory, ".", Access::READ_OK, AtFlags::EACCESS).is_err()
+                || openat(directory, ".", flags, Mode::empty()).is_ok()
         })
     }
 

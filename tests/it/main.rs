@@ -26,6 +26,7 @@ mod process;
 mod rates;
 mod resources;
 mod roots;
+mod sandbox;
 mod shutdown;
 mod slowfs;
 mod stalls;

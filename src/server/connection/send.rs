@@ -548,7 +548,7 @@ mod tests {
                 root: root.path().to_owned(),
                 ..ServeConfig::default()
             };
-            let log = AccessLog::start(Destination::Nowhere, Arc::default());
+            let log = AccessLog::open(Destination::Nowhere, Arc::default());
             let (closer, _) = crossbeam_channel::unbounded();
             let service = Shared::new(config, Arc::default(), log.expect("no file").0, closer);
             Self {

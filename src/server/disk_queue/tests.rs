@@ -79,8 +79,7 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
         ..ServeConfig::default()
     };
     let counters = Arc::new(Counters::default());
-    let (journal, _) =
-        AccessLog::start(Destination::Nowhere, Arc::clone(&counters)).expect("a log");
+    let (journal, _) = AccessLog::open(Destination::Nowhere, Arc::clone(&counters)).expect("a log");
     let (closer, _) = crossbeam_channel::unbounded();
     let service = Shared::new(config, counters, journal, closer).expect("a service");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

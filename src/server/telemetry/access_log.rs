@@ -34,10 +34,16 @@ pub struct AccessLog {
     counters: Arc<Counters>,
 }
 
-/// The access log's thread.
+/// What writes the access log.
 #[derive(Debug)]
-pub struct AccessLogWriter {
-    thread: Option<(JoinHandle<()>, Queue)>,
+pub struct AccessLogWriter(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    Off,
+    /// The destination is open, and no thread runs yet.
+    Opened(Box<Output>, Receiver<Entry>, Arc<Counters>, Queue),
+    Running(JoinHandle<()>, Queue),
 }
 
 #[derive(Clone, Debug)]
@@ -64,11 +70,11 @@ enum Entry {
 }
 
 impl AccessLog {
-    /// Opens the destination and starts the thread.
+    /// Opens the destination. Records wait until [`AccessLogWriter::start`].
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or no thread can be started.
-    pub fn start(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, AccessLogWriter)> {
+    /// The file cannot be opened for appending.
+    pub fn open(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, AccessLogWriter)> {
         let target = match to {
             Destination::Nowhere => None,
             Destination::StandardError => Some(Target::StandardError),
@@ -76,20 +82,18 @@ impl AccessLog {
         };
         let Some(target) = target else {
             let queue = None;
-            return Ok((Self { queue, counters }, AccessLogWriter { thread: None }));
+            return Ok((Self { queue, counters }, AccessLogWriter(Stage::Off)));
         };
         let (entries, receiver) = bounded(MAX_RECORDS);
         let queue = Queue {
             entries,
             state: Arc::default(),
         };
-        let (state, counted) = (Arc::clone(&queue.state), Arc::clone(&counters));
-        let thread = std::thread::Builder::new()
-            .name("haul-log".into())
-            .spawn(move || write_all(Output::new(target), &receiver, &state, &counted))?;
-        let thread = Some((thread, queue.clone()));
+        let output = Box::new(Output::new(target));
+        let counted = Arc::clone(&counters);
+        let writer = AccessLogWriter(Stage::Opened(output, receiver, counted, queue.clone()));
         let queue = Some(queue);
-        Ok((Self { queue, counters }, AccessLogWriter { thread }))
+        Ok((Self { queue, counters }, writer))
     }
 
     /// Whether records are wanted at all, so that nobody makes one for nothing.
@@ -134,10 +138,25 @@ impl Queue {
 }
 
 impl AccessLogWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn start(self) -> io::Result<Self> {
+        let Stage::Opened(output, receiver, counters, queue) = self.0 else {
+            return Ok(self);
+        };
+        let state = Arc::clone(&queue.state);
+        let thread = std::thread::Builder::new()
+            .name("haul-log".into())
+            .spawn(move || write_all(*output, &receiver, &state, &counters))?;
+        Ok(Self(Stage::Running(thread, queue)))
+    }
+
     /// Waits, but not for ever, until all that was recorded is written. What is recorded
     /// afterwards is lost.
     pub fn finish(self) {
-        let Some((thread, queue)) = self.thread else {
+        let Stage::Running(thread, queue) = self.0 else {
             return;
         };
         queue.state.ends.store(true, Ordering::Release);
@@ -168,6 +187,7 @@ fn bytes_of(record: &AccessRecord) -> usize {
 }
 
 /// A destination, and the lines that were not yet given to it.
+#[derive(Debug)]
 struct Output {
     target: Target,
     text: Vec<u8>,
@@ -176,6 +196,7 @@ struct Output {
     is_torn: bool,
 }
 
+#[derive(Debug)]
 enum Target {
     StandardError,
     File { path: PathBuf, file: File },

@@ -39,7 +39,7 @@ impl Bench {
             ..ServeConfig::default()
         };
         let counters = Arc::new(Counters::default());
-        let journal = AccessLog::start(Destination::Nowhere, Arc::clone(&counters));
+        let journal = AccessLog::open(Destination::Nowhere, Arc::clone(&counters));
         let (journal, _) = journal.expect("nothing to open");
         let (closer, _) = crossbeam_channel::unbounded();
         let poller = Arc::new(Poller::new().expect("a poller"));
