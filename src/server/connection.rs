@@ -234,7 +234,8 @@ impl Connection {
                     // Another connection of the client was faster: the first piece is on credit.
                     Allowance::NotBefore(_) => LEAST_CHARGE,
                 };
-                let charged = sending.run_disk_job(action, &self.stream, service, tools, budget);
+                let charged =
+                    sending.run_disk_job(action, &mut &self.stream, service, tools, budget);
                 client.charge(charged);
                 self.pacer.charge(charged, service, client, now);
                 Some(State::Sending(sending))
@@ -437,7 +438,7 @@ impl Connection {
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let client = self.share.client();
-        let step = match sending.advance(&self.stream, turn, client, &mut self.pacer) {
+        let step = match sending.advance(&mut &self.stream, turn, client, &mut self.pacer) {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
                 let so_far = (sending.sent(), turn.service.config.rates.lowest());
@@ -563,7 +564,7 @@ impl Connection {
         let step = if self.pacer.is_throttled() {
             Step::Yield
         } else {
-            match sending.expire(&self.stream, &turn.service.config, turn.now) {
+            match sending.expire(&&self.stream, &turn.service.config, turn.now) {
                 Ok(deadline) => {
                     if sending.seems_stalled() {
                         self.send_queue.shorten(&self.stream);

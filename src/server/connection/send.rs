@@ -180,7 +180,7 @@ impl Sending {
     /// Sends for a quantum at the most.
     pub(super) fn advance(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         turn: &mut TurnContext<'_>,
         client: &ClientShare,
         pacer: &mut Pacer,
@@ -225,7 +225,7 @@ impl Sending {
     fn step_after(
         &mut self,
         progress: Progress,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         turn: &TurnContext<'_>,
     ) -> SendStep {
         match progress {
@@ -280,7 +280,7 @@ impl Sending {
     pub(super) fn run_disk_job(
         &mut self,
         action: DiskAction,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         service: &Shared,
         tools: &mut IoBuffers,
         budget: u64,
@@ -354,7 +354,7 @@ impl Sending {
 
     fn run(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         context: &mut RunContext<'_>,
         service: &Shared,
     ) -> (u64, Progress) {
@@ -402,7 +402,7 @@ impl Sending {
 
     fn send_from_disk(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         service: &Shared,
         tools: &mut IoBuffers,
         budget: u64,
@@ -484,6 +484,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice};
+    use std::net::TcpStream;
     use std::sync::Arc;
 
     use super::*;
@@ -493,7 +494,6 @@ mod tests {
     use crate::server::telemetry::access_log::{AccessLog, Destination};
     use crate::server::transmit::sink::{FilePart, Follow, SendError};
     use crate::sys::process::WaitWatch;
-    use crate::sys::send_file::Loaded;
 
     const HEAD: &[u8] = b"0123456789";
 
@@ -504,24 +504,28 @@ mod tests {
         taken: RefCell<Vec<u8>>,
     }
 
-    impl Sink for Script {
-        fn send(&self, bytes: &[u8], _: Follow) -> io::Result<usize> {
+    impl Sink for &Script {
+        fn send(&mut self, bytes: &[u8], _: Follow) -> io::Result<usize> {
             let outcome = self.outcomes.borrow_mut().pop_front();
             let count = outcome.expect("the script goes on")?;
             self.taken.borrow_mut().extend_from_slice(&bytes[..count]);
             Ok(count)
         }
 
-        fn send_pieces(&self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
+        fn send_pieces(&mut self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
             unreachable!("no small file is sent here")
         }
 
-        fn send_file(&self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
+        fn send_file(&mut self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
             unreachable!("no file is sent here")
         }
 
-        fn send_loaded(&self, _: Loaded<'_>) -> Result<usize, SendError> {
-            unreachable!("no file is sent here")
+        fn socket(&self) -> Option<&TcpStream> {
+            None
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
 
         fn push(&self) -> io::Result<()> {
@@ -590,7 +594,7 @@ mod tests {
             };
             let client = self.clients.enter([127, 0, 0, 1].into());
             let pacer = &mut Pacer::new(&self.service, turn.now);
-            sending.advance(&self.sink, &mut turn, client.client(), pacer)
+            sending.advance(&mut &self.sink, &mut turn, client.client(), pacer)
         }
     }
 
