@@ -2,6 +2,7 @@
 //! data, and the files that read and write them.
 
 pub(crate) mod chunked;
+pub(crate) mod client_fields;
 pub(crate) mod client_response;
 pub(crate) mod conditional;
 pub(crate) mod date;
@@ -20,6 +21,7 @@ pub(crate) mod validator;
 
 pub use crate::meta::Meta;
 pub(crate) use crate::meta::Timestamp;
+pub use client_fields::ClientFields;
 pub(crate) use exchange::{ContentKind, Protocol, Response, percent_encode_component};
 pub use exchange::{Persistence, Plan, Segment, Target};
 pub(crate) use media::MediaType;

@@ -201,8 +201,8 @@ impl Server {
     pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
         let log = config.access_log.clone();
-        let (journal, writer) =
-            AccessLog::open(log, Arc::clone(&counters)).map_err(StartupError::AccessLog)?;
+        let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
+            .map_err(StartupError::AccessLog)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
             let listener = socket::listen(*address, BACKLOG)

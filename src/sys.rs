@@ -9,6 +9,7 @@ pub(crate) mod buffer;
 pub(crate) mod client_socket;
 pub(crate) mod directory;
 pub(crate) mod file;
+pub(crate) mod peer;
 pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod readable;

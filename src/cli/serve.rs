@@ -22,6 +22,7 @@ use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
+use operations::OperationsArgs;
 use sandbox::SandboxArg;
 use signals::follow_signals;
 use tuning::TuningArgs;
@@ -30,6 +31,7 @@ mod announcement;
 mod deadlines;
 mod http;
 mod limits;
+mod operations;
 mod sandbox;
 mod signals;
 mod tuning;
@@ -114,6 +116,9 @@ pub(crate) struct ServeArguments {
 
     #[command(flatten)]
     http: HttpArgs,
+
+    #[command(flatten)]
+    operations: OperationsArgs,
 
     #[command(flatten)]
     tuning: TuningArgs,
@@ -208,6 +213,7 @@ impl ServeArguments {
             access_log,
             sandbox: self.sandbox.choice(),
             http_limits: self.http.limits(),
+            log_format: self.operations.log_format(),
             http: self.http.policy(),
         }
     }

@@ -210,6 +210,7 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         accept: fields.accept(),
         accept_encoding: fields.accept_encoding(),
         line: line.raw.into(),
+        client_fields: None,
     })
 }
 

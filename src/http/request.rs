@@ -2,6 +2,7 @@
 //!
 //! The name protocol needs none of this: its request is a [`Target`] alone.
 
+use super::client_fields::ClientFields;
 use super::conditional::Conditions;
 use super::disposition::Disposition;
 use super::exchange::{Persistence, Target};
@@ -45,6 +46,8 @@ pub struct Request {
     pub accept_encoding: AcceptEncoding,
     /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
+    /// What the client says of itself, where the access log wants it.
+    pub client_fields: Option<Box<ClientFields>>,
 }
 
 /// The method, as far as haul tells them apart (RFC 9110 section 9).

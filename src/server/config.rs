@@ -9,6 +9,7 @@ pub use crate::http::policy::{
     CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy, ListingPolicy,
 };
 use crate::server::telemetry::access_log::Destination;
+use crate::server::telemetry::log_format::LogFormat;
 use crate::sys::sandbox::Places;
 
 /// How file bytes get into a socket.
@@ -104,6 +105,8 @@ pub struct ServeConfig {
     pub access_log: Destination,
     /// Whether the kernel confines the server.
     pub sandbox: SandboxChoice,
+    /// How they are written.
+    pub log_format: LogFormat,
     /// What HTTP requests may look like.
     pub http_limits: HttpLimits,
     /// What HTTP responses say besides the file.
@@ -150,6 +153,7 @@ impl Default for ServeConfig {
             state: None,
             access_log: Destination::StandardError,
             sandbox: SandboxChoice::default(),
+            log_format: LogFormat::default(),
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
         }

@@ -21,7 +21,7 @@ mod stall;
 pub(crate) mod step;
 mod streamed_body;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ use crate::server::connection::step::{
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{CloseReason, Counters};
+use crate::server::telemetry::{CloseReason, Counters, Peer};
 use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::sys::file::Patience;
@@ -54,7 +54,7 @@ use crate::sys::socket;
 pub(crate) struct Connection {
     number: u64,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     share: ShareHandle,
     _permit: Permit,
     admission: Admission,
@@ -95,7 +95,7 @@ impl Connection {
     /// Takes an accepted connection.
     pub(crate) fn new(
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: Peer,
         share: ShareHandle,
         permit: Permit,
         admission: Admission,

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod listings;
 mod load;
+mod log_formats;
 mod memory;
 mod message;
 mod name_protocol;

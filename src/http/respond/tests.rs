@@ -29,6 +29,7 @@ fn get() -> Request {
         accept: Accept::default(),
         accept_encoding: AcceptEncoding::default(),
         line: b"GET /a/b.txt?x=y HTTP/1.1".as_slice().into(),
+        client_fields: None,
     }
 }
 

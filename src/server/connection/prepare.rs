@@ -1,10 +1,9 @@
 //! What was asked, and what is to be sent: what the two protocols have in common.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::http::{BodyLength, Protocol, Refusal, Request, Response, Target};
+use crate::http::{BodyLength, ClientFields, Protocol, Refusal, Request, Response, Target};
 use crate::name_protocol;
 use crate::server::connection::receive::RequestBuffer;
 use crate::server::connection::step::Resolved;
@@ -13,7 +12,7 @@ use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, access_log};
+use crate::server::telemetry::{AccessRecord, CloseReason, Peer, access_log};
 use crate::sys::file::Patience;
 
 /// A request that waits for its response.
@@ -108,17 +107,28 @@ impl Pending {
         }
     }
 
-    /// The request as it came, for the log; cut if it is long.
-    pub(super) fn take_line(&mut self) -> Vec<u8> {
-        let line = match &mut self.request {
-            RequestKind::Http(request) => &mut request.line,
-            RequestKind::Name { raw, .. } => raw,
-            RequestKind::Malformed { line, .. } => line,
+    /// What the log needs of the request.
+    pub(super) fn take_logged(&mut self) -> Logged {
+        let (line, client_fields) = match &mut self.request {
+            RequestKind::Http(request) => (&mut request.line, request.client_fields.take()),
+            RequestKind::Name { raw, .. } => (raw, None),
+            RequestKind::Malformed { line, .. } => (line, None),
         };
         let mut line = std::mem::take(line).into_vec();
         access_log::cut(&mut line);
-        line
+        Logged {
+            line,
+            client_fields,
+        }
     }
+}
+
+/// What the log needs of a request.
+#[derive(Debug, Default)]
+pub(super) struct Logged {
+    /// The request line or name as it came; cut if it is long.
+    pub(super) line: Vec<u8>,
+    pub(super) client_fields: Option<Box<ClientFields>>,
 }
 
 /// Where look-ups find what is known, and leave what they have found.
@@ -172,7 +182,7 @@ pub(super) fn look_up(
 pub(super) fn record_no_request(
     received: &RequestBuffer,
     (outcome, why): (CloseReason, &'static str),
-    peer: SocketAddr,
+    peer: Peer,
     service: &Shared,
 ) {
     if !service.journal.is_on() {
@@ -183,6 +193,7 @@ pub(super) fn record_no_request(
         peer,
         protocol: None,
         request: received.first_line().into_vec(),
+        client_fields: None,
         status: 0,
         sent: 0,
         intended: Some(0),

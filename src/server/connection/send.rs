@@ -1,13 +1,12 @@
 //! Sending: a response from its first byte to its last.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{Persistence, Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
 use crate::server::config::{CacheChoice, ServeConfig};
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::prepare::{Pending, PreparedResponse};
+use crate::server::connection::prepare::{Logged, Pending, PreparedResponse};
 use crate::server::connection::stall::StallDetector;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
@@ -15,7 +14,7 @@ use crate::server::files::OpenFile;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
     Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError, warm,
@@ -56,8 +55,8 @@ enum Answered {
     /// All of it: until the first byte leaves or the peer has to be waited for, the response may
     /// have to be made anew.
     Whole(Pending),
-    /// Its line, for the log.
-    Line(Vec<u8>),
+    /// What the log needs.
+    Logged(Logged),
 }
 
 /// How the peer knows that it has all.
@@ -324,7 +323,7 @@ impl Sending {
     pub(super) fn into_record(
         self: Box<Self>,
         outcome: CloseReason,
-        peer: SocketAddr,
+        peer: Peer,
         service: &Shared,
     ) -> Option<AccessRecord> {
         if self.transfer.choice() != service.config.transmit {
@@ -334,9 +333,9 @@ impl Sending {
             return None;
         }
         let duration = self.since.elapsed();
-        let line = match self.request {
-            Answered::Whole(mut pending) => pending.take_line(),
-            Answered::Line(line) => line,
+        let logged = match self.request {
+            Answered::Whole(mut pending) => pending.take_logged(),
+            Answered::Logged(logged) => logged,
         };
         Some(AccessRecord {
             at: SystemTime::now() - duration,
@@ -348,7 +347,8 @@ impl Sending {
             duration,
             outcome,
             detail: self.detail,
-            request: line,
+            request: logged.line,
+            client_fields: logged.client_fields,
         })
     }
 
@@ -371,11 +371,11 @@ impl Sending {
     /// Gives up the request but for its line: the response cannot be made anew any more.
     fn keep_line_only(&mut self, service: &Shared) {
         if let Answered::Whole(pending) = &mut self.request {
-            let line = match service.journal.is_on() {
-                true => pending.take_line(),
-                false => Vec::new(),
+            let logged = match service.journal.is_on() {
+                true => pending.take_logged(),
+                false => Logged::default(),
             };
-            self.request = Answered::Line(line);
+            self.request = Answered::Logged(logged);
         }
     }
 
@@ -492,6 +492,7 @@ mod tests {
     use crate::server::client_share::ClientShares;
     use crate::server::files::open_file_cache::OpenFileCache;
     use crate::server::telemetry::access_log::{AccessLog, Destination};
+    use crate::server::telemetry::log_format::LogFormat;
     use crate::server::transmit::sink::{FilePart, Follow, SendError};
     use crate::sys::process::WaitWatch;
 
@@ -552,7 +553,7 @@ mod tests {
                 root: root.path().to_owned(),
                 ..ServeConfig::default()
             };
-            let log = AccessLog::open(Destination::Nowhere, Arc::default());
+            let log = AccessLog::open(Destination::Nowhere, LogFormat::default(), Arc::default());
             let (closer, _) = crossbeam_channel::unbounded();
             let service = Shared::new(config, Arc::default(), log.expect("no file").0, closer);
             Self {
@@ -592,7 +593,7 @@ mod tests {
                 watch: &mut WaitWatch::begin(),
                 served: 0,
             };
-            let client = self.clients.enter([127, 0, 0, 1].into());
+            let client = self.clients.enter(std::net::IpAddr::from([127, 0, 0, 1]));
             let pacer = &mut Pacer::new(&self.service, turn.now);
             sending.advance(&mut &self.sink, &mut turn, client.client(), pacer)
         }

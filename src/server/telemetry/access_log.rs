@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::diagnostics;
 use crate::server::telemetry::counters::Counters;
+use crate::server::telemetry::log_format::LogFormat;
 use crate::server::telemetry::record::AccessRecord;
 
 /// Where access records go.
@@ -49,6 +50,7 @@ enum Stage {
 #[derive(Clone, Debug)]
 struct Queue {
     entries: Sender<Entry>,
+    format: LogFormat,
     state: Arc<QueueState>,
 }
 
@@ -74,7 +76,11 @@ impl AccessLog {
     ///
     /// # Errors
     /// The file cannot be opened for appending.
-    pub fn open(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, AccessLogWriter)> {
+    pub fn open(
+        to: Destination,
+        format: LogFormat,
+        counters: Arc<Counters>,
+    ) -> io::Result<(Self, AccessLogWriter)> {
         let target = match to {
             Destination::Nowhere => None,
             Destination::StandardError => Some(Target::StandardError),
@@ -87,9 +93,10 @@ impl AccessLog {
         let (entries, receiver) = bounded(MAX_RECORDS);
         let queue = Queue {
             entries,
+            format,
             state: Arc::default(),
         };
-        let output = Box::new(Output::new(target));
+        let output = Box::new(Output::new(target, format));
         let counted = Arc::clone(&counters);
         let writer = AccessLogWriter(Stage::Opened(output, receiver, counted, queue.clone()));
         let queue = Some(queue);
@@ -101,6 +108,14 @@ impl AccessLog {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Whether the format has what clients say of themselves.
+    #[inline]
+    #[must_use]
+    pub fn wants_client_fields(&self) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.format != LogFormat::Haul)
     }
 
     /// Hands a record over. Never waits: if the writer is this far behind, the record is lost,
@@ -183,13 +198,15 @@ pub(crate) fn cut(request: &mut Vec<u8>) {
 }
 
 fn bytes_of(record: &AccessRecord) -> usize {
-    size_of::<AccessRecord>() + record.request.len()
+    let fields = record.client_fields.as_ref();
+    size_of::<AccessRecord>() + record.request.len() + fields.map_or(0, |fields| fields.bytes())
 }
 
 /// A destination, and the lines that were not yet given to it.
 #[derive(Debug)]
 struct Output {
     target: Target,
+    format: LogFormat,
     text: Vec<u8>,
     lines: u64,
     /// The last line that was written broke off: a full disk took its beginning only.
@@ -203,9 +220,10 @@ enum Target {
 }
 
 impl Output {
-    fn new(target: Target) -> Self {
+    fn new(target: Target, format: LogFormat) -> Self {
         Self {
             target,
+            format,
             text: Vec::with_capacity(BUFFER_BYTES),
             lines: 0,
             is_torn: false,
@@ -214,8 +232,8 @@ impl Output {
 
     /// Adds a record. Fails like [`Self::flush`].
     fn add(&mut self, record: &AccessRecord) -> Result<(), u64> {
-        // Writing to a `Vec` cannot fail.
-        let _ = writeln!(self.text, "{record}");
+        self.format.write(record, &mut self.text);
+        self.text.push(b'\n');
         self.lines += 1;
         if self.text.len() < BUFFER_BYTES {
             return Ok(());
@@ -357,7 +375,7 @@ mod tests {
 
     fn output(file: File) -> Output {
         let path = PathBuf::new();
-        Output::new(Target::File { path, file })
+        Output::new(Target::File { path, file }, LogFormat::Haul)
     }
 
     #[test]
