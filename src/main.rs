@@ -31,8 +31,9 @@ fn run(command: Command) -> ExitCode {
         Command::Say(arguments) => arguments.run(),
         Command::Get(args) => match cli::get::fetch(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(kind) => ExitCode::from(kind.exit_status()),
+            Err(blame) => ExitCode::from(blame.exit_status()),
         },
+        Command::Link(arguments) => printed(arguments.run()),
         Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),
         Command::Man(args) => printed(cli::manual::man::<Cli>(&args)),
     }

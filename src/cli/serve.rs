@@ -15,24 +15,21 @@ use haul::server::Server;
 use haul::server::config::{DotNames, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 
-use crate::cli::state::StateArgs;
 use crate::cli::values::{duration, listen_address};
 
+use access::AccessArgs;
 use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
-use operations::OperationsArgs;
-use sandbox::SandboxArg;
 use signals::follow_signals;
 use tuning::TuningArgs;
 
+mod access;
 mod announcement;
 mod deadlines;
 mod http;
 mod limits;
-mod operations;
-mod sandbox;
 mod signals;
 mod tuning;
 
@@ -41,12 +38,14 @@ Examples:
   haul serve                                  this directory, on http://127.0.0.1:7788/
   haul serve --root /data --listen 0.0.0.0:80 a data directory, to the network
   haul serve --total-rate 100MB               at most 100 MB a second in all
+  haul serve --htpasswd users --protect 'private/**'
+                                              a password for one directory; `htpasswd -B` adds users
   printf 'big.iso' | nc -N HOST 7788 >big.iso the name protocol: a name, then its bytes
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
-the access log.";
+the access log and reads the files of passwords and keys anew.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -95,19 +94,6 @@ pub(crate) struct ServeArguments {
         value_parser = duration)]
     drain_timeout: Duration,
 
-    /// Whether the kernel holds the running server to what it needs: files beneath the root, no
-    /// connections of its own, no other programs
-    #[arg(
-        long,
-        env = "HAUL_SANDBOX",
-        value_name = "CHOICE",
-        default_value = "auto"
-    )]
-    sandbox: SandboxArg,
-
-    #[command(flatten)]
-    state: StateArgs,
-
     #[command(flatten)]
     limits: LimitArgs,
 
@@ -115,10 +101,10 @@ pub(crate) struct ServeArguments {
     deadlines: DeadlineArgs,
 
     #[command(flatten)]
-    http: HttpArgs,
+    access: AccessArgs,
 
     #[command(flatten)]
-    operations: OperationsArgs,
+    http: HttpArgs,
 
     #[command(flatten)]
     tuning: TuningArgs,
@@ -141,17 +127,14 @@ impl ServeArguments {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let config = self.into_config(open_files);
-        // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
-        let confined = Server::bind(config.clone())
-            .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
-        let (server, sandbox) = match confined {
-            Ok(confined) => confined,
+        limits::warn_of_connections_without_files(&config, open_files);
+        let server = match Server::bind(config.clone()) {
+            Ok(server) => server,
             Err(error) => {
                 say(format_args!("haul: {error}"));
                 return ExitCode::FAILURE;
             }
         };
-        limits::warn_of_connections_without_files(&config, open_files);
         let cut_short = match follow_signals(server.handle(), config.grace) {
             Ok(cut_short) => cut_short,
             Err(error) => {
@@ -162,9 +145,7 @@ impl ServeArguments {
         if let Some(limits) = server.limitations() {
             say(format_args!("haul: {limits}"));
         }
-        if let Some(sandbox) = sandbox {
-            say(format_args!("sandbox: {sandbox}"));
-        }
+        access::warn(&config);
         announce(&config, server.local_addrs());
         match server.run() {
             Ok(counters) => {
@@ -209,11 +190,9 @@ impl ServeArguments {
             deadlines: self.deadlines.deadlines(),
             rates: self.limits.rates(),
             grace: self.drain_timeout,
-            state: self.state.directory(),
             access_log,
-            sandbox: self.sandbox.choice(),
+            access: self.access.config(),
             http_limits: self.http.limits(),
-            log_format: self.operations.log_format(),
             http: self.http.policy(),
         }
     }

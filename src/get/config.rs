@@ -1,17 +1,16 @@
 //! What to download, and how.
 
-pub(super) mod filter;
-
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::dial::Family;
 
-use super::checksum::{Checksum, ChecksumFile};
-use super::client::login::Login;
-use super::client::proxy::Proxies;
-use super::config::filter::Filter;
+use super::filter::Filter;
+use super::login::Login;
+use super::proxy::Proxies;
+use super::retry::RetryPolicy;
 use super::source::{HttpUrl, Source};
+use super::verify::{Sum, SumFile};
 
 /// How to download; what is the same for all files of a run.
 #[derive(Clone, Debug)]
@@ -59,11 +58,11 @@ pub struct GetConfig {
     /// What servers are told about who asks.
     pub login: Login,
     /// Sums that every file must have.
-    pub checksums: Vec<Checksum>,
+    pub sums: Vec<Sum>,
     /// Sums by file name.
-    pub checksum_file: Option<ChecksumFile>,
+    pub sum_file: Option<SumFile>,
     /// Where there is a list of sums to fetch first.
-    pub checksum_list: Option<HttpUrl>,
+    pub sum_list: Option<HttpUrl>,
 }
 
 /// Where a file's name comes from.
@@ -131,20 +130,6 @@ pub struct MinRate {
     pub bytes_per_second: u64,
     /// The time over which it is measured.
     pub window: Duration,
-}
-
-/// How often and how soon to try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Failures in a row, without a byte in between, after which to give up.
-    pub retries: u32,
-    /// The same as long as no server has been reached at all: an address with a slip in it, or a
-    /// server that is still starting.
-    pub retries_unreached: u32,
-    /// The time without progress after which to give up, however often was tried.
-    pub retry_for: Option<Duration>,
-    /// The wait after the first failure; it doubles with every further one.
-    pub first_wait: Duration,
 }
 
 /// Connections per file.

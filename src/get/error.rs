@@ -12,7 +12,7 @@ use super::source::HttpUrl;
 /// Whose fault a failed download is; each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
+pub enum Blame {
     /// The user stopped it.
     Interrupted,
     /// What was asked for makes no sense.
@@ -29,7 +29,7 @@ pub enum ErrorKind {
     Verification,
 }
 
-impl ErrorKind {
+impl Blame {
     /// The exit status of a failed download, as `haul get --help` lists them.
     #[must_use]
     pub fn exit_status(self) -> u8 {
@@ -47,7 +47,7 @@ impl ErrorKind {
 
 /// Whether the same request can go well later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retry {
+pub(super) enum Again {
     Never,
     /// Nothing of this run is to go on: interrupted, or its time is over.
     Stopped,
@@ -64,8 +64,8 @@ pub(super) enum Retry {
 #[derive(Clone, Debug)]
 pub struct GetError {
     /// Whose fault it is.
-    pub kind: ErrorKind,
-    pub(super) retry: Retry,
+    pub blame: Blame,
+    pub(super) again: Again,
     /// The server's answer, where that is the failure.
     pub(super) status: Option<u16>,
     /// The directory that an address turned out to be.
@@ -74,10 +74,10 @@ pub struct GetError {
 }
 
 impl GetError {
-    pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+    pub(super) fn new(blame: Blame, text: impl Into<String>) -> Self {
         Self {
-            kind,
-            retry: Retry::Never,
+            blame,
+            again: Again::Never,
             status: None,
             directory: None,
             text: text.into(),
@@ -85,10 +85,10 @@ impl GetError {
     }
 
     /// An error of the network that trying again may cure.
-    pub(super) fn passing(kind: ErrorKind, text: impl Into<String>) -> Self {
+    pub(super) fn passing(blame: Blame, text: impl Into<String>) -> Self {
         Self {
-            kind,
-            retry: Retry::Later,
+            blame,
+            again: Again::Later,
             status: None,
             directory: None,
             text: text.into(),
@@ -102,17 +102,17 @@ impl GetError {
         );
         Self {
             directory: Some(Box::new(found)),
-            ..Self::new(ErrorKind::Usage, text)
+            ..Self::new(Blame::Usage, text)
         }
     }
 
     pub(super) fn interrupted() -> Self {
-        Self::new(ErrorKind::Interrupted, "interrupted").with_retry(Retry::Stopped)
+        Self::new(Blame::Interrupted, "interrupted").with_again(Again::Stopped)
     }
 
     /// Nothing of this run is to go on.
     pub(super) fn is_stop(&self) -> bool {
-        self.retry == Retry::Stopped
+        self.again == Again::Stopped
     }
 
     /// An error of the file system at `path`.
@@ -129,13 +129,13 @@ impl GetError {
             _ => "",
         };
         Self::new(
-            ErrorKind::LocalFile,
+            Blame::LocalFile,
             format!("cannot {doing} {}: {error}{advice}", path.display()),
         )
     }
 
-    pub(super) fn with_retry(mut self, retry: Retry) -> Self {
-        self.retry = retry;
+    pub(super) fn with_again(mut self, again: Again) -> Self {
+        self.again = again;
         self
     }
 

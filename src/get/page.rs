@@ -7,15 +7,15 @@ use tempfile::SpooledTempFile;
 
 use crate::http::client_response::Head;
 
-use super::client::cancellation::Cancellation;
-use super::client::refusal;
-use super::client::{Method, Request, Response};
-use super::error::{ErrorKind, GetError};
-use super::shared::attempts::Attempts;
+use super::answer;
+use super::client::{Answer, Ask, Method};
+use super::error::{Blame, GetError};
+use super::retry::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
+use super::watch::Watch;
 
-/// A response and its body, which is on disk where it is long: a listing of a million names has a
+/// An answer and its body, which is on disk where it is long: a listing of a million names has a
 /// hundred megabytes.
 pub(super) struct Page {
     pub(super) head: Head,
@@ -32,7 +32,7 @@ impl Page {
     }
 }
 
-/// The media type of a response, without parameters.
+/// The media type of an answer, without parameters.
 pub(super) fn essence(head: &Head) -> String {
     let whole = head.content_type.as_deref().unwrap_or_default();
     let essence = whole.split(';').next().unwrap_or_default();
@@ -46,12 +46,12 @@ pub(super) fn fetch(
     (url, accept): (&HttpUrl, &str),
     wanted: impl Fn(&Head, &HttpUrl) -> bool,
 ) -> Result<Page, GetError> {
-    let cancellation = shared.cancellation();
+    let watch = shared.watch();
     let mut attempts = Attempts::new(shared.config.retry);
     loop {
-        match fetch_once(shared, (url, accept), &wanted, &cancellation) {
+        match fetch_once(shared, (url, accept), &wanted, &watch) {
             Ok(page) => return Ok(page),
-            Err(error) => reporter.wait(&mut attempts, error, 0, &cancellation)?,
+            Err(error) => reporter.wait(&mut attempts, error, 0, &watch)?,
         }
     }
 }
@@ -60,21 +60,21 @@ fn fetch_once(
     shared: &Shared,
     (url, accept): (&HttpUrl, &str),
     wanted: &impl Fn(&Head, &HttpUrl) -> bool,
-    cancellation: &Cancellation,
+    watch: &Watch,
 ) -> Result<Page, GetError> {
-    let request = Request {
+    let ask = Ask {
         url,
         method: Method::Get,
         accept,
         range: None,
     };
-    let Response {
+    let Answer {
         head,
         mut body,
         url,
-    } = shared.client.send(&request, cancellation)?;
+    } = shared.client.ask(&ask, watch)?;
     if head.status != 200 {
-        return Err(refusal::of_response(&head, &url, SystemTime::now()));
+        return Err(answer::refusal(&head, &url, SystemTime::now()));
     }
     let mut text = SpooledTempFile::new(MAX_MEMORY_BYTES);
     if !wanted(&head, &url) {
@@ -83,20 +83,20 @@ fn fetch_once(
     let mut buffer = vec![0; 64 * 1024];
     let mut length = 0;
     loop {
-        let count = body.read(&mut buffer, cancellation)?;
+        let count = body.read(&mut buffer, watch)?;
         if count == 0 {
             break;
         }
         length += count;
         if length > MAX_PAGE_BYTES {
             let text = format!("{url}: a list with more than {MAX_PAGE_BYTES} bytes");
-            return Err(GetError::new(ErrorKind::Network, text));
+            return Err(GetError::new(Blame::Network, text));
         }
         let written = text.write_all(&buffer[..count]);
         written.map_err(|error| spool(&error))?;
     }
-    if let Some(connection) = body.finish().connection {
-        shared.client.keep(&url, connection);
+    if let Some(wire) = body.finish().wire {
+        shared.client.keep(&url, wire);
     }
     Ok(Page { head, url, text })
 }

@@ -10,20 +10,19 @@ use std::time::{Instant, SystemTime};
 use crate::http::client_response::Framing;
 use crate::sys::buffer::Buffer;
 
-use super::checksum::Verifier;
+use super::answer::{self, Identity, Trust, Validator, Verdict};
 use super::client::body::Body;
-use super::client::cancellation::Cancellation;
-use super::client::refusal;
-use super::client::{Method, RangeRequest, Request, Response};
+use super::client::{Answer, Ask, AskedRange, Method};
 use super::config::Job;
-use super::destination::checksums_for;
-use super::error::{ErrorKind, GetError};
+use super::destination::sums_for;
+use super::error::{Blame, GetError};
 use super::event::{Event, Summary};
-use super::part_file::validate::{Identity, Trust, Validator, Verdict};
-use super::shared::attempts::Attempts;
-use super::shared::rate::RateFloor;
+use super::pace::RateFloor;
+use super::retry::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use super::verify::Verifier;
+use super::watch::Watch;
 
 /// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
 pub(super) fn fetch(
@@ -33,11 +32,11 @@ pub(super) fn fetch(
     (name, out): (&Path, &mut dyn Write),
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
-    let checksums = checksums_for(shared, name)?;
+    let sums = sums_for(shared, name)?;
     let mut sink = Sink {
         name,
         out,
-        verifier: Verifier::new(&checksums),
+        verifier: Verifier::new(&sums),
         written: 0,
     };
     let mut attempts = Attempts::new(shared.config.retry);
@@ -46,17 +45,17 @@ pub(super) fn fetch(
             shared,
             reporter,
             url,
-            cancellation: shared.cancellation(),
+            watch: shared.watch(),
         }
         .run(&mut sink, &mut attempts)?,
         Source::Name(url) => {
             let take = |bytes: &[u8]| sink.write(bytes).map(|_| ());
-            name_protocol::receive(shared, url, &shared.cancellation(), take)?;
+            name_protocol::receive(shared, url, &shared.watch(), take)?;
             Reader::Listens
         }
     };
     let bytes = sink.written;
-    let verified = !checksums.is_empty() && flow == Reader::Listens;
+    let verified = !sums.is_empty() && flow == Reader::Listens;
     if flow == Reader::Listens {
         sink.out
             .flush()
@@ -105,7 +104,7 @@ struct Flow<'a> {
     shared: &'a Shared,
     reporter: &'a Reporter,
     url: &'a HttpUrl,
-    cancellation: Cancellation,
+    watch: Watch,
 }
 
 impl Flow<'_> {
@@ -120,7 +119,7 @@ impl Flow<'_> {
                 return Err(error.and("what was written cannot be taken back to start over"));
             }
             self.reporter
-                .wait(attempts, error, sink.written, &self.cancellation)?;
+                .wait(attempts, error, sink.written, &self.watch)?;
         }
     }
 
@@ -132,18 +131,18 @@ impl Flow<'_> {
         let range = identity
             .as_ref()
             .filter(|_| sink.written > 0)
-            .map(|identity| RangeRequest {
+            .map(|identity| AskedRange {
                 start: sink.written,
                 end: identity.length,
                 if_range: identity.validator.as_ref().map(Validator::as_if_range),
             });
-        let request = Request {
+        let ask = Ask {
             url: self.url,
             method: Method::Get,
             accept: "*/*",
             range,
         };
-        let Response { head, body, url } = self.shared.client.send(&request, &self.cancellation)?;
+        let Answer { head, body, url } = self.shared.client.ask(&ask, &self.watch)?;
         match (head.status, range, identity.as_ref()) {
             (200 | 203, None, _) => {
                 *identity = Identity::of(&head).filter(|it| it.is_enough(Trust::Signs));
@@ -173,11 +172,11 @@ impl Flow<'_> {
                     _ => {
                         let text =
                             format!("{url}: the server cannot go on in the middle of this file");
-                        Err(GetError::new(ErrorKind::Incomplete, text))
+                        Err(GetError::new(Blame::Incomplete, text))
                     }
                 }
             }
-            _ => Err(refusal::of_response(&head, &url, SystemTime::now())),
+            _ => Err(answer::refusal(&head, &url, SystemTime::now())),
         }
     }
 
@@ -192,12 +191,9 @@ impl Flow<'_> {
         let mut floor = RateFloor::new(self.shared.config.min_rate);
         let began_at = sink.written;
         loop {
-            let allowed = self
-                .shared
-                .rate_limit
-                .allow(buffer.len(), &self.cancellation)?;
-            let count = body.read(&mut buffer[..allowed], &self.cancellation)?;
-            self.shared.rate_limit.spend(count);
+            let allowed = self.shared.pace.allow(buffer.len(), &self.watch)?;
+            let count = body.read(&mut buffer[..allowed], &self.watch)?;
+            self.shared.pace.spend(count);
             if count == 0 {
                 break;
             }

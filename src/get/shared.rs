@@ -1,40 +1,37 @@
 //! What all threads of a run share, and the voice of one file.
 
-pub(super) mod attempts;
-pub(super) mod rate;
-
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::client::Client;
 use super::client::body::{Body, Finished};
-use super::client::cancellation::{Cancel, Cancellation};
-use super::client::connection::Connection;
+use super::client::wire::Wire;
 use super::config::GetConfig;
-use super::error::{ErrorKind, GetError};
+use super::error::{Blame, GetError};
 use super::event::{Event, FileId};
-use super::shared::attempts::Attempts;
-use super::shared::rate::RateLimit;
+use super::pace::Pace;
+use super::retry::Attempts;
+use super::watch::{Cancel, Watch};
 
 /// What all threads of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: GetConfig,
     pub(super) client: Client,
-    pub(super) rate_limit: RateLimit,
+    pub(super) pace: Pace,
     pub(super) cancel: Cancel,
     /// The end of `--max-time`.
     pub(super) end: Option<Instant>,
 }
 
 impl Shared {
-    pub(super) fn cancellation(&self) -> Cancellation {
-        Cancellation::new(self.cancel.clone(), self.config.stall_timeout, self.end)
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.cancel.clone(), self.config.stall_timeout, self.end)
     }
 
     pub(super) fn check(&self) -> Result<(), GetError> {
-        self.cancellation().check()
+        self.watch().check()
     }
 }
 
@@ -53,16 +50,16 @@ impl Reporter {
         let _ = self.events.send(event(self.file));
     }
 
-    pub(super) fn failed(&self, error: &GetError) -> (FileId, ErrorKind) {
-        let (text, kind) = (self.told(error.to_string()), error.kind);
+    pub(super) fn failed(&self, error: &GetError) -> (FileId, Blame) {
+        let (text, blame) = (self.told(error.to_string()), error.blame);
         self.send(|file| Event::Failed {
             file,
             text,
-            reason: kind,
+            reason: blame,
             status: error.status,
-            exit_status: kind.exit_status(),
+            exit_status: blame.exit_status(),
         });
-        (self.file, kind)
+        (self.file, blame)
     }
 
     pub(super) fn note(&self, text: String) {
@@ -71,15 +68,12 @@ impl Reporter {
     }
 
     /// Ends a whole body; says so when more came than was promised.
-    pub(super) fn end_of(&self, body: Body) -> Option<Connection> {
-        let Finished {
-            connection,
-            has_excess,
-        } = body.finish();
+    pub(super) fn end_of(&self, body: Body) -> Option<Wire> {
+        let Finished { wire, has_excess } = body.finish();
         if has_excess {
             self.note("the server sent more bytes than it had promised: they are left out".into());
         }
-        connection
+        wire
     }
 
     pub(super) fn retry(&self, text: String, wait: Duration) {
@@ -100,12 +94,12 @@ impl Reporter {
         attempts: &mut Attempts,
         error: GetError,
         kept: u64,
-        cancellation: &Cancellation,
+        watch: &Watch,
     ) -> Result<(), GetError> {
         let text = error.to_string();
         let wait = attempts.failed(error, kept)?;
         self.retry(text, wait);
-        cancellation.sleep(wait)
+        watch.sleep(wait)
     }
 
     /// `text`, with the file's address where it does not have it already.

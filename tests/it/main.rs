@@ -5,6 +5,7 @@
 // A test that is skipped says so.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
 mod access_log;
 mod clients;
 mod cold;
@@ -18,7 +19,6 @@ mod layers;
 mod limits;
 mod listings;
 mod load;
-mod log_formats;
 mod memory;
 mod message;
 mod name_protocol;
@@ -27,7 +27,6 @@ mod process;
 mod rates;
 mod resources;
 mod roots;
-mod sandbox;
 mod shutdown;
 mod slowfs;
 mod stalls;

@@ -11,15 +11,15 @@ use super::plan::SegmentId;
 use super::scaler::{ConnectionScaler, Sample};
 use super::segment::{Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
-use crate::get::client::Response;
-use crate::get::client::cancellation::{Cancel, Cancellation};
+use crate::get::client::Answer;
 use crate::get::config::Segments;
-use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
-use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::get::error::{Again, Blame, GetError};
 use crate::get::event::Event;
-use crate::get::part_file::extents::Extents;
-use crate::get::shared::attempts::Attempts;
-use crate::get::shared::rate::RateFloor;
+use crate::get::extents::Extents;
+use crate::get::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
+use crate::get::pace::RateFloor;
+use crate::get::retry::Attempts;
+use crate::get::watch::{Cancel, Watch};
 
 /// What it takes to run a session.
 pub(crate) struct Coordinator<'a, 's> {
@@ -34,10 +34,10 @@ pub(crate) struct Coordinator<'a, 's> {
     busy: BTreeMap<SegmentId, Cancel>,
     /// Segments that have not reported: the busy ones, and those dismissed that may still write.
     outstanding: usize,
-    /// The segment that receives a response with the whole file.
+    /// The segment that receives an answer with the whole file.
     taker: Option<SegmentId>,
     reports: (Sender<Report>, Receiver<Report>),
-    cancellation: Cancellation,
+    watch: Watch,
     ranges: Ranges,
     floor: RateFloor,
     /// Ranges that came shorter than they were asked for, and their bytes.
@@ -67,7 +67,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             outstanding: 0,
             taker: None,
             reports: crossbeam_channel::unbounded(),
-            cancellation: session.shared.cancellation(),
+            watch: session.shared.watch(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
             clipped: (0, 0),
@@ -78,19 +78,19 @@ impl<'a, 's> Coordinator<'a, 's> {
     pub(crate) fn run<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
-        first: Option<(usize, Box<Response>)>,
+        first: Option<(usize, Box<Answer>)>,
     ) -> Result<SessionEnd, GetError>
     where
         'a: 'scope,
     {
-        if let Some((mirror, response)) = first {
+        if let Some((mirror, answer)) = first {
             let id = self.session.plan().whole();
             self.taker = Some(id);
             self.spawn(
                 scope,
                 self.mirrors.mirror(mirror).clone(),
                 id,
-                Work::Take(response),
+                Work::Take(answer),
             );
         }
         let end = self.coordinate(scope);
@@ -109,7 +109,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         loop {
-            self.cancellation.check()?;
+            self.watch.check()?;
             let whole = self.session.plan().is_whole();
             if whole && self.outstanding == 0 {
                 return Ok(SessionEnd::Whole);
@@ -123,7 +123,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
                     why: NO_MIDDLE.to_owned(),
-                    response: None,
+                    answer: None,
                 });
             }
             self.adjust(scope);
@@ -165,7 +165,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 }
                 plan.reserve()
             };
-            self.spawn(scope, mirror, id, Work::Request);
+            self.spawn(scope, mirror, id, Work::Ask);
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.scaler.want() {
@@ -186,15 +186,15 @@ impl<'a, 's> Coordinator<'a, 's> {
     ) where
         'a: 'scope,
     {
-        self.mirrors.acquire(mirror.index);
-        let (cancellation, cancel) = self.cancellation.fork();
+        self.mirrors.engage(mirror.index);
+        let (watch, cancel) = self.watch.fork();
         self.busy.insert(id, cancel);
         self.outstanding += 1;
         let segment = Segment {
             session: self.session,
             id,
             mirror,
-            cancellation,
+            watch,
             work,
         };
         let reports = self.reports.0.clone();
@@ -215,7 +215,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         } = report;
         self.session.plan().release(id);
         self.outstanding -= 1;
-        self.mirrors.release(mirror);
+        self.mirrors.disengage(mirror);
         if self.busy.remove(&id).is_none() {
             // Dismissed earlier: what it saw on its way out changes nothing.
             return Ok(None);
@@ -235,23 +235,20 @@ impl<'a, 's> Coordinator<'a, 's> {
                 Ok(None)
             }
             Outcome::Failed(error) => self.failed(mirror, received, error),
-            Outcome::Changed(response) => {
+            Outcome::Changed(answer) => {
                 let why = "the file has changed on the server".to_owned();
-                let response = response.map(|response| (mirror, response));
-                Ok(Some(SessionEnd::StartOver { why, response }))
+                let answer = answer.map(|answer| (mirror, answer));
+                Ok(Some(SessionEnd::StartOver { why, answer }))
             }
-            Outcome::Whole(response) => Ok(self.no_ranges(
+            Outcome::Whole(answer) => Ok(self.no_ranges(
                 "the server cannot send parts of files",
-                Some((mirror, response)),
+                Some((mirror, answer)),
             )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
             Outcome::Unfit(why) => {
-                let error = GetError::new(ErrorKind::Network, why.clone());
+                let error = GetError::new(Blame::Network, why.clone());
                 // The last address has another file than the one that is here in part.
-                let start_over = SessionEnd::StartOver {
-                    why,
-                    response: None,
-                };
+                let start_over = SessionEnd::StartOver { why, answer: None };
                 Ok(self.drop_mirror(mirror, error).unwrap_or(Some(start_over)))
             }
         }
@@ -263,7 +260,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         received: u64,
         error: GetError,
     ) -> Result<Option<SessionEnd>, GetError> {
-        if error.kind == ErrorKind::LocalFile {
+        if error.blame == Blame::LocalFile {
             return Err(error);
         }
         let alone = !self.mirrors.has_others(mirror);
@@ -278,11 +275,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         // Where a redirect led may have expired; the address itself deserves to be asked again.
         let expired = self.mirrors.mirror(mirror).has_moved();
-        let error = match error.retry {
-            Retry::Never if expired => error.with_retry(Retry::Later),
+        let error = match error.again {
+            Again::Never if expired => error.with_again(Again::Later),
             _ => error,
         };
-        if error.retry == Retry::Never || self.mirrors.failed(mirror) == Patience::Spent {
+        if error.again == Again::Never || self.mirrors.failed(mirror) == Patience::Spent {
             return self.drop_mirror(mirror, error);
         }
         self.retry_later(error)
@@ -298,7 +295,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let wait = self.attempts.failed(error, kept)?;
         if self.ranges == Ranges::Impossible {
             self.session.reporter.retry(text, wait);
-            self.cancellation.sleep(wait)?;
+            self.watch.sleep(wait)?;
             return Ok(Some(SessionEnd::Broken));
         }
         if !self.mirrors.has_fresh() {
@@ -334,12 +331,8 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
     }
 
-    /// Only whole responses are any good here. One that is being received goes on.
-    fn no_ranges(
-        &mut self,
-        why: &str,
-        response: Option<(usize, Box<Response>)>,
-    ) -> Option<SessionEnd> {
+    /// Only whole answers are any good here. One that is being received goes on.
+    fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.mirrors.distrust_ranges();
         let mut plan = self.session.plan();
@@ -349,7 +342,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let Some(taker) = self.taker.filter(goes_on) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
-                response,
+                answer,
             });
         };
         self.session

@@ -1,20 +1,19 @@
-//! One connection's work: ask for a range, check the response, bring its bytes into the file.
+//! One connection's work: ask for a range, check the answer, bring its bytes into the file.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::plan::{Claim, SegmentId};
 use super::session::Session;
+use crate::get::answer::{self, Identity, Validator, Verdict};
 use crate::get::client::body::{Body, Mover};
-use crate::get::client::cancellation::Cancellation;
-use crate::get::client::refusal;
-use crate::get::client::{Method, Prepared, RangeRequest, Request, Response};
+use crate::get::client::{Answer, Ask, AskedRange, Method, Prepared};
 use crate::get::config::ReceiveChoice;
-use crate::get::download::mirrors::Mirror;
-use crate::get::error::{ErrorKind, GetError};
-use crate::get::part_file::extents::Extent;
-use crate::get::part_file::validate::{Identity, Validator, Verdict};
+use crate::get::error::{Blame, GetError};
+use crate::get::extents::Extent;
+use crate::get::mirrors::Mirror;
 use crate::get::source::HttpUrl;
+use crate::get::watch::Watch;
 
 /// A segment with everything its thread needs.
 #[derive(Debug)]
@@ -22,17 +21,17 @@ pub(crate) struct Segment<'s> {
     pub(crate) session: &'s Session<'s>,
     pub(crate) id: SegmentId,
     pub(crate) mirror: Mirror,
-    pub(crate) cancellation: Cancellation,
+    pub(crate) watch: Watch,
     pub(crate) work: Work,
 }
 
 /// Where a segment's bytes come from.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// A response with the whole file, whose body has not been touched.
-    Take(Box<Response>),
+    /// An answer with the whole file, whose body has not been touched.
+    Take(Box<Answer>),
     /// What the plan has for a connection that stands.
-    Request,
+    Ask,
 }
 
 /// How a segment ended.
@@ -57,9 +56,9 @@ pub(crate) enum Outcome {
     /// The line, the server or the file failed.
     Failed(GetError),
     /// The server sent the whole file instead, and it is the same.
-    Whole(Box<Response>),
-    /// The file is another one now; perhaps with its first response.
-    Changed(Option<Box<Response>>),
+    Whole(Box<Answer>),
+    /// The file is another one now; perhaps with its first answer.
+    Changed(Option<Box<Answer>>),
     /// The server's ranges, or its lengths, cannot be trusted.
     Wrong(String),
     /// The mirror's file is not the same.
@@ -90,79 +89,73 @@ impl Segment<'_> {
             session,
             id,
             mirror,
-            cancellation,
+            watch,
             work,
         } = self;
-        let (response, start, validator) = match work {
-            Work::Take(response) => (response, 0, mirror.validator),
-            Work::Request => {
+        let (answer, start, validator) = match work {
+            Work::Take(answer) => (answer, 0, mirror.validator),
+            Work::Ask => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
                         "a file without a validator has no ranges".to_owned(),
                     ));
                 };
-                let prepared = session
-                    .shared
-                    .client
-                    .prepare(&mirror.current, &cancellation)?;
+                let prepared = session.shared.client.prepare(&mirror.current, &watch)?;
                 let Some(extent) = session.plan().assign(id) else {
                     session.shared.client.put_back(&mirror.current, prepared);
                     return Ok(Outcome::Stopped);
                 };
-                let response = request(session, prepared, &mirror, extent, &cancellation)?;
-                match judge(session, identity, &mirror, response, extent)? {
+                let answer = ask(session, prepared, &mirror, extent, &watch)?;
+                match judge(session, identity, &mirror, answer, extent)? {
                     Judged::Part {
-                        response,
+                        answer,
                         end,
                         validator,
                     } => {
                         session.plan().clip(id, end);
                         *clipped = end < extent.1;
-                        (response, extent.0, validator)
+                        (answer, extent.0, validator)
                     }
                     Judged::No(outcome) => return Ok(outcome),
                 }
             }
         };
-        let Response { mut body, url, .. } = *response;
-        receive(session, id, &mut body, start, received, &cancellation)?;
+        let Answer { mut body, url, .. } = *answer;
+        receive(session, id, &mut body, start, received, &watch)?;
         if session.plan().room(id) == 0
-            && let Some(connection) = session.reporter.end_of(body)
+            && let Some(wire) = session.reporter.end_of(body)
         {
-            session.shared.client.keep(&url, connection);
+            session.shared.client.keep(&url, wire);
         }
         Ok(Outcome::Through(url, validator))
     }
 }
 
-fn request(
+fn ask(
     session: &Session<'_>,
     prepared: Prepared,
     mirror: &Mirror,
     extent: Extent,
-    cancellation: &Cancellation,
-) -> Result<Response, GetError> {
+    watch: &Watch,
+) -> Result<Answer, GetError> {
     let if_range = mirror.validator.as_ref().map(Validator::as_if_range);
-    let range = RangeRequest {
+    let range = AskedRange {
         start: extent.0,
         end: extent.1,
         if_range,
     };
-    let request = Request {
+    let ask = Ask {
         url: &mirror.current,
         method: Method::Get,
         accept: "*/*",
         range: Some(range),
     };
-    session
-        .shared
-        .client
-        .send_on(prepared, &request, cancellation)
+    session.shared.client.ask_on(prepared, &ask, watch)
 }
 
 enum Judged {
     Part {
-        response: Box<Response>,
+        answer: Box<Answer>,
         end: u64,
         validator: Option<Validator>,
     },
@@ -173,14 +166,14 @@ fn judge(
     session: &Session<'_>,
     identity: &Identity,
     mirror: &Mirror,
-    response: Response,
+    answer: Answer,
     extent: Extent,
 ) -> Result<Judged, GetError> {
-    let head = &response.head;
+    let head = &answer.head;
     if !matches!(head.status, 200 | 203 | 206 | 416) {
-        return Err(refusal::of_response(
+        return Err(answer::refusal(
             head,
-            &response.url,
+            &answer.url,
             std::time::SystemTime::now(),
         ));
     }
@@ -188,7 +181,7 @@ fn judge(
     if !mirror.is_known {
         return Ok(match identity.judge_mirror(head, extent, trust) {
             Ok((end, validator)) => Judged::Part {
-                response: Box::new(response),
+                answer: Box::new(answer),
                 end,
                 validator,
             },
@@ -199,12 +192,12 @@ fn judge(
     Ok(
         match identity.judge(head, extent, validator.as_ref(), trust) {
             Verdict::Part { end } => Judged::Part {
-                response: Box::new(response),
+                answer: Box::new(answer),
                 end,
                 validator,
             },
-            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(response))),
-            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(response)))),
+            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(answer))),
+            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(answer)))),
             Verdict::Changed => Judged::No(Outcome::Changed(None)),
             Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
         },
@@ -218,7 +211,7 @@ fn receive(
     body: &mut Body,
     start: u64,
     received: &mut u64,
-    cancellation: &Cancellation,
+    watch: &Watch,
 ) -> Result<(), GetError> {
     let mut mover = match session.shared.config.receive {
         ReceiveChoice::Auto | ReceiveChoice::Splice => Mover::splice(),
@@ -229,20 +222,20 @@ fn receive(
     // Twice what came last: a slow connection must not keep others from much of what it has left.
     let mut ticket = LEAST_TICKET_BYTES;
     loop {
-        cancellation.check()?;
+        watch.check()?;
         let claim = session.plan().claim(id, ticket);
         let count = match claim {
             Claim::Nothing => return Ok(()),
             Claim::Skip(wanted) => {
-                let wanted = session.shared.rate_limit.allow(wanted, cancellation)?;
-                body.skip(wanted, cancellation)?
+                let wanted = session.shared.pace.allow(wanted, watch)?;
+                body.skip(wanted, watch)?
             }
             Claim::Write(wanted) => {
-                let wanted = session.shared.rate_limit.allow(wanted, cancellation)?;
-                body.receive(file, at, wanted, &mut mover, cancellation)?
+                let wanted = session.shared.pace.allow(wanted, watch)?;
+                body.receive(file, at, wanted, &mut mover, watch)?
             }
         };
-        session.shared.rate_limit.spend(count);
+        session.shared.pace.spend(count);
         let writing = mover.take_writing().as_nanos() as u64;
         session.writing_nanos.fetch_add(writing, Ordering::Relaxed);
         if count == 0 {
@@ -260,7 +253,7 @@ fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
     let mut plan = session.plan.lock().unwrap_or_else(PoisonError::into_inner);
     if plan.length().is_some() {
         let text = format!("the answer ended {} bytes too early", plan.room(id));
-        return Err(GetError::passing(ErrorKind::Incomplete, text));
+        return Err(GetError::passing(Blame::Incomplete, text));
     }
     plan.end_here(id);
     Ok(())

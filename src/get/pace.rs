@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::get::client::cancellation::Cancellation;
-use crate::get::config::MinRate;
-use crate::get::error::{ErrorKind, GetError, Retry};
+use super::config::MinRate;
+use super::error::{Again, Blame, GetError};
+use super::watch::Watch;
 
 /// Spends bytes no faster than the rate. A burst is a twentieth of a second's worth at most.
 #[derive(Debug)]
-pub(crate) struct RateLimit(Option<Limit>);
+pub(super) struct Pace(Option<Limit>);
 
 #[derive(Debug)]
 struct Limit {
@@ -18,9 +18,9 @@ struct Limit {
     paid: Mutex<Instant>,
 }
 
-impl RateLimit {
+impl Pace {
     /// Without a rate everything is allowed.
-    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+    pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
         Self(bytes_per_second.map(|rate| Limit {
             bytes_per_second: rate.max(1) as f64,
             paid: Mutex::new(Instant::now()),
@@ -28,11 +28,7 @@ impl RateLimit {
     }
 
     /// Waits until bytes may be received; returns how many, at most `wanted`.
-    pub(crate) fn allow(
-        &self,
-        wanted: usize,
-        cancellation: &Cancellation,
-    ) -> Result<usize, GetError> {
+    pub(super) fn allow(&self, wanted: usize, watch: &Watch) -> Result<usize, GetError> {
         let Some(limit) = &self.0 else {
             return Ok(wanted);
         };
@@ -42,7 +38,7 @@ impl RateLimit {
             if wait.is_zero() {
                 break;
             }
-            cancellation.sleep(wait)?;
+            watch.sleep(wait)?;
         }
         Ok(wanted
             .min((limit.bytes_per_second * BURST.as_secs_f64()) as usize)
@@ -50,7 +46,7 @@ impl RateLimit {
     }
 
     /// `count` bytes were received.
-    pub(crate) fn spend(&self, count: usize) {
+    pub(super) fn spend(&self, count: usize) {
         let Some(limit) = &self.0 else { return };
         let cost = Duration::from_secs_f64(count as f64 / limit.bytes_per_second);
         let mut paid = limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,14 +57,14 @@ impl RateLimit {
 
 /// `--min-rate`: what one file's connections have to bring together.
 #[derive(Debug)]
-pub(crate) struct RateFloor {
+pub(super) struct RateFloor {
     limit: Option<MinRate>,
     since: Instant,
     received: u64,
 }
 
 impl RateFloor {
-    pub(crate) fn new(limit: Option<MinRate>) -> Self {
+    pub(super) fn new(limit: Option<MinRate>) -> Self {
         Self {
             limit,
             since: Instant::now(),
@@ -77,7 +73,7 @@ impl RateFloor {
     }
 
     /// Nothing before now counts.
-    pub(crate) fn begin_anew(&mut self, received: u64) {
+    pub(super) fn begin_anew(&mut self, received: u64) {
         self.since = Instant::now();
         self.received = received;
     }
@@ -86,7 +82,7 @@ impl RateFloor {
     ///
     /// # Errors
     /// Network, once a whole window has brought too little.
-    pub(crate) fn observe(&mut self, received: u64) -> Result<(), GetError> {
+    pub(super) fn observe(&mut self, received: u64) -> Result<(), GetError> {
         let Some(MinRate {
             bytes_per_second,
             window,
@@ -106,7 +102,7 @@ impl RateFloor {
         let text = format!(
             "{came:.0} bytes a second in the last {window:?}, fewer than --min-rate {bytes_per_second}"
         );
-        Err(GetError::passing(ErrorKind::Network, text).with_retry(Retry::Slow))
+        Err(GetError::passing(Blame::Network, text).with_again(Again::Slow))
     }
 }
 
