@@ -137,7 +137,7 @@ fn transmit(criterion: &mut Criterion) {
                     now: Instant::now(),
                     tools: &mut tools,
                 };
-                while !matches!(transfer.run(&sink, &mut means).1, Progress::Done) {}
+                while !matches!(transfer.run(&mut &sink, &mut means).1, Progress::Done) {}
             });
         });
     }

@@ -4,12 +4,12 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) mod get;
-pub(crate) mod link;
 pub(crate) mod load;
 pub(crate) mod manual;
 pub(crate) mod message;
 pub(crate) mod serve;
 pub(crate) mod signals;
+pub(crate) mod state;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.
@@ -56,7 +56,6 @@ pub(crate) enum Command {
     Serve(Box<serve::ServeArguments>),
     /// Fetch files: resumed, in segments, verified
     Get(Box<get::GetArguments>),
-    Link(link::LinkArguments),
     Load(load::LoadArguments),
     Answer(message::AnswerArguments),
     Say(message::SayArguments),

@@ -5,14 +5,15 @@
 //!             ├→ download (one file over HTTP: versions come and go until one is whole)
 //!             │    run → coordinator → segment   session, plan, scaler
 //!             └→ sequential (into a stream)      name_protocol
-//!       below: destination, part_file, mirrors, answer, verify, retry, client (wire, body)
+//!       below: destination, part_file (validate, keep), checksum, shared (attempts, rate),
+//!              client (connection, body)
 //! ```
 //!
 //! Events flow one way: download → [`Event`] → display. What makes a file wrong is shut out in
-//! three places: `answer` (which bytes may be put together), `part_file` (what may be believed
-//! after a kill) and `verify` (what the whole must be).
+//! three places: `part_file::validate` (which bytes may be put together), `part_file` (what may be believed
+//! after a kill) and `checksum` (what the whole must be).
 
-mod answer;
+mod checksum;
 mod client;
 mod config;
 mod destination;
@@ -20,23 +21,13 @@ pub mod display;
 mod download;
 mod error;
 mod event;
-mod extents;
-mod filter;
-mod keep;
-mod login;
-mod mirrors;
 mod names;
-mod pace;
 mod page;
 mod part_file;
-mod proxy;
-mod retry;
 mod sequential;
 mod shared;
 mod source;
 mod tree;
-mod verify;
-mod watch;
 
 use std::io;
 use std::path::PathBuf;
@@ -48,25 +39,24 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 pub use crate::dial::Family;
+pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumFile};
+pub use client::cancellation::Cancel;
+pub use client::login::{Field, Login, Netrc, basic};
+pub use client::proxy::Proxies;
+pub use config::filter::Filter;
 pub use config::{
     Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation, ReceiveChoice,
-    Recursion, ResumeChoice, Segments, Target,
+    Recursion, ResumeChoice, RetryPolicy, Segments, Target,
 };
-pub use error::{Blame, GetError};
+pub use error::{ErrorKind, GetError};
 pub use event::{Event, FileId, Summary};
-pub use extents::Extent;
-pub use filter::Filter;
-pub use login::{Field, Login, Netrc, basic};
 pub use names::printable;
-pub use proxy::Proxies;
-pub use retry::RetryPolicy;
+pub use part_file::extents::Extent;
 pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
-pub use verify::{Algorithm, BadSum, Sum, SumFile};
-pub use watch::Cancel;
 
 use client::Client;
 use download::Fetched;
-use pace::Pace;
+use shared::rate::RateLimit;
 use shared::{Reporter, Shared};
 use tree::{Found, Tree};
 
@@ -79,7 +69,7 @@ pub fn run(
     jobs: &[Job],
     events: &Sender<Event>,
     cancel: &Cancel,
-) -> Result<(), Blame> {
+) -> Result<(), ErrorKind> {
     let named = jobs.iter().flat_map(|job| {
         let own = match &job.source {
             Source::Http(url) => Some(url),
@@ -87,7 +77,7 @@ pub fn run(
         };
         own.into_iter().chain(&job.mirrors)
     });
-    let named = named.chain(&config.sum_list);
+    let named = named.chain(&config.checksum_list);
     let client = Client::new(
         config.proxies.clone(),
         config.login.clone(),
@@ -99,7 +89,7 @@ pub fn run(
         several: jobs.len() > 1 || config.recursion == Recursion::On,
         shared: Shared {
             client,
-            pace: Pace::new(config.rate),
+            rate_limit: RateLimit::new(config.rate),
             cancel: cancel.clone(),
             end: config
                 .max_time
@@ -111,9 +101,9 @@ pub fn run(
         failed: Mutex::new(None),
         stopped: AtomicBool::new(false),
     };
-    if let Some(url) = run.shared.config.sum_list.take() {
-        match run.sums(&url) {
-            Ok(sums) => run.shared.config.sum_file = Some(sums),
+    if let Some(url) = run.shared.config.checksum_list.take() {
+        match run.checksums(&url) {
+            Ok(checksums) => run.shared.config.checksum_file = Some(checksums),
             Err(error) => return run.ended(Err(run.reporter(None).failed(&error).1)),
         }
     }
@@ -129,20 +119,20 @@ struct Run<'a> {
     /// The index of the next file.
     next: AtomicUsize,
     /// The first file, in order, that could not be had.
-    failed: Mutex<Option<(FileId, Blame)>>,
+    failed: Mutex<Option<(FileId, ErrorKind)>>,
     /// Not all files were tried.
     stopped: AtomicBool,
 }
 
 impl Run<'_> {
-    fn ended(&self, outcome: Result<(), Blame>) -> Result<(), Blame> {
-        let exit_status = outcome.err().map_or(0, Blame::exit_status);
+    fn ended(&self, outcome: Result<(), ErrorKind>) -> Result<(), ErrorKind> {
+        let exit_status = outcome.err().map_or(0, ErrorKind::exit_status);
         let _ = self.events.send(Event::Ended { exit_status });
         outcome
     }
 
     /// Files are fetched while directories are still walked, which waits for them.
-    fn all(&self, jobs: &[Job]) -> Result<(), Blame> {
+    fn all(&self, jobs: &[Job]) -> Result<(), ErrorKind> {
         let reporter = self.reporter(None);
         let tree = Tree::new(&self.shared, &reporter);
         let parallel = self.shared.config.parallel.max(1);
@@ -184,10 +174,10 @@ impl Run<'_> {
         if self.stopped.load(Ordering::Relaxed)
             && let Err(error) = self.shared.check()
         {
-            return Err(error.blame);
+            return Err(error.kind);
         }
         let failed = *self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(()), |(_, blame)| Err(blame))
+        failed.map_or(Ok(()), |(_, kind)| Err(kind))
     }
 
     /// Gives the files of a directory to `take`; says whether it wants more.
@@ -256,13 +246,13 @@ impl Run<'_> {
     }
 
     /// The list of sums at `url`.
-    fn sums(&self, url: &HttpUrl) -> Result<SumFile, GetError> {
+    fn checksums(&self, url: &HttpUrl) -> Result<ChecksumFile, GetError> {
         let reporter = self.reporter(None);
         let mut page = page::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
         let text = io::read_to_string(page.rewind()?)
-            .map_err(|error| GetError::new(Blame::Verification, format!("{url}: {error}")))?;
-        SumFile::parse(&text)
-            .map_err(|error| GetError::new(Blame::Verification, format!("{url}: {error}")))
+            .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))?;
+        ChecksumFile::parse(&text)
+            .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))
     }
 
     /// The voice of the next file.

@@ -2,9 +2,9 @@
 //! data, and the files that read and write them.
 
 pub(crate) mod chunked;
+pub(crate) mod client_fields;
 pub(crate) mod client_response;
 pub(crate) mod conditional;
-mod credentials;
 pub(crate) mod date;
 pub(crate) mod disposition;
 mod exchange;
@@ -21,14 +21,14 @@ pub(crate) mod validator;
 
 pub use crate::meta::Meta;
 pub(crate) use crate::meta::Timestamp;
-pub(crate) use credentials::Credentials;
+pub use client_fields::ClientFields;
 pub(crate) use exchange::{ContentKind, Protocol, Response, percent_encode_component};
 pub use exchange::{Persistence, Plan, Segment, Target};
 pub(crate) use media::MediaType;
 pub(crate) use negotiate::{Coding, Explanation, ListingFormat};
 pub use range::RangeSpec;
 pub(crate) use refusal::Refusal;
-pub(crate) use request::{Audience, Expectation, Query, Request, SortKey, SortOrder, Version};
 pub use request::{BodyLength, Method};
+pub(crate) use request::{Expectation, Query, Request, SortKey, SortOrder, Version};
 pub(crate) use validator::Strength;
 pub use validator::Validators;

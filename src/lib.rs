@@ -44,17 +44,17 @@
 //! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
 //! | 3 | `name_protocol` | the bare-name protocol |
 //! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 2 | `tls` | TLS in both directions, without a socket |
 //! | 2 | `dial` | connecting to a host by name, for all clients |
 //! | 2 | `diagnostics` | what is said to a person, without ever failing or blocking |
-//! | 1 | `signed_link` | links that expire, and the keys that sign them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //!
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
-//! `files`, `fair_queue`, `round_robin`; `shared`; `access` (who may have what); `client_share`,
-//! `rate_limit`; `config`, `telemetry`, `semaphore`, `eviction`.
+//! `files`, `fair_queue`, `round_robin`; `shared`; `client_share`, `rate_limit`; `config`,
+//! `telemetry`, `semaphore`, `eviction`.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
@@ -94,9 +94,8 @@ pub mod message;
 mod meta;
 mod name_protocol;
 pub mod server;
-#[doc(hidden)]
-pub mod signed_link;
 mod sys;
+mod tls;
 
 /// Inner parts that the program, the benchmarks, the fuzz targets and the tests reach for: no
 /// part of the interface, and free to change.

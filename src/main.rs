@@ -31,9 +31,8 @@ fn run(command: Command) -> ExitCode {
         Command::Say(arguments) => arguments.run(),
         Command::Get(args) => match cli::get::fetch(*args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(blame) => ExitCode::from(blame.exit_status()),
+            Err(kind) => ExitCode::from(kind.exit_status()),
         },
-        Command::Link(arguments) => printed(arguments.run()),
         Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),
         Command::Man(args) => printed(cli::manual::man::<Cli>(&args)),
     }

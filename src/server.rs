@@ -20,7 +20,6 @@
 //! however many connections wait.
 
 mod acceptor;
-mod access;
 mod client_share;
 pub mod config;
 pub(crate) mod connection;
@@ -50,9 +49,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use threadpool::ThreadPool;
 
+use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
-use crate::server::access::Access;
-use crate::server::config::ServeConfig;
+use crate::server::config::{SandboxChoice, ServeConfig};
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
@@ -67,6 +66,7 @@ use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
 use crate::sys::poller::Poller;
 use crate::sys::resources;
+use crate::sys::sandbox;
 use crate::sys::socket;
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
@@ -78,8 +78,8 @@ pub enum StartupError {
     Listen(SocketAddr, io::Error),
     /// The access log cannot be opened.
     AccessLog(io::Error),
-    /// A file of passwords or keys, or a glob, is not what it should be.
-    Access(String),
+    /// The sandbox is required, and a part of it cannot be had.
+    Sandbox(String),
     /// The system is out of descriptors, memory or threads.
     Resources(io::Error),
 }
@@ -117,7 +117,12 @@ impl std::fmt::Display for StartupError {
                     "cannot write the access log: {error}; see --access-log"
                 )
             }
-            Self::Access(why) => formatter.write_str(why),
+            Self::Sandbox(missing) => {
+                write!(
+                    formatter,
+                    "cannot be confined: {missing}; --sandbox auto goes on without"
+                )
+            }
             Self::Resources(error) => write!(formatter, "cannot start: {error}"),
         }
     }
@@ -175,14 +180,6 @@ impl Handle {
         self.ring.service.journal.reopen();
     }
 
-    /// Reads the files of passwords and keys anew. One that is bad leaves what was known before in
-    /// place; says what is wrong with it.
-    #[must_use]
-    pub fn reload_access(&self) -> Vec<String> {
-        let access = self.ring.service.access.as_ref();
-        access.map(|access| access.reload()).unwrap_or_default()
-    }
-
     fn open(&self) -> u64 {
         (self.permits.0.taken() + self.permits.1.taken()) as u64
     }
@@ -204,8 +201,8 @@ impl Server {
     pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
         let log = config.access_log.clone();
-        let (journal, writer) =
-            AccessLog::start(log, Arc::clone(&counters)).map_err(StartupError::AccessLog)?;
+        let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
+            .map_err(StartupError::AccessLog)?;
         let mut listeners = Vec::new();
         for address in &config.listen {
             let listener = socket::listen(*address, BACKLOG)
@@ -243,11 +240,8 @@ impl Server {
         ));
         let root = config.root.clone();
         let (closer, closing) = crossbeam_channel::unbounded();
-        let loaded = Access::load(&config, Arc::clone(&counters));
-        let access = loaded.map_err(StartupError::Access)?;
         let service = Shared::new(config, counters, journal, closer)
-            .map_err(|error| StartupError::Root(root, error))?
-            .with_access(access);
+            .map_err(|error| StartupError::Root(root, error))?;
         let ring = Arc::new(Ring {
             service: Arc::new(service),
             eviction: Eviction::default(),
@@ -264,6 +258,29 @@ impl Server {
             writer,
             closing,
         })
+    }
+
+    /// Gives up what serving does not need, for good: files outside the root, connections of its
+    /// own, other programs (landlock(7), seccomp(2)). To be called before any thread is started.
+    /// Returns what holds, or nothing if no sandbox is wanted.
+    ///
+    /// # Errors
+    /// The sandbox is required, and a part of it cannot be had.
+    pub fn confine(&self) -> Result<Option<String>, StartupError> {
+        let config = &self.ring.service.config;
+        if config.sandbox == SandboxChoice::Off {
+            return Ok(None);
+        }
+        let entered = sandbox::enter(&config.places());
+        let is_whole = (entered.as_ref()).is_ok_and(sandbox::Confinement::is_whole);
+        let told = match entered {
+            Ok(confinement) => confinement.to_string(),
+            Err(error) => format!("none: {error}"),
+        };
+        match config.sandbox {
+            SandboxChoice::Require if !is_whole => Err(StartupError::Sandbox(told)),
+            _ => Ok(Some(told)),
+        }
     }
 
     /// The addresses listened on, with the ports that were chosen.
@@ -302,6 +319,7 @@ impl Server {
     /// The threads cannot be started.
     pub fn run(self) -> Result<Snapshot, StartupError> {
         let handle = self.handle();
+        let writer = self.writer.start().map_err(StartupError::AccessLog)?;
         let config = &self.ring.service.config;
         let (grace, hot, cold) = (
             config.grace,
@@ -336,8 +354,17 @@ impl Server {
         let service = Arc::clone(&self.ring.service);
         // Alone: the root's path may hang.
         spawn("haul-root", move || {
+            let mut is_told = false;
             while stopped.recv_timeout(ROOT_CHECK) == Err(RecvTimeoutError::Timeout) {
-                service.root.refresh();
+                let is_covered = service.root.refresh();
+                if !is_covered && !is_told {
+                    say(format_args!(
+                        "haul: the sandbox does not cover what is now at {}: the old directory is \
+                         served on; restart, or see --sandbox",
+                        service.config.root.display()
+                    ));
+                }
+                is_told = !is_covered;
             }
         })?;
         acceptor.run();
@@ -361,7 +388,7 @@ impl Server {
             disk_pool.join();
         }
         drop((handle, self.ring, closer));
-        self.writer.finish();
+        writer.finish();
         Ok(counters)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use haul::diagnostics::say;
-use haul::get::{Blame, Cancel, Target, display, printable, run};
+use haul::get::{Cancel, ErrorKind, Target, display, printable, run};
 
 use super::signals::stop_on_signals;
 use meaning::{Meaning, Unusable};
@@ -18,14 +18,14 @@ pub(crate) use options::GetArguments;
 ///
 /// # Errors
 /// Whose fault it is; standard error has the rest.
-pub(crate) fn fetch(args: GetArguments) -> Result<(), Blame> {
+pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
     let Meaning {
         config,
         jobs,
         display,
     } = meaning::of(args).map_err(|Unusable(text)| {
         say(format_args!("haul: {}", printable(&text)));
-        Blame::Usage
+        ErrorKind::Usage
     })?;
     let cancel = Cancel::default();
     // A stream leaves nothing behind that would have to be put in order.

@@ -15,21 +15,24 @@ use haul::server::Server;
 use haul::server::config::{DotNames, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 
+use crate::cli::state::StateArgs;
 use crate::cli::values::{duration, listen_address};
 
-use access::AccessArgs;
 use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
+use operations::OperationsArgs;
+use sandbox::SandboxArg;
 use signals::follow_signals;
 use tuning::TuningArgs;
 
-mod access;
 mod announcement;
 mod deadlines;
 mod http;
 mod limits;
+mod operations;
+mod sandbox;
 mod signals;
 mod tuning;
 
@@ -38,14 +41,12 @@ Examples:
   haul serve                                  this directory, on http://127.0.0.1:7788/
   haul serve --root /data --listen 0.0.0.0:80 a data directory, to the network
   haul serve --total-rate 100MB               at most 100 MB a second in all
-  haul serve --htpasswd users --protect 'private/**'
-                                              a password for one directory; `htpasswd -B` adds users
   printf 'big.iso' | nc -N HOST 7788 >big.iso the name protocol: a name, then its bytes
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
-the access log and reads the files of passwords and keys anew.";
+the access log.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -94,6 +95,19 @@ pub(crate) struct ServeArguments {
         value_parser = duration)]
     drain_timeout: Duration,
 
+    /// Whether the kernel holds the running server to what it needs: files beneath the root, no
+    /// connections of its own, no other programs
+    #[arg(
+        long,
+        env = "HAUL_SANDBOX",
+        value_name = "CHOICE",
+        default_value = "auto"
+    )]
+    sandbox: SandboxArg,
+
+    #[command(flatten)]
+    state: StateArgs,
+
     #[command(flatten)]
     limits: LimitArgs,
 
@@ -101,10 +115,10 @@ pub(crate) struct ServeArguments {
     deadlines: DeadlineArgs,
 
     #[command(flatten)]
-    access: AccessArgs,
+    http: HttpArgs,
 
     #[command(flatten)]
-    http: HttpArgs,
+    operations: OperationsArgs,
 
     #[command(flatten)]
     tuning: TuningArgs,
@@ -127,14 +141,17 @@ impl ServeArguments {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let config = self.into_config(open_files);
-        limits::warn_of_connections_without_files(&config, open_files);
-        let server = match Server::bind(config.clone()) {
-            Ok(server) => server,
+        // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
+        let confined = Server::bind(config.clone())
+            .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
+        let (server, sandbox) = match confined {
+            Ok(confined) => confined,
             Err(error) => {
                 say(format_args!("haul: {error}"));
                 return ExitCode::FAILURE;
             }
         };
+        limits::warn_of_connections_without_files(&config, open_files);
         let cut_short = match follow_signals(server.handle(), config.grace) {
             Ok(cut_short) => cut_short,
             Err(error) => {
@@ -145,7 +162,9 @@ impl ServeArguments {
         if let Some(limits) = server.limitations() {
             say(format_args!("haul: {limits}"));
         }
-        access::warn(&config);
+        if let Some(sandbox) = sandbox {
+            say(format_args!("sandbox: {sandbox}"));
+        }
         announce(&config, server.local_addrs());
         match server.run() {
             Ok(counters) => {
@@ -190,9 +209,11 @@ impl ServeArguments {
             deadlines: self.deadlines.deadlines(),
             rates: self.limits.rates(),
             grace: self.drain_timeout,
+            state: self.state.directory(),
             access_log,
-            access: self.access.config(),
+            sandbox: self.sandbox.choice(),
             http_limits: self.http.limits(),
+            log_format: self.operations.log_format(),
             http: self.http.policy(),
         }
     }

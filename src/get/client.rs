@@ -1,8 +1,12 @@
-//! An HTTP/1.1 client: connections kept per host, proxies, redirects, one answer a request.
+//! An HTTP/1.1 client: connections kept per host, proxies, redirects, one response a request.
 
 pub(super) mod body;
+pub(super) mod cancellation;
+pub(super) mod connection;
+pub(super) mod login;
+pub(super) mod proxy;
+pub(super) mod refusal;
 mod socks;
-pub(super) mod wire;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -14,13 +18,13 @@ use url::Origin;
 use crate::dial::{Dialer, Family};
 use crate::http::client_response::{self, Framing, Head};
 
-use super::error::{Again, Blame, GetError};
-use super::login::{self, Login};
-use super::proxy::{Proxies, Proxy};
+use super::error::{ErrorKind, GetError, Retry};
 use super::source::HttpUrl;
-use super::watch::Watch;
 use body::{Body, malformed};
-use wire::{HEAD_FILL_BYTES, Wire};
+use cancellation::Cancellation;
+use connection::{Connection, HEAD_FILL_BYTES};
+use login::Login;
+use proxy::{Proxies, Proxy};
 
 /// Sends requests; shared by all threads.
 #[derive(Debug)]
@@ -32,16 +36,16 @@ pub(super) struct Client {
     connect_timeout: Duration,
     pub(super) dialer: Dialer,
     /// The hosts and ports that were reached, each with the connections that are kept.
-    idle: Mutex<HashMap<(String, u16), Vec<Wire>>>,
+    idle: Mutex<HashMap<(String, u16), Vec<Connection>>>,
 }
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct Request<'a> {
     pub(super) url: &'a HttpUrl,
     pub(super) method: Method,
     pub(super) accept: &'a str,
-    pub(super) range: Option<AskedRange<'a>>,
+    pub(super) range: Option<RangeRequest<'a>>,
 }
 
 /// The request's method.
@@ -53,7 +57,7 @@ pub(super) enum Method {
 
 /// A range of bytes, and the validator of the file that it is a range of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct AskedRange<'a> {
+pub(super) struct RangeRequest<'a> {
     pub(super) start: u64,
     /// One past the last byte.
     pub(super) end: u64,
@@ -61,9 +65,9 @@ pub(super) struct AskedRange<'a> {
     pub(super) if_range: Option<&'a str>,
 }
 
-/// A final answer, after redirects.
+/// A final response, after redirects.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) head: Head,
     pub(super) body: Body,
     /// The address that answered.
@@ -73,9 +77,9 @@ pub(super) struct Answer {
 /// A connection that a request can be sent over.
 #[derive(Debug)]
 pub(super) enum Prepared {
-    /// It has carried an answer.
-    Idle(Wire),
-    New(Wire),
+    /// It has carried a response.
+    Idle(Connection),
+    New(Connection),
 }
 
 impl Client {
@@ -96,92 +100,104 @@ impl Client {
         }
     }
 
-    /// Asks, and follows redirects; whatever the status of the last answer.
+    /// Asks, and follows redirects; whatever the status of the last response.
     ///
     /// # Errors
     /// Network: the host cannot be reached, breaks the protocol, or leads in circles.
-    pub(super) fn ask(&self, ask: &Ask<'_>, watch: &Watch) -> Result<Answer, GetError> {
-        let prepared = self.prepare(ask.url, watch)?;
-        self.ask_on(prepared, ask, watch)
+    pub(super) fn send(
+        &self,
+        request: &Request<'_>,
+        cancellation: &Cancellation,
+    ) -> Result<Response, GetError> {
+        let prepared = self.prepare(request.url, cancellation)?;
+        self.send_on(prepared, request, cancellation)
     }
 
     /// Asks over a connection that stands.
     ///
     /// # Errors
     /// As [`Self::ask`].
-    pub(super) fn ask_on(
+    pub(super) fn send_on(
         &self,
         mut prepared: Prepared,
-        ask: &Ask<'_>,
-        watch: &Watch,
-    ) -> Result<Answer, GetError> {
-        let mut url = ask.url.clone();
+        request: &Request<'_>,
+        cancellation: &Cancellation,
+    ) -> Result<Response, GetError> {
+        let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let hop = Ask {
+            let hop = Request {
                 url: &url,
-                ..ask.clone()
+                ..request.clone()
             };
-            let answer = self.ask_once(prepared, &hop, watch)?;
-            let redirects = matches!(answer.head.status, 301 | 302 | 303 | 307 | 308);
-            let Some(location) = answer.head.location.clone().filter(|_| redirects) else {
-                check_coding(&answer)?;
-                return Ok(answer);
+            let response = self.send_once(prepared, &hop, cancellation)?;
+            let redirects = matches!(response.head.status, 301 | 302 | 303 | 307 | 308);
+            let Some(location) = response.head.location.clone().filter(|_| redirects) else {
+                check_coding(&response)?;
+                return Ok(response);
             };
             url = url
                 .join(&location)
-                .map_err(|why| GetError::new(Blame::Network, why.to_string()))?;
-            prepared = self.prepare(&url, watch)?;
+                .map_err(|why| GetError::new(ErrorKind::Network, why.to_string()))?;
+            prepared = self.prepare(&url, cancellation)?;
         }
-        let text = format!("{} redirects more than {MAX_REDIRECTS} times", ask.url);
-        Err(GetError::new(Blame::Network, text))
+        let text = format!("{} redirects more than {MAX_REDIRECTS} times", request.url);
+        Err(GetError::new(ErrorKind::Network, text))
     }
 
     /// A connection for `url`, idle or new.
     ///
     /// # Errors
     /// Network: the host cannot be reached.
-    pub(super) fn prepare(&self, url: &HttpUrl, watch: &Watch) -> Result<Prepared, GetError> {
-        if let Some(wire) = self.take_idle(url) {
-            return Ok(Prepared::Idle(wire));
+    pub(super) fn prepare(
+        &self,
+        url: &HttpUrl,
+        cancellation: &Cancellation,
+    ) -> Result<Prepared, GetError> {
+        if let Some(connection) = self.take_idle(url) {
+            return Ok(Prepared::Idle(connection));
         }
         let proxy = self.proxies.for_url(url);
-        let proxy = proxy.map_err(|why| GetError::new(Blame::Usage, why))?;
-        self.connect(url, proxy, watch).map(Prepared::New)
+        let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
+        self.connect(url, proxy, cancellation).map(Prepared::New)
     }
 
     /// Gives back a connection that nothing was asked over.
     pub(super) fn put_back(&self, url: &HttpUrl, prepared: Prepared) {
-        let (Prepared::Idle(wire) | Prepared::New(wire)) = prepared;
-        self.keep(url, wire);
+        let (Prepared::Idle(connection) | Prepared::New(connection)) = prepared;
+        self.keep(url, connection);
     }
 
     /// Gives back a connection that can carry another request.
-    pub(super) fn keep(&self, url: &HttpUrl, wire: Wire) {
+    pub(super) fn keep(&self, url: &HttpUrl, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(self.hop(url)).or_default();
         if kept.len() < MAX_IDLE {
-            kept.push(wire);
+            kept.push(connection);
         }
     }
 
-    fn ask_once(
+    fn send_once(
         &self,
         mut prepared: Prepared,
-        ask: &Ask<'_>,
-        watch: &Watch,
-    ) -> Result<Answer, GetError> {
-        let proxy = self.proxies.for_url(ask.url);
-        let proxy = proxy.map_err(|why| GetError::new(Blame::Usage, why))?;
-        let request = self.request_bytes(ask, proxy);
+        request: &Request<'_>,
+        cancellation: &Cancellation,
+    ) -> Result<Response, GetError> {
+        let proxy = self.proxies.for_url(request.url);
+        let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
+        let bytes = self.request_bytes(request, proxy);
         // A kept connection may have been closed under our hands; that says nothing about the
         // server, so the next one is tried at once, and in the end a new one.
         loop {
-            let wire = match prepared {
-                Prepared::New(wire) => return Self::exchange(wire, &request, ask, watch),
-                Prepared::Idle(wire) => wire,
+            let connection = match prepared {
+                Prepared::New(connection) => {
+                    return Self::exchange(connection, &bytes, request, cancellation);
+                }
+                Prepared::Idle(connection) => connection,
             };
-            match Self::exchange(wire, &request, ask, watch) {
-                Err(error) if !error.is_stop() => prepared = self.prepare(ask.url, watch)?,
+            match Self::exchange(connection, &bytes, request, cancellation) {
+                Err(error) if !error.is_stop() => {
+                    prepared = self.prepare(request.url, cancellation)?
+                }
                 result => return result,
             }
         }
@@ -191,25 +207,36 @@ impl Client {
         &self,
         url: &HttpUrl,
         proxy: Option<&Proxy>,
-        watch: &Watch,
-    ) -> Result<Wire, GetError> {
+        cancellation: &Cancellation,
+    ) -> Result<Connection, GetError> {
         let next = proxy.map_or(url, Proxy::url);
         let (host, port) = (host(next), next.port());
-        let wire = Wire::connect(&self.dialer, &host, port, self.connect_timeout, watch);
+        let connection = Connection::connect(
+            &self.dialer,
+            &host,
+            port,
+            self.connect_timeout,
+            cancellation,
+        );
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = match wire {
-            Ok(mut wire) => {
+        let error = match connection {
+            Ok(mut connection) => {
                 idle.entry((host, port)).or_default();
                 drop(idle);
                 if let Some(Proxy::Socks(proxy)) = proxy {
                     let target = (&*self::host(url), url.port());
-                    socks::connect(&mut wire, target, proxy.credentials().as_deref(), watch)?;
+                    socks::connect(
+                        &mut connection,
+                        target,
+                        proxy.credentials().as_deref(),
+                        cancellation,
+                    )?;
                 }
-                return Ok(wire);
+                return Ok(connection);
             }
-            Err(error) if error.blame != Blame::Network => return Err(error),
+            Err(error) if error.kind != ErrorKind::Network => return Err(error),
             // Its address is right, so it will be back.
-            Err(error) if idle.contains_key(&(host, port)) => error.with_again(Again::Later),
+            Err(error) if idle.contains_key(&(host, port)) => error.with_retry(Retry::Later),
             Err(error) => error,
         };
         Err(match proxy {
@@ -219,16 +246,16 @@ impl Client {
     }
 
     fn exchange(
-        mut wire: Wire,
-        request: &[u8],
-        ask: &Ask<'_>,
-        watch: &Watch,
-    ) -> Result<Answer, GetError> {
-        wire.send(request)?;
-        let patience = watch.patience();
+        mut connection: Connection,
+        bytes: &[u8],
+        request: &Request<'_>,
+        cancellation: &Cancellation,
+    ) -> Result<Response, GetError> {
+        connection.send(bytes)?;
+        let stall_timer = cancellation.stall_timer();
         let mut interim = 0;
         loop {
-            let input = wire.input.unused();
+            let input = connection.input.unused();
             let parsed = client_response::parse_head(input).map_err(|why| {
                 let error = malformed(&why);
                 match other_protocol(input) {
@@ -237,39 +264,39 @@ impl Client {
                 }
             })?;
             if let Some((head, used)) = parsed {
-                wire.input.consume(used);
-                // 100 Continue, 103 Early Hints: not the answer yet. 101 was not asked for.
+                connection.input.consume(used);
+                // 100 Continue, 103 Early Hints: not the response yet. 101 was not asked for.
                 if (100..200).contains(&head.status) && interim < MAX_INTERIM {
                     interim += 1;
                     continue;
                 }
-                let framing = match ask.method {
+                let framing = match request.method {
                     Method::Head => Framing::Length(0),
                     Method::Get => head.framing(),
                 };
-                let body = Body::new(wire, framing, head.closes);
-                return Ok(Answer {
+                let body = Body::new(connection, framing, head.closes);
+                return Ok(Response {
                     head,
                     body,
-                    url: ask.url.clone(),
+                    url: request.url.clone(),
                 });
             }
             // A head that drips in, byte by byte, is bounded as a whole.
-            patience.check()?;
-            if wire.fill(HEAD_FILL_BYTES, watch)? == 0 {
+            stall_timer.check()?;
+            if connection.fill(HEAD_FILL_BYTES, cancellation)? == 0 {
                 let text = "the server closed the connection without an answer";
-                return Err(GetError::passing(Blame::Network, text));
+                return Err(GetError::passing(ErrorKind::Network, text));
             }
         }
     }
 
-    fn take_idle(&self, url: &HttpUrl) -> Option<Wire> {
+    fn take_idle(&self, url: &HttpUrl) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(&self.hop(url))?;
         loop {
-            let wire = kept.pop()?;
-            if wire.is_quiet() {
-                return Some(wire);
+            let connection = kept.pop()?;
+            if connection.is_quiet() {
+                return Some(connection);
             }
         }
     }
@@ -285,9 +312,9 @@ impl Client {
     }
 
     /// The request; a validator's characters stand for one byte each.
-    fn request_bytes(&self, ask: &Ask<'_>, proxy: Option<&Proxy>) -> Vec<u8> {
-        let Ask { url, accept, .. } = ask;
-        let method = match ask.method {
+    fn request_bytes(&self, request: &Request<'_>, proxy: Option<&Proxy>) -> Vec<u8> {
+        let Request { url, accept, .. } = request;
+        let method = match request.method {
             Method::Get => "GET",
             Method::Head => "HEAD",
         };
@@ -307,11 +334,11 @@ impl Client {
         if let Some(credentials) = proxy.and_then(HttpUrl::credentials) {
             field("Proxy-Authorization", &login::basic(&credentials));
         }
-        if let Some(AskedRange {
+        if let Some(RangeRequest {
             start,
             end,
             if_range,
-        }) = ask.range
+        }) = request.range
         {
             field("Range", &format!("bytes={start}-{}", end - 1));
             if let Some(validator) = if_range {
@@ -346,8 +373,12 @@ fn other_protocol(input: &[u8]) -> Option<&'static str> {
 }
 
 /// Refuses bytes in a coding that nobody asked for, unless the file is called as if they were it.
-fn check_coding(answer: &Answer) -> Result<(), GetError> {
-    let coding = answer.head.content_encoding.as_deref().unwrap_or_default();
+fn check_coding(response: &Response) -> Result<(), GetError> {
+    let coding = response
+        .head
+        .content_encoding
+        .as_deref()
+        .unwrap_or_default();
     let coding = coding.to_ascii_lowercase();
     let extensions: &[&str] = match coding.as_str() {
         "" | "identity" => return Ok(()),
@@ -359,17 +390,17 @@ fn check_coding(answer: &Answer) -> Result<(), GetError> {
         "bzip2" | "x-bzip2" => &["bz2", "tbz2"],
         _ => &[],
     };
-    let path = answer.url.url().path().to_ascii_lowercase();
+    let path = response.url.url().path().to_ascii_lowercase();
     let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
-    if extensions.contains(&extension) || !matches!(answer.head.status, 200 | 203 | 206) {
+    if extensions.contains(&extension) || !matches!(response.head.status, 200 | 203 | 206) {
         return Ok(());
     }
     let text = format!(
         "{}: the server sends the file in a coding that was not asked for ({coding}): what came \
          would be another file",
-        answer.url
+        response.url
     );
-    Err(GetError::new(Blame::Network, text))
+    Err(GetError::new(ErrorKind::Network, text))
 }
 
 const MAX_REDIRECTS: usize = 10;

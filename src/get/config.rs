@@ -1,16 +1,17 @@
 //! What to download, and how.
 
+pub(super) mod filter;
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::dial::Family;
 
-use super::filter::Filter;
-use super::login::Login;
-use super::proxy::Proxies;
-use super::retry::RetryPolicy;
+use super::checksum::{Checksum, ChecksumFile};
+use super::client::login::Login;
+use super::client::proxy::Proxies;
+use super::config::filter::Filter;
 use super::source::{HttpUrl, Source};
-use super::verify::{Sum, SumFile};
 
 /// How to download; what is the same for all files of a run.
 #[derive(Clone, Debug)]
@@ -58,11 +59,11 @@ pub struct GetConfig {
     /// What servers are told about who asks.
     pub login: Login,
     /// Sums that every file must have.
-    pub sums: Vec<Sum>,
+    pub checksums: Vec<Checksum>,
     /// Sums by file name.
-    pub sum_file: Option<SumFile>,
+    pub checksum_file: Option<ChecksumFile>,
     /// Where there is a list of sums to fetch first.
-    pub sum_list: Option<HttpUrl>,
+    pub checksum_list: Option<HttpUrl>,
 }
 
 /// Where a file's name comes from.
@@ -130,6 +131,20 @@ pub struct MinRate {
     pub bytes_per_second: u64,
     /// The time over which it is measured.
     pub window: Duration,
+}
+
+/// How often and how soon to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Failures in a row, without a byte in between, after which to give up.
+    pub retries: u32,
+    /// The same as long as no server has been reached at all: an address with a slip in it, or a
+    /// server that is still starting.
+    pub retries_unreached: u32,
+    /// The time without progress after which to give up, however often was tried.
+    pub retry_for: Option<Duration>,
+    /// The wait after the first failure; it doubles with every further one.
+    pub first_wait: Duration,
 }
 
 /// Connections per file.

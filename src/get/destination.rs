@@ -8,16 +8,16 @@ use std::time::SystemTime;
 
 use crate::http::client_response::Head;
 
-use super::answer;
-use super::client::{Answer, Ask, Method};
+use super::checksum::Checksum;
+use super::client::refusal;
+use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, Known, Naming, Target};
-use super::error::{Blame, GetError};
+use super::error::{ErrorKind, GetError};
 use super::names;
 use super::part_file;
-use super::retry::Attempts;
+use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use super::verify::Sum;
 
 /// Where the bytes go.
 pub(super) enum Destination {
@@ -64,7 +64,7 @@ fn server_name(shared: &Shared, reporter: &Reporter, source: &Source) -> Result<
         ),
         Source::Http(url) => {
             if shared.config.naming == Naming::Remote
-                && let Some(name) = ask_name(shared, reporter, url)?
+                && let Some(name) = remote_name(shared, reporter, url)?
             {
                 return Ok(name);
             }
@@ -77,13 +77,13 @@ fn server_name(shared: &Shared, reporter: &Reporter, source: &Source) -> Result<
     };
     name.ok_or_else(|| {
         let text = format!("{url} names no file: give -o FILE, or --recursive for a directory");
-        GetError::new(Blame::Usage, text)
+        GetError::new(ErrorKind::Usage, text)
     })
 }
 
 /// The name in `Content-Disposition`. A HEAD request of its own, so that what an earlier run left
 /// under that name can be resumed.
-fn ask_name(
+fn remote_name(
     shared: &Shared,
     reporter: &Reporter,
     url: &HttpUrl,
@@ -96,42 +96,42 @@ fn ask_name(
 /// What a HEAD request says, or a GET where the server refuses that.
 pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Head, GetError> {
     let mut attempts = Attempts::new(shared.config.retry);
-    let watch = shared.watch();
+    let cancellation = shared.cancellation();
     let mut method = Method::Head;
     loop {
-        let ask = Ask {
+        let request = Request {
             url,
             method,
             accept: "*/*",
             range: None,
         };
-        let error = match shared.client.ask(&ask, &watch) {
+        let error = match shared.client.send(&request, &cancellation) {
             // An address may be signed for GET alone. What its body begins with is left unread.
-            Ok(Answer { head, .. })
+            Ok(Response { head, .. })
                 if method == Method::Head && matches!(head.status, 400 | 401 | 403 | 405 | 501) =>
             {
                 method = Method::Get;
                 continue;
             }
-            Ok(Answer { head, body, url }) if matches!(head.status, 200 | 203) => {
+            Ok(Response { head, body, url }) if matches!(head.status, 200 | 203) => {
                 if method == Method::Head
-                    && let Some(wire) = body.finish().wire
+                    && let Some(connection) = body.finish().connection
                 {
-                    shared.client.keep(&url, wire);
+                    shared.client.keep(&url, connection);
                 }
                 return Ok(head);
             }
-            Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
+            Ok(Response { head, url, .. }) => refusal::of_response(&head, &url, SystemTime::now()),
             Err(error) => error,
         };
-        reporter.wait(&mut attempts, error, 0, &watch)?;
+        reporter.wait(&mut attempts, error, 0, &cancellation)?;
     }
 }
 
 /// Whether the address of a file led to a directory's: with a slash more, or to a page.
-pub(super) fn is_directory(asked: &HttpUrl, answer: &Answer) -> bool {
-    let (asked, found) = (asked.url().path(), answer.url.url().path());
-    let is_page = answer.head.content_type.as_deref().is_some_and(|it| {
+pub(super) fn is_directory(asked: &HttpUrl, response: &Response) -> bool {
+    let (asked, found) = (asked.url().path(), response.url.url().path());
+    let is_page = response.head.content_type.as_deref().is_some_and(|it| {
         let it = it.to_ascii_lowercase();
         it.starts_with("text/html") || it.starts_with("application/xhtml")
     });
@@ -205,16 +205,16 @@ fn known(head: &Head) -> Option<Known> {
 }
 
 /// The sums that the file at `target` must have.
-pub(super) fn sums_for(shared: &Shared, target: &Path) -> Result<Vec<Sum>, GetError> {
-    let mut sums = shared.config.sums.clone();
-    if let Some(file) = &shared.config.sum_file {
+pub(super) fn checksums_for(shared: &Shared, target: &Path) -> Result<Vec<Checksum>, GetError> {
+    let mut checksums = shared.config.checksums.clone();
+    if let Some(file) = &shared.config.checksum_file {
         let below = target
             .strip_prefix(&shared.config.directory)
             .unwrap_or(target);
-        sums.push(file.find(below).ok_or_else(|| {
+        checksums.push(file.find(below).ok_or_else(|| {
             let text = format!("the file of sums has none for {}", below.display());
-            GetError::new(Blame::Verification, text)
+            GetError::new(ErrorKind::Verification, text)
         })?);
     }
-    Ok(sums)
+    Ok(checksums)
 }

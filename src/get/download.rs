@@ -1,6 +1,7 @@
 //! One file from its address to its name: versions come and go until one is whole.
 
 mod coordinator;
+mod mirrors;
 mod plan;
 mod run;
 mod scaler;
@@ -14,20 +15,21 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
-use super::answer::{self, Identity, Trust, Validator};
-use super::client::{Answer, Ask, Method};
+use super::checksum::{Caught, Checksum, Verifier};
+use super::client::refusal;
+use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
 use super::destination::{self, Destination, Standing};
-use super::error::{Again, Blame, GetError};
+use super::download::mirrors::{Mirrors, Ranges};
+use super::error::{ErrorKind, GetError, Retry};
 use super::event::{Event, Summary};
-use super::keep::{self, Decision, Kept};
-use super::mirrors::{Mirrors, Ranges};
+use super::part_file::keep::{self, Decision, Kept};
+use super::part_file::validate::{Identity, Trust, Validator};
 use super::part_file::{self, PartFile, Slot, State};
-use super::retry::Attempts;
 use super::sequential::{self, name_protocol};
+use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use super::verify::{Caught, Sum, Verifier};
 use plan::Plan;
 use session::{Session, SessionEnd};
 
@@ -53,8 +55,8 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         }
         Destination::File(path) => path,
     };
-    let sums = destination::sums_for(shared, &target);
-    match has_sums(shared, &target, sums.as_deref().unwrap_or_default())? {
+    let checksums = destination::checksums_for(shared, &target);
+    match has_checksums(shared, &target, checksums.as_deref().unwrap_or_default())? {
         Some(Standing::Same) => return Ok(Fetched::Skipped(target)),
         Some(Standing::Needed) => {}
         None if destination::look(shared, reporter, job, &target)? == Standing::Same => {
@@ -62,7 +64,7 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         }
         None => {}
     }
-    let sums = sums?;
+    let checksums = checksums?;
     let directory = match job.target {
         Target::Below(_) => target.parent(),
         _ => Some(shared.config.directory.as_path()),
@@ -74,12 +76,18 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
     let fetched = match &job.source {
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
-            let mut transfer =
-                Transfer::new(shared, reporter, url, Mirrors::new(urls), &target, &sums);
+            let mut transfer = Transfer::new(
+                shared,
+                reporter,
+                url,
+                Mirrors::new(urls),
+                &target,
+                &checksums,
+            );
             transfer.takes_page = matches!(job.target, Target::Path(_));
             transfer.run()
         }
-        Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &sums),
+        Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &checksums),
     };
     fetched.map(Fetched::Whole)
 }
@@ -88,9 +96,13 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
 ///
 /// # Errors
 /// LocalFile: it has not, and may not be replaced.
-fn has_sums(shared: &Shared, target: &Path, sums: &[Sum]) -> Result<Option<Standing>, GetError> {
+fn has_checksums(
+    shared: &Shared,
+    target: &Path,
+    checksums: &[Checksum],
+) -> Result<Option<Standing>, GetError> {
     let existing = shared.config.existing;
-    if sums.is_empty() || !matches!(existing, Existing::Skip | Existing::Update) {
+    if checksums.is_empty() || !matches!(existing, Existing::Skip | Existing::Update) {
         return Ok(None);
     }
     let file = match File::open(target) {
@@ -98,7 +110,7 @@ fn has_sums(shared: &Shared, target: &Path, sums: &[Sum]) -> Result<Option<Stand
         _ => return Ok(None),
     };
     let length = file.metadata().map_or(0, |found| found.len());
-    let mut verifier = Verifier::new(sums);
+    let mut verifier = Verifier::new(checksums);
     while verifier.follow((&file, target), length)? == Caught::Behind {
         shared.check()?;
     }
@@ -118,7 +130,7 @@ struct Transfer<'a> {
     target: &'a Path,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
-    sums: &'a [Sum],
+    checksums: &'a [Checksum],
     trust: Trust,
     attempts: Attempts,
     began: Instant,
@@ -127,7 +139,7 @@ struct Transfer<'a> {
     current: Option<Holding>,
     /// An older version's bytes, until the current one is whole.
     old: Option<Holding>,
-    /// Answers that looked like a passing fault, in a row.
+    /// Responses that looked like a passing fault, in a row.
     suspicions: u32,
 }
 
@@ -135,15 +147,15 @@ struct Transfer<'a> {
 struct Holding {
     part: PartFile,
     state: State,
-    has_wrong_sum: bool,
+    has_wrong_checksum: bool,
 }
 
 /// What a session begins with.
 enum Opening {
     /// A request for the whole file.
-    Ask,
+    Request,
     /// Its answer, from the mirror of this index, which is here already.
-    Answer(usize, Box<Answer>),
+    Response(usize, Box<Response>),
     /// Requests for what is missing.
     Resume,
 }
@@ -153,7 +165,7 @@ impl Holding {
         Self {
             part,
             state,
-            has_wrong_sum: false,
+            has_wrong_checksum: false,
         }
     }
 
@@ -162,7 +174,7 @@ impl Holding {
             bytes: self.state.done.total(),
             identity: self.state.identity.clone(),
             content_type: self.state.content_type.clone(),
-            has_wrong_sum: self.has_wrong_sum,
+            has_wrong_checksum: self.has_wrong_checksum,
         }
     }
 }
@@ -174,10 +186,10 @@ impl<'a> Transfer<'a> {
         url: &'a HttpUrl,
         mirrors: Mirrors,
         target: &'a Path,
-        sums: &'a [Sum],
+        checksums: &'a [Checksum],
     ) -> Self {
-        let trust = match (sums, shared.config.resume) {
-            ([_, ..], _) => Trust::Sum,
+        let trust = match (checksums, shared.config.resume) {
+            ([_, ..], _) => Trust::Checksum,
             ([], ResumeChoice::Loose) => Trust::Loose,
             ([], ResumeChoice::Strict) => Trust::Signs,
         };
@@ -188,7 +200,7 @@ impl<'a> Transfer<'a> {
             mirrors,
             target,
             takes_page: false,
-            sums,
+            checksums,
             trust,
             attempts: Attempts::new(shared.config.retry),
             began: Instant::now(),
@@ -200,50 +212,52 @@ impl<'a> Transfer<'a> {
     }
 
     fn run(mut self) -> Result<Summary, GetError> {
-        self.take_left_overs()?;
+        self.open_existing()?;
         let mut opening = self.next_opening();
         let kept = self
             .current
             .as_ref()
             .is_some_and(|held| held.kept().bytes > 0);
-        if kept && matches!(opening, Opening::Ask) {
+        if kept && matches!(opening, Opening::Request) {
             self.reporter.note(part_file::NOT_RESUMED.to_owned());
         }
         let mut versions = 0;
         loop {
             let end = match opening {
                 Opening::Resume => self.session(None),
-                Opening::Answer(mirror, answer) => self.take_answer((mirror, answer)),
-                Opening::Ask => self
-                    .first_answer()
-                    .and_then(|answer| self.take_answer(answer)),
+                Opening::Response(mirror, response) => self.take_response((mirror, response)),
+                Opening::Request => self
+                    .first_response()
+                    .and_then(|response| self.take_response(response)),
             };
             opening = match end {
                 Ok(SessionEnd::Whole) => return self.finish(),
                 Ok(SessionEnd::Broken) => self.next_opening(),
-                Ok(SessionEnd::StartOver { why, answer }) => {
+                Ok(SessionEnd::StartOver { why, response }) => {
                     versions += 1;
                     if versions >= MAX_VERSIONS {
                         let text = format!("{}: {why}, {versions} times", self.url);
-                        return Err(self.give_up(GetError::new(Blame::Incomplete, text)));
+                        return Err(self.give_up(GetError::new(ErrorKind::Incomplete, text)));
                     }
                     self.reporter.note(why);
                     self.mirrors.forget();
-                    match answer {
-                        Some((mirror, answer)) => Opening::Answer(mirror, answer),
-                        None => Opening::Ask,
+                    match response {
+                        Some((mirror, response)) => Opening::Response(mirror, response),
+                        None => Opening::Request,
                     }
                 }
-                Err(error) if error.blame == Blame::Verification => self.wrong_sum(error)?,
+                Err(error) if error.kind == ErrorKind::Verification => {
+                    self.wrong_checksum(error)?
+                }
                 Err(error) => return Err(self.give_up(error)),
             };
         }
     }
 
     /// Opens what earlier runs left, and forgets whose it is where only the address could tell.
-    fn take_left_overs(&mut self) -> Result<(), GetError> {
-        let old = PartFile::left_over(self.target, Slot::Part)?.map(Holding::new);
-        let new = PartFile::left_over(self.target, Slot::New)?.map(Holding::new);
+    fn open_existing(&mut self) -> Result<(), GetError> {
+        let old = PartFile::open_existing(self.target, Slot::Part)?.map(Holding::new);
+        let new = PartFile::open_existing(self.target, Slot::New)?.map(Holding::new);
         (self.current, self.old) = match (old, new) {
             (old, Some(new)) if new.state.identity.is_some() && new.kept().bytes > 0 => {
                 (Some(new), old)
@@ -267,7 +281,7 @@ impl<'a> Transfer<'a> {
     /// How to go on with what is here.
     fn next_opening(&self) -> Opening {
         let Some(Holding { state, .. }) = &self.current else {
-            return Opening::Ask;
+            return Opening::Request;
         };
         let identity = state.identity.as_ref();
         let can_ask_for_ranges = self.mirrors.ranges() == Ranges::Possible
@@ -276,72 +290,75 @@ impl<'a> Transfer<'a> {
         if whole || (can_ask_for_ranges && state.done.total() > 0) {
             Opening::Resume
         } else {
-            Opening::Ask
+            Opening::Request
         }
     }
 
-    fn first_answer(&mut self) -> Result<(usize, Box<Answer>), GetError> {
-        let watch = self.shared.watch();
+    fn first_response(&mut self) -> Result<(usize, Box<Response>), GetError> {
+        let cancellation = self.shared.cancellation();
         loop {
             let mirror = self
                 .mirrors
                 .pick()
                 .cloned()
                 .expect("the last mirror is never dropped");
-            let ask = Ask {
+            let request = Request {
                 url: &mirror.url,
                 method: Method::Get,
                 accept: "*/*",
                 range: None,
             };
-            let error = match self.shared.client.ask(&ask, &watch) {
-                Ok(answer) if matches!(answer.head.status, 200 | 203) => {
-                    if !self.takes_page && destination::is_directory(&mirror.url, &answer) {
-                        return Err(GetError::directory(self.url, answer.url));
+            let error = match self.shared.client.send(&request, &cancellation) {
+                Ok(response) if matches!(response.head.status, 200 | 203) => {
+                    if !self.takes_page && destination::is_directory(&mirror.url, &response) {
+                        return Err(GetError::directory(self.url, response.url));
                     }
-                    return Ok((mirror.index, Box::new(answer)));
+                    return Ok((mirror.index, Box::new(response)));
                 }
-                Ok(Answer { head, url, .. }) => answer::refusal(&head, &url, SystemTime::now()),
+                Ok(Response { head, url, .. }) => {
+                    refusal::of_response(&head, &url, SystemTime::now())
+                }
                 Err(error) => error,
             };
             self.mirrors.failed(mirror.index);
-            if error.again == Again::Never
+            if error.retry == Retry::Never
                 && !error.is_stop()
                 && self.mirrors.drop_mirror(mirror.index).is_ok()
             {
                 self.reporter.note(format!("a mirror is dropped: {error}"));
                 continue;
             }
-            if error.again != Again::Never && self.mirrors.has_fresh() {
+            if error.retry != Retry::Never && self.mirrors.has_fresh() {
                 self.reporter.note(format!("{error}; a mirror is next"));
                 continue;
             }
-            self.reporter.wait(&mut self.attempts, error, 0, &watch)?;
+            self.reporter
+                .wait(&mut self.attempts, error, 0, &cancellation)?;
         }
     }
 
-    /// Begins a session with an answer that has the whole file, if what is kept allows it.
-    fn take_answer(
+    /// Begins a session with a response that has the whole file, if what is kept allows it.
+    fn take_response(
         &mut self,
-        (mirror, answer): (usize, Box<Answer>),
+        (mirror, response): (usize, Box<Response>),
     ) -> Result<SessionEnd, GetError> {
         let kept = self.kept();
-        match keep::decide(&kept, &answer.head, self.shared.config.kept, self.trust) {
-            Decision::Begin => self.begin(mirror, &answer)?,
+        match keep::decide(&kept, &response.head, self.shared.config.kept, self.trust) {
+            Decision::Begin => self.begin(mirror, &response)?,
             Decision::GoOn => {}
             Decision::Beside => {
                 self.set_aside()?;
-                self.begin(mirror, &answer)?;
+                self.begin(mirror, &response)?;
             }
             decision => {
-                let text = format!("{}: {}", answer.url, keep::compare(&kept, &answer.head));
-                let error = GetError::passing(Blame::Incomplete, text);
+                let text = format!("{}: {}", response.url, keep::compare(&kept, &response.head));
+                let error = GetError::passing(ErrorKind::Incomplete, text);
                 let again = self.suspicions < SUSPICIONS.min(self.shared.config.retry.retries);
                 if decision == Decision::Suspicious && again {
                     self.suspicions += 1;
-                    let watch = self.shared.watch();
+                    let cancellation = self.shared.cancellation();
                     self.reporter
-                        .wait(&mut self.attempts, error, kept.bytes, &watch)?;
+                        .wait(&mut self.attempts, error, kept.bytes, &cancellation)?;
                     return Ok(SessionEnd::Broken);
                 }
                 return Err(error.and("what is here is kept; --restart fetches the new one"));
@@ -349,8 +366,8 @@ impl<'a> Transfer<'a> {
         }
         self.suspicions = 0;
         self.mirrors
-            .learn(mirror, answer.url.clone(), Validator::of(&answer.head));
-        self.session(Some((mirror, answer)))
+            .learn(mirror, response.url.clone(), Validator::of(&response.head));
+        self.session(Some((mirror, response)))
     }
 
     /// What must not become fewer: of the current version, or of the one before it.
@@ -378,17 +395,17 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// The part file begins anew, with the version of this answer.
-    fn begin(&mut self, mirror: usize, answer: &Answer) -> Result<(), GetError> {
+    /// The part file begins anew, with the version of this response.
+    fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
         if self.current.is_none() {
             let part = PartFile::create(self.target, Slot::Part)?;
             self.current = Some(Holding::new((part, State::default())));
         }
         let held = self.current.as_mut().expect("made above");
-        let identity = Identity::of(&answer.head);
+        let identity = Identity::of(&response.head);
         // Not where a redirect led: that may be another host next time.
         let url = self.mirrors.url(mirror).to_string();
-        held.state = State::new(url, identity, answer.head.content_type.clone());
+        held.state = State::new(url, identity, response.head.content_type.clone());
         let length = held.state.length();
         let begun = held
             .part
@@ -401,7 +418,7 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    fn session(&mut self, first: Option<(usize, Box<Answer>)>) -> Result<SessionEnd, GetError> {
+    fn session(&mut self, first: Option<(usize, Box<Response>)>) -> Result<SessionEnd, GetError> {
         let held = self.current.as_mut().expect("a session fills a part file");
         let state = &held.state;
         let enough = |identity: &Identity| identity.is_enough(self.trust);
@@ -427,7 +444,7 @@ impl<'a> Transfer<'a> {
             state: state.clone(),
             identity,
             trust: self.trust,
-            sums: self.sums,
+            checksums: self.checksums,
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
@@ -454,10 +471,10 @@ impl<'a> Transfer<'a> {
 
     /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
     /// mirrors may be to blame, or the user asked to.
-    fn wrong_sum(&mut self, error: GetError) -> Result<Opening, GetError> {
+    fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
         let from_before = self.received == 0;
         if let Some(held) = &mut self.current {
-            held.has_wrong_sum = true;
+            held.has_wrong_checksum = true;
             // Were this to fail, the bytes are only fetched again.
             let _ = held
                 .part
@@ -466,11 +483,11 @@ impl<'a> Transfer<'a> {
         }
         if self.mirrors.only_first() {
             self.reporter.note(format!("{error}; no mirrors any more"));
-            return Ok(Opening::Ask);
+            return Ok(Opening::Request);
         }
         if from_before && self.shared.config.kept == KeptChoice::Restart {
             self.reporter.note(format!("{error}; fetching it anew"));
-            return Ok(Opening::Ask);
+            return Ok(Opening::Request);
         }
         Err(error.and(
             "what came is kept: the same command with the right sum finishes it without the \
@@ -508,7 +525,7 @@ impl<'a> Transfer<'a> {
                 self.url,
                 old.kept().bytes
             );
-            return Err(GetError::new(Blame::Incomplete, text));
+            return Err(GetError::new(ErrorKind::Incomplete, text));
         }
         let modified = held.state.identity.as_ref();
         let modified = modified.and_then(|identity| identity.last_modified.as_deref());
@@ -523,7 +540,7 @@ impl<'a> Transfer<'a> {
             received: self.received,
             elapsed: self.began.elapsed(),
             retries: self.attempts.retries(),
-            verified: !self.sums.is_empty(),
+            verified: !self.checksums.is_empty(),
         })
     }
 }
@@ -538,7 +555,7 @@ fn longer(old: Holding, new: Holding) -> Result<Holding, GetError> {
     Ok(Holding { part, ..new })
 }
 
-/// Answers that look like a passing fault are believed after so many retries.
+/// Responses that look like a passing fault are believed after so many retries.
 const SUSPICIONS: u32 = 3;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

@@ -12,7 +12,7 @@ use super::source::HttpUrl;
 /// Whose fault a failed download is; each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Blame {
+pub enum ErrorKind {
     /// The user stopped it.
     Interrupted,
     /// What was asked for makes no sense.
@@ -29,7 +29,7 @@ pub enum Blame {
     Verification,
 }
 
-impl Blame {
+impl ErrorKind {
     /// The exit status of a failed download, as `haul get --help` lists them.
     #[must_use]
     pub fn exit_status(self) -> u8 {
@@ -47,7 +47,7 @@ impl Blame {
 
 /// Whether the same request can go well later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
+pub(super) enum Retry {
     Never,
     /// Nothing of this run is to go on: interrupted, or its time is over.
     Stopped,
@@ -64,8 +64,8 @@ pub(super) enum Again {
 #[derive(Clone, Debug)]
 pub struct GetError {
     /// Whose fault it is.
-    pub blame: Blame,
-    pub(super) again: Again,
+    pub kind: ErrorKind,
+    pub(super) retry: Retry,
     /// The server's answer, where that is the failure.
     pub(super) status: Option<u16>,
     /// The directory that an address turned out to be.
@@ -74,10 +74,10 @@ pub struct GetError {
 }
 
 impl GetError {
-    pub(super) fn new(blame: Blame, text: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self {
-            blame,
-            again: Again::Never,
+            kind,
+            retry: Retry::Never,
             status: None,
             directory: None,
             text: text.into(),
@@ -85,10 +85,10 @@ impl GetError {
     }
 
     /// An error of the network that trying again may cure.
-    pub(super) fn passing(blame: Blame, text: impl Into<String>) -> Self {
+    pub(super) fn passing(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self {
-            blame,
-            again: Again::Later,
+            kind,
+            retry: Retry::Later,
             status: None,
             directory: None,
             text: text.into(),
@@ -102,17 +102,17 @@ impl GetError {
         );
         Self {
             directory: Some(Box::new(found)),
-            ..Self::new(Blame::Usage, text)
+            ..Self::new(ErrorKind::Usage, text)
         }
     }
 
     pub(super) fn interrupted() -> Self {
-        Self::new(Blame::Interrupted, "interrupted").with_again(Again::Stopped)
+        Self::new(ErrorKind::Interrupted, "interrupted").with_retry(Retry::Stopped)
     }
 
     /// Nothing of this run is to go on.
     pub(super) fn is_stop(&self) -> bool {
-        self.again == Again::Stopped
+        self.retry == Retry::Stopped
     }
 
     /// An error of the file system at `path`.
@@ -129,13 +129,13 @@ impl GetError {
             _ => "",
         };
         Self::new(
-            Blame::LocalFile,
+            ErrorKind::LocalFile,
             format!("cannot {doing} {}: {error}{advice}", path.display()),
         )
     }
 
-    pub(super) fn with_again(mut self, again: Again) -> Self {
-        self.again = again;
+    pub(super) fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
         self
     }
 

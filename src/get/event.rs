@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::extents::Extent;
+use super::part_file::extents::Extent;
 
 /// One of the files of a run, in the order in which they were asked for.
 pub type FileId = usize;
@@ -81,7 +81,7 @@ pub enum Event {
         /// Why, and what to do.
         text: String,
         /// What kind of failure it is.
-        reason: super::error::Blame,
+        reason: super::error::ErrorKind,
         /// The status of the server's answer, where that is the failure.
         status: Option<u16>,
         /// The exit status that this failure has alone.

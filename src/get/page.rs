@@ -7,15 +7,15 @@ use tempfile::SpooledTempFile;
 
 use crate::http::client_response::Head;
 
-use super::answer;
-use super::client::{Answer, Ask, Method};
-use super::error::{Blame, GetError};
-use super::retry::Attempts;
+use super::client::cancellation::Cancellation;
+use super::client::refusal;
+use super::client::{Method, Request, Response};
+use super::error::{ErrorKind, GetError};
+use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
-use super::watch::Watch;
 
-/// An answer and its body, which is on disk where it is long: a listing of a million names has a
+/// A response and its body, which is on disk where it is long: a listing of a million names has a
 /// hundred megabytes.
 pub(super) struct Page {
     pub(super) head: Head,
@@ -32,7 +32,7 @@ impl Page {
     }
 }
 
-/// The media type of an answer, without parameters.
+/// The media type of a response, without parameters.
 pub(super) fn essence(head: &Head) -> String {
     let whole = head.content_type.as_deref().unwrap_or_default();
     let essence = whole.split(';').next().unwrap_or_default();
@@ -46,12 +46,12 @@ pub(super) fn fetch(
     (url, accept): (&HttpUrl, &str),
     wanted: impl Fn(&Head, &HttpUrl) -> bool,
 ) -> Result<Page, GetError> {
-    let watch = shared.watch();
+    let cancellation = shared.cancellation();
     let mut attempts = Attempts::new(shared.config.retry);
     loop {
-        match fetch_once(shared, (url, accept), &wanted, &watch) {
+        match fetch_once(shared, (url, accept), &wanted, &cancellation) {
             Ok(page) => return Ok(page),
-            Err(error) => reporter.wait(&mut attempts, error, 0, &watch)?,
+            Err(error) => reporter.wait(&mut attempts, error, 0, &cancellation)?,
         }
     }
 }
@@ -60,21 +60,21 @@ fn fetch_once(
     shared: &Shared,
     (url, accept): (&HttpUrl, &str),
     wanted: &impl Fn(&Head, &HttpUrl) -> bool,
-    watch: &Watch,
+    cancellation: &Cancellation,
 ) -> Result<Page, GetError> {
-    let ask = Ask {
+    let request = Request {
         url,
         method: Method::Get,
         accept,
         range: None,
     };
-    let Answer {
+    let Response {
         head,
         mut body,
         url,
-    } = shared.client.ask(&ask, watch)?;
+    } = shared.client.send(&request, cancellation)?;
     if head.status != 200 {
-        return Err(answer::refusal(&head, &url, SystemTime::now()));
+        return Err(refusal::of_response(&head, &url, SystemTime::now()));
     }
     let mut text = SpooledTempFile::new(MAX_MEMORY_BYTES);
     if !wanted(&head, &url) {
@@ -83,20 +83,20 @@ fn fetch_once(
     let mut buffer = vec![0; 64 * 1024];
     let mut length = 0;
     loop {
-        let count = body.read(&mut buffer, watch)?;
+        let count = body.read(&mut buffer, cancellation)?;
         if count == 0 {
             break;
         }
         length += count;
         if length > MAX_PAGE_BYTES {
             let text = format!("{url}: a list with more than {MAX_PAGE_BYTES} bytes");
-            return Err(GetError::new(Blame::Network, text));
+            return Err(GetError::new(ErrorKind::Network, text));
         }
         let written = text.write_all(&buffer[..count]);
         written.map_err(|error| spool(&error))?;
     }
-    if let Some(wire) = body.finish().wire {
-        shared.client.keep(&url, wire);
+    if let Some(connection) = body.finish().connection {
+        shared.client.keep(&url, connection);
     }
     Ok(Page { head, url, text })
 }

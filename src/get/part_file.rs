@@ -9,6 +9,10 @@
 //! - A part file with bytes and no state is not ours, and is not touched; nor is one that another
 //!   user owns, can write to, or has another name for.
 
+pub(super) mod extents;
+pub(super) mod keep;
+pub(super) mod validate;
+
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -19,11 +23,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::receive::{self, Missing};
 
-use super::answer::Identity;
 use super::config::{Existing, Preallocation};
-use super::error::{Blame, GetError};
-use super::extents::Extents;
+use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
+use super::part_file::extents::Extents;
+use super::part_file::validate::Identity;
 
 /// A locked part file.
 #[derive(Debug)]
@@ -93,7 +97,10 @@ impl PartFile {
     ///
     /// # Errors
     /// LocalFile: it is locked, not ours, or cannot be opened.
-    pub(super) fn left_over(target: &Path, slot: Slot) -> Result<Option<(Self, State)>, GetError> {
+    pub(super) fn open_existing(
+        target: &Path,
+        slot: Slot,
+    ) -> Result<Option<(Self, State)>, GetError> {
         let (path, _) = beside(target, slot);
         match path.symlink_metadata() {
             Ok(_) => {}
@@ -127,7 +134,7 @@ impl PartFile {
                         "another haul get is fetching {}: wait for it, or choose another name with -o",
                         target.display()
                     );
-                    return Err(GetError::new(Blame::LocalFile, text));
+                    return Err(GetError::new(ErrorKind::LocalFile, text));
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(GetError::local("lock", &path, &error));
@@ -170,7 +177,7 @@ impl PartFile {
                     "{} is in the way and haul did not make it: move it, or choose another name with -o",
                     self.path.display()
                 );
-                return Err(GetError::new(Blame::LocalFile, text));
+                return Err(GetError::new(ErrorKind::LocalFile, text));
             }
             Err(error) => return Err(GetError::local("read", path, &error)),
         };
@@ -269,7 +276,7 @@ impl PartFile {
             );
             // Its state must not vouch for the other file's bytes.
             let _ = fs::remove_file(&self.state_path);
-            return Err(GetError::new(Blame::LocalFile, text));
+            return Err(GetError::new(ErrorKind::LocalFile, text));
         }
         refuse_unfinished(&self.target)?;
         let renamed = match existing {
@@ -345,7 +352,7 @@ pub(super) fn refuse_existing(target: &Path) -> GetError {
             target.display()
         ),
     };
-    GetError::new(Blame::LocalFile, what)
+    GetError::new(ErrorKind::LocalFile, what)
 }
 
 /// Refuses to write over the part file of another download, whose state would then vouch for bytes
@@ -366,7 +373,7 @@ pub(super) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
         target.display(),
         Path::new(&state).display()
     );
-    Err(GetError::new(Blame::LocalFile, text))
+    Err(GetError::new(ErrorKind::LocalFile, text))
 }
 
 /// The state describes a part file of this length.
@@ -386,7 +393,7 @@ fn check_ours(file: &File, path: &Path) -> Result<(), GetError> {
             "{} {why}: it may not be what haul wrote there. Remove it, or choose another place",
             path.display()
         );
-        Err(GetError::new(Blame::LocalFile, text))
+        Err(GetError::new(ErrorKind::LocalFile, text))
     };
     if found.nlink() > 1 {
         return refuse("has a second name");
@@ -467,7 +474,7 @@ const MAX_NAME_BYTES: usize = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::get::answer::Validator;
+    use crate::get::part_file::validate::Validator;
 
     fn state(length: u64, done: &[(u64, u64)]) -> State {
         let mut extents = Extents::default();
@@ -495,11 +502,15 @@ mod tests {
             .unwrap();
         part.save(&state(10, &[(0, 4)])).unwrap();
         drop(part);
-        let (part, loaded) = PartFile::left_over(&target, Slot::Part).unwrap().unwrap();
+        let (part, loaded) = PartFile::open_existing(&target, Slot::Part)
+            .unwrap()
+            .unwrap();
         assert_eq!(loaded, state(10, &[(0, 4)]));
         part.file().set_len(0).unwrap();
         drop(part);
-        let (_, loaded) = PartFile::left_over(&target, Slot::Part).unwrap().unwrap();
+        let (_, loaded) = PartFile::open_existing(&target, Slot::Part)
+            .unwrap()
+            .unwrap();
         assert_eq!((loaded.identity, loaded.done.total()), (None, 0));
     }
 
@@ -533,7 +544,7 @@ mod tests {
         let target = directory.path().join("f");
         fs::write(directory.path().join("f.part"), b"precious").unwrap();
         assert!(PartFile::create(&target, Slot::Part).is_err());
-        assert!(PartFile::left_over(&target, Slot::Part).is_err());
+        assert!(PartFile::open_existing(&target, Slot::Part).is_err());
         let link = directory.path().join("g.part");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), link).unwrap();
         assert!(PartFile::create(&directory.path().join("g"), Slot::Part).is_err());
@@ -565,7 +576,7 @@ mod tests {
         )
         .unwrap();
         let error = part.finish(None, Existing::Overwrite).unwrap_err();
-        assert_eq!(error.blame, Blame::LocalFile);
+        assert_eq!(error.kind, ErrorKind::LocalFile);
         assert!(!target.exists());
     }
 
@@ -576,7 +587,7 @@ mod tests {
         let part = PartFile::create(&target, Slot::Part).unwrap();
         fs::write(&target, b"precious").unwrap();
         let error = part.finish(None, Existing::Refuse).unwrap_err();
-        assert_eq!(error.blame, Blame::LocalFile);
+        assert_eq!(error.kind, ErrorKind::LocalFile);
         assert_eq!(fs::read(&target).unwrap(), b"precious");
     }
 }

@@ -10,19 +10,20 @@ use std::time::{Instant, SystemTime};
 use crate::http::client_response::Framing;
 use crate::sys::buffer::Buffer;
 
-use super::answer::{self, Identity, Trust, Validator, Verdict};
+use super::checksum::Verifier;
 use super::client::body::Body;
-use super::client::{Answer, Ask, AskedRange, Method};
+use super::client::cancellation::Cancellation;
+use super::client::refusal;
+use super::client::{Method, RangeRequest, Request, Response};
 use super::config::Job;
-use super::destination::sums_for;
-use super::error::{Blame, GetError};
+use super::destination::checksums_for;
+use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
-use super::pace::RateFloor;
-use super::retry::Attempts;
+use super::part_file::validate::{Identity, Trust, Validator, Verdict};
+use super::shared::attempts::Attempts;
+use super::shared::rate::RateFloor;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use super::verify::Verifier;
-use super::watch::Watch;
 
 /// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
 pub(super) fn fetch(
@@ -32,11 +33,11 @@ pub(super) fn fetch(
     (name, out): (&Path, &mut dyn Write),
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
-    let sums = sums_for(shared, name)?;
+    let checksums = checksums_for(shared, name)?;
     let mut sink = Sink {
         name,
         out,
-        verifier: Verifier::new(&sums),
+        verifier: Verifier::new(&checksums),
         written: 0,
     };
     let mut attempts = Attempts::new(shared.config.retry);
@@ -45,17 +46,17 @@ pub(super) fn fetch(
             shared,
             reporter,
             url,
-            watch: shared.watch(),
+            cancellation: shared.cancellation(),
         }
         .run(&mut sink, &mut attempts)?,
         Source::Name(url) => {
             let take = |bytes: &[u8]| sink.write(bytes).map(|_| ());
-            name_protocol::receive(shared, url, &shared.watch(), take)?;
+            name_protocol::receive(shared, url, &shared.cancellation(), take)?;
             Reader::Listens
         }
     };
     let bytes = sink.written;
-    let verified = !sums.is_empty() && flow == Reader::Listens;
+    let verified = !checksums.is_empty() && flow == Reader::Listens;
     if flow == Reader::Listens {
         sink.out
             .flush()
@@ -104,7 +105,7 @@ struct Flow<'a> {
     shared: &'a Shared,
     reporter: &'a Reporter,
     url: &'a HttpUrl,
-    watch: Watch,
+    cancellation: Cancellation,
 }
 
 impl Flow<'_> {
@@ -119,7 +120,7 @@ impl Flow<'_> {
                 return Err(error.and("what was written cannot be taken back to start over"));
             }
             self.reporter
-                .wait(attempts, error, sink.written, &self.watch)?;
+                .wait(attempts, error, sink.written, &self.cancellation)?;
         }
     }
 
@@ -131,18 +132,18 @@ impl Flow<'_> {
         let range = identity
             .as_ref()
             .filter(|_| sink.written > 0)
-            .map(|identity| AskedRange {
+            .map(|identity| RangeRequest {
                 start: sink.written,
                 end: identity.length,
                 if_range: identity.validator.as_ref().map(Validator::as_if_range),
             });
-        let ask = Ask {
+        let request = Request {
             url: self.url,
             method: Method::Get,
             accept: "*/*",
             range,
         };
-        let Answer { head, body, url } = self.shared.client.ask(&ask, &self.watch)?;
+        let Response { head, body, url } = self.shared.client.send(&request, &self.cancellation)?;
         match (head.status, range, identity.as_ref()) {
             (200 | 203, None, _) => {
                 *identity = Identity::of(&head).filter(|it| it.is_enough(Trust::Signs));
@@ -172,11 +173,11 @@ impl Flow<'_> {
                     _ => {
                         let text =
                             format!("{url}: the server cannot go on in the middle of this file");
-                        Err(GetError::new(Blame::Incomplete, text))
+                        Err(GetError::new(ErrorKind::Incomplete, text))
                     }
                 }
             }
-            _ => Err(answer::refusal(&head, &url, SystemTime::now())),
+            _ => Err(refusal::of_response(&head, &url, SystemTime::now())),
         }
     }
 
@@ -191,9 +192,12 @@ impl Flow<'_> {
         let mut floor = RateFloor::new(self.shared.config.min_rate);
         let began_at = sink.written;
         loop {
-            let allowed = self.shared.pace.allow(buffer.len(), &self.watch)?;
-            let count = body.read(&mut buffer[..allowed], &self.watch)?;
-            self.shared.pace.spend(count);
+            let allowed = self
+                .shared
+                .rate_limit
+                .allow(buffer.len(), &self.cancellation)?;
+            let count = body.read(&mut buffer[..allowed], &self.cancellation)?;
+            self.shared.rate_limit.spend(count);
             if count == 0 {
                 break;
             }

@@ -1,37 +1,40 @@
 //! What all threads of a run share, and the voice of one file.
 
+pub(super) mod attempts;
+pub(super) mod rate;
+
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::client::Client;
 use super::client::body::{Body, Finished};
-use super::client::wire::Wire;
+use super::client::cancellation::{Cancel, Cancellation};
+use super::client::connection::Connection;
 use super::config::GetConfig;
-use super::error::{Blame, GetError};
+use super::error::{ErrorKind, GetError};
 use super::event::{Event, FileId};
-use super::pace::Pace;
-use super::retry::Attempts;
-use super::watch::{Cancel, Watch};
+use super::shared::attempts::Attempts;
+use super::shared::rate::RateLimit;
 
 /// What all threads of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: GetConfig,
     pub(super) client: Client,
-    pub(super) pace: Pace,
+    pub(super) rate_limit: RateLimit,
     pub(super) cancel: Cancel,
     /// The end of `--max-time`.
     pub(super) end: Option<Instant>,
 }
 
 impl Shared {
-    pub(super) fn watch(&self) -> Watch {
-        Watch::new(self.cancel.clone(), self.config.stall_timeout, self.end)
+    pub(super) fn cancellation(&self) -> Cancellation {
+        Cancellation::new(self.cancel.clone(), self.config.stall_timeout, self.end)
     }
 
     pub(super) fn check(&self) -> Result<(), GetError> {
-        self.watch().check()
+        self.cancellation().check()
     }
 }
 
@@ -50,16 +53,16 @@ impl Reporter {
         let _ = self.events.send(event(self.file));
     }
 
-    pub(super) fn failed(&self, error: &GetError) -> (FileId, Blame) {
-        let (text, blame) = (self.told(error.to_string()), error.blame);
+    pub(super) fn failed(&self, error: &GetError) -> (FileId, ErrorKind) {
+        let (text, kind) = (self.told(error.to_string()), error.kind);
         self.send(|file| Event::Failed {
             file,
             text,
-            reason: blame,
+            reason: kind,
             status: error.status,
-            exit_status: blame.exit_status(),
+            exit_status: kind.exit_status(),
         });
-        (self.file, blame)
+        (self.file, kind)
     }
 
     pub(super) fn note(&self, text: String) {
@@ -68,12 +71,15 @@ impl Reporter {
     }
 
     /// Ends a whole body; says so when more came than was promised.
-    pub(super) fn end_of(&self, body: Body) -> Option<Wire> {
-        let Finished { wire, has_excess } = body.finish();
+    pub(super) fn end_of(&self, body: Body) -> Option<Connection> {
+        let Finished {
+            connection,
+            has_excess,
+        } = body.finish();
         if has_excess {
             self.note("the server sent more bytes than it had promised: they are left out".into());
         }
-        wire
+        connection
     }
 
     pub(super) fn retry(&self, text: String, wait: Duration) {
@@ -94,12 +100,12 @@ impl Reporter {
         attempts: &mut Attempts,
         error: GetError,
         kept: u64,
-        watch: &Watch,
+        cancellation: &Cancellation,
     ) -> Result<(), GetError> {
         let text = error.to_string();
         let wait = attempts.failed(error, kept)?;
         self.retry(text, wait);
-        watch.sleep(wait)
+        cancellation.sleep(wait)
     }
 
     /// `text`, with the file's address where it does not have it already.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::{Job, Known, Target};
 use super::destination;
-use super::error::{Again, Blame, GetError};
+use super::error::{ErrorKind, GetError, Retry};
 use super::names;
 use super::page::{self, Page};
 use super::shared::{Reporter, Shared};
@@ -135,7 +135,7 @@ impl<'a> Tree<'a> {
             seen.directories += 1;
             if seen.directories > MAX_DIRECTORIES {
                 let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
-                return Err(GetError::new(Blame::Network, text));
+                return Err(GetError::new(ErrorKind::Network, text));
             }
         }
         let Some((mut page, kind)) = self.fetch(&directory.url)? else {
@@ -154,7 +154,7 @@ impl<'a> Tree<'a> {
         if survey.contents.entries == 0 {
             if is_page || traits.has_scripts {
                 let text = format!("{}: a page without links to files below it", page.url);
-                return Err(GetError::new(Blame::NotFound, text));
+                return Err(GetError::new(ErrorKind::NotFound, text));
             }
             self.reporter.note(format!("{}: nothing in it", page.url));
         }
@@ -240,7 +240,7 @@ impl<'a> Tree<'a> {
             }
             None if directory.depth >= MAX_DEPTH => {
                 let text = format!("{url}: more than {MAX_DEPTH} directories deep");
-                Place::TooDeep(GetError::new(Blame::Network, text))
+                Place::TooDeep(GetError::new(ErrorKind::Network, text))
             }
             _ => Place::Directory(path, below),
         }
@@ -263,7 +263,7 @@ impl<'a> Tree<'a> {
     fn file(&self, url: &HttpUrl, path: PathBuf, link: &Link) -> Option<Found> {
         match self.take(&path, url) {
             Ok(Taken::First) => {}
-            Ok(Taken::Again) => return None,
+            Ok(Taken::Retry) => return None,
             Err(error) => return Some(Found::Failed(error)),
         }
         let known = link.length.zip(link.modified);
@@ -283,11 +283,11 @@ impl<'a> Tree<'a> {
                 free.insert(address);
                 Ok(Taken::First)
             }
-            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Again),
+            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Retry),
             Entry::Occupied(_) => {
                 let path = path.display();
                 let text = format!("{url}: another name of the server is {path} here: left out");
-                Err(GetError::new(Blame::LocalFile, text))
+                Err(GetError::new(ErrorKind::LocalFile, text))
             }
         }
     }
@@ -361,7 +361,7 @@ impl<'a> Tree<'a> {
     ) -> Result<Traits, GetError> {
         let url = page.url.clone();
         links::read(kind, page.rewind()?, take)
-            .map_err(|why| GetError::new(Blame::Network, format!("{url}: {why}")))
+            .map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
     }
 
     /// A listing; `None` when the address turns out to be a file's.
@@ -377,7 +377,7 @@ impl<'a> Tree<'a> {
                     return Ok(Some((page, kind)));
                 }
                 Ok(None) => {}
-                Err(error) if error.again != Again::Never => return Err(error),
+                Err(error) if error.retry != Retry::Never => return Err(error),
                 Err(_) => {}
             }
             self.without_json.store(true, Ordering::Relaxed);
@@ -385,7 +385,7 @@ impl<'a> Tree<'a> {
         let found = self.fetch_as(url)?;
         if found.is_none() && is_directory {
             let text = format!("{url}: neither a listing nor a page");
-            return Err(GetError::new(Blame::NotFound, text));
+            return Err(GetError::new(ErrorKind::NotFound, text));
         }
         Ok(found)
     }
@@ -420,7 +420,7 @@ impl<'a> Tree<'a> {
 /// Whether an address has come before.
 enum Taken {
     First,
-    Again,
+    Retry,
 }
 
 /// What is done about a link.

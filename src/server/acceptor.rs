@@ -4,7 +4,7 @@
 mod congestion;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::server::connection::Connection;
 use crate::server::connection::step::Admission;
 use crate::server::ring::Ring;
 use crate::server::semaphore::{Permit, Semaphore};
-use crate::server::telemetry::{CloseReason, Counters};
+use crate::server::telemetry::{CloseReason, Counters, Peer};
 use crate::sys::poller::{Interest, Poller, Readiness};
 use crate::sys::{resources, socket};
 
@@ -169,7 +169,7 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     Counters::add_one(&self.ring.service.counters.accepted);
                     if let Some(congestion) = &self.congestion {
-                        congestion.apply(&stream, peer.ip());
+                        congestion.apply(&stream, peer);
                     }
                     self.dispatch(stream, peer, permit, admission);
                     self.backoff = AcceptBackoff::Off;
@@ -223,12 +223,12 @@ impl Acceptor {
     fn dispatch(
         &mut self,
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: Peer,
         mut permit: Permit,
         mut admission: Admission,
     ) {
-        let share = self.clients.enter(peer.ip());
-        if self.has_too_many(&share, peer.ip()) {
+        let share = self.clients.enter(peer);
+        if self.has_too_many(&share, peer) {
             if admission == Admission::Admitted {
                 // It must not sit where another client is admitted, however long it keeps silent.
                 let Some(rejected) = self.rejected.take() else {
@@ -249,9 +249,9 @@ impl Acceptor {
 
     /// Whether a client has more connections than it may: an address, and for two of them an IPv6
     /// network.
-    fn has_too_many(&self, share: &ShareHandle, peer: IpAddr) -> bool {
+    fn has_too_many(&self, share: &ShareHandle, peer: Peer) -> bool {
         let limits = &self.ring.service.config.limits;
-        let most = match peer.to_canonical().is_loopback() {
+        let most = match peer.is_on_this_host() {
             true => limits.connections_per_client,
             false => limits
                 .connections_per_client

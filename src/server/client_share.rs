@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::server::rate_limit::RateLimit;
+use crate::sys::peer::Peer;
 
 /// One client, or one address of an IPv6 network; shared by its connections.
 #[derive(Debug)]
@@ -58,9 +59,33 @@ pub(super) struct ClientShares {
     known: Mutex<Known>,
 }
 
+/// What tells clients apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ClientKey {
+    /// An address; of IPv6 its /64 is the client.
+    Address(IpAddr),
+    /// A user of this host, over a Unix socket.
+    User(u32),
+}
+
+impl From<IpAddr> for ClientKey {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address.to_canonical())
+    }
+}
+
+impl From<Peer> for ClientKey {
+    fn from(peer: Peer) -> Self {
+        match peer {
+            Peer::Inet(address) => address.ip().into(),
+            Peer::Unix { uid } => Self::User(uid),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Known {
-    clients: HashMap<IpAddr, Arc<ClientShare>>,
+    clients: HashMap<ClientKey, Arc<ClientShare>>,
     /// Addresses within IPv6 networks.
     addresses: HashMap<IpAddr, Arc<ClientShare>>,
     next_id: u64,
@@ -113,29 +138,32 @@ impl ClientShares {
         all
     }
 
-    /// Counts a new connection from `address` to its client; [`ShareHandle`] counts it off.
-    pub(super) fn enter(&self, address: IpAddr) -> ShareHandle {
-        let (address, now) = (address.to_canonical(), Instant::now());
+    /// Counts a new connection to its client; [`ShareHandle`] counts it off.
+    pub(crate) fn enter(&self, key: impl Into<ClientKey>) -> ShareHandle {
+        let (key, now) = (key.into(), Instant::now());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut *known;
         if known.len() >= known.sweep_at {
             known.sweep(now);
         }
-        let network = network_of(address);
+        let network = network_of(key);
         let client = known.clients.get(&network).map(Arc::clone);
         let client = client.unwrap_or_else(|| {
             let share = known.share(self.rate, now);
             known.clients.insert(network, Arc::clone(&share));
             share
         });
-        let within = address.is_ipv6().then(|| {
-            let share = known.addresses.get(&address).map(Arc::clone);
-            share.unwrap_or_else(|| {
-                let share = known.share(None, now);
-                known.addresses.insert(address, Arc::clone(&share));
-                share
-            })
-        });
+        let within = match key {
+            ClientKey::Address(address @ IpAddr::V6(_)) => {
+                let share = known.addresses.get(&address).map(Arc::clone);
+                Some(share.unwrap_or_else(|| {
+                    let share = known.share(None, now);
+                    known.addresses.insert(address, Arc::clone(&share));
+                    share
+                }))
+            }
+            ClientKey::Address(IpAddr::V4(_)) | ClientKey::User(_) => None,
+        };
         client.connections.fetch_add(1, Ordering::Relaxed);
         if let Some(within) = &within {
             within.connections.fetch_add(1, Ordering::Relaxed);
@@ -173,13 +201,14 @@ impl Drop for ShareHandle {
     }
 }
 
-/// What stands for the client of a canonical address: the address itself, or the IPv6 /64.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
+/// What stands for the client: the user, the address itself, or the IPv6 /64.
+fn network_of(key: ClientKey) -> ClientKey {
+    match key {
+        ClientKey::Address(IpAddr::V6(address)) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            ClientKey::Address(IpAddr::V6(Ipv6Addr::from_bits(network)))
+        }
+        ClientKey::Address(IpAddr::V4(_)) | ClientKey::User(_) => key,
     }
 }
 
@@ -193,7 +222,7 @@ mod tests {
     use super::*;
 
     fn member(clients: &ClientShares, address: &str) -> ShareHandle {
-        clients.enter(address.parse().expect("an address"))
+        clients.enter(address.parse::<IpAddr>().expect("an address"))
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub use crate::http::policy::{
     CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy, ListingPolicy,
 };
 use crate::server::telemetry::access_log::Destination;
+use crate::server::telemetry::log_format::LogFormat;
+use crate::sys::sandbox::Places;
 
 /// How file bytes get into a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +52,18 @@ pub enum ListingChoice {
     Refuse,
 }
 
+/// Whether the kernel holds a running server to what it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SandboxChoice {
+    /// As far as this kernel can.
+    #[default]
+    Auto,
+    /// Wholly, or the server does not start.
+    Require,
+    /// It is not confined.
+    Off,
+}
+
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -85,14 +99,33 @@ pub struct ServeConfig {
     pub rates: Rates,
     /// How long transfers under way may go on after the server is told to end.
     pub grace: Duration,
+    /// Where the server keeps what it wants to find again after a restart; `None` keeps nothing.
+    pub state: Option<PathBuf>,
     /// Where access records go.
     pub access_log: Destination,
-    /// Who may have what.
-    pub access: AccessConfig,
+    /// Whether the kernel confines the server.
+    pub sandbox: SandboxChoice,
+    /// How they are written.
+    pub log_format: LogFormat,
     /// What HTTP requests may look like.
     pub http_limits: HttpLimits,
     /// What HTTP responses say besides the file.
     pub http: HttpPolicy,
+}
+
+impl ServeConfig {
+    /// What is opened while the server runs.
+    pub(crate) fn places(&self) -> Places {
+        let mut places = Places::default();
+        for base in std::iter::once(&self.root).chain(&self.links_into) {
+            places.read_replaceable(base);
+        }
+        if let Destination::File(path) = &self.access_log {
+            places.append.push(path.clone());
+        }
+        places.change.extend(self.state.clone());
+        places
+    }
 }
 
 impl Default for ServeConfig {
@@ -117,23 +150,14 @@ impl Default for ServeConfig {
             deadlines: Deadlines::default(),
             rates: Rates::default(),
             grace: Duration::from_secs(30),
+            state: None,
             access_log: Destination::StandardError,
-            access: AccessConfig::default(),
+            sandbox: SandboxChoice::default(),
+            log_format: LogFormat::default(),
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
         }
     }
-}
-
-/// Who may have what. Without a file of passwords or keys, everybody may have everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AccessConfig {
-    /// A file of users and hashes of their passwords, as `htpasswd` writes it.
-    pub htpasswd: Option<PathBuf>,
-    /// A file of keys that links are signed with.
-    pub link_keys: Option<PathBuf>,
-    /// What is not open to everybody; without any, everything.
-    pub protect: Vec<String>,
 }
 
 /// Whether precompressed siblings answer for a file.

@@ -9,7 +9,6 @@
 pub(crate) mod classify;
 mod deferred_record;
 mod discard;
-mod gate;
 mod http;
 mod lingering_close;
 mod name;
@@ -22,7 +21,7 @@ mod stall;
 pub(crate) mod step;
 mod streamed_body;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -43,7 +42,7 @@ use crate::server::connection::step::{
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{CloseReason, Counters};
+use crate::server::telemetry::{CloseReason, Counters, Peer};
 use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::sys::file::Patience;
@@ -55,7 +54,7 @@ use crate::sys::socket;
 pub(crate) struct Connection {
     number: u64,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     share: ShareHandle,
     _permit: Permit,
     admission: Admission,
@@ -96,7 +95,7 @@ impl Connection {
     /// Takes an accepted connection.
     pub(crate) fn new(
         stream: TcpStream,
-        peer: SocketAddr,
+        peer: Peer,
         share: ShareHandle,
         permit: Permit,
         admission: Admission,
@@ -219,12 +218,6 @@ impl Connection {
         tools: &mut IoBuffers,
     ) {
         self.state = match self.state.take() {
-            Some(State::Preparing(mut pending)) if action == DiskAction::CheckPassword => {
-                if let Some(access) = &service.access {
-                    pending.check_password(access, self.peer.ip());
-                }
-                Some(State::Preparing(pending))
-            }
             Some(State::Preparing(pending)) => {
                 let mut cache = Cache::Later(&mut self.resolved);
                 Some(
@@ -241,7 +234,8 @@ impl Connection {
                     // Another connection of the client was faster: the first piece is on credit.
                     Allowance::NotBefore(_) => LEAST_CHARGE,
                 };
-                let charged = sending.run_disk_job(action, &self.stream, service, tools, budget);
+                let charged =
+                    sending.run_disk_job(action, &mut &self.stream, service, tools, budget);
                 client.charge(charged);
                 self.pacer.charge(charged, service, client, now);
                 Some(State::Sending(sending))
@@ -407,13 +401,7 @@ impl Connection {
         }
     }
 
-    fn prepare(&mut self, mut pending: Box<Pending>, turn: &mut TurnContext<'_>) -> Flow {
-        if let Some(access) = &turn.service.access
-            && !pending.is_decided(access, self.peer.ip(), turn.now)
-        {
-            let step = Step::Disk(DiskJob::CHECK_PASSWORD);
-            return Flow::Stop(State::Preparing(pending), step);
-        }
+    fn prepare(&mut self, pending: Box<Pending>, turn: &mut TurnContext<'_>) -> Flow {
         let mut cache = Cache::OpenFileCache(turn.names, turn.now);
         match prepare(&pending, turn.service, Patience::CachedOnly, &mut cache) {
             Some(response) => Flow::Continue(self.start(*pending, response, turn.service)),
@@ -450,7 +438,7 @@ impl Connection {
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let client = self.share.client();
-        let step = match sending.advance(&self.stream, turn, client, &mut self.pacer) {
+        let step = match sending.advance(&mut &self.stream, turn, client, &mut self.pacer) {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
                 let so_far = (sending.sent(), turn.service.config.rates.lowest());
@@ -576,7 +564,7 @@ impl Connection {
         let step = if self.pacer.is_throttled() {
             Step::Yield
         } else {
-            match sending.expire(&self.stream, &turn.service.config, turn.now) {
+            match sending.expire(&&self.stream, &turn.service.config, turn.now) {
                 Ok(deadline) => {
                     if sending.seems_stalled() {
                         self.send_queue.shorten(&self.stream);
@@ -647,9 +635,7 @@ fn prepare(
 ) -> Option<PreparedResponse> {
     match &pending.request {
         RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
-        RequestKind::Http(request) => {
-            http::prepare(request, &pending.gate, service, patience, cache)
-        }
+        RequestKind::Http(request) => http::prepare(request, service, patience, cache),
         RequestKind::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
 }

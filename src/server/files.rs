@@ -8,7 +8,6 @@ pub(crate) mod extent;
 pub(crate) mod filesystem;
 pub(crate) mod open_file;
 pub(crate) mod open_file_cache;
-mod real_path;
 mod registry;
 mod residency_cache;
 
@@ -28,7 +27,6 @@ use crate::server::files::filesystem::FileSystems;
 use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
 use crate::server::files::open_file_cache::Age;
-pub(crate) use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::Registry;
 use crate::sys::beneath::{self, Handle, Support};
 use crate::sys::file::{self, Kind, Patience};
@@ -64,18 +62,7 @@ pub struct Root {
     registry: Registry,
     dot_names: DotNames,
     precompressed: Precompressed,
-    links: LinkChoice,
     closer: Sender<Closing>,
-}
-
-/// Whether it matters where links lead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum LinkChoice {
-    /// It does not, as long as it is beneath the root.
-    #[default]
-    Follow,
-    /// It does: whoever may have a path need not be allowed to have what it leads to.
-    Trace,
 }
 
 impl Root {
@@ -97,7 +84,6 @@ impl Root {
             registry: Registry::default(),
             dot_names,
             precompressed: Precompressed::Ignore,
-            links: LinkChoice::default(),
             closer,
         })
     }
@@ -111,23 +97,24 @@ impl Root {
         }
     }
 
-    /// With links traced, or not.
-    #[must_use]
-    pub(crate) fn with_links(self, links: LinkChoice) -> Self {
-        Self { links, ..self }
-    }
-
     /// Opens what is at the root's path now: a link may have been switched, the directory made
-    /// anew or mounted over. If nothing is there, the directory remains what it was.
-    pub(crate) fn refresh(&self) {
+    /// anew or mounted over. If nothing is there, the directory remains what it was; so it does if
+    /// the sandbox does not cover what is there, and then the answer is `false`.
+    pub(crate) fn refresh(&self) -> bool {
         let current = self.current();
-        let Ok(found) = current.reopen() else { return };
+        let Ok(found) = current.reopen() else {
+            return true;
+        };
         let is_same = current.is_same(&found);
+        if !is_same && !found.is_covered() {
+            return false;
+        }
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(found);
         if !is_same {
             // After the directory: nothing of the old one is marked as of the new one.
             self.generation.fetch_add(1, Ordering::Release);
         }
+        true
     }
 
     /// Whether the root's path still leads to the directory that the file was found beneath.
@@ -207,39 +194,9 @@ impl Root {
 
     /// What a link beneath the root leads to.
     #[must_use]
-    pub(crate) fn follow_link(&self, path: &[u8]) -> Option<(Kind, Meta, RealPath)> {
-        let root = self.current();
-        let handle = root.find(path, Patience::Wait).ok()?;
-        let real_path = self.trace(&root, path, &handle);
-        Some((handle.kind, handle.meta, real_path))
-    }
-
-    /// Where a directory lies that was found at this path.
-    #[must_use]
-    pub(crate) fn real_path(&self, path: &[u8], handle: &Handle) -> RealPath {
-        self.trace(&self.current(), path, handle)
-    }
-
-    /// Where a path leads.
-    ///
-    /// # Errors
-    /// As a look-up; `WouldBlock` if the answer is not cached and `patience` wants it so.
-    pub(crate) fn resolve(&self, path: &[u8], patience: Patience) -> io::Result<RealPath> {
-        let root = self.current();
-        let handle = root.find(path, patience)?;
-        Ok(self.trace(&root, path, &handle))
-    }
-
-    fn trace(&self, root: &beneath::Root, path: &[u8], handle: &Handle) -> RealPath {
-        match self.links {
-            LinkChoice::Follow => RealPath::AsAsked,
-            LinkChoice::Trace => match root.real_path(handle) {
-                Ok(Some(found)) if found == path => RealPath::AsAsked,
-                Ok(Some(found)) => RealPath::Other(found.into()),
-                Ok(None) => RealPath::Outside,
-                Err(_) => RealPath::Unknown,
-            },
-        }
+    pub fn stat_link(&self, path: &[u8]) -> Option<(Kind, Meta)> {
+        let handle = self.current().find(path, Patience::Wait).ok()?;
+        Some((handle.kind, handle.meta))
     }
 
     fn try_look_up(&self, path: &[u8], patience: Patience) -> Result<Found, Failure> {
@@ -253,9 +210,7 @@ impl Root {
             Kind::Directory => Ok(Found::Directory(handle)),
             Kind::Regular => {
                 let siblings = self.find_siblings(&root, path, patience)?;
-                let real_path = self.trace(&root, path, &handle);
-                let found = (siblings, generation, real_path);
-                let file = self.open_file(&handle, found, patience)?;
+                let file = self.open_file(&handle, (siblings, generation), patience)?;
                 Ok(Found::File(Arc::new(file)))
             }
         }
@@ -290,7 +245,7 @@ impl Root {
     fn open_file(
         &self,
         handle: &Handle,
-        found: (Siblings, u64, RealPath),
+        (siblings, generation): (Siblings, u64),
         patience: Patience,
     ) -> Result<OpenFile, Failure> {
         let known = self.file_systems.known(handle.file_system);
@@ -331,7 +286,13 @@ impl Root {
             meta = file::stat(&file)?.1;
         }
         let shared = (&self.registry, &self.closer);
-        Ok(OpenFile::new(file, meta, found, file_system, shared))
+        Ok(OpenFile::new(
+            file,
+            meta,
+            (siblings, generation),
+            file_system,
+            shared,
+        ))
     }
 }
 

@@ -6,8 +6,10 @@
 
 pub mod access_log;
 mod counters;
+pub mod log_format;
 mod record;
-mod redact;
 
+pub use crate::http::ClientFields;
+pub use crate::sys::peer::Peer;
 pub use counters::{CloseReason, Counter, Counters, Snapshot};
 pub use record::{AccessRecord, Escaped};

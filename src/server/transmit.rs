@@ -18,7 +18,7 @@ use crate::server::files::OpenFile;
 pub(crate) use crate::server::files::extent::EXTENT_BYTES;
 pub(crate) use crate::server::files::extent::Extent;
 use crate::server::transmit::sink::{
-    FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network,
+    FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network, send_loaded,
 };
 use crate::server::transmit::small::Gathered;
 use crate::sys::file::{self, Patience};
@@ -149,7 +149,7 @@ impl Transfer {
     }
 
     /// Sends until something stops it. Returns the bytes sent, and why it stopped.
-    pub fn run(&mut self, sink: &impl Sink, means: &mut RunContext<'_>) -> (u64, Progress) {
+    pub fn run(&mut self, sink: &mut impl Sink, means: &mut RunContext<'_>) -> (u64, Progress) {
         let before = self.remaining;
         let progress = match self.run_inner(sink, means, before) {
             Ok(progress) => progress,
@@ -223,12 +223,13 @@ impl Transfer {
 
     fn run_inner(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         means: &mut RunContext<'_>,
         before: u64,
     ) -> Result<Progress, SendError> {
         loop {
             if self.plan.segments.is_empty() {
+                sink.flush().map_err(blocked_or_network)?;
                 return Ok(Progress::Done);
             }
             let spent = before - self.remaining;
@@ -285,7 +286,7 @@ impl Transfer {
     /// after it was read, and is read anew if the peer does not take it.
     fn send_small(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         means: &mut RunContext<'_>,
     ) -> Result<Small, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
@@ -302,8 +303,8 @@ impl Transfer {
             };
         }
         let small = match self.choice {
-            SendChoice::Auto => SMALL_BYTES,
-            SendChoice::Copy => SMALL_COPY_BYTES,
+            SendChoice::Auto if sink.socket().is_some() => SMALL_BYTES,
+            SendChoice::Auto | SendChoice::Copy => SMALL_COPY_BYTES,
         };
         if total > small.min(means.tools.scratch.len()) {
             return self.send_at_once(sink, means);
@@ -339,7 +340,7 @@ impl Transfer {
     /// peer most likely takes at once: the file is looked at when all of it is in the pipe.
     fn send_at_once(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         means: &mut RunContext<'_>,
     ) -> Result<Small, SendError> {
         let Some((offset, len)) = self.single_piece() else {
@@ -351,6 +352,7 @@ impl Transfer {
         if len > AT_ONCE_BYTES
             || len > means.budget
             || self.choice != SendChoice::Auto
+            || sink.socket().is_none()
             || file.file_system.is_remote()
         {
             return Ok(Small::Unfit);
@@ -378,7 +380,10 @@ impl Transfer {
                 return Ok(Small::Again);
             }
         }
-        match sink.send_loaded(loaded)? {
+        let Some(socket) = sink.socket() else {
+            return Ok(Small::Unfit);
+        };
+        match send_loaded(socket, loaded)? {
             0 => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
             sent => Ok(self.after(sent)),
         }
@@ -467,7 +472,7 @@ impl Transfer {
 
     fn send_extent(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         tools: &mut IoBuffers,
         offset: u64,
         len: u64,

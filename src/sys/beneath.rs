@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat, openat2,
-    readlinkat, statat, statx,
+    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, accessat,
+    openat, openat2, readlinkat, statat, statx,
 };
 use rustix::io::Errno;
 
@@ -91,6 +91,17 @@ impl Root {
         })
     }
 
+    /// Whether a sandbox lets these directories be read: landlock(7) refuses in open(2) what
+    /// access(2) still grants.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.bases.iter().all(|base| {
+            let directory = base.directory.as_fd();
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            accessat(directory, ".", Access::READ_OK, AtFlags::EACCESS).is_err()
+                || openat(directory, ".", flags, Mode::empty()).is_ok()
+        })
+    }
+
     /// What look-ups can do here.
     pub(crate) fn support(&self) -> Support {
         self.support
@@ -99,22 +110,6 @@ impl Root {
     /// The file system of the directory itself.
     pub(crate) fn device(&self) -> u64 {
         self.bases[0].meta.device
-    }
-
-    /// Where a handle was found, from the directory itself: `None` if it lies outside. As far as
-    /// the kernel's name cache tells, without a wait.
-    ///
-    /// # Errors
-    /// As readlink(2); `NotFound` for what was removed, and where there is no `/proc`.
-    pub(crate) fn real_path(&self, handle: &Handle) -> io::Result<Option<Vec<u8>>> {
-        let base = real_path_of(&self.bases[0].directory)?;
-        let path = real_path_of(&handle.path)?;
-        let base = base.strip_suffix(b"/").unwrap_or(&base);
-        Ok(match path.strip_prefix(base) {
-            Some([]) => Some(Vec::new()),
-            Some([b'/', rest @ ..]) => Some(rest.to_vec()),
-            _ => None,
-        })
     }
 
     /// Looks a relative name up. Links that lead out fail with `EXDEV`, magic links with `ELOOP`.
@@ -378,15 +373,6 @@ fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> io::Result<Fil
 
 fn magic(path: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", path.as_raw_fd())
-}
-
-fn real_path_of(path: &OwnedFd) -> io::Result<Vec<u8>> {
-    let text = readlinkat(CWD, magic(path), Vec::new())?.into_bytes();
-    // proc(5), which also says of files in other mounts `(unreachable)`.
-    match text.starts_with(b"/") && !text.ends_with(b" (deleted)") {
-        true => Ok(text),
-        false => Err(io::ErrorKind::NotFound.into()),
-    }
 }
 
 /// Puts the components of a path on top, the first one uppermost.

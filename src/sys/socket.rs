@@ -3,10 +3,13 @@
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::sys::peer::Peer;
 
 /// Opens a non-blocking listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and
 /// `[::]` can be listened on side by side.
@@ -35,14 +38,16 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
 ///
 /// # Errors
 /// As accept(2): `WouldBlock` when none waits, errors of the one connection, or exhaustion.
-pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
     #[cfg(target_os = "linux")]
     {
         use rustix::net::{SocketFlags, acceptfrom_with};
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, peer) = acceptfrom_with(listener, flags)?;
-        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-        let peer = peer.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        let peer = match peer.map(SocketAddr::try_from) {
+            Some(Ok(peer)) => peer.into(),
+            Some(Err(_)) | None => local_peer(&socket)?,
+        };
         Ok((socket.into(), peer))
     }
     #[cfg(not(target_os = "linux"))]
@@ -50,8 +55,29 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAdd
         let (stream, peer) = listener.accept()?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok((stream, peer))
+        Ok((stream, peer.into()))
     }
+}
+
+/// The peer of a Unix socket.
+#[cfg(target_os = "linux")]
+fn local_peer(socket: &impl AsFd) -> io::Result<Peer> {
+    let gone = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
+    let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(gone)?;
+    HAS_LOCAL_PEERS.store(true, Ordering::Relaxed);
+    let uid = credentials.uid.as_raw();
+    Ok(Peer::Unix { uid })
+}
+
+/// Whether this process has ever accepted from a Unix socket: others need not be asked.
+static HAS_LOCAL_PEERS: AtomicBool = AtomicBool::new(false);
+
+/// Whether it is a Unix socket.
+fn is_local(stream: &TcpStream) -> bool {
+    HAS_LOCAL_PEERS.load(Ordering::Relaxed)
+        && SockRef::from(stream)
+            .local_addr()
+            .is_ok_and(|address| address.is_unix())
 }
 
 /// Sends bytes; `more` follows at once, so an incomplete segment may wait for it (`MSG_MORE`).
@@ -135,7 +161,11 @@ pub(crate) fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
 /// # Errors
 /// As setsockopt(2).
 pub(crate) fn push(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
+    match stream.set_nodelay(true) {
+        // Nothing waits in a Unix socket.
+        Err(_) if is_local(stream) => Ok(()),
+        pushed => pushed,
+    }
 }
 
 /// Limits the bytes that wait in the send queue without having been sent
@@ -238,11 +268,15 @@ mod pacing {
 }
 
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
-/// the system cannot say.
+/// the system cannot say. What is in a Unix socket is in its peer's hands.
 #[must_use]
 pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     {
+        // The number would be one of memory, not of bytes.
+        if is_local(stream) {
+            return Some(0);
+        }
         outq::bytes(stream)
     }
     #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]

@@ -5,7 +5,6 @@
 // A test that is skipped says so.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
-mod access;
 mod access_log;
 mod clients;
 mod cold;
@@ -19,6 +18,7 @@ mod layers;
 mod limits;
 mod listings;
 mod load;
+mod log_formats;
 mod memory;
 mod message;
 mod name_protocol;
@@ -27,6 +27,7 @@ mod process;
 mod rates;
 mod resources;
 mod roots;
+mod sandbox;
 mod shutdown;
 mod slowfs;
 mod stalls;

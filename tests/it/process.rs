@@ -138,10 +138,14 @@ impl Program {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a process id")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(id), signal).expect("it still runs");
+        kill(Pid::from_raw(self.id()), signal).expect("it still runs");
     }
 
     /// Waits for its end.

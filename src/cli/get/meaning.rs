@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use haul::get::display::DisplayChoice;
 use haul::get::{
-    BadAddress, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl, Job, KeptChoice, Login, MinRate,
-    NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice, Recursion, ResumeChoice,
-    RetryPolicy, Source, Sum, SumFile, Target, basic,
+    BadAddress, Checksum, ChecksumFile, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl, Job,
+    KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice,
+    Recursion, ResumeChoice, RetryPolicy, Source, Target, basic,
 };
 
 use super::options::{ExistingOption, GetArguments, Receive, Resume};
@@ -61,7 +61,7 @@ fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
     if urls > 1 && (args.output.is_some() || !args.mirror.is_empty()) {
         return Err("-o and --mirror go with one URL".into());
     }
-    if sums(args).next().is_some() && (urls > 1 || args.recursive) {
+    if checksums(args).next().is_some() && (urls > 1 || args.recursive) {
         let text = "a sum goes with one file; --checksum FILE has the sums of many";
         return Err(text.into());
     }
@@ -113,15 +113,15 @@ fn is_stdout(args: &GetArguments) -> bool {
     args.output.as_deref() == Some(Path::new("-"))
 }
 
-fn sums(args: &GetArguments) -> impl Iterator<Item = &Sum> {
-    let sums = [
+fn checksums(args: &GetArguments) -> impl Iterator<Item = &Checksum> {
+    let checksums = [
         &args.sha256,
         &args.sha512,
         &args.blake3,
         &args.sha1,
         &args.md5,
     ];
-    sums.into_iter().flatten()
+    checksums.into_iter().flatten()
 }
 
 fn existing(args: &GetArguments) -> Existing {
@@ -153,17 +153,17 @@ fn retry(args: &GetArguments) -> RetryPolicy {
 }
 
 fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
-    let (sum_file, sum_list) = match &args.checksum {
+    let (checksum_file, checksum_list) = match &args.checksum {
         None => (None, None),
-        Some(place) => sum_list(place)?,
+        Some(place) => checksum_list(place)?,
     };
     Ok(GetConfig {
         existing: existing(&args),
         retry: retry(&args),
         login: login(&args)?,
-        sums: sums(&args).cloned().collect(),
-        sum_file,
-        sum_list,
+        checksums: checksums(&args).cloned().collect(),
+        checksum_file,
+        checksum_list,
         depth: args.depth,
         filter: Filter::new(&args.include, &args.exclude)?,
         proxies: Proxies::new(args.proxy.as_deref(), |name| std::env::var(name).ok()),
@@ -208,13 +208,13 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
 }
 
 /// The sums in a file, or where they are to be fetched from.
-fn sum_list(place: &Path) -> Result<(Option<SumFile>, Option<HttpUrl>), Unusable> {
+fn checksum_list(place: &Path) -> Result<(Option<ChecksumFile>, Option<HttpUrl>), Unusable> {
     if let Some(text) = place.to_str().filter(|text| text.contains("://")) {
         return Ok((None, Some(http(text)?)));
     }
-    let sums = SumFile::parse(&read(place)?);
-    let sums = sums.map_err(|error| format!("{}: {error}", place.display()))?;
-    Ok((Some(sums), None))
+    let checksums = ChecksumFile::parse(&read(place)?);
+    let checksums = checksums.map_err(|error| format!("{}: {error}", place.display()))?;
+    Ok((Some(checksums), None))
 }
 
 fn login(args: &GetArguments) -> Result<Login, Unusable> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use haul::get::{Algorithm, Segments, Sum};
+use haul::get::{Algorithm, Checksum, Segments};
 
 use crate::cli::values::{FamilyArguments, positive_duration, positive_size, timeout};
 
@@ -116,20 +116,20 @@ pub(crate) struct GetArguments {
     pub(crate) stall_timeout: Duration,
 
     /// The SHA-256 that the file must have
-    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Sum::parse(Algorithm::Sha256, hex))]
-    pub(crate) sha256: Option<Sum>,
+    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Sha256, hex))]
+    pub(crate) sha256: Option<Checksum>,
     /// The SHA-512 that the file must have
-    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Sum::parse(Algorithm::Sha512, hex))]
-    pub(crate) sha512: Option<Sum>,
+    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Sha512, hex))]
+    pub(crate) sha512: Option<Checksum>,
     /// The BLAKE3 that the file must have
-    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Sum::parse(Algorithm::Blake3, hex))]
-    pub(crate) blake3: Option<Sum>,
+    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Blake3, hex))]
+    pub(crate) blake3: Option<Checksum>,
     /// The SHA-1 that the file must have; it finds accidents only
-    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Sum::parse(Algorithm::Sha1, hex))]
-    pub(crate) sha1: Option<Sum>,
+    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Sha1, hex))]
+    pub(crate) sha1: Option<Checksum>,
     /// The MD5 that the file must have; it finds accidents only
-    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Sum::parse(Algorithm::Md5, hex))]
-    pub(crate) md5: Option<Sum>,
+    #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Md5, hex))]
+    pub(crate) md5: Option<Checksum>,
     /// The sums that the files must have, as sha256sum, md5sum and others write them: a file, an
     /// http:// address, or - for standard input
     #[arg(long, value_name = "FILE", help_heading = PROOF)]

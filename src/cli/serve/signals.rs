@@ -1,4 +1,4 @@
-//! The signals that end a server, or have it open its log and read its files anew.
+//! The signals that end a server, or reopen its log.
 
 use std::io;
 use std::sync::Arc;
@@ -22,12 +22,7 @@ pub(super) fn follow_signals(handle: Handle, grace: Duration) -> io::Result<Arc<
         let mut asked = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => {
-                    handle.reopen_access_log();
-                    for error in handle.reload_access() {
-                        say(format_args!("haul: {error}; what was read before stays"));
-                    }
-                }
+                SIGHUP => handle.reopen_access_log(),
                 _ if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
                     handle.abort();

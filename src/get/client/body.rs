@@ -1,4 +1,4 @@
-//! An answer's body, on its way from the connection to a file or a buffer.
+//! A response's body, on its way from the connection to a file or a buffer.
 
 use std::fs::File;
 use std::io;
@@ -10,14 +10,14 @@ use crate::http::chunked::{Decoder, Piece, Strictness};
 use crate::http::client_response::{Framing, MAX_HEAD_BYTES, Malformed};
 use crate::sys::receive::SplicePipe;
 
-use super::wire::{self, HEAD_FILL_BYTES, Pending, Wire};
-use crate::get::error::{Blame, GetError};
-use crate::get::watch::{TICK, Watch};
+use super::connection::{self, Connection, HEAD_FILL_BYTES, Pending};
+use crate::get::client::cancellation::{Cancellation, TICK};
+use crate::get::error::{ErrorKind, GetError};
 
 /// A body that is being received. It knows where it ends; nobody else needs to.
 #[derive(Debug)]
 pub(crate) struct Body {
-    wire: Wire,
+    connection: Connection,
     rest: Rest,
     /// The connection cannot carry another request after this body.
     closes: bool,
@@ -68,13 +68,13 @@ impl Mover {
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// It can carry another request.
-    pub(crate) wire: Option<Wire>,
-    /// More bytes came than the answer had promised.
+    pub(crate) connection: Option<Connection>,
+    /// More bytes came than the response had promised.
     pub(crate) has_excess: bool,
 }
 
 impl Body {
-    pub(crate) fn new(wire: Wire, framing: Framing, closes: bool) -> Self {
+    pub(crate) fn new(connection: Connection, framing: Framing, closes: bool) -> Self {
         let rest = match framing {
             Framing::Length(0) => Rest::Nothing,
             Framing::Length(length) => Rest::Bytes(length),
@@ -82,7 +82,7 @@ impl Body {
             Framing::UntilClose => Rest::UntilClose,
         };
         Self {
-            wire,
+            connection,
             rest,
             closes: closes || framing == Framing::UntilClose,
         }
@@ -99,7 +99,7 @@ impl Body {
         offset: u64,
         limit_bytes: usize,
         mover: &mut Mover,
-        watch: &Watch,
+        cancellation: &Cancellation,
     ) -> Result<usize, GetError> {
         let Mover {
             pipe,
@@ -115,16 +115,18 @@ impl Body {
         let raw = matches!(self.rest, Rest::Bytes(_) | Rest::UntilClose);
         if let Some(pipe) = pipe
             && raw
-            && self.wire.input.is_empty()
+            && self.connection.input.is_empty()
         {
             let limit_bytes = self.clamp(limit_bytes);
-            let taken = wire::wait_for(watch, || pipe.take(&self.wire.stream, limit_bytes))?;
+            let taken = connection::wait_for(cancellation, || {
+                pipe.take(&self.connection.stream, limit_bytes)
+            })?;
             timed(&|| pipe.give(file, offset, taken))?;
             return self.account(taken);
         }
         buffer.resize(COPY_BUFFER_BYTES, 0);
         let limit_bytes = limit_bytes.min(buffer.len());
-        let count = self.read(&mut buffer[..limit_bytes], watch)?;
+        let count = self.read(&mut buffer[..limit_bytes], cancellation)?;
         timed(&|| file.write_all_at(&buffer[..count], offset))?;
         Ok(count)
     }
@@ -133,26 +135,34 @@ impl Body {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(crate) fn skip(&mut self, limit_bytes: usize, watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn skip(
+        &mut self,
+        limit_bytes: usize,
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         let mut buffer = [0; 64 * 1024];
         let limit_bytes = limit_bytes.min(buffer.len());
-        self.read(&mut buffer[..limit_bytes], watch)
+        self.read(&mut buffer[..limit_bytes], cancellation)
     }
 
     /// Reads up to `buffer.len()` bytes of the body; 0 means that it is whole.
     ///
     /// # Errors
     /// Network or Incomplete, when the body breaks off.
-    pub(crate) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         match self.rest {
             Rest::Nothing => Ok(0),
-            Rest::Chunks(_) => self.read_chunked(buffer, watch),
+            Rest::Chunks(_) => self.read_chunked(buffer, cancellation),
             Rest::Bytes(_) | Rest::UntilClose => {
                 let limit = self.clamp(buffer.len());
-                let count = if self.wire.input.is_empty() {
-                    self.wire.read(&mut buffer[..limit], watch)?
+                let count = if self.connection.input.is_empty() {
+                    self.connection.read(&mut buffer[..limit], cancellation)?
                 } else {
-                    self.wire.input.take(&mut buffer[..limit])
+                    self.connection.input.take(&mut buffer[..limit])
                 };
                 self.account(count)
             }
@@ -162,7 +172,7 @@ impl Body {
     /// Ends with a whole body: gives the connection back if it can carry another request.
     pub(crate) fn finish(self) -> Finished {
         let closed = |has_excess| Finished {
-            wire: None,
+            connection: None,
             has_excess,
         };
         let whole = match self.rest {
@@ -180,7 +190,7 @@ impl Body {
                 Duration::ZERO
             };
         loop {
-            match self.wire.pending() {
+            match self.connection.pending() {
                 Pending::Bytes => return closed(true),
                 Pending::End => return closed(false),
                 Pending::Nothing if Instant::now() >= deadline => break,
@@ -189,7 +199,7 @@ impl Body {
             }
         }
         Finished {
-            wire: (!self.closes).then_some(self.wire),
+            connection: (!self.closes).then_some(self.connection),
             has_excess: false,
         }
     }
@@ -226,32 +236,36 @@ impl Body {
     }
 
     /// Chunks without their framing, as many as have come and fit.
-    fn read_chunked(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+    fn read_chunked(
+        &mut self,
+        buffer: &mut [u8],
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         let (mut filled, mut framing_bytes) = (0, 0);
         let fill_bytes = buffer.len().clamp(HEAD_FILL_BYTES, COPY_BUFFER_BYTES);
-        let (Rest::Chunks(decoder), wire) = (&mut self.rest, &mut self.wire) else {
+        let (Rest::Chunks(decoder), connection) = (&mut self.rest, &mut self.connection) else {
             return Ok(0);
         };
         loop {
             let piece = decoder
-                .next(wire.input.unused(), buffer.len() - filled)
+                .next(connection.input.unused(), buffer.len() - filled)
                 .map_err(|_| malformed(&Malformed::Chunk))?;
             match piece {
                 Piece::End => return Ok(filled),
                 Piece::Framing(count) => {
-                    wire.input.consume(count);
+                    connection.input.consume(count);
                     framing_bytes += count;
                     if framing_bytes > MAX_HEAD_BYTES {
                         return Err(malformed(&Malformed::Chunk));
                     }
                 }
                 Piece::Data(count) => {
-                    filled += wire.input.take(&mut buffer[filled..filled + count]);
+                    filled += connection.input.take(&mut buffer[filled..filled + count]);
                     framing_bytes = 0;
                 }
                 Piece::Partial if filled > 0 => return Ok(filled),
                 Piece::Partial => {
-                    if wire.fill(fill_bytes, watch)? == 0 {
+                    if connection.fill(fill_bytes, cancellation)? == 0 {
                         return Err(broke_off("the last chunk is missing"));
                     }
                 }
@@ -265,15 +279,15 @@ impl Body {
 
 fn broke_off(missing: &str) -> GetError {
     let text = format!("the connection closed before the end: {missing}");
-    GetError::passing(Blame::Incomplete, text)
+    GetError::passing(ErrorKind::Incomplete, text)
 }
 
 /// A broken chunk may be a broken line; a head that makes no sense will not get better.
 pub(crate) fn malformed(why: &Malformed) -> GetError {
     let text = format!("the server breaks the protocol: {why}");
     match why {
-        Malformed::Chunk => GetError::passing(Blame::Network, text),
-        _ => GetError::new(Blame::Network, text),
+        Malformed::Chunk => GetError::passing(ErrorKind::Network, text),
+        _ => GetError::new(ErrorKind::Network, text),
     }
 }
 

@@ -1,26 +1,26 @@
 //! SOCKS5 (RFC 1928) with a user name and password (RFC 1929); the proxy resolves the host.
 
-use super::wire::{HEAD_FILL_BYTES, Wire};
-use crate::get::error::{Blame, GetError};
-use crate::get::watch::Watch;
+use super::connection::{Connection, HEAD_FILL_BYTES};
+use crate::get::client::cancellation::Cancellation;
+use crate::get::error::{ErrorKind, GetError};
 
 /// Asks the proxy at the other end of `wire` to connect to `host`.
 ///
 /// # Errors
 /// Network: the proxy refuses, or is none.
 pub(crate) fn connect(
-    wire: &mut Wire,
+    connection: &mut Connection,
     (host, port): (&str, u16),
     credentials: Option<&[u8]>,
-    watch: &Watch,
+    cancellation: &Cancellation,
 ) -> Result<(), GetError> {
     let method = if credentials.is_some() {
         PASSWORD
     } else {
         NO_LOGIN
     };
-    wire.send(&[VERSION, 1, method])?;
-    match take::<2>(wire, watch)? {
+    connection.send(&[VERSION, 1, method])?;
+    match take::<2>(connection, cancellation)? {
         [VERSION, chosen] if chosen == method => {}
         [VERSION, _] => return Err(refused("it wants another login")),
         _ => return Err(refused("it does not speak SOCKS5")),
@@ -31,42 +31,45 @@ pub(crate) fn connect(
         let mut login = vec![1];
         push_short(&mut login, user)?;
         push_short(&mut login, password.get(1..).unwrap_or_default())?;
-        wire.send(&login)?;
-        if take::<2>(wire, watch)?[1] != 0 {
+        connection.send(&login)?;
+        if take::<2>(connection, cancellation)?[1] != 0 {
             return Err(refused("it refuses user name and password"));
         }
     }
     let mut request = vec![VERSION, CONNECT, 0, NAME];
     push_short(&mut request, host.trim_matches(['[', ']']).as_bytes())?;
     request.extend_from_slice(&port.to_be_bytes());
-    wire.send(&request)?;
-    let [_, reply, _, kind] = take::<4>(wire, watch)?;
+    connection.send(&request)?;
+    let [_, reply, _, kind] = take::<4>(connection, cancellation)?;
     if reply != 0 {
         let text = format!("the SOCKS proxy cannot reach {host}:{port}: {}", why(reply));
-        return Err(GetError::passing(Blame::Network, text));
+        return Err(GetError::passing(ErrorKind::Network, text));
     }
     // The address that the proxy uses: of no interest, but it has to be read.
     match kind {
-        IPV4 => drop(take::<6>(wire, watch)?),
-        IPV6 => drop(take::<18>(wire, watch)?),
+        IPV4 => drop(take::<6>(connection, cancellation)?),
+        IPV6 => drop(take::<18>(connection, cancellation)?),
         _ => {
-            let [length] = take::<1>(wire, watch)?;
+            let [length] = take::<1>(connection, cancellation)?;
             for _ in 0..usize::from(length) + 2 {
-                take::<1>(wire, watch)?;
+                take::<1>(connection, cancellation)?;
             }
         }
     }
     Ok(())
 }
 
-fn take<const N: usize>(wire: &mut Wire, watch: &Watch) -> Result<[u8; N], GetError> {
-    while wire.input.unused().len() < N {
-        if wire.fill(HEAD_FILL_BYTES, watch)? == 0 {
+fn take<const N: usize>(
+    connection: &mut Connection,
+    cancellation: &Cancellation,
+) -> Result<[u8; N], GetError> {
+    while connection.input.unused().len() < N {
+        if connection.fill(HEAD_FILL_BYTES, cancellation)? == 0 {
             return Err(refused("it closed the connection"));
         }
     }
     let mut taken = [0; N];
-    wire.input.take(&mut taken);
+    connection.input.take(&mut taken);
     Ok(taken)
 }
 
@@ -79,7 +82,10 @@ fn push_short(to: &mut Vec<u8>, bytes: &[u8]) -> Result<(), GetError> {
 }
 
 fn refused(why: &str) -> GetError {
-    GetError::new(Blame::Network, format!("the SOCKS proxy is no help: {why}"))
+    GetError::new(
+        ErrorKind::Network,
+        format!("the SOCKS proxy is no help: {why}"),
+    )
 }
 
 fn why(reply: u8) -> &'static str {

@@ -7,8 +7,8 @@ use bytesize::ByteSize;
 use console::{measure_text_width, truncate_str};
 
 use crate::get::event::{Event, Summary};
-use crate::get::extents::Extent;
 use crate::get::names::printable;
+use crate::get::part_file::extents::Extent;
 
 /// One file's progress, with a smoothed rate.
 #[derive(Debug)]

@@ -11,15 +11,15 @@ use super::plan::SegmentId;
 use super::scaler::{ConnectionScaler, Sample};
 use super::segment::{Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
-use crate::get::client::Answer;
+use crate::get::client::Response;
+use crate::get::client::cancellation::{Cancel, Cancellation};
 use crate::get::config::Segments;
-use crate::get::error::{Again, Blame, GetError};
+use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
+use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::Event;
-use crate::get::extents::Extents;
-use crate::get::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
-use crate::get::pace::RateFloor;
-use crate::get::retry::Attempts;
-use crate::get::watch::{Cancel, Watch};
+use crate::get::part_file::extents::Extents;
+use crate::get::shared::attempts::Attempts;
+use crate::get::shared::rate::RateFloor;
 
 /// What it takes to run a session.
 pub(crate) struct Coordinator<'a, 's> {
@@ -34,10 +34,10 @@ pub(crate) struct Coordinator<'a, 's> {
     busy: BTreeMap<SegmentId, Cancel>,
     /// Segments that have not reported: the busy ones, and those dismissed that may still write.
     outstanding: usize,
-    /// The segment that receives an answer with the whole file.
+    /// The segment that receives a response with the whole file.
     taker: Option<SegmentId>,
     reports: (Sender<Report>, Receiver<Report>),
-    watch: Watch,
+    cancellation: Cancellation,
     ranges: Ranges,
     floor: RateFloor,
     /// Ranges that came shorter than they were asked for, and their bytes.
@@ -67,7 +67,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             outstanding: 0,
             taker: None,
             reports: crossbeam_channel::unbounded(),
-            watch: session.shared.watch(),
+            cancellation: session.shared.cancellation(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
             clipped: (0, 0),
@@ -78,19 +78,19 @@ impl<'a, 's> Coordinator<'a, 's> {
     pub(crate) fn run<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
-        first: Option<(usize, Box<Answer>)>,
+        first: Option<(usize, Box<Response>)>,
     ) -> Result<SessionEnd, GetError>
     where
         'a: 'scope,
     {
-        if let Some((mirror, answer)) = first {
+        if let Some((mirror, response)) = first {
             let id = self.session.plan().whole();
             self.taker = Some(id);
             self.spawn(
                 scope,
                 self.mirrors.mirror(mirror).clone(),
                 id,
-                Work::Take(answer),
+                Work::Take(response),
             );
         }
         let end = self.coordinate(scope);
@@ -109,7 +109,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         loop {
-            self.watch.check()?;
+            self.cancellation.check()?;
             let whole = self.session.plan().is_whole();
             if whole && self.outstanding == 0 {
                 return Ok(SessionEnd::Whole);
@@ -123,7 +123,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
                     why: NO_MIDDLE.to_owned(),
-                    answer: None,
+                    response: None,
                 });
             }
             self.adjust(scope);
@@ -165,7 +165,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 }
                 plan.reserve()
             };
-            self.spawn(scope, mirror, id, Work::Ask);
+            self.spawn(scope, mirror, id, Work::Request);
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.scaler.want() {
@@ -186,15 +186,15 @@ impl<'a, 's> Coordinator<'a, 's> {
     ) where
         'a: 'scope,
     {
-        self.mirrors.engage(mirror.index);
-        let (watch, cancel) = self.watch.fork();
+        self.mirrors.acquire(mirror.index);
+        let (cancellation, cancel) = self.cancellation.fork();
         self.busy.insert(id, cancel);
         self.outstanding += 1;
         let segment = Segment {
             session: self.session,
             id,
             mirror,
-            watch,
+            cancellation,
             work,
         };
         let reports = self.reports.0.clone();
@@ -215,7 +215,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         } = report;
         self.session.plan().release(id);
         self.outstanding -= 1;
-        self.mirrors.disengage(mirror);
+        self.mirrors.release(mirror);
         if self.busy.remove(&id).is_none() {
             // Dismissed earlier: what it saw on its way out changes nothing.
             return Ok(None);
@@ -235,20 +235,23 @@ impl<'a, 's> Coordinator<'a, 's> {
                 Ok(None)
             }
             Outcome::Failed(error) => self.failed(mirror, received, error),
-            Outcome::Changed(answer) => {
+            Outcome::Changed(response) => {
                 let why = "the file has changed on the server".to_owned();
-                let answer = answer.map(|answer| (mirror, answer));
-                Ok(Some(SessionEnd::StartOver { why, answer }))
+                let response = response.map(|response| (mirror, response));
+                Ok(Some(SessionEnd::StartOver { why, response }))
             }
-            Outcome::Whole(answer) => Ok(self.no_ranges(
+            Outcome::Whole(response) => Ok(self.no_ranges(
                 "the server cannot send parts of files",
-                Some((mirror, answer)),
+                Some((mirror, response)),
             )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
             Outcome::Unfit(why) => {
-                let error = GetError::new(Blame::Network, why.clone());
+                let error = GetError::new(ErrorKind::Network, why.clone());
                 // The last address has another file than the one that is here in part.
-                let start_over = SessionEnd::StartOver { why, answer: None };
+                let start_over = SessionEnd::StartOver {
+                    why,
+                    response: None,
+                };
                 Ok(self.drop_mirror(mirror, error).unwrap_or(Some(start_over)))
             }
         }
@@ -260,7 +263,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         received: u64,
         error: GetError,
     ) -> Result<Option<SessionEnd>, GetError> {
-        if error.blame == Blame::LocalFile {
+        if error.kind == ErrorKind::LocalFile {
             return Err(error);
         }
         let alone = !self.mirrors.has_others(mirror);
@@ -275,11 +278,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         // Where a redirect led may have expired; the address itself deserves to be asked again.
         let expired = self.mirrors.mirror(mirror).has_moved();
-        let error = match error.again {
-            Again::Never if expired => error.with_again(Again::Later),
+        let error = match error.retry {
+            Retry::Never if expired => error.with_retry(Retry::Later),
             _ => error,
         };
-        if error.again == Again::Never || self.mirrors.failed(mirror) == Patience::Spent {
+        if error.retry == Retry::Never || self.mirrors.failed(mirror) == Patience::Spent {
             return self.drop_mirror(mirror, error);
         }
         self.retry_later(error)
@@ -295,7 +298,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let wait = self.attempts.failed(error, kept)?;
         if self.ranges == Ranges::Impossible {
             self.session.reporter.retry(text, wait);
-            self.watch.sleep(wait)?;
+            self.cancellation.sleep(wait)?;
             return Ok(Some(SessionEnd::Broken));
         }
         if !self.mirrors.has_fresh() {
@@ -331,8 +334,12 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
     }
 
-    /// Only whole answers are any good here. One that is being received goes on.
-    fn no_ranges(&mut self, why: &str, answer: Option<(usize, Box<Answer>)>) -> Option<SessionEnd> {
+    /// Only whole responses are any good here. One that is being received goes on.
+    fn no_ranges(
+        &mut self,
+        why: &str,
+        response: Option<(usize, Box<Response>)>,
+    ) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.mirrors.distrust_ranges();
         let mut plan = self.session.plan();
@@ -342,7 +349,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let Some(taker) = self.taker.filter(goes_on) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
-                answer,
+                response,
             });
         };
         self.session

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::get::extents::{Extent, Extents, Run};
+use crate::get::part_file::extents::{Extent, Extents, Run};
 
 /// A connection's share, for as long as it has one. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SegmentId(u64);
 
-/// What a segment does with the next bytes of its answer.
+/// What a segment does with the next bytes of its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// Its share is through.
@@ -61,7 +61,7 @@ impl Plan {
         }
     }
 
-    /// The segment of an answer that brings the file from its first byte on.
+    /// The segment of a response that brings the file from its first byte on.
     pub(crate) fn whole(&mut self) -> SegmentId {
         let id = self.reserve();
         self.insert(id, (0, self.length.unwrap_or(u64::MAX)));
@@ -147,7 +147,7 @@ impl Plan {
         }
     }
 
-    /// The answer for this segment ends at `end`: what is behind it is anybody's.
+    /// The response for this segment ends at `end`: what is behind it is anybody's.
     pub(crate) fn clip(&mut self, id: SegmentId, end: u64) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.end = segment.end.min(end);

@@ -8,12 +8,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::coordinator::Coordinator;
 use super::session::{Session, SessionEnd};
-use crate::get::client::Answer;
+use crate::get::checksum::{Caught, Verifier};
+use crate::get::client::Response;
+use crate::get::download::mirrors::Mirrors;
 use crate::get::error::GetError;
 use crate::get::event::Event;
-use crate::get::mirrors::Mirrors;
-use crate::get::retry::Attempts;
-use crate::get::verify::{Caught, Verifier};
+use crate::get::shared::attempts::Attempts;
 
 /// Runs `session` to its end.
 ///
@@ -22,7 +22,7 @@ use crate::get::verify::{Caught, Verifier};
 pub(crate) fn run(
     session: &Session<'_>,
     mirrors: &mut Mirrors,
-    first: Option<(usize, Box<Answer>)>,
+    first: Option<(usize, Box<Response>)>,
     attempts: &mut Attempts,
 ) -> Result<SessionEnd, GetError> {
     // Before any thread starts: the keeper may come late.
@@ -31,8 +31,8 @@ pub(crate) fn run(
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let keeper_stopped = stopped.clone();
         let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
-        let follower =
-            (!session.sums.is_empty()).then(|| scope.spawn(move || hash_behind(session, &stopped)));
+        let follower = (!session.checksums.is_empty())
+            .then(|| scope.spawn(move || hash_behind(session, &stopped)));
         let end = Coordinator::new(session, mirrors, attempts).run(scope, first);
         drop(stop);
         let joined = "the thread's panics are the scope's";
@@ -83,7 +83,7 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
 
 /// Hashes what has come without a gap from the start, so that the sum is there at the end.
 fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
-    let mut verifier = Verifier::new(session.sums);
+    let mut verifier = Verifier::new(session.checksums);
     let mut shown = Instant::now();
     loop {
         let front = session.plan().done().front();

@@ -1,19 +1,20 @@
-//! One connection's work: ask for a range, check the answer, bring its bytes into the file.
+//! One connection's work: ask for a range, check the response, bring its bytes into the file.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::plan::{Claim, SegmentId};
 use super::session::Session;
-use crate::get::answer::{self, Identity, Validator, Verdict};
 use crate::get::client::body::{Body, Mover};
-use crate::get::client::{Answer, Ask, AskedRange, Method, Prepared};
+use crate::get::client::cancellation::Cancellation;
+use crate::get::client::refusal;
+use crate::get::client::{Method, Prepared, RangeRequest, Request, Response};
 use crate::get::config::ReceiveChoice;
-use crate::get::error::{Blame, GetError};
-use crate::get::extents::Extent;
-use crate::get::mirrors::Mirror;
+use crate::get::download::mirrors::Mirror;
+use crate::get::error::{ErrorKind, GetError};
+use crate::get::part_file::extents::Extent;
+use crate::get::part_file::validate::{Identity, Validator, Verdict};
 use crate::get::source::HttpUrl;
-use crate::get::watch::Watch;
 
 /// A segment with everything its thread needs.
 #[derive(Debug)]
@@ -21,17 +22,17 @@ pub(crate) struct Segment<'s> {
     pub(crate) session: &'s Session<'s>,
     pub(crate) id: SegmentId,
     pub(crate) mirror: Mirror,
-    pub(crate) watch: Watch,
+    pub(crate) cancellation: Cancellation,
     pub(crate) work: Work,
 }
 
 /// Where a segment's bytes come from.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// An answer with the whole file, whose body has not been touched.
-    Take(Box<Answer>),
+    /// A response with the whole file, whose body has not been touched.
+    Take(Box<Response>),
     /// What the plan has for a connection that stands.
-    Ask,
+    Request,
 }
 
 /// How a segment ended.
@@ -56,9 +57,9 @@ pub(crate) enum Outcome {
     /// The line, the server or the file failed.
     Failed(GetError),
     /// The server sent the whole file instead, and it is the same.
-    Whole(Box<Answer>),
-    /// The file is another one now; perhaps with its first answer.
-    Changed(Option<Box<Answer>>),
+    Whole(Box<Response>),
+    /// The file is another one now; perhaps with its first response.
+    Changed(Option<Box<Response>>),
     /// The server's ranges, or its lengths, cannot be trusted.
     Wrong(String),
     /// The mirror's file is not the same.
@@ -89,73 +90,79 @@ impl Segment<'_> {
             session,
             id,
             mirror,
-            watch,
+            cancellation,
             work,
         } = self;
-        let (answer, start, validator) = match work {
-            Work::Take(answer) => (answer, 0, mirror.validator),
-            Work::Ask => {
+        let (response, start, validator) = match work {
+            Work::Take(response) => (response, 0, mirror.validator),
+            Work::Request => {
                 let Some(identity) = &session.identity else {
                     return Ok(Outcome::Wrong(
                         "a file without a validator has no ranges".to_owned(),
                     ));
                 };
-                let prepared = session.shared.client.prepare(&mirror.current, &watch)?;
+                let prepared = session
+                    .shared
+                    .client
+                    .prepare(&mirror.current, &cancellation)?;
                 let Some(extent) = session.plan().assign(id) else {
                     session.shared.client.put_back(&mirror.current, prepared);
                     return Ok(Outcome::Stopped);
                 };
-                let answer = ask(session, prepared, &mirror, extent, &watch)?;
-                match judge(session, identity, &mirror, answer, extent)? {
+                let response = request(session, prepared, &mirror, extent, &cancellation)?;
+                match judge(session, identity, &mirror, response, extent)? {
                     Judged::Part {
-                        answer,
+                        response,
                         end,
                         validator,
                     } => {
                         session.plan().clip(id, end);
                         *clipped = end < extent.1;
-                        (answer, extent.0, validator)
+                        (response, extent.0, validator)
                     }
                     Judged::No(outcome) => return Ok(outcome),
                 }
             }
         };
-        let Answer { mut body, url, .. } = *answer;
-        receive(session, id, &mut body, start, received, &watch)?;
+        let Response { mut body, url, .. } = *response;
+        receive(session, id, &mut body, start, received, &cancellation)?;
         if session.plan().room(id) == 0
-            && let Some(wire) = session.reporter.end_of(body)
+            && let Some(connection) = session.reporter.end_of(body)
         {
-            session.shared.client.keep(&url, wire);
+            session.shared.client.keep(&url, connection);
         }
         Ok(Outcome::Through(url, validator))
     }
 }
 
-fn ask(
+fn request(
     session: &Session<'_>,
     prepared: Prepared,
     mirror: &Mirror,
     extent: Extent,
-    watch: &Watch,
-) -> Result<Answer, GetError> {
+    cancellation: &Cancellation,
+) -> Result<Response, GetError> {
     let if_range = mirror.validator.as_ref().map(Validator::as_if_range);
-    let range = AskedRange {
+    let range = RangeRequest {
         start: extent.0,
         end: extent.1,
         if_range,
     };
-    let ask = Ask {
+    let request = Request {
         url: &mirror.current,
         method: Method::Get,
         accept: "*/*",
         range: Some(range),
     };
-    session.shared.client.ask_on(prepared, &ask, watch)
+    session
+        .shared
+        .client
+        .send_on(prepared, &request, cancellation)
 }
 
 enum Judged {
     Part {
-        answer: Box<Answer>,
+        response: Box<Response>,
         end: u64,
         validator: Option<Validator>,
     },
@@ -166,14 +173,14 @@ fn judge(
     session: &Session<'_>,
     identity: &Identity,
     mirror: &Mirror,
-    answer: Answer,
+    response: Response,
     extent: Extent,
 ) -> Result<Judged, GetError> {
-    let head = &answer.head;
+    let head = &response.head;
     if !matches!(head.status, 200 | 203 | 206 | 416) {
-        return Err(answer::refusal(
+        return Err(refusal::of_response(
             head,
-            &answer.url,
+            &response.url,
             std::time::SystemTime::now(),
         ));
     }
@@ -181,7 +188,7 @@ fn judge(
     if !mirror.is_known {
         return Ok(match identity.judge_mirror(head, extent, trust) {
             Ok((end, validator)) => Judged::Part {
-                answer: Box::new(answer),
+                response: Box::new(response),
                 end,
                 validator,
             },
@@ -192,12 +199,12 @@ fn judge(
     Ok(
         match identity.judge(head, extent, validator.as_ref(), trust) {
             Verdict::Part { end } => Judged::Part {
-                answer: Box::new(answer),
+                response: Box::new(response),
                 end,
                 validator,
             },
-            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(answer))),
-            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(answer)))),
+            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(response))),
+            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(response)))),
             Verdict::Changed => Judged::No(Outcome::Changed(None)),
             Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
         },
@@ -211,7 +218,7 @@ fn receive(
     body: &mut Body,
     start: u64,
     received: &mut u64,
-    watch: &Watch,
+    cancellation: &Cancellation,
 ) -> Result<(), GetError> {
     let mut mover = match session.shared.config.receive {
         ReceiveChoice::Auto | ReceiveChoice::Splice => Mover::splice(),
@@ -222,20 +229,20 @@ fn receive(
     // Twice what came last: a slow connection must not keep others from much of what it has left.
     let mut ticket = LEAST_TICKET_BYTES;
     loop {
-        watch.check()?;
+        cancellation.check()?;
         let claim = session.plan().claim(id, ticket);
         let count = match claim {
             Claim::Nothing => return Ok(()),
             Claim::Skip(wanted) => {
-                let wanted = session.shared.pace.allow(wanted, watch)?;
-                body.skip(wanted, watch)?
+                let wanted = session.shared.rate_limit.allow(wanted, cancellation)?;
+                body.skip(wanted, cancellation)?
             }
             Claim::Write(wanted) => {
-                let wanted = session.shared.pace.allow(wanted, watch)?;
-                body.receive(file, at, wanted, &mut mover, watch)?
+                let wanted = session.shared.rate_limit.allow(wanted, cancellation)?;
+                body.receive(file, at, wanted, &mut mover, cancellation)?
             }
         };
-        session.shared.pace.spend(count);
+        session.shared.rate_limit.spend(count);
         let writing = mover.take_writing().as_nanos() as u64;
         session.writing_nanos.fetch_add(writing, Ordering::Relaxed);
         if count == 0 {
@@ -253,7 +260,7 @@ fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
     let mut plan = session.plan.lock().unwrap_or_else(PoisonError::into_inner);
     if plan.length().is_some() {
         let text = format!("the answer ended {} bytes too early", plan.room(id));
-        return Err(GetError::passing(Blame::Incomplete, text));
+        return Err(GetError::passing(ErrorKind::Incomplete, text));
     }
     plan.end_here(id);
     Ok(())

@@ -4,11 +4,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::plan::Plan;
-use crate::get::answer::{Identity, Trust};
-use crate::get::client::Answer;
+use crate::get::checksum::Checksum;
+use crate::get::client::Response;
+use crate::get::part_file::validate::{Identity, Trust};
 use crate::get::part_file::{PartFile, State};
 use crate::get::shared::{Reporter, Shared};
-use crate::get::verify::Sum;
 
 /// A download's threads share this.
 #[derive(Debug)]
@@ -18,10 +18,10 @@ pub(crate) struct Session<'a> {
     pub(crate) part: &'a PartFile,
     /// What is known of the file, but for what of it is here.
     pub(crate) state: State,
-    /// `None`: nothing proves that two answers speak of the same file, so there is only one.
+    /// `None`: nothing proves that two responses speak of the same file, so there is only one.
     pub(crate) identity: Option<Identity>,
     pub(crate) trust: Trust,
-    pub(crate) sums: &'a [Sum],
+    pub(crate) checksums: &'a [Checksum],
     pub(crate) plan: Mutex<Plan>,
     /// Nanoseconds that connections have spent writing to the file, all together.
     pub(crate) writing_nanos: AtomicU64,
@@ -32,12 +32,12 @@ pub(crate) struct Session<'a> {
 pub(crate) enum SessionEnd {
     /// Every byte is there, and the sums are right.
     Whole,
-    /// The server cannot go on in the middle, and the answer with the whole file broke off.
+    /// The server cannot go on in the middle, and the response with the whole file broke off.
     Broken,
-    /// What is there is worth nothing; perhaps with a mirror's first answer of a new session.
+    /// What is there is worth nothing; perhaps with a mirror's first response of a new session.
     StartOver {
         why: String,
-        answer: Option<(usize, Box<Answer>)>,
+        response: Option<(usize, Box<Response>)>,
     },
 }
 

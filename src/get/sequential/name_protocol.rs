@@ -9,16 +9,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::get::client::wire::Wire;
-use crate::get::error::{Blame, GetError};
+use crate::get::checksum::{Checksum, Verifier};
+use crate::get::client::cancellation::Cancellation;
+use crate::get::client::connection::Connection;
+use crate::get::error::{ErrorKind, GetError};
 use crate::get::event::{Event, Summary};
-use crate::get::keep;
+use crate::get::part_file::keep;
 use crate::get::part_file::{self, PartFile, Slot, State};
-use crate::get::retry::Attempts;
+use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::NameUrl;
-use crate::get::verify::{Sum, Verifier};
-use crate::get::watch::Watch;
 use crate::sys::buffer::Buffer;
 
 /// Fetches the file of `url` to `target`.
@@ -27,15 +27,15 @@ pub(crate) fn fetch(
     reporter: &Reporter,
     url: &NameUrl,
     target: &Path,
-    sums: &[Sum],
+    checksums: &[Checksum],
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
-    let watch = shared.watch();
+    let cancellation = shared.cancellation();
     reporter.note(PLAIN_WORD.to_owned());
     // What an earlier run left goes once this one is whole, and not shorter.
-    let (mut part, old) = match PartFile::left_over(target, Slot::Part)? {
+    let (mut part, old) = match PartFile::open_existing(target, Slot::Part)? {
         Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
-        left_over => (left_over.map(|(part, _)| part), None),
+        open_existing => (open_existing.map(|(part, _)| part), None),
     };
     let slot = old.as_ref().map_or(Slot::Part, |_| Slot::New);
     if old.is_some() {
@@ -51,9 +51,9 @@ pub(crate) fn fetch(
             target,
             slot,
             part: &mut part,
-            sums,
+            checksums,
         };
-        match try_once.run(&watch, &mut received) {
+        match try_once.run(&cancellation, &mut received) {
             Ok((bytes, verifier)) => {
                 let part = part.expect("the first byte makes the part file");
                 if let Some((_, state)) = &old
@@ -65,7 +65,7 @@ pub(crate) fn fetch(
                          they are kept; --restart takes the new one",
                         state.done.total()
                     );
-                    return Err(GetError::new(Blame::Incomplete, text));
+                    return Err(GetError::new(ErrorKind::Incomplete, text));
                 }
                 if let Err(error) = verifier.finish() {
                     let mut state = State::new(url.to_string(), None, None);
@@ -79,7 +79,7 @@ pub(crate) fn fetch(
                     old.discard();
                 }
                 let (elapsed, retries) = (began.elapsed(), attempts.retries());
-                let verified = !sums.is_empty();
+                let verified = !checksums.is_empty();
                 return Ok(Summary {
                     name,
                     bytes,
@@ -91,13 +91,13 @@ pub(crate) fn fetch(
             }
             Err(error) => {
                 // What came before a reset is worth nothing: this protocol cannot go on.
-                if let Err(error) = reporter.wait(&mut attempts, error, 0, &watch) {
+                if let Err(error) = reporter.wait(&mut attempts, error, 0, &cancellation) {
                     // As long as nothing came, what is there is an earlier run's.
                     if let Some(part) = part.filter(|_| received > 0) {
                         part.discard();
                     }
-                    return Err(match error.blame {
-                        Blame::Interrupted => error.and("the same command starts over"),
+                    return Err(match error.kind {
+                        ErrorKind::Interrupted => error.and("the same command starts over"),
                         _ => error,
                     });
                 }
@@ -113,32 +113,32 @@ pub(crate) fn fetch(
 pub(crate) fn receive(
     shared: &Shared,
     url: &NameUrl,
-    watch: &Watch,
+    cancellation: &Cancellation,
     mut take: impl FnMut(&[u8]) -> Result<(), GetError>,
 ) -> Result<u64, GetError> {
-    let mut wire = Wire::connect(
+    let mut connection = Connection::connect(
         &shared.client.dialer,
         &url.host,
         url.port,
         shared.config.connect_timeout,
-        watch,
+        cancellation,
     )?;
-    wire.send(&url.name)?;
+    connection.send(&url.name)?;
     // A server that has closed already has said what it had to say: reading will tell.
-    let _ = wire.stream.shutdown(Shutdown::Write);
+    let _ = connection.stream.shutdown(Shutdown::Write);
     let mut buffer = Buffer::new(256 << 10);
     let mut received = 0;
     loop {
-        let allowed = shared.pace.allow(buffer.len(), watch)?;
-        let count = wire.read(&mut buffer[..allowed], watch)?;
-        shared.pace.spend(count);
+        let allowed = shared.rate_limit.allow(buffer.len(), cancellation)?;
+        let count = connection.read(&mut buffer[..allowed], cancellation)?;
+        shared.rate_limit.spend(count);
         match count {
             0 if received == 0 => {
                 let text = format!(
                     "{url}: nothing came: the file is missing or empty, and this \
                     protocol cannot tell which"
                 );
-                return Err(GetError::new(Blame::NotFound, text));
+                return Err(GetError::new(ErrorKind::NotFound, text));
             }
             0 => return Ok(received),
             count => take(&buffer[..count])?,
@@ -154,16 +154,20 @@ struct Try<'a> {
     target: &'a Path,
     slot: Slot,
     part: &'a mut Option<PartFile>,
-    sums: &'a [Sum],
+    checksums: &'a [Checksum],
 }
 
 impl Try<'_> {
-    fn run(&mut self, watch: &Watch, received: &mut u64) -> Result<(u64, Verifier), GetError> {
+    fn run(
+        &mut self,
+        cancellation: &Cancellation,
+        received: &mut u64,
+    ) -> Result<(u64, Verifier), GetError> {
         let (target, url, reporter, part) = (self.target, self.url, self.reporter, &mut *self.part);
-        let mut verifier = Verifier::new(self.sums);
+        let mut verifier = Verifier::new(self.checksums);
         let mut at = 0;
         let mut shown = Instant::now();
-        let bytes = receive(self.shared, url, watch, |bytes| {
+        let bytes = receive(self.shared, url, cancellation, |bytes| {
             let part = match part {
                 Some(part) => part,
                 None => part.insert(PartFile::create(target, self.slot)?),

@@ -4,8 +4,9 @@
 //! there is no line that could be congested, and the timers cost more than half of the throughput.
 //! Those who come by the loopback are known to be on this host; the rest count as elsewhere.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+use crate::sys::peer::Peer;
 use crate::sys::socket::{congestion_control, set_congestion_control};
 
 /// The system's congestion control, where it is for peers on other hosts only.
@@ -30,10 +31,10 @@ impl RemoteCongestion {
     }
 
     /// Gives the system's congestion control to a new connection, unless its peer is on this host.
-    pub(super) fn apply(&self, stream: &TcpStream, peer: IpAddr) {
+    pub(super) fn apply(&self, stream: &TcpStream, peer: Peer) {
         // The route to the peer may have one of its own (ip-route(8)).
         let is_spared = || congestion_control(stream).is_ok_and(|name| name == UNPACED);
-        if !peer.to_canonical().is_loopback() && is_spared() {
+        if !peer.is_on_this_host() && is_spared() {
             // It was allowed for the listener. Without it, the peer has the one that most have.
             let _ = set_congestion_control(stream, &self.0);
         }
@@ -59,7 +60,8 @@ mod tests {
         let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
         let (near, _) = listener.accept().expect("accepts");
         if let Some(others) = &others {
-            others.apply(&near, peer.parse().expect("an address"));
+            let peer: std::net::IpAddr = peer.parse().expect("an address");
+            others.apply(&near, std::net::SocketAddr::from((peer, 1)).into());
         }
         Some((others.is_some(), congestion_control(&near).expect("a name")))
     }

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::http::parse::{self, Parsed};
-use crate::http::{Refusal, Request};
+use crate::http::{ClientFields, Refusal, Request};
 use crate::name_protocol;
 use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, classify};
 use crate::server::connection::step::TurnContext;
@@ -267,7 +267,13 @@ impl RequestBuffer {
         turn: &TurnContext<'_>,
     ) -> Option<Received> {
         match parse::parse_request(&self.bytes, scanned, &turn.service.config.http_limits) {
-            Parsed::Complete { request, consumed } => {
+            Parsed::Complete {
+                mut request,
+                consumed,
+            } => {
+                if turn.service.journal.wants_client_fields() {
+                    request.client_fields = ClientFields::of(&self.bytes[..consumed]);
+                }
                 self.consume(consumed);
                 Some(Received::Request(Box::new(request)))
             }

@@ -1,13 +1,12 @@
 //! Sending: a response from its first byte to its last.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{Persistence, Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
 use crate::server::config::{CacheChoice, ServeConfig};
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::prepare::{Pending, PreparedResponse};
+use crate::server::connection::prepare::{Logged, Pending, PreparedResponse};
 use crate::server::connection::stall::StallDetector;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
@@ -15,7 +14,7 @@ use crate::server::files::OpenFile;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, Counters};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
     Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError, warm,
@@ -38,8 +37,6 @@ pub(super) struct Sending {
     persistence: Persistence,
     outcome: CloseReason,
     detail: &'static str,
-    /// Who has logged in, for the log.
-    user: Option<Box<[u8]>>,
     /// Bytes of content promised; `None` where nobody knows beforehand.
     content_length: Option<u64>,
     /// Bytes before the content: the head, and what an interim response left.
@@ -58,8 +55,8 @@ enum Answered {
     /// All of it: until the first byte leaves or the peer has to be waited for, the response may
     /// have to be made anew.
     Whole(Pending),
-    /// Its line, for the log.
-    Line(Vec<u8>),
+    /// What the log needs.
+    Logged(Logged),
 }
 
 /// How the peer knows that it has all.
@@ -122,7 +119,6 @@ impl Sending {
             ending,
             disk_progress: None,
             protocol: pending.protocol(),
-            user: pending.gate.grant().user().map(Box::from),
             is_answer_to_last: pending.is_last(),
             request: Answered::Whole(pending),
             status: response.status,
@@ -183,7 +179,7 @@ impl Sending {
     /// Sends for a quantum at the most.
     pub(super) fn advance(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         turn: &mut TurnContext<'_>,
         client: &ClientShare,
         pacer: &mut Pacer,
@@ -228,7 +224,7 @@ impl Sending {
     fn step_after(
         &mut self,
         progress: Progress,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         turn: &TurnContext<'_>,
     ) -> SendStep {
         match progress {
@@ -283,13 +279,13 @@ impl Sending {
     pub(super) fn run_disk_job(
         &mut self,
         action: DiskAction,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         service: &Shared,
         tools: &mut IoBuffers,
         budget: u64,
     ) -> u64 {
         let done = match action {
-            DiskAction::CheckPassword | DiskAction::LookUp => Ok(()),
+            DiskAction::LookUp => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
             DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
             DiskAction::ProduceListing => self.produce_listing(service),
@@ -327,7 +323,7 @@ impl Sending {
     pub(super) fn into_record(
         self: Box<Self>,
         outcome: CloseReason,
-        peer: SocketAddr,
+        peer: Peer,
         service: &Shared,
     ) -> Option<AccessRecord> {
         if self.transfer.choice() != service.config.transmit {
@@ -337,9 +333,9 @@ impl Sending {
             return None;
         }
         let duration = self.since.elapsed();
-        let line = match self.request {
-            Answered::Whole(mut pending) => pending.take_line(),
-            Answered::Line(line) => line,
+        let logged = match self.request {
+            Answered::Whole(mut pending) => pending.take_logged(),
+            Answered::Logged(logged) => logged,
         };
         Some(AccessRecord {
             at: SystemTime::now() - duration,
@@ -351,14 +347,14 @@ impl Sending {
             duration,
             outcome,
             detail: self.detail,
-            user: self.user,
-            request: line,
+            request: logged.line,
+            client_fields: logged.client_fields,
         })
     }
 
     fn run(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         context: &mut RunContext<'_>,
         service: &Shared,
     ) -> (u64, Progress) {
@@ -375,11 +371,11 @@ impl Sending {
     /// Gives up the request but for its line: the response cannot be made anew any more.
     fn keep_line_only(&mut self, service: &Shared) {
         if let Answered::Whole(pending) = &mut self.request {
-            let line = match service.journal.is_on() {
-                true => pending.take_line(),
-                false => Vec::new(),
+            let logged = match service.journal.is_on() {
+                true => pending.take_logged(),
+                false => Logged::default(),
             };
-            self.request = Answered::Line(line);
+            self.request = Answered::Logged(logged);
         }
     }
 
@@ -406,7 +402,7 @@ impl Sending {
 
     fn send_from_disk(
         &mut self,
-        sink: &impl Sink,
+        sink: &mut impl Sink,
         service: &Shared,
         tools: &mut IoBuffers,
         budget: u64,
@@ -488,6 +484,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice};
+    use std::net::TcpStream;
     use std::sync::Arc;
 
     use super::*;
@@ -495,9 +492,9 @@ mod tests {
     use crate::server::client_share::ClientShares;
     use crate::server::files::open_file_cache::OpenFileCache;
     use crate::server::telemetry::access_log::{AccessLog, Destination};
+    use crate::server::telemetry::log_format::LogFormat;
     use crate::server::transmit::sink::{FilePart, Follow, SendError};
     use crate::sys::process::WaitWatch;
-    use crate::sys::send_file::Loaded;
 
     const HEAD: &[u8] = b"0123456789";
 
@@ -508,24 +505,28 @@ mod tests {
         taken: RefCell<Vec<u8>>,
     }
 
-    impl Sink for Script {
-        fn send(&self, bytes: &[u8], _: Follow) -> io::Result<usize> {
+    impl Sink for &Script {
+        fn send(&mut self, bytes: &[u8], _: Follow) -> io::Result<usize> {
             let outcome = self.outcomes.borrow_mut().pop_front();
             let count = outcome.expect("the script goes on")?;
             self.taken.borrow_mut().extend_from_slice(&bytes[..count]);
             Ok(count)
         }
 
-        fn send_pieces(&self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
+        fn send_pieces(&mut self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
             unreachable!("no small file is sent here")
         }
 
-        fn send_file(&self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
+        fn send_file(&mut self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
             unreachable!("no file is sent here")
         }
 
-        fn send_loaded(&self, _: Loaded<'_>) -> Result<usize, SendError> {
-            unreachable!("no file is sent here")
+        fn socket(&self) -> Option<&TcpStream> {
+            None
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
 
         fn push(&self) -> io::Result<()> {
@@ -552,7 +553,7 @@ mod tests {
                 root: root.path().to_owned(),
                 ..ServeConfig::default()
             };
-            let log = AccessLog::start(Destination::Nowhere, Arc::default());
+            let log = AccessLog::open(Destination::Nowhere, LogFormat::default(), Arc::default());
             let (closer, _) = crossbeam_channel::unbounded();
             let service = Shared::new(config, Arc::default(), log.expect("no file").0, closer);
             Self {
@@ -592,9 +593,9 @@ mod tests {
                 watch: &mut WaitWatch::begin(),
                 served: 0,
             };
-            let client = self.clients.enter([127, 0, 0, 1].into());
+            let client = self.clients.enter(std::net::IpAddr::from([127, 0, 0, 1]));
             let pacer = &mut Pacer::new(&self.service, turn.now);
-            sending.advance(&self.sink, &mut turn, client.client(), pacer)
+            sending.advance(&mut &self.sink, &mut turn, client.client(), pacer)
         }
     }
 

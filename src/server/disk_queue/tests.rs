@@ -16,6 +16,7 @@ use crate::server::files::{Found, LookUp, Root};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
+use crate::server::telemetry::log_format::LogFormat;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Patience;
 
@@ -47,7 +48,7 @@ impl Lane {
     }
 
     fn read_ahead(&self, reader: Reader, numbers: Range<u64>) {
-        let membership = self.clients.enter([127, 0, 0, 1].into());
+        let membership = self.clients.enter(std::net::IpAddr::from([127, 0, 0, 1]));
         for number in numbers {
             let ahead = ReadAhead {
                 file: Arc::clone(&self.file),
@@ -79,8 +80,12 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
         ..ServeConfig::default()
     };
     let counters = Arc::new(Counters::default());
-    let (journal, _) =
-        AccessLog::start(Destination::Nowhere, Arc::clone(&counters)).expect("a log");
+    let (journal, _) = AccessLog::open(
+        Destination::Nowhere,
+        LogFormat::default(),
+        Arc::clone(&counters),
+    )
+    .expect("a log");
     let (closer, _) = crossbeam_channel::unbounded();
     let service = Shared::new(config, counters, journal, closer).expect("a service");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -91,7 +96,7 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
     let now = (&service, Instant::now());
     let connection = Connection::new(
         stream,
-        address,
+        address.into(),
         membership,
         permit,
         Admission::Admitted,

@@ -14,7 +14,6 @@ use crate::http::{Coding, Strength, Validators};
 use crate::meta::Meta;
 use crate::server::files::extent::Extent;
 use crate::server::files::filesystem::FileSystem;
-use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::{Registry, Version};
 use crate::server::files::residency_cache::UNASKED_FOR;
 use crate::sys::file::{self, Residency};
@@ -32,8 +31,6 @@ pub struct OpenFile {
     pub file_system: Arc<FileSystem>,
     /// Which of the directories at the root's path it was found beneath.
     pub(super) generation: u64,
-    /// Where it lies, if links led to it.
-    pub(crate) real_path: RealPath,
     /// What is known of it, by whoever has it open.
     version: Arc<Version>,
     /// Where the file is closed if close(2) may wait.
@@ -73,7 +70,7 @@ impl OpenFile {
     pub(super) fn new(
         file: File,
         meta: Meta,
-        (siblings, generation, real_path): (Siblings, u64, RealPath),
+        (siblings, generation): (Siblings, u64),
         file_system: Arc<FileSystem>,
         (registry, closer): (&Registry, &Sender<Closing>),
     ) -> Self {
@@ -86,7 +83,6 @@ impl OpenFile {
             siblings,
             file_system,
             generation,
-            real_path,
             version: registry.version(meta),
             closer: close_may_wait.then(|| closer.clone()),
         }

@@ -14,8 +14,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::diagnostics;
 use crate::server::telemetry::counters::Counters;
+use crate::server::telemetry::log_format::LogFormat;
 use crate::server::telemetry::record::AccessRecord;
-use crate::server::telemetry::redact::redact;
 
 /// Where access records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +35,22 @@ pub struct AccessLog {
     counters: Arc<Counters>,
 }
 
-/// The access log's thread.
+/// What writes the access log.
 #[derive(Debug)]
-pub struct AccessLogWriter {
-    thread: Option<(JoinHandle<()>, Queue)>,
+pub struct AccessLogWriter(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    Off,
+    /// The destination is open, and no thread runs yet.
+    Opened(Box<Output>, Receiver<Entry>, Arc<Counters>, Queue),
+    Running(JoinHandle<()>, Queue),
 }
 
 #[derive(Clone, Debug)]
 struct Queue {
     entries: Sender<Entry>,
+    format: LogFormat,
     state: Arc<QueueState>,
 }
 
@@ -65,11 +72,15 @@ enum Entry {
 }
 
 impl AccessLog {
-    /// Opens the destination and starts the thread.
+    /// Opens the destination. Records wait until [`AccessLogWriter::start`].
     ///
     /// # Errors
-    /// The file cannot be opened for appending, or no thread can be started.
-    pub fn start(to: Destination, counters: Arc<Counters>) -> io::Result<(Self, AccessLogWriter)> {
+    /// The file cannot be opened for appending.
+    pub fn open(
+        to: Destination,
+        format: LogFormat,
+        counters: Arc<Counters>,
+    ) -> io::Result<(Self, AccessLogWriter)> {
         let target = match to {
             Destination::Nowhere => None,
             Destination::StandardError => Some(Target::StandardError),
@@ -77,20 +88,19 @@ impl AccessLog {
         };
         let Some(target) = target else {
             let queue = None;
-            return Ok((Self { queue, counters }, AccessLogWriter { thread: None }));
+            return Ok((Self { queue, counters }, AccessLogWriter(Stage::Off)));
         };
         let (entries, receiver) = bounded(MAX_RECORDS);
         let queue = Queue {
             entries,
+            format,
             state: Arc::default(),
         };
-        let (state, counted) = (Arc::clone(&queue.state), Arc::clone(&counters));
-        let thread = std::thread::Builder::new()
-            .name("haul-log".into())
-            .spawn(move || write_all(Output::new(target), &receiver, &state, &counted))?;
-        let thread = Some((thread, queue.clone()));
+        let output = Box::new(Output::new(target, format));
+        let counted = Arc::clone(&counters);
+        let writer = AccessLogWriter(Stage::Opened(output, receiver, counted, queue.clone()));
         let queue = Some(queue);
-        Ok((Self { queue, counters }, AccessLogWriter { thread }))
+        Ok((Self { queue, counters }, writer))
     }
 
     /// Whether records are wanted at all, so that nobody makes one for nothing.
@@ -98,6 +108,14 @@ impl AccessLog {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// Whether the format has what clients say of themselves.
+    #[inline]
+    #[must_use]
+    pub fn wants_client_fields(&self) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.format != LogFormat::Haul)
     }
 
     /// Hands a record over. Never waits: if the writer is this far behind, the record is lost,
@@ -135,10 +153,25 @@ impl Queue {
 }
 
 impl AccessLogWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn start(self) -> io::Result<Self> {
+        let Stage::Opened(output, receiver, counters, queue) = self.0 else {
+            return Ok(self);
+        };
+        let state = Arc::clone(&queue.state);
+        let thread = std::thread::Builder::new()
+            .name("haul-log".into())
+            .spawn(move || write_all(*output, &receiver, &state, &counters))?;
+        Ok(Self(Stage::Running(thread, queue)))
+    }
+
     /// Waits, but not for ever, until all that was recorded is written. What is recorded
     /// afterwards is lost.
     pub fn finish(self) {
-        let Some((thread, queue)) = self.thread else {
+        let Stage::Running(thread, queue) = self.0 else {
             return;
         };
         queue.state.ends.store(true, Ordering::Release);
@@ -154,10 +187,8 @@ impl AccessLogWriter {
     }
 }
 
-/// Takes secrets out, keeps the beginning of a long request, and says how long it was; once is
-/// enough.
+/// Keeps the beginning of a long request, and says how long it was; once is enough.
 pub(crate) fn cut(request: &mut Vec<u8>) {
-    redact(request);
     let length = request.len();
     if length > MAX_REQUEST + MAX_NOTE {
         request.truncate(MAX_REQUEST);
@@ -167,27 +198,32 @@ pub(crate) fn cut(request: &mut Vec<u8>) {
 }
 
 fn bytes_of(record: &AccessRecord) -> usize {
-    size_of::<AccessRecord>() + record.request.len()
+    let fields = record.client_fields.as_ref();
+    size_of::<AccessRecord>() + record.request.len() + fields.map_or(0, |fields| fields.bytes())
 }
 
 /// A destination, and the lines that were not yet given to it.
+#[derive(Debug)]
 struct Output {
     target: Target,
+    format: LogFormat,
     text: Vec<u8>,
     lines: u64,
     /// The last line that was written broke off: a full disk took its beginning only.
     is_torn: bool,
 }
 
+#[derive(Debug)]
 enum Target {
     StandardError,
     File { path: PathBuf, file: File },
 }
 
 impl Output {
-    fn new(target: Target) -> Self {
+    fn new(target: Target, format: LogFormat) -> Self {
         Self {
             target,
+            format,
             text: Vec::with_capacity(BUFFER_BYTES),
             lines: 0,
             is_torn: false,
@@ -196,8 +232,8 @@ impl Output {
 
     /// Adds a record. Fails like [`Self::flush`].
     fn add(&mut self, record: &AccessRecord) -> Result<(), u64> {
-        // Writing to a `Vec` cannot fail.
-        let _ = writeln!(self.text, "{record}");
+        self.format.write(record, &mut self.text);
+        self.text.push(b'\n');
         self.lines += 1;
         if self.text.len() < BUFFER_BYTES {
             return Ok(());
@@ -339,7 +375,7 @@ mod tests {
 
     fn output(file: File) -> Output {
         let path = PathBuf::new();
-        Output::new(Target::File { path, file })
+        Output::new(Target::File { path, file }, LogFormat::Haul)
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! One response, as a line of the access log.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::diagnostics::is_unprintable;
-use crate::http::Protocol;
+use crate::http::{ClientFields, Protocol};
 use crate::server::telemetry::counters::CloseReason;
+use crate::sys::peer::Peer;
 
 /// One response, for the access log.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct AccessRecord {
     /// When the request was whole.
     pub at: SystemTime,
     /// Who asked.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// In which wire format; `None` if it could not be told.
     pub protocol: Option<Protocol>,
     /// The request line or name as it came, unescaped.
@@ -29,22 +29,33 @@ pub struct AccessRecord {
     pub duration: Duration,
     /// How it came out.
     pub outcome: CloseReason,
-    /// The user that has logged in.
-    pub user: Option<Box<[u8]>>,
     /// Why, where the outcome alone does not say.
     pub detail: &'static str,
+    /// What the client says of itself, where the log's format has it.
+    pub client_fields: Option<Box<ClientFields>>,
 }
 
-impl fmt::Display for AccessRecord {
-    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs [user="USER"] OUTCOME[: DETAIL]`, one line.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = jiff::Timestamp::try_from(self.at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let protocol = match self.protocol {
+impl AccessRecord {
+    /// The word for the protocol; `-` if it could not be told.
+    pub(super) fn protocol_word(&self) -> &'static str {
+        match self.protocol {
             Some(Protocol::Http) => "http",
             Some(Protocol::Message) => "message",
             Some(Protocol::Name) => "name",
             None => "-",
-        };
+        }
+    }
+
+    /// When, to the millisecond.
+    pub(super) fn timestamp(&self) -> jiff::Timestamp {
+        jiff::Timestamp::try_from(self.at).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for AccessRecord {
+    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs OUTCOME[: DETAIL]`, one line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, protocol) = (self.timestamp(), self.protocol_word());
         write!(
             formatter,
             "{at:.3} {} {protocol} \"{}\" ",
@@ -60,11 +71,12 @@ impl fmt::Display for AccessRecord {
             Some(intended) => write!(formatter, "{intended}")?,
             None => formatter.write_str("-")?,
         }
-        write!(formatter, " {:.3}s ", self.duration.as_secs_f64())?;
-        if let Some(user) = &self.user {
-            write!(formatter, "user=\"{}\" ", Escaped(user))?;
-        }
-        write!(formatter, "{}", self.outcome)?;
+        write!(
+            formatter,
+            " {:.3}s {}",
+            self.duration.as_secs_f64(),
+            self.outcome
+        )?;
         if self.detail.is_empty() {
             return Ok(());
         }
@@ -106,7 +118,7 @@ mod tests {
     fn a_record_is_one_line_whatever_the_peer_sent() {
         let record = AccessRecord {
             at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
-            peer: SocketAddr::from(([127, 0, 0, 1], 9)),
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 9)).into(),
             protocol: Some(Protocol::Name),
             request: b"a\"b\n\x1b[2J\xff\xe2\x80\xae".to_vec(),
             status: 0,
@@ -114,8 +126,8 @@ mod tests {
             intended: Some(5),
             duration: Duration::from_millis(20),
             outcome: CloseReason::Aborted,
-            user: None,
             detail: "",
+            client_fields: None,
         };
         assert_eq!(
             record.to_string(),

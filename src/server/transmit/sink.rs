@@ -26,26 +26,29 @@ pub trait Sink {
     ///
     /// # Errors
     /// As send(2).
-    fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize>;
+    fn send(&mut self, bytes: &[u8], follow: Follow) -> io::Result<usize>;
 
     /// Sends bytes at hand that lie in several places.
     ///
     /// # Errors
     /// As sendmsg(2).
-    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize>;
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize>;
 
     /// Sends bytes of a file; zero means that the file ends at `offset`.
     ///
     /// # Errors
     /// [`SendError`] says whose fault it is.
-    fn send_file(&self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
+    fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
 
-    /// Sends what was loaded. What the peer does not take is thrown away. Zero means that the file
-    /// has shrunk since.
+    /// The socket, if bytes go to the peer as they are: then the kernel can send a file's pages,
+    /// and nothing has to be copied.
+    fn socket(&self) -> Option<&TcpStream>;
+
+    /// Sends what was taken before and has not gone to the socket.
     ///
     /// # Errors
-    /// [`SendError`] says whose fault it is.
-    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError>;
+    /// As send(2); `WouldBlock` if some of it is left.
+    fn flush(&mut self) -> io::Result<()>;
 
     /// Sends what waits for a full segment.
     ///
@@ -161,17 +164,21 @@ impl IoBuffers {
 
 /// TCP without encryption: splice(2) through a large pipe for large pieces, sendfile(2) for
 /// others, or read and write where the file system knows neither.
-impl Sink for TcpStream {
+impl Sink for &TcpStream {
     #[inline]
-    fn send(&self, bytes: &[u8], follow: Follow) -> io::Result<usize> {
+    fn send(&mut self, bytes: &[u8], follow: Follow) -> io::Result<usize> {
         socket::send(self, bytes, follow == Follow::More)
     }
 
-    fn send_pieces(&self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize> {
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize> {
         socket::send_pieces(self, pieces, follow == Follow::More)
     }
 
-    fn send_file(&self, mut part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {
+    fn send_file(
+        &mut self,
+        mut part: FilePart<'_>,
+        tools: &mut IoBuffers,
+    ) -> Result<usize, SendError> {
         if *part.choice == SendChoice::Auto {
             if let Some(sent) = send_through_pipe(self, &mut part, tools) {
                 return sent;
@@ -200,14 +207,13 @@ impl Sink for TcpStream {
             .map_err(blocked_or_network)
     }
 
-    fn send_loaded(&self, loaded: Loaded<'_>) -> Result<usize, SendError> {
-        match loaded.send(self, false) {
-            Ok(sent) => Ok(sent),
-            Err((0, Fault::Socket(error))) => Err(blocked_or_network(error)),
-            Err((0, Fault::File(error))) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            Err((0, Fault::File(error))) => Err(SendError::File(error)),
-            Err((sent, _)) => Ok(sent),
-        }
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
+    #[inline]
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     fn push(&self) -> io::Result<()> {
@@ -216,6 +222,21 @@ impl Sink for TcpStream {
 
     fn unacknowledged(&self) -> Option<u64> {
         socket::unacknowledged(self)
+    }
+}
+
+/// Sends what was loaded. What the peer does not take is thrown away. Zero means that the file has
+/// shrunk since.
+///
+/// # Errors
+/// [`SendError`] says whose fault it is.
+pub(super) fn send_loaded(stream: &TcpStream, loaded: Loaded<'_>) -> Result<usize, SendError> {
+    match loaded.send(stream, false) {
+        Ok(sent) => Ok(sent),
+        Err((0, Fault::Socket(error))) => Err(blocked_or_network(error)),
+        Err((0, Fault::File(error))) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        Err((0, Fault::File(error))) => Err(SendError::File(error)),
+        Err((sent, _)) => Ok(sent),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (lane, now): (Patience, 
 pub(super) fn send_kept(
     plan: &Plan,
     content: &[u8],
-    sink: &impl Sink,
+    sink: &mut impl Sink,
 ) -> Result<Option<usize>, SendError> {
     let mut pieces = [IoSlice::new(&[]); PIECES];
     for (piece, segment) in pieces.iter_mut().zip(&plan.segments) {

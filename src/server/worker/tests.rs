@@ -13,6 +13,7 @@ use crate::server::dispatch::Dispatch;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
+use crate::server::telemetry::log_format::LogFormat;
 use crate::sys::poller::Interest;
 
 /// Connections that the bench has room for.
@@ -39,7 +40,11 @@ impl Bench {
             ..ServeConfig::default()
         };
         let counters = Arc::new(Counters::default());
-        let journal = AccessLog::start(Destination::Nowhere, Arc::clone(&counters));
+        let journal = AccessLog::open(
+            Destination::Nowhere,
+            LogFormat::default(),
+            Arc::clone(&counters),
+        );
         let (journal, _) = journal.expect("nothing to open");
         let (closer, _) = crossbeam_channel::unbounded();
         let poller = Arc::new(Poller::new().expect("a poller"));
@@ -72,7 +77,7 @@ impl Bench {
         let permit = self.permits.take().expect("one is left");
         let connection = Connection::new(
             stream,
-            address,
+            address.into(),
             self.clients.enter(address.ip()),
             permit,
             Admission::Admitted,

@@ -1,6 +1,6 @@
 #![no_main]
-use haul::get::SumFile;
+use haul::get::ChecksumFile;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = SumFile::parse(text).map(|sums| sums.find("dir/name".as_ref()));
+    let _ = ChecksumFile::parse(text).map(|checksums| checksums.find("dir/name".as_ref()));
 });

@@ -1,16 +1,16 @@
-//! A TCP connection to a server, with what has been read beyond the last answer.
+//! A TCP connection to a server, with what has been read beyond the last response.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::dial::{DialError, Dialer};
-use crate::get::error::{Again, Blame, GetError};
-use crate::get::watch::{TICK, Watch};
+use crate::get::client::cancellation::{Cancellation, TICK};
+use crate::get::error::{ErrorKind, GetError, Retry};
 
 /// One connection. Reads wait at most a tick at a time, so that a stop is seen.
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     /// Bytes that came and have not been used.
     pub(crate) input: Input,
@@ -60,20 +60,23 @@ impl Input {
     }
 }
 
-impl Wire {
+impl Connection {
     /// Connects to `host`, whichever of its addresses stands first.
     pub(crate) fn connect(
         dialer: &Dialer,
         host: &str,
         port: u16,
         connect_timeout: Duration,
-        watch: &Watch,
+        cancellation: &Cancellation,
     ) -> Result<Self, GetError> {
-        let stops = || watch.check().is_err();
+        let stops = || cancellation.check().is_err();
         let stream = match dialer.connect(host, port, connect_timeout, stops) {
             Ok(stream) => stream,
             Err(DialError::Stopped) => {
-                return Err(watch.check().err().unwrap_or_else(GetError::interrupted));
+                return Err(cancellation
+                    .check()
+                    .err()
+                    .unwrap_or_else(GetError::interrupted));
             }
             Err(DialError::Unresolvable(error)) => {
                 return Err(unreached(format!("cannot find {host}: {error}")));
@@ -87,7 +90,7 @@ impl Wire {
         let set_up = stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(TICK)))
-            .and_then(|()| stream.set_write_timeout(Some(watch.stall_timeout())));
+            .and_then(|()| stream.set_write_timeout(Some(cancellation.stall_timeout())));
         set_up.map_err(|error| broken(&error))?;
         Ok(Self {
             stream,
@@ -100,15 +103,23 @@ impl Wire {
     }
 
     /// Reads some bytes into `buffer`; 0 is the end of the stream. Unused input is not looked at.
-    pub(crate) fn read(&mut self, buffer: &mut [u8], watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         let stream = &mut self.stream;
-        wait_for(watch, || stream.read(buffer))
+        wait_for(cancellation, || stream.read(buffer))
     }
 
     /// Reads up to `most` bytes behind the unused input; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, most: usize, watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn fill(
+        &mut self,
+        most: usize,
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         let (stream, room) = (&mut self.stream, self.input.room(most));
-        let count = wait_for(watch, || stream.read(room))?;
+        let count = wait_for(cancellation, || stream.read(room))?;
         self.input.end += count;
         Ok(count)
     }
@@ -141,10 +152,10 @@ impl Wire {
 }
 
 fn unreached(text: String) -> GetError {
-    GetError::passing(Blame::Network, text).with_again(Again::Unreached)
+    GetError::passing(ErrorKind::Network, text).with_retry(Retry::Unreached)
 }
 
-/// See [`Wire::pending`].
+/// See [`Connection::pending`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
     Nothing,
@@ -155,16 +166,16 @@ pub(crate) enum Pending {
 
 /// Runs a read that waits a tick at most until it gives something, under `watch`.
 pub(crate) fn wait_for(
-    watch: &Watch,
+    cancellation: &Cancellation,
     mut read: impl FnMut() -> io::Result<usize>,
 ) -> Result<usize, GetError> {
-    let patience = watch.patience();
+    let stall_timer = cancellation.stall_timer();
     loop {
         // A peer that never pauses must not keep anybody from stopping.
-        watch.check()?;
+        cancellation.check()?;
         match read() {
             Ok(count) => return Ok(count),
-            Err(error) if is_tick(&error) => patience.check()?,
+            Err(error) if is_tick(&error) => stall_timer.check()?,
             Err(error) => return Err(broken(&error)),
         }
     }
@@ -178,7 +189,7 @@ fn is_tick(error: &io::Error) -> bool {
 }
 
 fn broken(error: &io::Error) -> GetError {
-    GetError::passing(Blame::Network, format!("the connection broke: {error}"))
+    GetError::passing(ErrorKind::Network, format!("the connection broke: {error}"))
 }
 
 /// What is read at once while a head is waited for.

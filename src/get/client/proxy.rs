@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::source::{self, HttpUrl, Source};
+use crate::get::source::{self, HttpUrl, Source};
 
 /// The proxy of the command line or the environment, and the hosts that go without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Proxies {
 
 /// A proxy that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Proxy {
+pub(crate) enum Proxy {
     /// Takes whole addresses in request lines (RFC 9112, 3.2.2).
     Http(HttpUrl),
     /// SOCKS5 (RFC 1928); the proxy resolves the server's name. The scheme here is `http`.
@@ -22,7 +22,7 @@ pub(super) enum Proxy {
 }
 
 impl Proxy {
-    pub(super) fn url(&self) -> &HttpUrl {
+    pub(crate) fn url(&self) -> &HttpUrl {
         match self {
             Self::Http(url) | Self::Socks(url) => url,
         }
@@ -80,7 +80,7 @@ impl Proxies {
     ///
     /// # Errors
     /// Why the one that is set cannot be used.
-    pub(super) fn for_url(&self, url: &HttpUrl) -> Result<Option<&Proxy>, &str> {
+    pub(crate) fn for_url(&self, url: &HttpUrl) -> Result<Option<&Proxy>, &str> {
         let Some(proxy) = &self.proxy else {
             return Ok(None);
         };

@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::config::MinRate;
-use super::error::{Again, Blame, GetError};
-use super::watch::Watch;
+use crate::get::client::cancellation::Cancellation;
+use crate::get::config::MinRate;
+use crate::get::error::{ErrorKind, GetError, Retry};
 
 /// Spends bytes no faster than the rate. A burst is a twentieth of a second's worth at most.
 #[derive(Debug)]
-pub(super) struct Pace(Option<Limit>);
+pub(crate) struct RateLimit(Option<Limit>);
 
 #[derive(Debug)]
 struct Limit {
@@ -18,9 +18,9 @@ struct Limit {
     paid: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimit {
     /// Without a rate everything is allowed.
-    pub(super) fn new(bytes_per_second: Option<u64>) -> Self {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
         Self(bytes_per_second.map(|rate| Limit {
             bytes_per_second: rate.max(1) as f64,
             paid: Mutex::new(Instant::now()),
@@ -28,7 +28,11 @@ impl Pace {
     }
 
     /// Waits until bytes may be received; returns how many, at most `wanted`.
-    pub(super) fn allow(&self, wanted: usize, watch: &Watch) -> Result<usize, GetError> {
+    pub(crate) fn allow(
+        &self,
+        wanted: usize,
+        cancellation: &Cancellation,
+    ) -> Result<usize, GetError> {
         let Some(limit) = &self.0 else {
             return Ok(wanted);
         };
@@ -38,7 +42,7 @@ impl Pace {
             if wait.is_zero() {
                 break;
             }
-            watch.sleep(wait)?;
+            cancellation.sleep(wait)?;
         }
         Ok(wanted
             .min((limit.bytes_per_second * BURST.as_secs_f64()) as usize)
@@ -46,7 +50,7 @@ impl Pace {
     }
 
     /// `count` bytes were received.
-    pub(super) fn spend(&self, count: usize) {
+    pub(crate) fn spend(&self, count: usize) {
         let Some(limit) = &self.0 else { return };
         let cost = Duration::from_secs_f64(count as f64 / limit.bytes_per_second);
         let mut paid = limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,14 +61,14 @@ impl Pace {
 
 /// `--min-rate`: what one file's connections have to bring together.
 #[derive(Debug)]
-pub(super) struct RateFloor {
+pub(crate) struct RateFloor {
     limit: Option<MinRate>,
     since: Instant,
     received: u64,
 }
 
 impl RateFloor {
-    pub(super) fn new(limit: Option<MinRate>) -> Self {
+    pub(crate) fn new(limit: Option<MinRate>) -> Self {
         Self {
             limit,
             since: Instant::now(),
@@ -73,7 +77,7 @@ impl RateFloor {
     }
 
     /// Nothing before now counts.
-    pub(super) fn begin_anew(&mut self, received: u64) {
+    pub(crate) fn begin_anew(&mut self, received: u64) {
         self.since = Instant::now();
         self.received = received;
     }
@@ -82,7 +86,7 @@ impl RateFloor {
     ///
     /// # Errors
     /// Network, once a whole window has brought too little.
-    pub(super) fn observe(&mut self, received: u64) -> Result<(), GetError> {
+    pub(crate) fn observe(&mut self, received: u64) -> Result<(), GetError> {
         let Some(MinRate {
             bytes_per_second,
             window,
@@ -102,7 +106,7 @@ impl RateFloor {
         let text = format!(
             "{came:.0} bytes a second in the last {window:?}, fewer than --min-rate {bytes_per_second}"
         );
-        Err(GetError::passing(Blame::Network, text).with_again(Again::Slow))
+        Err(GetError::passing(ErrorKind::Network, text).with_retry(Retry::Slow))
     }
 }
 

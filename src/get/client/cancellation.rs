@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::error::{Again, Blame, GetError};
+use crate::get::error::{ErrorKind, GetError, Retry};
 
 /// A request to stop, from a signal handler or from another thread. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +32,7 @@ impl Cancel {
 
 /// One thread's reasons to end a wait.
 #[derive(Clone, Debug)]
-pub(super) struct Watch {
+pub(crate) struct Cancellation {
     user: Cancel,
     own: Cancel,
     stall_timeout: Duration,
@@ -42,13 +42,13 @@ pub(super) struct Watch {
 
 /// A wait that has begun and will not last longer than the stall time-out.
 #[derive(Debug)]
-pub(super) struct Patience<'a> {
-    watch: &'a Watch,
+pub(crate) struct Patience<'a> {
+    cancellation: &'a Cancellation,
     deadline: Instant,
 }
 
-impl Watch {
-    pub(super) fn new(user: Cancel, stall_timeout: Duration, end: Option<Instant>) -> Self {
+impl Cancellation {
+    pub(crate) fn new(user: Cancel, stall_timeout: Duration, end: Option<Instant>) -> Self {
         Self {
             user,
             own: Cancel::default(),
@@ -58,7 +58,7 @@ impl Watch {
     }
 
     /// The same reasons, and one of its own: the second value ends only the first one's waits.
-    pub(super) fn fork(&self) -> (Self, Cancel) {
+    pub(crate) fn fork(&self) -> (Self, Cancel) {
         let own = Cancel::default();
         (
             Self {
@@ -71,25 +71,25 @@ impl Watch {
 
     /// # Errors
     /// Interrupted, once there is a reason to stop.
-    pub(super) fn check(&self) -> Result<(), GetError> {
+    pub(crate) fn check(&self) -> Result<(), GetError> {
         if self.user.is_cancelled() || self.own.is_cancelled() {
             return Err(GetError::interrupted());
         }
         if self.end.is_some_and(|end| Instant::now() >= end) {
-            let error = GetError::new(Blame::Incomplete, "the time of --max-time is over");
-            return Err(error.with_again(Again::Stopped));
+            let error = GetError::new(ErrorKind::Incomplete, "the time of --max-time is over");
+            return Err(error.with_retry(Retry::Stopped));
         }
         Ok(())
     }
 
-    pub(super) fn patience(&self) -> Patience<'_> {
+    pub(crate) fn stall_timer(&self) -> Patience<'_> {
         Patience {
-            watch: self,
+            cancellation: self,
             deadline: Instant::now() + self.stall_timeout,
         }
     }
 
-    pub(super) fn stall_timeout(&self) -> Duration {
+    pub(crate) fn stall_timeout(&self) -> Duration {
         self.stall_timeout
     }
 
@@ -97,7 +97,7 @@ impl Watch {
     ///
     /// # Errors
     /// Interrupted, once there is a reason to stop.
-    pub(super) fn sleep(&self, wait: Duration) -> Result<(), GetError> {
+    pub(crate) fn sleep(&self, wait: Duration) -> Result<(), GetError> {
         let end = Instant::now() + wait;
         loop {
             self.check()?;
@@ -115,15 +115,15 @@ impl Patience<'_> {
     ///
     /// # Errors
     /// Interrupted, or stalled for too long.
-    pub(super) fn check(&self) -> Result<(), GetError> {
-        self.watch.check()?;
+    pub(crate) fn check(&self) -> Result<(), GetError> {
+        self.cancellation.check()?;
         if Instant::now() >= self.deadline {
-            let text = format!("nothing came for {:?}", self.watch.stall_timeout);
-            return Err(GetError::passing(Blame::Network, text));
+            let text = format!("nothing came for {:?}", self.cancellation.stall_timeout);
+            return Err(GetError::passing(ErrorKind::Network, text));
         }
         Ok(())
     }
 }
 
 /// How long a thread waits in the kernel before it looks up.
-pub(super) const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);

@@ -5,25 +5,25 @@
 
 use crate::http::client_response::{Framing, Head};
 
-use super::answer::{Identity, Trust};
-use super::config::KeptChoice;
+use crate::get::config::KeptChoice;
+use crate::get::part_file::validate::{Identity, Trust};
 
 /// What is kept of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     /// Bytes that are here for certain.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// `None`: nothing was known of its file but its bytes.
-    pub(super) identity: Option<Identity>,
-    /// `Content-Type` of the answer that they came with.
-    pub(super) content_type: Option<String>,
+    pub(crate) identity: Option<Identity>,
+    /// `Content-Type` of the response that they came with.
+    pub(crate) content_type: Option<String>,
     /// The whole file is here, and its sum is wrong.
-    pub(super) has_wrong_sum: bool,
+    pub(crate) has_wrong_checksum: bool,
 }
 
-/// What an answer with a whole file does to what is kept.
+/// What a response with a whole file does to what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// Nothing is kept: the part file begins anew.
     Begin,
     /// It is the same file: the part file gets what it lacks.
@@ -36,8 +36,8 @@ pub(super) enum Decision {
     Refuse,
 }
 
-/// Decides what is done with the answer of `head`.
-pub(super) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust) -> Decision {
+/// Decides what is done with the response of `head`.
+pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust) -> Decision {
     if kept.bytes == 0 {
         return Decision::Begin;
     }
@@ -46,7 +46,7 @@ pub(super) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
         .as_ref()
         .is_some_and(|identity| identity.is_enough(trust) && identity.is_same(head, trust));
     match (same, restart) {
-        (true, _) if kept.has_wrong_sum => Decision::Beside,
+        (true, _) if kept.has_wrong_checksum => Decision::Beside,
         (true, _) => Decision::GoOn,
         (false, KeptChoice::Restart) => Decision::Beside,
         (false, KeptChoice::Keep) if could_be_same(kept, head, trust) => Decision::Beside,
@@ -56,7 +56,7 @@ pub(super) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
 }
 
 /// A second part file of `bytes`, whole, may take the place of what is kept.
-pub(super) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> bool {
+pub(crate) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> bool {
     restart == KeptChoice::Restart || bytes >= kept_bytes
 }
 
@@ -92,7 +92,7 @@ fn is_html(content_type: Option<&str>) -> bool {
 }
 
 /// Both versions in words.
-pub(super) fn compare(kept: &Kept, head: &Head) -> String {
+pub(crate) fn compare(kept: &Kept, head: &Head) -> String {
     let signs = |length: Option<u64>, identity: Option<&Identity>, kind: Option<&str>| {
         let length = length.map_or_else(
             || "unknown length".to_owned(),
@@ -145,7 +145,7 @@ mod tests {
         )
     }
 
-    /// What happens to the part file, as bytes that are left of it: first when the answer breaks
+    /// What happens to the part file, as bytes that are left of it: first when the response breaks
     /// off after `came` bytes, then when it is whole.
     fn left(kept: &Kept, decision: &Decision, came: u64, restart: KeptChoice) -> (u64, u64) {
         match decision {
@@ -163,22 +163,22 @@ mod tests {
             then in heads(),
             bytes in 0u64..4,
             came in 0u64..4,
-            has_wrong_sum in any::<bool>(),
-            trust in prop::sample::select(vec![Trust::Signs, Trust::Loose, Trust::Sum]),
+            has_wrong_checksum in any::<bool>(),
+            trust in prop::sample::select(vec![Trust::Signs, Trust::Loose, Trust::Checksum]),
         ) {
             let identity = Identity::of(&first);
             let bytes = identity.as_ref().map_or(bytes, |identity| bytes.min(identity.length));
             let content_type = first.content_type;
-            let kept = Kept { bytes, identity, content_type, has_wrong_sum };
+            let kept = Kept { bytes, identity, content_type, has_wrong_checksum };
             let decision = decide(&kept, &then, KeptChoice::Keep, trust);
             let (broken, whole) = left(&kept, &decision, came, KeptChoice::Keep);
             prop_assert!(broken >= kept.bytes && whole >= kept.bytes, "{:?}", decision);
             // Bytes of two files are never put together, and a page never replaces a file.
             if decision == Decision::GoOn {
                 let ours = kept.identity.as_ref().unwrap();
-                prop_assert!(ours.is_same(&then, trust) && !has_wrong_sum);
+                prop_assert!(ours.is_same(&then, trust) && !has_wrong_checksum);
             }
-            if decision == Decision::Beside && !has_wrong_sum {
+            if decision == Decision::Beside && !has_wrong_checksum {
                 prop_assert!(!became_html(&kept, &then));
             }
         }

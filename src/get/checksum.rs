@@ -7,11 +7,11 @@ use std::path::Path;
 
 use sha2::digest::DynDigest;
 
-use super::error::{Blame, GetError};
+use crate::get::error::{ErrorKind, GetError};
 
 /// A sum that a file must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sum {
+pub struct Checksum {
     algorithm: Algorithm,
     digest: Box<[u8]>,
 }
@@ -78,12 +78,12 @@ impl Algorithm {
     }
 }
 
-impl Sum {
+impl Checksum {
     /// The sum that `hex` writes down.
     ///
     /// # Errors
     /// [`BadSum`] unless it has exactly the algorithm's number of hexadecimal digits.
-    pub fn parse(algorithm: Algorithm, hex: &str) -> Result<Self, BadSum> {
+    pub fn parse(algorithm: Algorithm, hex: &str) -> Result<Self, ChecksumError> {
         let hex = hex.trim();
         let digits = 2 * algorithm.hasher().output_size();
         let bytes = hex.as_bytes().chunks(2).map(|pair| {
@@ -93,7 +93,7 @@ impl Sum {
         });
         match bytes.collect::<Option<Box<[u8]>>>() {
             Some(digest) if hex.len() == digits => Ok(Self { algorithm, digest }),
-            _ => Err(BadSum(format!(
+            _ => Err(ChecksumError(format!(
                 "{hex:?} is not a sum: {} takes {digits} hexadecimal digits",
                 algorithm.name()
             ))),
@@ -103,48 +103,48 @@ impl Sum {
 
 /// The sums of many files, as `sha256sum` writes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SumFile(Vec<(String, Sum)>);
+pub struct ChecksumFile(Vec<(String, Checksum)>);
 
 /// A sum or a file of sums that cannot be read; the text says where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadSum(String);
+pub struct ChecksumError(String);
 
-impl fmt::Display for BadSum {
+impl fmt::Display for ChecksumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&super::names::printable(&self.0))
     }
 }
 
-impl std::error::Error for BadSum {}
+impl std::error::Error for ChecksumError {}
 
-impl SumFile {
+impl ChecksumFile {
     /// Reads `sha256sum`'s two formats: `HEX  NAME` and `SHA256 (NAME) = HEX`, with the
     /// names or lengths of the other algorithms too.
     ///
     /// # Errors
     /// [`BadSum`], with the line.
-    pub fn parse(text: &str) -> Result<Self, BadSum> {
-        let mut sums = Vec::new();
+    pub fn parse(text: &str) -> Result<Self, ChecksumError> {
+        let mut checksums = Vec::new();
         for (number, line) in text.lines().enumerate() {
             if line.trim().is_empty() || line.starts_with('#') {
                 continue;
             }
             let entry = tagged(line).or_else(|| plain(line));
             let bad = || {
-                BadSum(format!(
+                ChecksumError(format!(
                     "line {}: not a line of sha256sum: {line}",
                     number + 1
                 ))
             };
-            sums.push(entry.ok_or_else(bad)?);
+            checksums.push(entry.ok_or_else(bad)?);
         }
-        Ok(Self(sums))
+        Ok(Self(checksums))
     }
 
     /// The sum for `path`: listed under the whole path, or else under as much of its end as can be
     /// found. A tree's own list does not name the directory that the tree is in.
     #[must_use]
-    pub fn find(&self, path: &Path) -> Option<Sum> {
+    pub fn find(&self, path: &Path) -> Option<Checksum> {
         let find = |name: &Path| {
             self.0
                 .iter()
@@ -160,13 +160,13 @@ impl SumFile {
     }
 }
 
-fn plain(line: &str) -> Option<(String, Sum)> {
+fn plain(line: &str) -> Option<(String, Checksum)> {
     // A leading backslash says that the name is escaped.
     let (escaped, line) = line
         .strip_prefix('\\')
         .map_or((false, line), |rest| (true, rest));
     let (hex, _) = line.split_once(' ')?;
-    let sum = Sum::parse(Algorithm::by_length(hex)?, hex).ok()?;
+    let sum = Checksum::parse(Algorithm::by_length(hex)?, hex).ok()?;
     let rest = &line[hex.len()..];
     let name = rest
         .strip_prefix("  ")
@@ -179,10 +179,10 @@ fn plain(line: &str) -> Option<(String, Sum)> {
     Some((name, sum))
 }
 
-fn tagged(line: &str) -> Option<(String, Sum)> {
+fn tagged(line: &str) -> Option<(String, Checksum)> {
     let (tag, rest) = line.split_once(" (")?;
     let (name, hex) = rest.rsplit_once(") = ")?;
-    let sum = Sum::parse(Algorithm::named(tag)?, hex).ok()?;
+    let sum = Checksum::parse(Algorithm::named(tag)?, hex).ok()?;
     Some((name.to_owned(), sum))
 }
 
@@ -204,13 +204,13 @@ fn unescape(name: &str) -> String {
 
 /// Hashes a file from its start, as far as it is there.
 pub(super) struct Verifier {
-    hashers: Vec<(Sum, Box<dyn DynDigest + Send>)>,
+    hashers: Vec<(Checksum, Box<dyn DynDigest + Send>)>,
     hashed: u64,
     buffer: Vec<u8>,
 }
 
 impl Verifier {
-    pub(super) fn new(expected: &[Sum]) -> Self {
+    pub(super) fn new(expected: &[Checksum]) -> Self {
         let hashers = expected.iter();
         Self {
             hashers: hashers
@@ -260,13 +260,13 @@ impl Verifier {
     /// Verification, with both sums.
     pub(super) fn finish(self) -> Result<(), GetError> {
         for (expected, hasher) in self.hashers {
-            let found = Sum {
+            let found = Checksum {
                 algorithm: expected.algorithm,
                 digest: hasher.finalize(),
             };
             if found != expected {
                 let text = format!("the bytes are not the expected ones: {found}, not {expected}");
-                return Err(GetError::new(Blame::Verification, text));
+                return Err(GetError::new(ErrorKind::Verification, text));
             }
         }
         Ok(())
@@ -280,7 +280,7 @@ pub(super) enum Caught {
     Behind,
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.algorithm.name())?;
         self.digest
@@ -305,7 +305,7 @@ mod tests {
              d41d8cd98f00b204e9800998ecf8427e  g\nda39a3ee5e6b4b0d3255bfef95601890afd80709  h\n\
              SHA1 (i) = da39a3ee5e6b4b0d3255bfef95601890afd80709\n"
         );
-        let sums = SumFile::parse(&text).unwrap();
+        let checksums = ChecksumFile::parse(&text).unwrap();
         for name in [
             "a b.iso",
             "dir/b",
@@ -318,25 +318,25 @@ mod tests {
             "h",
             "i",
         ] {
-            assert!(sums.find(Path::new(name)).is_some(), "{name:?}");
+            assert!(checksums.find(Path::new(name)).is_some(), "{name:?}");
         }
-        assert!(sums.find(Path::new("b")).is_none());
-        let algorithm = |name: &str| sums.find(Path::new(name)).map(|sum| sum.algorithm);
+        assert!(checksums.find(Path::new("b")).is_none());
+        let algorithm = |name: &str| checksums.find(Path::new(name)).map(|sum| sum.algorithm);
         assert_eq!(algorithm("f"), Some(Algorithm::Blake3));
         assert_eq!(algorithm("g"), Some(Algorithm::Md5));
         assert_eq!(algorithm("h"), Some(Algorithm::Sha1));
-        assert!(SumFile::parse("e3b0  short\n").is_err());
-        assert!(SumFile::parse(&format!("{EMPTY} onespace\n")).is_err());
-        assert!(Sum::parse(Algorithm::Md5, "é").is_err());
-        assert!(Sum::parse(Algorithm::Md5, EMPTY).is_err());
+        assert!(ChecksumFile::parse("e3b0  short\n").is_err());
+        assert!(ChecksumFile::parse(&format!("{EMPTY} onespace\n")).is_err());
+        assert!(Checksum::parse(Algorithm::Md5, "é").is_err());
+        assert!(Checksum::parse(Algorithm::Md5, EMPTY).is_err());
     }
 
     #[test]
     fn sums_of_nothing_and_of_something_else() {
-        let expected = [Sum::parse(Algorithm::Sha256, EMPTY).unwrap()];
+        let expected = [Checksum::parse(Algorithm::Sha256, EMPTY).unwrap()];
         assert!(Verifier::new(&expected).finish().is_ok());
         let mut other = Verifier::new(&expected);
         other.update(b"x");
-        assert_eq!(other.finish().unwrap_err().blame, Blame::Verification);
+        assert_eq!(other.finish().unwrap_err().kind, ErrorKind::Verification);
     }
 }

@@ -7,7 +7,7 @@ pub type Extent = (u64, u64);
 
 /// See [`Extents::run_from`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Run {
+pub(crate) enum Run {
     There(u64),
     Missing(u64),
 }
@@ -15,11 +15,11 @@ pub(super) enum Run {
 /// Disjoint extents in order, with gaps between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Extents(Vec<Extent>);
+pub(crate) struct Extents(Vec<Extent>);
 
 impl Extents {
     /// Adds `start..end`; returns how many bytes of it were new.
-    pub(super) fn insert(&mut self, start: u64, end: u64) -> u64 {
+    pub(crate) fn insert(&mut self, start: u64, end: u64) -> u64 {
         if start >= end {
             return 0;
         }
@@ -39,7 +39,7 @@ impl Extents {
 
     /// How far it goes on from `at` as it begins there.
     #[must_use]
-    pub(super) fn run_from(&self, at: u64) -> Run {
+    pub(crate) fn run_from(&self, at: u64) -> Run {
         match self.0.get(self.0.partition_point(|&(_, end)| end <= at)) {
             Some(&(start, end)) if start <= at => Run::There(end - at),
             Some(&(start, _)) => Run::Missing(start - at),
@@ -49,13 +49,13 @@ impl Extents {
 
     /// Bytes in the set.
     #[must_use]
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.iter().map(|(start, end)| end - start).sum()
     }
 
     /// Where the bytes that reach back to offset 0 without a gap end.
     #[must_use]
-    pub(super) fn front(&self) -> u64 {
+    pub(crate) fn front(&self) -> u64 {
         self.0
             .first()
             .filter(|(start, _)| *start == 0)
@@ -64,13 +64,13 @@ impl Extents {
 
     /// The extents in order.
     #[must_use]
-    pub(super) fn as_slice(&self) -> &[Extent] {
+    pub(crate) fn as_slice(&self) -> &[Extent] {
         &self.0
     }
 
     /// What is missing of `0..length`, in order.
     #[must_use]
-    pub(super) fn gaps(&self, length: u64) -> Vec<Extent> {
+    pub(crate) fn gaps(&self, length: u64) -> Vec<Extent> {
         let mut gaps = Vec::new();
         let mut at = 0;
         for &(start, end) in &self.0 {
@@ -87,7 +87,7 @@ impl Extents {
 
     /// Ordered, disjoint, not empty and within `0..length`, as a state file must be to be believed.
     #[must_use]
-    pub(super) fn is_sound(&self, length: u64) -> bool {
+    pub(crate) fn is_sound(&self, length: u64) -> bool {
         let ordered = self.0.windows(2).all(|pair| pair[0].1 < pair[1].0);
         ordered
             && self

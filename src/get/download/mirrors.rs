@@ -1,18 +1,18 @@
 //! The addresses that one file can be had from, and how they have done so far.
 
-use super::answer::Validator;
-use super::source::HttpUrl;
+use crate::get::part_file::validate::Validator;
+use crate::get::source::HttpUrl;
 
 /// The first address and its mirrors.
 #[derive(Debug)]
-pub(super) struct Mirrors {
+pub(crate) struct Mirrors {
     mirrors: Vec<Mirror>,
     ranges: Ranges,
 }
 
-/// Whether more than one answer can be used.
+/// Whether more than one response can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ranges {
+pub(crate) enum Ranges {
     Possible,
     /// The server has none, or has shown that they cannot be trusted.
     Impossible,
@@ -20,16 +20,16 @@ pub(super) enum Ranges {
 
 /// One address.
 #[derive(Clone, Debug)]
-pub(super) struct Mirror {
-    pub(super) index: usize,
+pub(crate) struct Mirror {
+    pub(crate) index: usize,
     /// As it was given.
-    pub(super) url: HttpUrl,
+    pub(crate) url: HttpUrl,
     /// Where it led, as long as that works: a redirector may choose another host every time.
-    pub(super) current: HttpUrl,
+    pub(crate) current: HttpUrl,
     /// It has shown its file to be the one.
-    pub(super) is_known: bool,
+    pub(crate) is_known: bool,
     /// Under which it has.
-    pub(super) validator: Option<Validator>,
+    pub(crate) validator: Option<Validator>,
     /// Requests that failed in a row.
     failures: u32,
     busy: usize,
@@ -44,13 +44,13 @@ enum Standing {
 
 impl Mirror {
     /// It is asked where it led last, not as it was given.
-    pub(super) fn has_moved(&self) -> bool {
+    pub(crate) fn has_moved(&self) -> bool {
         self.current != self.url
     }
 }
 
 impl Mirrors {
-    pub(super) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
+    pub(crate) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
         let mirror = |(index, url): (usize, HttpUrl)| Mirror {
             index,
             current: url.clone(),
@@ -69,7 +69,7 @@ impl Mirrors {
 
     /// The least busy address, those that failed last in line. The first one unless told
     /// otherwise.
-    pub(super) fn pick(&self) -> Option<&Mirror> {
+    pub(crate) fn pick(&self) -> Option<&Mirror> {
         let good = self
             .mirrors
             .iter()
@@ -78,30 +78,30 @@ impl Mirrors {
     }
 
     /// Some address has not failed lately.
-    pub(super) fn has_fresh(&self) -> bool {
+    pub(crate) fn has_fresh(&self) -> bool {
         self.pick().is_some_and(|mirror| mirror.failures == 0)
     }
 
-    pub(super) fn ranges(&self) -> Ranges {
+    pub(crate) fn ranges(&self) -> Ranges {
         self.ranges
     }
 
-    /// From now on, and for new versions of the file too, only whole answers are used.
-    pub(super) fn distrust_ranges(&mut self) {
+    /// From now on, and for new versions of the file too, only whole responses are used.
+    pub(crate) fn distrust_ranges(&mut self) {
         self.ranges = Ranges::Impossible;
     }
 
-    pub(super) fn engage(&mut self, index: usize) {
+    pub(crate) fn acquire(&mut self, index: usize) {
         self.mirrors[index].busy += 1;
     }
 
     /// The connection to the address is through, for better or worse.
-    pub(super) fn disengage(&mut self, index: usize) {
+    pub(crate) fn release(&mut self, index: usize) {
         self.mirrors[index].busy = self.mirrors[index].busy.saturating_sub(1);
     }
 
     /// It answered from `current`, and its file is the one under `validator`.
-    pub(super) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
+    pub(crate) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
         let mirror = &mut self.mirrors[index];
         mirror.current = current;
         mirror.is_known = true;
@@ -110,7 +110,7 @@ impl Mirrors {
     }
 
     /// A request failed: where it led is forgotten. Says whether it is time to drop a mirror.
-    pub(super) fn failed(&mut self, index: usize) -> Patience {
+    pub(crate) fn failed(&mut self, index: usize) -> Patience {
         let mirror = &mut self.mirrors[index];
         mirror.current = mirror.url.clone();
         mirror.failures += 1;
@@ -124,7 +124,7 @@ impl Mirrors {
     }
 
     /// Uses an address no more. Refused for the last one.
-    pub(super) fn drop_mirror(&mut self, index: usize) -> Result<(), LastMirror> {
+    pub(crate) fn drop_mirror(&mut self, index: usize) -> Result<(), LastMirror> {
         if !self.has_others(index) {
             return Err(LastMirror);
         }
@@ -133,23 +133,23 @@ impl Mirrors {
     }
 
     /// The index of the address that is shown as `url`.
-    pub(super) fn find(&self, url: &str) -> Option<usize> {
+    pub(crate) fn find(&self, url: &str) -> Option<usize> {
         self.mirrors
             .iter()
             .position(|mirror| mirror.url.to_string() == url)
     }
 
-    pub(super) fn mirror(&self, index: usize) -> &Mirror {
+    pub(crate) fn mirror(&self, index: usize) -> &Mirror {
         &self.mirrors[index]
     }
 
     /// The address at `index`.
-    pub(super) fn url(&self, index: usize) -> &HttpUrl {
+    pub(crate) fn url(&self, index: usize) -> &HttpUrl {
         &self.mirrors[index].url
     }
 
     /// The file has changed: what was known of it is void.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         for mirror in &mut self.mirrors {
             mirror.is_known = false;
             mirror.validator = None;
@@ -158,7 +158,7 @@ impl Mirrors {
     }
 
     /// Only the first address is used from now on; says whether that makes a difference.
-    pub(super) fn only_first(&mut self) -> bool {
+    pub(crate) fn only_first(&mut self) -> bool {
         let mirrors = self
             .mirrors
             .iter()
@@ -174,7 +174,7 @@ impl Mirrors {
     }
 
     /// The file can be had from another address than this one.
-    pub(super) fn has_others(&self, index: usize) -> bool {
+    pub(crate) fn has_others(&self, index: usize) -> bool {
         self.mirrors
             .iter()
             .any(|mirror| mirror.index != index && mirror.standing == Standing::Good)
@@ -183,13 +183,13 @@ impl Mirrors {
 
 /// See [`Mirrors::failed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(crate) enum Patience {
     Left,
     Spent,
 }
 
 /// See [`Mirrors::drop_mirror`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LastMirror;
+pub(crate) struct LastMirror;
 
 const MIRROR_FAILURES: u32 = 3;

@@ -1,22 +1,20 @@
-//! Whether an answer is what was asked for: the rules that keep two versions of a file apart.
+//! Whether a response is what was asked for: the rules that keep two versions of a file apart.
 //!
 //! Pure: heads in, verdicts out.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::http::client_response::{Framing, Head};
 use crate::http::range::ContentRange;
 
-use super::error::{Again, Blame, GetError};
-use super::extents::Extent;
-use super::source::HttpUrl;
+use crate::get::part_file::extents::Extent;
 
-/// What proves that two answers speak of the same bytes (RFC 9110, section 8.8.1: strong).
+/// What proves that two responses speak of the same bytes (RFC 9110, section 8.8.1: strong).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Validator {
+pub(crate) enum Validator {
     /// A strong entity tag, quotes included.
     Etag(String),
     /// A `Last-Modified` old enough to be strong (section 8.8.2.2), byte for byte.
@@ -25,36 +23,36 @@ pub(super) enum Validator {
 
 /// Which file is being fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// Bytes.
-    pub(super) length: u64,
+    pub(crate) length: u64,
     /// `None`: nothing strong.
-    pub(super) validator: Option<Validator>,
+    pub(crate) validator: Option<Validator>,
     /// The entity tag that is not strong.
     #[serde(default)]
-    pub(super) weak_tag: Option<String>,
+    pub(crate) weak_tag: Option<String>,
     /// `Last-Modified`, strong or not: a second sign to know the file by on a mirror.
-    pub(super) last_modified: Option<String>,
+    pub(crate) last_modified: Option<String>,
 }
 
-/// What an answer to a range request is worth.
+/// What a response to a range request is worth.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The bytes that were asked for, up to `end`, which may come early.
     Part { end: u64 },
     /// The same file, whole: this server has no ranges.
     Whole,
-    /// Another file, whole, with this answer's body.
+    /// Another file, whole, with this response's body.
     ChangedWhole,
-    /// Another file, and no use for this answer.
+    /// Another file, and no use for this response.
     Changed,
     /// Not what was asked for: this server's ranges cannot be trusted.
     Wrong(String),
 }
 
 impl Validator {
-    /// The strong validator of an answer, if it has one.
-    pub(super) fn of(head: &Head) -> Option<Self> {
+    /// The strong validator of a response, if it has one.
+    pub(crate) fn of(head: &Head) -> Option<Self> {
         if let Some(etag) = &head.etag {
             // A weak tag says that the bytes may differ under one time stamp, too.
             return is_strong_tag(etag).then(|| Self::Etag(etag.clone()));
@@ -68,7 +66,7 @@ impl Validator {
     }
 
     /// The field value of `If-Range`, each byte as the character of the same number.
-    pub(super) fn as_if_range(&self) -> &str {
+    pub(crate) fn as_if_range(&self) -> &str {
         match self {
             Self::Etag(value) | Self::LastModified(value) => value,
         }
@@ -93,8 +91,8 @@ fn weak_tag(head: &Head) -> Option<&String> {
 }
 
 impl Identity {
-    /// The identity of a whole answer's file, where it has a length.
-    pub(super) fn of(head: &Head) -> Option<Self> {
+    /// The identity of a whole response's file, where it has a length.
+    pub(crate) fn of(head: &Head) -> Option<Self> {
         let Framing::Length(length) = head.framing() else {
             return None;
         };
@@ -107,7 +105,7 @@ impl Identity {
     }
 
     /// The tag or date that it is known by, in words.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match (&self.validator, &self.weak_tag, &self.last_modified) {
             (Some(Validator::Etag(tag)), ..) | (_, Some(tag), _) => format!("ETag {tag}"),
             (.., Some(date)) => format!("of {date}"),
@@ -115,14 +113,14 @@ impl Identity {
         }
     }
 
-    /// Two answers can be told to be of one file, as far as `trust` goes.
-    pub(super) fn is_enough(&self, trust: Trust) -> bool {
+    /// Two responses can be told to be of one file, as far as `trust` goes.
+    pub(crate) fn is_enough(&self, trust: Trust) -> bool {
         let signs = self.weak_tag.is_some() || self.last_modified.is_some();
-        self.validator.is_some() || trust == Trust::Sum || (trust == Trust::Loose && signs)
+        self.validator.is_some() || trust == Trust::Checksum || (trust == Trust::Loose && signs)
     }
 
-    /// The whole answer with this head is of the same file, as far as `trust` goes.
-    pub(super) fn is_same(&self, head: &Head, trust: Trust) -> bool {
+    /// The whole response with this head is of the same file, as far as `trust` goes.
+    pub(crate) fn is_same(&self, head: &Head, trust: Trust) -> bool {
         head.framing() == Framing::Length(self.length)
             && self.validates(head, self.validator.as_ref(), trust)
     }
@@ -135,14 +133,14 @@ impl Identity {
     fn validates(&self, head: &Head, validator: Option<&Validator>, trust: Trust) -> bool {
         match (validator, trust) {
             (Some(validator), _) => validator.matches(head),
-            (None, Trust::Sum) => true,
+            (None, Trust::Checksum) => true,
             (None, Trust::Loose) => self.is_enough(trust) && self.agrees(head),
             (None, Trust::Signs) => false,
         }
     }
 
     /// Judges a server's answer to a request for `asked` of this file, made under `validator`.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &self,
         head: &Head,
         asked: Extent,
@@ -180,9 +178,9 @@ impl Identity {
         }
     }
 
-    /// Judges the first answer of a mirror, for `asked`: the mirror's own validator if its file is
+    /// Judges the first response of a mirror, for `asked`: the mirror's own validator if its file is
     /// this one, else why it cannot be taken for it. `trust` says what a sum will prove later.
-    pub(super) fn judge_mirror(
+    pub(crate) fn judge_mirror(
         &self,
         head: &Head,
         asked: Extent,
@@ -197,12 +195,12 @@ impl Identity {
             Err(_) => return Err("it answers with another range than was asked for".to_owned()),
         };
         let validator = Validator::of(head);
-        if validator.is_none() && trust != Trust::Sum {
+        if validator.is_none() && trust != Trust::Checksum {
             return Err("its file has no strong validator".to_owned());
         }
         let same_tag = validator.is_some() && self.validator == validator;
         let same_time = self.last_modified.is_some() && self.last_modified == head.last_modified;
-        if trust != Trust::Sum && !same_tag && !same_time {
+        if trust != Trust::Checksum && !same_tag && !same_time {
             return Err("nothing shows that its file is the same: neither ETag nor \
                 Last-Modified agree (give --sha256 or --blake3)"
                 .to_owned());
@@ -239,59 +237,15 @@ impl Identity {
     }
 }
 
-/// What shows that two answers' files are the same.
+/// What shows that two responses' files are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(crate) enum Trust {
     /// Strong validators, and on mirrors what they say of the file.
     Signs,
     /// Weak ones too.
     Loose,
     /// The sum of the whole file, in the end.
-    Sum,
-}
-
-/// What a status that brings no file means.
-pub(super) fn refusal(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
-    explain(head, url, now).with_status(head.status)
-}
-
-fn explain(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
-    let status = head.status;
-    match status {
-        404 | 410 => GetError::new(
-            Blame::NotFound,
-            format!("{url}: the server has no such file ({status})"),
-        ),
-        408 | 425 | 429 | 500 | 502..=504 => {
-            let again = head.retry_after(now).map_or(Again::Later, Again::After);
-            GetError::passing(
-                Blame::Network,
-                format!("{url}: the server cannot answer now ({status})"),
-            )
-            .with_again(again)
-        }
-        407 => GetError::new(
-            Blame::NotFound,
-            format!(
-                "{url}: the proxy wants a user and a password (407): \
-                 http_proxy=http://USER:PASSWORD@HOST:PORT gives them"
-            ),
-        ),
-        401 | 403 => GetError::new(
-            Blame::NotFound,
-            format!(
-                "{url}: the server does not let us have it ({status}); http://USER:PASSWORD@HOST/… logs in"
-            ),
-        ),
-        400..=499 => GetError::new(
-            Blame::NotFound,
-            format!("{url}: the server refuses ({status})"),
-        ),
-        _ => GetError::new(
-            Blame::Network,
-            format!("{url}: unexpected answer ({status})"),
-        ),
-    }
+    Checksum,
 }
 
 /// The RFC's least distance between `Last-Modified` and `Date` is a second; servers that round
@@ -411,13 +365,13 @@ mod tests {
         let mut mirror = part("bytes 10-49/100", "\"m\"");
         let judge = |head: &Head, trust| identity().judge_mirror(head, (10, 50), trust);
         assert!(judge(&mirror, Trust::Signs).is_err());
-        assert!(judge(&mirror, Trust::Sum).is_ok());
+        assert!(judge(&mirror, Trust::Checksum).is_ok());
         mirror.last_modified = Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
         assert_eq!(
             judge(&mirror, Trust::Signs),
             Ok((50, Some(Validator::Etag("\"m\"".into()))))
         );
         mirror.content_range = Some("bytes 10-49/101".to_owned());
-        assert!(judge(&mirror, Trust::Sum).is_err());
+        assert!(judge(&mirror, Trust::Checksum).is_err());
     }
 }

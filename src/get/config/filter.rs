@@ -25,12 +25,12 @@ impl Filter {
         })
     }
 
-    pub(super) fn wants_file(&self, path: &Path) -> bool {
+    pub(crate) fn wants_file(&self, path: &Path) -> bool {
         let included = self.include.as_ref().is_none_or(|set| set.is_match(path));
         included && !self.exclude.is_match(path)
     }
 
-    pub(super) fn wants_directory(&self, path: &Path) -> bool {
+    pub(crate) fn wants_directory(&self, path: &Path) -> bool {
         !self.exclude.is_match(path)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{Again, GetError};
+use crate::get::config::RetryPolicy;
+use crate::get::error::{GetError, Retry};
 
 /// The failures in a row, and what they allow.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     policy: RetryPolicy,
     failures: u32,
     retries: u32,
@@ -17,22 +18,8 @@ pub(super) struct Attempts {
     reached: bool,
 }
 
-/// How often and how soon to try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Failures in a row, without a byte in between, after which to give up.
-    pub retries: u32,
-    /// The same as long as no server has been reached at all: an address with a slip in it, or a
-    /// server that is still starting.
-    pub retries_unreached: u32,
-    /// The time without progress after which to give up, however often was tried.
-    pub retry_for: Option<Duration>,
-    /// The wait after the first failure; it doubles with every further one.
-    pub first_wait: Duration,
-}
-
 impl Attempts {
-    pub(super) fn new(policy: RetryPolicy) -> Self {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
         Self {
             policy,
             failures: 0,
@@ -48,12 +35,12 @@ impl Attempts {
     ///
     /// # Errors
     /// The failure itself when trying again is no use, or enough has been tried.
-    pub(super) fn failed(&mut self, error: GetError, kept: u64) -> Result<Duration, GetError> {
-        if matches!(error.again, Again::Never | Again::Stopped) {
+    pub(crate) fn failed(&mut self, error: GetError, kept: u64) -> Result<Duration, GetError> {
+        if matches!(error.retry, Retry::Never | Retry::Stopped) {
             return Err(error);
         }
         // A bad line that moves the file on is still a line; only standing still counts.
-        if kept >= self.progress + LEAST_PROGRESS_BYTES && error.again != Again::Slow {
+        if kept >= self.progress + LEAST_PROGRESS_BYTES && error.retry != Retry::Slow {
             self.failures = 0;
             self.failing_since = None;
         }
@@ -61,7 +48,7 @@ impl Attempts {
         if self.failures == 0 || kept < self.progress {
             self.progress = kept;
         }
-        self.reached |= kept > 0 || error.again != Again::Unreached;
+        self.reached |= kept > 0 || error.retry != Retry::Unreached;
         self.failures += 1;
         let retries = match self.reached {
             true => self.policy.retries,
@@ -81,17 +68,17 @@ impl Attempts {
         {
             return Err(error.and(format!("given up after {longest:?} without progress")));
         }
-        match error.again {
-            Again::After(asked) if asked > LONGEST_ASKED => {
+        match error.retry {
+            Retry::After(asked) if asked > LONGEST_ASKED => {
                 Err(error.and(format!("it asks to come back in {} s", asked.as_secs())))
             }
-            Again::After(asked) => Ok(own.max(asked)),
+            Retry::After(asked) => Ok(own.max(asked)),
             _ => Ok(own),
         }
     }
 
     /// All retries so far, for the summary.
-    pub(super) fn retries(&self) -> u32 {
+    pub(crate) fn retries(&self) -> u32 {
         self.retries
     }
 
@@ -116,7 +103,8 @@ const LONGEST_ASKED: Duration = Duration::from_secs(600);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::get::error::Blame;
+    use crate::get::config::RetryPolicy;
+    use crate::get::error::ErrorKind;
 
     fn attempts(retries: u32) -> Attempts {
         Attempts::new(RetryPolicy {
@@ -128,7 +116,7 @@ mod tests {
     }
 
     fn passing() -> GetError {
-        GetError::passing(Blame::Network, "broke")
+        GetError::passing(ErrorKind::Network, "broke")
     }
 
     #[test]
@@ -160,7 +148,7 @@ mod tests {
 
     #[test]
     fn who_was_never_reached_is_given_up_sooner() {
-        let unreached = || passing().with_again(Again::Unreached);
+        let unreached = || passing().with_retry(Retry::Unreached);
         let (mut never, mut once) = (attempts(3), attempts(3));
         never.failed(unreached(), 0).unwrap();
         let error = never.failed(unreached(), 0).unwrap_err();
@@ -174,7 +162,7 @@ mod tests {
     #[test]
     fn retry_after_is_honoured_within_reason() {
         let mut attempts = attempts(5);
-        let asked = |seconds| passing().with_again(Again::After(Duration::from_secs(seconds)));
+        let asked = |seconds| passing().with_retry(Retry::After(Duration::from_secs(seconds)));
         assert_eq!(
             attempts.failed(asked(30), 0).unwrap(),
             Duration::from_secs(30)
@@ -182,7 +170,7 @@ mod tests {
         assert!(attempts.failed(asked(100_000), 0).is_err());
         assert!(
             attempts
-                .failed(GetError::new(Blame::NotFound, "404"), 0)
+                .failed(GetError::new(ErrorKind::NotFound, "404"), 0)
                 .is_err()
         );
     }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::source::HttpUrl;
+use crate::get::source::HttpUrl;
 
 /// What goes with requests to the servers that the user named.
 #[derive(Clone, Default)]
@@ -36,7 +36,7 @@ pub fn basic(user_and_password: &[u8]) -> String {
 
 impl Login {
     /// The lines of a request to `url`; `named` says that its origin is one that the user named.
-    pub(super) fn write(&self, url: &HttpUrl, accept: &str, named: bool, text: &mut String) {
+    pub(crate) fn write(&self, url: &HttpUrl, accept: &str, named: bool, text: &mut String) {
         let fields: &[Field] = if named { &self.fields } else { &[] };
         let own = |name: &str| fields.iter().any(|it| it.name.eq_ignore_ascii_case(name));
         let mut line = |name: &str, value: &str| {

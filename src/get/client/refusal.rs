@@ -1,0 +1,51 @@
+//! What a status that brings no file means, and what to do about it.
+
+use std::time::SystemTime;
+
+use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::get::source::HttpUrl;
+use crate::http::client_response::Head;
+
+/// What a status that brings no file means.
+pub(crate) fn of_response(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
+    explain(head, url, now).with_status(head.status)
+}
+
+fn explain(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
+    let status = head.status;
+    match status {
+        404 | 410 => GetError::new(
+            ErrorKind::NotFound,
+            format!("{url}: the server has no such file ({status})"),
+        ),
+        408 | 425 | 429 | 500 | 502..=504 => {
+            let again = head.retry_after(now).map_or(Retry::Later, Retry::After);
+            GetError::passing(
+                ErrorKind::Network,
+                format!("{url}: the server cannot answer now ({status})"),
+            )
+            .with_retry(again)
+        }
+        407 => GetError::new(
+            ErrorKind::NotFound,
+            format!(
+                "{url}: the proxy wants a user and a password (407): \
+                 http_proxy=http://USER:PASSWORD@HOST:PORT gives them"
+            ),
+        ),
+        401 | 403 => GetError::new(
+            ErrorKind::NotFound,
+            format!(
+                "{url}: the server does not let us have it ({status}); http://USER:PASSWORD@HOST/… logs in"
+            ),
+        ),
+        400..=499 => GetError::new(
+            ErrorKind::NotFound,
+            format!("{url}: the server refuses ({status})"),
+        ),
+        _ => GetError::new(
+            ErrorKind::Network,
+            format!("{url}: unexpected answer ({status})"),
+        ),
+    }
+}

@@ -1,0 +1,64 @@
+//! A landlock(7) domain: the files that may be opened, no TCP of its own, no signals to others.
+
+use std::io;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+
+use crate::sys::sandbox::places::Places;
+
+/// # Errors
+/// The kernel has landlock(7) and refuses the rules.
+pub(super) fn enter(places: &Places) -> io::Result<RulesetStatus> {
+    restrict(places).map_err(io::Error::other)
+}
+
+fn restrict(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(Scope::Signal)?
+        .create()?;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    for path in &places.read {
+        rules = allow(rules, path, read)?;
+    }
+    for path in &places.append {
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        rules = allow(rules, parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
+        // A FIFO is opened for reading as well.
+        rules = allow(rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
+    }
+    let change = read | AccessFs::from_write(KNOWN);
+    let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSym;
+    for path in &places.change {
+        rules = allow(rules, path, change & !special)?;
+    }
+    // Counters of the process and its limits; where a pipe is emptied.
+    rules = allow(rules, Path::new("/proc/self"), read)?;
+    rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+/// What is not there cannot be allowed.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, landlock::RulesetError> {
+    let Ok(descriptor) = PathFd::new(path) else {
+        return Ok(rules);
+    };
+    let access = match path.is_dir() {
+        true => access,
+        false => access & AccessFs::from_file(KNOWN),
+    };
+    rules.add_rule(PathBeneath::new(descriptor, access))
+}
+
+/// Linux 6.12; what is newer only concerns the audit log.
+const KNOWN: ABI = ABI::V6;
