@@ -1,8 +1,19 @@
-//! System calls, and nothing else: the only place that names `nix`, `libc` or `rustix`.
+//! System calls, and nothing else: the only place that names `nix`, `rustix`, `socket2` or
+//! `polling`.
 //!
 //! Functions here take and give standard types and `io::Result`, retry `EINTR`, and hold no
 //! policy. What Linux alone offers has a second form under `cfg(feature = "portable")` or on other
 //! systems, which the test suite runs as well.
+//!
+//! The calls are those of `nix`. Others stand in only for what it lacks:
+//!
+//! - `rustix`: `statx`, `preadv2`, `getdents64` into a buffer of one's own, `FIONREAD`;
+//!   `renameat2`, which `nix` has for glibc alone; `fstat`, `fstatat`, `fstatvfs`, `fallocate` and
+//!   `posix_fadvise`, whose lengths and offsets `nix` cuts to 32 bits on 32-bit systems.
+//! - `socket2`: sockets made and accepted with their flags and the peer's address in one call on
+//!   every system, and connect(2) with a time-out.
+//! - `polling`: the poller of systems without epoll(7).
+//! - `landlock`, `seccompiler`: what they are named for.
 
 pub(crate) mod beneath;
 pub(crate) mod buffer;
@@ -15,6 +26,7 @@ pub(crate) mod process;
 pub(crate) mod readable;
 pub(crate) mod receive;
 pub(crate) mod resources;
+mod retry;
 pub(crate) mod sandbox;
 pub(crate) mod send_file;
 pub(crate) mod socket;

@@ -21,6 +21,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::process::effective_user;
 use crate::sys::receive::{self, Missing};
 
 use super::config::{Existing, Preallocation};
@@ -386,7 +387,7 @@ fn is_sound(state: &State, length: u64) -> bool {
 fn check_ours(file: &File, path: &Path) -> Result<(), GetError> {
     let failed = |error: io::Error| GetError::local("look at", path, &error);
     let found = file.metadata().map_err(failed)?;
-    let euid = rustix::process::geteuid().as_raw();
+    let euid = effective_user();
     let others = |mode: u32| mode & 0o022;
     let refuse = |why: &str| {
         let text = format!(

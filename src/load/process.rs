@@ -31,7 +31,7 @@ pub(super) fn read(pid: u32) -> Option<Usage> {
     for (&process, stat) in &stats {
         if descends(process, pid, &stats) {
             ticks += stat.ticks;
-            usage.resident_bytes += stat.resident_pages * page_bytes() as u64;
+            usage.resident_bytes += stat.resident_pages * page_bytes();
             usage.processes += 1;
             usage.threads += stat.threads;
         }
@@ -47,7 +47,7 @@ pub(super) fn tcp_memory_bytes() -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     words.find(|&word| word == "mem")?;
     let pages: u64 = words.next()?.parse().ok()?;
-    Some(pages * page_bytes() as u64)
+    Some(pages * page_bytes())
 }
 
 fn descends(mut process: u32, ancestor: u32, stats: &HashMap<u32, Stat>) -> bool {

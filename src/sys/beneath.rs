@@ -4,16 +4,19 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, accessat,
-    openat, openat2, readlinkat, statat, statx,
-};
-use rustix::io::Errno;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{AccessFlags, faccessat};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statat, statx};
 
 use crate::meta::Meta;
 use crate::sys::file::{self, FileSystemKey, Kind, Patience};
+use crate::sys::retry::retry;
 
 /// A directory that names are looked up beneath, and the directories that links in it may lead
 /// beneath as well.
@@ -96,9 +99,8 @@ impl Root {
     pub(crate) fn is_covered(&self) -> bool {
         self.bases.iter().all(|base| {
             let directory = base.directory.as_fd();
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            accessat(directory, ".", Access::READ_OK, AtFlags::EACCESS).is_err()
-                || openat(directory, ".", flags, Mode::empty()).is_ok()
+            faccessat(directory, ".", AccessFlags::R_OK, EFFECTIVE_USER).is_err()
+                || openat(directory, ".", READ | OFlag::O_DIRECTORY, Mode::empty()).is_ok()
         })
     }
 
@@ -122,11 +124,11 @@ impl Root {
         }
         // Without /proc a file is opened by its last directory, which only the walk knows.
         if self.support.openat2 && self.support.proc {
-            match self.open_path(path, ResolveFlags::empty()) {
+            match self.open_path(path, ResolveFlag::empty()) {
                 Ok(path) => return self.handle(path, None, AtFlags::empty()),
                 // A rename or mount raced with a `..` in a link, or a link led out: perhaps to
                 // where it may lead.
-                Err(Errno::AGAIN | Errno::XDEV) => {}
+                Err(Errno::EAGAIN | Errno::EXDEV) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -137,10 +139,10 @@ impl Root {
         if !self.support.finds_cached() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match self.open_path(path, ResolveFlags::CACHED) {
+        match self.open_path(path, RESOLVE_CACHED) {
             Ok(path) => self.handle(path, None, AtFlags::STATX_DONT_SYNC),
             // A link led out: where to takes a walk.
-            Err(Errno::XDEV) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(Errno::EXDEV) => Err(io::ErrorKind::WouldBlock.into()),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -172,11 +174,10 @@ impl Root {
         })
     }
 
-    fn open_path(&self, path: &[u8], resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
+    fn open_path(&self, path: &[u8], resolve: ResolveFlag) -> nix::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
-        let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let directory = &self.bases[0].directory;
-        rustix::io::retry_on_intr(|| openat2(directory, path, PATH, Mode::empty(), resolve))
+        retry(|| openat2(directory, path, how(resolve)))
     }
 
     /// Looks a name up one component at a time, never by a name that the kernel would follow
@@ -201,19 +202,18 @@ impl Root {
                 continue;
             }
             let at = passed.last().map_or(&base.directory, |(_, fd, _)| fd);
-            let flags = PATH | OFlags::NOFOLLOW;
-            let found =
-                rustix::io::retry_on_intr(|| openat(at, name.as_slice(), flags, Mode::empty()))?;
+            let flags = PATH | OFlag::O_NOFOLLOW;
+            let found = retry(|| openat(at, name.as_slice(), flags, Mode::empty()))?;
             let stat = rustix::fs::fstat(&found)?;
             if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(Errno::LOOP.into());
+                    return Err(Errno::ELOOP.into());
                 }
-                let text = readlinkat(&found, c"", Vec::new())?.into_bytes();
+                let text = readlinkat(&found, c"")?.into_vec();
                 push_components(&text, &mut ahead);
                 if text.starts_with(b"/") {
-                    base = self.enter(CWD, b"/", &mut ahead)?;
+                    base = self.enter(AT_FDCWD, b"/", &mut ahead)?;
                     passed.clear();
                 }
                 continue;
@@ -246,13 +246,13 @@ impl Root {
             if !way.is_empty() {
                 // The inode decides. It is not opened by this name, which may be changed.
                 let stat =
-                    statat(start, way.as_slice(), AtFlags::empty()).map_err(|_| Errno::XDEV)?;
+                    statat(start, way.as_slice(), AtFlags::empty()).map_err(|_| Errno::EXDEV)?;
                 let meta = file::meta_of(&stat);
                 if let Some(base) = self.bases.iter().find(|base| base.is_at(&meta)) {
                     return Ok(base);
                 }
             }
-            let component = ahead.pop().ok_or(Errno::XDEV)?;
+            let component = ahead.pop().ok_or(Errno::EXDEV)?;
             way.extend_from_slice(&component);
             way.push(b'/');
         }
@@ -261,7 +261,7 @@ impl Root {
 
 impl Base {
     fn open(path: &Path) -> io::Result<Self> {
-        let directory = openat(CWD, path, PATH | OFlags::DIRECTORY, Mode::empty())?;
+        let directory = openat(AT_FDCWD, path, PATH | OFlag::O_DIRECTORY, Mode::empty())?;
         let (_, meta) = file::stat(&directory)?;
         let path = path.to_owned();
         Ok(Self {
@@ -296,18 +296,15 @@ impl Support {
     }
 
     fn probe(directory: &OwnedFd) -> Self {
-        let beneath = |flags| {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | flags;
-            openat2(directory, c".", PATH, Mode::empty(), resolve)
-        };
+        let beneath = |resolve| openat2(directory, c".", how(resolve));
         let is_linux_build = cfg!(not(feature = "portable"));
-        let openat2 = is_linux_build && beneath(ResolveFlags::empty()).is_ok();
+        let openat2 = is_linux_build && beneath(ResolveFlag::empty()).is_ok();
         // EAGAIN would be an answer: the flag is known.
-        let cached = matches!(beneath(ResolveFlags::CACHED), Ok(_) | Err(Errno::AGAIN));
+        let cached = matches!(beneath(RESOLVE_CACHED), Ok(_) | Err(Errno::EAGAIN));
         let proc = openat(
-            CWD,
-            magic(directory),
-            PATH | OFlags::DIRECTORY,
+            AT_FDCWD,
+            magic(directory).as_str(),
+            PATH | OFlag::O_DIRECTORY,
             Mode::empty(),
         )
         .is_ok();
@@ -327,13 +324,13 @@ impl Handle {
     /// # Errors
     /// As open(2): permission, or the file system's own trouble.
     pub(crate) fn open(&self, patience: Patience) -> io::Result<File> {
-        let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
-        flags.set(OFlags::NONBLOCK, patience == Patience::CachedOnly);
+        let mut flags = READ;
+        flags.set(OFlag::O_NONBLOCK, patience == Patience::CachedOnly);
         let Some((directory, name)) = &self.place else {
             // The look-up is over: this name is the kernel's for the very inode that was found.
-            return open(CWD, magic(&self.path).as_bytes(), flags);
+            return open(AT_FDCWD, magic(&self.path).as_bytes(), flags);
         };
-        let file = open(directory.as_fd(), name, flags | OFlags::NOFOLLOW)?;
+        let file = open(directory.as_fd(), name, flags | OFlag::O_NOFOLLOW)?;
         let (_, meta) = file::stat(&file)?;
         match (meta.device, meta.inode) == (self.meta.device, self.meta.inode) {
             true => Ok(file),
@@ -347,7 +344,7 @@ impl Handle {
     /// As fstatfs(2).
     pub(crate) fn file_system_type(&self) -> io::Result<u32> {
         #[allow(clippy::unnecessary_cast)] // the type differs between architectures
-        Ok(rustix::fs::fstatfs(&self.path)?.f_type as u32)
+        Ok(fstatfs(&self.path)?.filesystem_type().0 as u32)
     }
 }
 
@@ -366,8 +363,8 @@ fn examine(path: &OwnedFd, sync: AtFlags) -> io::Result<(Kind, Meta, FileSystemK
     Ok((file::kind_of(u32::from(stat.stx_mode)), meta, file_system))
 }
 
-fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlags) -> io::Result<File> {
-    let file = rustix::io::retry_on_intr(|| openat(directory, name, flags, Mode::empty()))?;
+fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<File> {
+    let file = retry(|| openat(directory, name, flags, Mode::empty()))?;
     Ok(File::from(file))
 }
 
@@ -382,7 +379,22 @@ fn push_components(path: &[u8], ahead: &mut Vec<Vec<u8>>) {
     ahead.extend(components.rev().map(<[u8]>::to_vec));
 }
 
-const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// How openat2(2) looks a name up without leaving the root.
+fn how(resolve: ResolveFlag) -> OpenHow {
+    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    OpenHow::new().flags(PATH).resolve(beneath | resolve)
+}
+
+const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC);
+
+const EFFECTIVE_USER: nix::fcntl::AtFlags = nix::fcntl::AtFlags::AT_EACCESS;
+
+const READ: OFlag = OFlag::O_CLOEXEC
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_LARGEFILE);
+
+/// Answers from the name cache or not at all (openat2(2), Linux 5.12); not named by `nix`.
+const RESOLVE_CACHED: ResolveFlag = ResolveFlag::from_bits_retain(0x20);
 
 /// `STATX_MNT_ID_UNIQUE` (linux/stat.h).
 const MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_getres, clock_gettime};
 use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp};
 
 use crate::meta::{Meta, Timestamp};
@@ -82,18 +83,18 @@ pub(crate) fn stat_cached(file: &impl AsFd) -> io::Result<Meta> {
 /// What the clock says that stamps files (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).
 #[must_use]
 pub(crate) fn clock() -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("Linux has it since 2.6.32");
     Timestamp {
-        seconds: now.tv_sec,
-        nanoseconds: now.tv_nsec as u32,
+        seconds: now.tv_sec(),
+        nanoseconds: now.tv_nsec() as u32,
     }
 }
 
 /// The time from one tick of that clock to the next.
 #[must_use]
 pub(crate) fn clock_tick() -> Duration {
-    let tick = rustix::time::clock_getres(rustix::time::ClockId::RealtimeCoarse);
-    Duration::from_nanos(tick.tv_nsec as u64)
+    let tick = clock_getres(ClockId::CLOCK_REALTIME_COARSE);
+    tick.expect("Linux has it since 2.6.32").into()
 }
 
 /// Looks whether the bytes from `offset` on are in the page cache, without waiting and without

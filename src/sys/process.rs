@@ -14,6 +14,11 @@ pub fn host_name() -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
+/// The user whose rights the process has (geteuid(2)).
+pub(crate) fn effective_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// A standard stream, written to without a buffer and without the lock that `std` holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Standard {

@@ -9,9 +9,11 @@ mod splice;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::unistd::geteuid;
 
 pub(crate) use splice::SplicePipe;
 
@@ -28,14 +30,14 @@ pub(crate) enum Missing {
 /// a shared directory may have put one there.
 ///
 /// # Errors
-/// Whatever `openat(2)` says; `InvalidInput` for what is not a regular file.
+/// Whatever `open(2)` says; `InvalidInput` for what is not a regular file.
 pub(crate) fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
-    let mut flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    if missing == Missing::Create {
-        flags |= OFlags::CREATE;
-    }
-    let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::from_raw_mode(0o666))?;
-    let file = File::from(fd);
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(missing == Missing::Create)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -59,7 +61,7 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
     if let Ok(system) = rustix::fs::fstatvfs(file)
         && system.f_blocks > 0
     {
-        let blocks = match rustix::process::geteuid().is_root() {
+        let blocks = match geteuid().is_root() {
             true => system.f_bfree,
             false => system.f_bavail,
         };

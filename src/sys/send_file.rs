@@ -14,10 +14,16 @@ use std::sync::OnceLock;
 /// file system cannot do it, see [`is_refusal`]; errors of the file or the network.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) -> io::Result<usize> {
+    use nix::errno::Errno;
+    use nix::sys::sendfile::sendfile64;
+
+    use crate::sys::retry::retry;
+
     let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_COUNT);
-    Ok(rustix::io::retry_on_intr(|| {
+    let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+    Ok(retry(|| {
         let mut at = offset;
-        rustix::fs::sendfile(to, file, Some(&mut at), count)
+        sendfile64(to, file, Some(&mut at), count)
     })?)
 }
 
@@ -80,10 +86,12 @@ mod pipe {
     use std::os::fd::OwnedFd;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use rustix::io::{Errno, retry_on_intr};
-    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+    use nix::errno::Errno;
+    use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+    use nix::unistd::pipe2;
 
     use super::{Fault, PipeLease};
+    use crate::sys::retry::retry;
 
     /// A pipe of a thread's own, through which bytes go from a file to a socket (splice(2)).
     ///
@@ -119,8 +127,8 @@ mod pipe {
         /// As pipe2(2); the user's pipes have too many pages already (pipe(7)); there is no
         /// `/dev/null`.
         pub(crate) fn new() -> io::Result<Self> {
-            let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
-            fcntl_setpipe_size(&inlet, PIPE_BYTES)?;
+            let (outlet, inlet) = pipe2(OFlag::O_CLOEXEC)?;
+            fcntl(&inlet, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as _))?;
             let waste = super::waste()?;
             Ok(Self {
                 outlet,
@@ -212,9 +220,10 @@ mod pipe {
                 *self = Self::new()?;
             }
             let wanted = wanted.min(PIPE_BYTES);
-            let len = retry_on_intr(|| {
+            let offset = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+            let len = retry(|| {
                 let mut at = offset;
-                let (inlet, flags) = (&self.inlet, SpliceFlags::MOVE);
+                let (inlet, flags) = (&self.inlet, SpliceFFlags::SPLICE_F_MOVE);
                 splice(file, Some(&mut at), inlet, None, wanted, flags)
             })?;
             Ok(Loaded { pipe: self, len })
@@ -222,10 +231,10 @@ mod pipe {
 
         /// Throws away what is left in the pipe.
         fn discard(&mut self, mut left: usize) {
-            let flags = SpliceFlags::MOVE;
+            let flags = SpliceFFlags::SPLICE_F_MOVE;
             while left > 0 {
                 let (outlet, waste) = (&self.outlet, self.waste);
-                match retry_on_intr(|| splice(outlet, None, waste, None, left, flags)) {
+                match retry(|| splice(outlet, None, waste, None, left, flags)) {
                     Ok(count) if count > 0 => left -= count,
                     _ => break,
                 }
@@ -276,13 +285,12 @@ mod pipe {
             most: usize,
             more: bool,
         ) -> (usize, Option<Fault>) {
-            let mut flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            flags.set(SpliceFlags::MORE, more);
+            let mut flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
+            flags.set(SpliceFFlags::SPLICE_F_MORE, more);
             let mut taken = 0;
             while self.len > 0 && taken < most {
                 let (outlet, left) = (&self.pipe.outlet, self.len.min(most - taken));
-                let fault = match retry_on_intr(|| splice(outlet, None, socket, None, left, flags))
-                {
+                let fault = match retry(|| splice(outlet, None, socket, None, left, flags)) {
                     // The page was taken out of the file before it was whole (truncate(2)).
                     Ok(0) => Fault::File(io::ErrorKind::UnexpectedEof.into()),
                     Ok(count) => {
@@ -291,7 +299,7 @@ mod pipe {
                         continue;
                     }
                     // Reading it failed; sockets have other errors.
-                    Err(Errno::IO) => Fault::File(Errno::IO.into()),
+                    Err(Errno::EIO) => Fault::File(Errno::EIO.into()),
                     Err(errno) => Fault::Socket(errno.into()),
                 };
                 return (taken, Some(fault));

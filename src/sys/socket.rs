@@ -2,14 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use rustix::net::SendFlags;
+use nix::libc;
+use nix::sys::socket::{MsgFlags, getsockopt, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::sys::peer::Peer;
+use crate::sys::retry::retry;
 
 /// Opens a non-blocking listening socket. IPv6 sockets take IPv6 only, so that `0.0.0.0` and
 /// `[::]` can be listened on side by side.
@@ -41,12 +42,11 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
     #[cfg(target_os = "linux")]
     {
-        use rustix::net::{SocketFlags, acceptfrom_with};
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let (socket, peer) = acceptfrom_with(listener, flags)?;
-        let peer = match peer.map(SocketAddr::try_from) {
-            Some(Ok(peer)) => peer.into(),
-            Some(Err(_)) | None => local_peer(&socket)?,
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let (socket, peer) = SockRef::from(listener).accept4(flags)?;
+        let peer = match peer.as_socket() {
+            Some(peer) => peer.into(),
+            None => local_peer(&socket)?,
         };
         Ok((socket.into(), peer))
     }
@@ -63,9 +63,9 @@ pub(crate) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
 #[cfg(target_os = "linux")]
 fn local_peer(socket: &impl AsFd) -> io::Result<Peer> {
     let gone = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
-    let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(gone)?;
+    let credentials = getsockopt(socket, sockopt::PeerCredentials).map_err(gone)?;
     HAS_LOCAL_PEERS.store(true, Ordering::Relaxed);
-    let uid = credentials.uid.as_raw();
+    let uid = credentials.uid();
     Ok(Peer::Unix { uid })
 }
 
@@ -86,8 +86,8 @@ fn is_local(stream: &TcpStream) -> bool {
 /// As send(2). `SIGPIPE` is never raised.
 pub(crate) fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = send_flags(more);
-    Ok(rustix::io::retry_on_intr(|| {
-        rustix::net::send(stream, bytes, flags)
+    Ok(retry(|| {
+        nix::sys::socket::send(stream.as_raw_fd(), bytes, flags)
     })?)
 }
 
@@ -100,19 +100,22 @@ pub(crate) fn send_pieces(
     pieces: &[IoSlice<'_>],
     more: bool,
 ) -> io::Result<usize> {
-    use rustix::net::{SendAncillaryBuffer, sendmsg};
+    use nix::sys::socket::sendmsg;
     let flags = send_flags(more);
-    Ok(rustix::io::retry_on_intr(|| {
-        sendmsg(stream, pieces, &mut SendAncillaryBuffer::default(), flags)
+    Ok(retry(|| {
+        sendmsg::<()>(stream.as_raw_fd(), pieces, &[], flags, None)
     })?)
 }
 
-fn send_flags(more: bool) -> SendFlags {
-    let mut flags = SendFlags::NOSIGNAL;
+fn send_flags(more: bool) -> MsgFlags {
     #[cfg(target_os = "linux")]
-    flags.set(SendFlags::MORE, more);
-    let _ = (more, &mut flags);
-    flags
+    let more_follows = MsgFlags::from_bits_retain(libc::MSG_MORE);
+    #[cfg(not(target_os = "linux"))]
+    let more_follows = MsgFlags::empty();
+    match more {
+        true => MsgFlags::MSG_NOSIGNAL | more_follows,
+        false => MsgFlags::MSG_NOSIGNAL,
+    }
 }
 
 /// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails
@@ -121,7 +124,7 @@ fn send_flags(more: bool) -> SendFlags {
 /// # Errors
 /// As setsockopt(2).
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO))
+    linger(stream, true)
 }
 
 /// Takes [`reset_on_close`] back: an orderly close again.
@@ -129,7 +132,16 @@ pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
 /// # Errors
 /// As setsockopt(2).
 pub(crate) fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_linger(None)
+    linger(stream, false)
+}
+
+/// Linger for no time at all on close, or the system's way.
+fn linger(stream: &TcpStream, on: bool) -> io::Result<()> {
+    let linger = libc::linger {
+        l_onoff: on.into(),
+        l_linger: 0,
+    };
+    Ok(setsockopt(stream, sockopt::Linger, &linger)?)
 }
 
 /// Ends our direction of the stream (`FIN`), after what is queued.
@@ -147,7 +159,7 @@ pub(crate) fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
 /// As setsockopt(2).
 pub(crate) fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    return SockRef::from(stream).set_tcp_cork(held);
+    return Ok(setsockopt(stream, sockopt::TcpCork, &held)?);
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (stream, held);
@@ -175,7 +187,7 @@ pub(crate) fn push(stream: &TcpStream) -> io::Result<()> {
 /// As setsockopt(2).
 pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    return SockRef::from(socket).set_tcp_notsent_lowat(bytes);
+    return Ok(setsockopt(socket, linux::UnsentLimit, &bytes)?);
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (socket, bytes);
@@ -190,7 +202,9 @@ pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
 pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
     #[cfg(target_os = "linux")]
     {
-        let mut name = SockRef::from(socket).tcp_congestion()?;
+        use std::os::unix::ffi::OsStringExt;
+        let name = getsockopt(socket, sockopt::TcpCongestion)?;
+        let mut name = name.into_vec();
         name.retain(|&byte| byte != 0);
         Ok(name)
     }
@@ -209,7 +223,11 @@ pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
 /// is only one.
 pub(crate) fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    return SockRef::from(socket).set_tcp_congestion(name);
+    {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(name).to_owned();
+        Ok(setsockopt(socket, sockopt::TcpCongestion, &name)?)
+    }
     #[cfg(not(target_os = "linux"))]
     {
         let _ = (socket, name);
@@ -226,7 +244,7 @@ pub(crate) fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Res
     #[cfg(target_os = "linux")]
     {
         let rate = bytes_per_second.unwrap_or(u64::MAX);
-        pacing::set(stream, rate)
+        Ok(setsockopt(stream, linux::MaxPacingRate, &rate)?)
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -235,36 +253,38 @@ pub(crate) fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Res
     }
 }
 
+/// Options that `nix` does not name, made by its own macro.
 #[cfg(target_os = "linux")]
-mod pacing {
-    use std::io;
-    use std::net::TcpStream;
-    use std::os::fd::AsRawFd;
+mod linux {
+    use nix::libc;
+    use nix::sys::socket::sockopt::SetStruct;
 
-    use nix::errno::Errno;
-    use nix::libc::{SOL_SOCKET, c_int, setsockopt, socklen_t};
+    /// `TCP_NOTSENT_LOWAT` (tcp(7)).
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct UnsentLimit;
+
+    nix::setsockopt_impl!(
+        UnsentLimit,
+        libc::IPPROTO_TCP,
+        libc::TCP_NOTSENT_LOWAT,
+        u32,
+        SetStruct<u32>
+    );
+
+    /// `SO_MAX_PACING_RATE` (socket(7)) in 64 bits (Linux 4.20).
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct MaxPacingRate;
 
     // Not named by `libc` on every architecture.
-    const SO_MAX_PACING_RATE: c_int = 47;
+    const SO_MAX_PACING_RATE: libc::c_int = 47;
 
-    pub(super) fn set(stream: &TcpStream, rate: u64) -> io::Result<()> {
-        let size = size_of::<u64>() as socklen_t;
-        let value = (&raw const rate).cast();
-        // SAFETY: the descriptor is open while `stream` is borrowed, and `value` points to the
-        // u64 of that size which the kernel reads (Linux 4.20, `sk_setsockopt`).
-        #[allow(unsafe_code)]
-        let result = unsafe {
-            setsockopt(
-                stream.as_raw_fd(),
-                SOL_SOCKET,
-                SO_MAX_PACING_RATE,
-                value,
-                size,
-            )
-        };
-        Errno::result(result)?;
-        Ok(())
-    }
+    nix::setsockopt_impl!(
+        MaxPacingRate,
+        libc::SOL_SOCKET,
+        SO_MAX_PACING_RATE,
+        u64,
+        SetStruct<u64>
+    );
 }
 
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where

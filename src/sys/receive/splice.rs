@@ -5,10 +5,11 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
-use rustix::io::Errno;
-use rustix::pipe::{
-    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
-};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::unistd::pipe2;
+
+use crate::sys::retry::retry;
 
 /// A pipe of a thread's own, through which bytes go from a socket to a file without passing
 /// through this process.
@@ -25,16 +26,16 @@ impl SplicePipe {
     /// # Errors
     /// Whatever `pipe2(2)` says.
     pub(crate) fn new() -> io::Result<Self> {
-        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         // Nothing is moved: it tells whether a filter refuses the call (seccomp(2)).
-        splice(&reader, None, &writer, None, 0, SpliceFlags::empty())?;
+        splice(&reader, None, &writer, None, 0, SpliceFFlags::empty())?;
         // Beyond the user's soft limit of pipe pages the pipe stays small, and works.
-        let capacity_bytes =
-            fcntl_setpipe_size(&writer, PIPE_BYTES).or_else(|_| fcntl_getpipe_size(&writer))?;
+        let capacity = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES))
+            .or_else(|_| fcntl(&writer, FcntlArg::F_GETPIPE_SZ))?;
         Ok(Self {
             reader,
             writer,
-            capacity_bytes,
+            capacity_bytes: usize::try_from(capacity).unwrap_or(0),
         })
     }
 
@@ -45,19 +46,10 @@ impl SplicePipe {
     /// Whatever `splice(2)` says of the socket, a time-out among it; the pipe is still empty.
     pub(crate) fn take(&self, socket: &TcpStream, limit_bytes: usize) -> io::Result<usize> {
         let limit_bytes = limit_bytes.min(self.capacity_bytes);
-        loop {
-            match splice(
-                socket,
-                None,
-                &self.writer,
-                None,
-                limit_bytes,
-                SpliceFlags::MOVE,
-            ) {
-                Err(Errno::INTR) => {}
-                taken => return Ok(taken?),
-            }
-        }
+        let flags = SpliceFFlags::SPLICE_F_MOVE;
+        Ok(retry(|| {
+            splice(socket, None, &self.writer, None, limit_bytes, flags)
+        })?)
     }
 
     /// Gives the `count` bytes that were taken to `file` at `offset`.
@@ -65,21 +57,14 @@ impl SplicePipe {
     /// # Errors
     /// Whatever `splice(2)` says of the file. What is left in the pipe is lost.
     pub(crate) fn give(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
-        let (mut left, mut at) = (count, offset);
+        let mut left = count;
+        let mut at = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        let flags = SpliceFFlags::SPLICE_F_MOVE;
         while left > 0 {
             // The kernel moves `at` on by what it has written.
-            match splice(
-                &self.reader,
-                None,
-                file,
-                Some(&mut at),
-                left,
-                SpliceFlags::MOVE,
-            ) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(moved) => left -= moved,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            match retry(|| splice(&self.reader, None, file, Some(&mut at), left, flags))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                moved => left -= moved,
             }
         }
         Ok(())
@@ -87,4 +72,4 @@ impl SplicePipe {
 }
 
 /// The most an unprivileged process gets by default (`fs.pipe-max-size`).
-const PIPE_BYTES: usize = 1024 * 1024;
+const PIPE_BYTES: i32 = 1024 * 1024;
