@@ -10,6 +10,7 @@ pub(crate) mod message;
 pub(crate) mod serve;
 pub(crate) mod signals;
 pub(crate) mod state;
+pub(crate) mod sum;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Serve(Box<serve::ServeArguments>),
     /// Fetch files: resumed, in segments, verified
     Get(Box<get::GetArguments>),
+    /// Print or check digests of files, as sha256sum and b3sum do, in parallel
+    Sum(sum::SumArguments),
     Load(load::LoadArguments),
     Answer(message::AnswerArguments),
     Say(message::SayArguments),

@@ -39,7 +39,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 pub use crate::dial::Family;
-pub use checksum::{Algorithm, Checksum, ChecksumError, ChecksumFile};
+pub use crate::digest::{Algorithm, Checksum, ChecksumError, ChecksumFile};
 pub use client::cancellation::Cancel;
 pub use client::login::{Field, Login, Netrc, basic};
 pub use client::proxy::Proxies;

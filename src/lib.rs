@@ -41,12 +41,13 @@
 //!
 //! | layer | modules | hold |
 //! |---|---|---|
-//! | 4 | `server`, `get`, `load`, `message` | the four programs: file server, download client, load generator, one message and its answer |
-//! | 3 | `name_protocol` | the bare-name protocol |
-//! | 2 | `http` | HTTP/1.1 in both directions, without a socket or a file |
-//! | 2 | `tls` | TLS in both directions, without a socket |
-//! | 2 | `dial` | connecting to a host by name, for all clients |
-//! | 2 | `diagnostics` | what is said to a person, without ever failing or blocking |
+//! | 5 | `server`, `get`, `load`, `message`, `sum` | the programs: file server, download client, load generator, one message and its answer, digests of files |
+//! | 4 | `name_protocol` | the bare-name protocol |
+//! | 3 | `http` | HTTP/1.1 in both directions, without a socket or a file |
+//! | 3 | `tls` | TLS in both directions, without a socket |
+//! | 3 | `dial` | connecting to a host by name, for all clients |
+//! | 3 | `diagnostics` | what is said to a person, without ever failing or blocking |
+//! | 2 | `digest` | digests of files, block lists, and the store that keeps them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //!
@@ -87,6 +88,7 @@
 #[doc(hidden)]
 pub mod diagnostics;
 mod dial;
+mod digest;
 pub mod get;
 mod http;
 pub mod load;
@@ -94,6 +96,7 @@ pub mod message;
 mod meta;
 mod name_protocol;
 pub mod server;
+pub mod sum;
 mod sys;
 mod tls;
 

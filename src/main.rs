@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(arguments) => arguments.run(),
+        Command::Sum(arguments) => arguments.run(),
         Command::Load(arguments) => arguments.run(),
         Command::Answer(arguments) => arguments.run(),
         Command::Say(arguments) => arguments.run(),

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::dial::Family;
 
-use super::checksum::{Checksum, ChecksumFile};
 use super::client::login::Login;
 use super::client::proxy::Proxies;
 use super::config::filter::Filter;
 use super::source::{HttpUrl, Source};
+use crate::digest::{Checksum, ChecksumFile};
 
 /// How to download; what is the same for all files of a run.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 
 use crate::http::client_response::Head;
 
-use super::checksum::Checksum;
 use super::client::refusal;
 use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, Known, Naming, Target};
@@ -18,6 +17,7 @@ use super::part_file;
 use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use crate::digest::Checksum;
 
 /// Where the bytes go.
 pub(super) enum Destination {

@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
 
-use super::checksum::{Caught, Checksum, Verifier};
+use super::checksum::{Caught, Verifier};
 use super::client::refusal;
 use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
@@ -30,6 +30,7 @@ use super::sequential::{self, name_protocol};
 use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use crate::digest::Checksum;
 use plan::Plan;
 use session::{Session, SessionEnd};
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
@@ -78,6 +79,31 @@ pub(crate) fn stat_cached(file: &impl AsFd) -> io::Result<Meta> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
     Ok(meta_of_statx(&stat))
+}
+
+/// Opens a file of this user's alone, for reading and writing, and makes it if it is not there
+/// (mode 0600). No link is followed.
+///
+/// # Errors
+/// As open(2); `PermissionDenied` if it is another user's, or no regular file.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        // A FIFO in its place is not waited for.
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)?;
+    let found = file.metadata()?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_file() && is_own && found.mode() & 0o022 == 0 {
+        return Ok(file);
+    }
+    let why = "it is another user's, or others may write it, or it is no regular file";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// What the clock says that stamps files (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).

@@ -32,6 +32,7 @@ mod shutdown;
 mod slowfs;
 mod stalls;
 mod startup;
+mod sum;
 mod support;
 mod truth;
 mod unread;

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::plan::Plan;
-use crate::get::checksum::Checksum;
+use crate::digest::Checksum;
 use crate::get::client::Response;
 use crate::get::part_file::validate::{Identity, Trust};
 use crate::get::part_file::{PartFile, State};

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::get::checksum::{Checksum, Verifier};
+use crate::digest::Checksum;
+use crate::get::checksum::Verifier;
 use crate::get::client::cancellation::Cancellation;
 use crate::get::client::connection::Connection;
 use crate::get::error::{ErrorKind, GetError};

@@ -1,0 +1,18 @@
+//! Digests of files: how they are computed, written down, and kept from one run to the next.
+//!
+//! The server answers with them, the client verifies by them, `haul sum` prints them. Nothing here
+//! knows a protocol; where the bytes come from is the caller's affair.
+
+mod algorithm;
+pub(crate) mod blocks;
+pub(crate) mod checksum_file;
+pub(crate) mod hasher;
+pub(crate) mod identity;
+pub(crate) mod store;
+
+pub use algorithm::{Algorithm, Checksum, ChecksumError};
+pub(crate) use blocks::BlockList;
+pub use checksum_file::ChecksumFile;
+pub(crate) use hasher::{Digests, FileHasher, Wanted};
+pub(crate) use identity::Identity;
+pub(crate) use store::Store;

@@ -1,0 +1,245 @@
+//! Lists of sums, as `sha256sum`, `b3sum` and BSD's `sha256` write and read them.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::digest::algorithm::{Algorithm, Checksum, ChecksumError};
+
+/// The sums of many files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChecksumFile(Vec<(Vec<u8>, Checksum)>);
+
+/// How a line of a list is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// `HEX  NAME`, as `sha256sum` and `b3sum` write it.
+    Plain,
+    /// `SHA256 (NAME) = HEX`, which names the algorithm.
+    Tagged,
+}
+
+impl ChecksumFile {
+    /// Reads both formats, with the names or lengths of all algorithms. A line of 64 digits
+    /// without a name is taken for `default`'s if that has as many.
+    ///
+    /// # Errors
+    /// [`ChecksumError`], with the line.
+    pub fn parse_as(text: &[u8], default: Option<Algorithm>) -> Result<Self, ChecksumError> {
+        let mut sums = Vec::new();
+        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+                continue;
+            }
+            let entry = parse_line(line, default).ok_or_else(|| {
+                ChecksumError::new(format!(
+                    "line {}: not a line of sha256sum: {}",
+                    number + 1,
+                    String::from_utf8_lossy(line)
+                ))
+            });
+            sums.push(entry?);
+        }
+        Ok(Self(sums))
+    }
+
+    /// As [`Self::parse_as`], for lists that may be of any algorithm.
+    ///
+    /// # Errors
+    /// [`ChecksumError`], with the line.
+    pub fn parse(text: &str) -> Result<Self, ChecksumError> {
+        Self::parse_as(text.as_bytes(), None)
+    }
+
+    /// The sum for `path`: listed under the whole path, or else under as much of its end as can be
+    /// found. A tree's own list does not name the directory that the tree is in.
+    #[must_use]
+    pub fn find(&self, path: &Path) -> Option<Checksum> {
+        let find = |name: &Path| {
+            self.0.iter().find(|(listed, _)| {
+                let listed = Path::new(OsStr::from_bytes(listed));
+                listed.strip_prefix(".").unwrap_or(listed) == name
+            })
+        };
+        let ends = std::iter::successors(Some(path.components()), |components| {
+            let mut rest = components.clone();
+            rest.next().map(|_| rest)
+        });
+        ends.take_while(|end| !end.as_path().as_os_str().is_empty())
+            .find_map(|end| find(end.as_path()))
+            .map(|(_, sum)| sum.clone())
+    }
+
+    /// Each name with its sum, in the list's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Checksum)> {
+        let path = |name| Path::new(OsStr::from_bytes(name));
+        self.0.iter().map(move |(name, sum)| (path(name), sum))
+    }
+}
+
+/// A line of a list, without its end. Names with a line end or a backslash are escaped as
+/// coreutils escape them, with a backslash in front of the line.
+#[must_use]
+pub fn line(style: Style, name: &Path, sum: &Checksum) -> Vec<u8> {
+    let name = name.as_os_str().as_bytes();
+    let escaped = escape(name);
+    let mut line = Vec::with_capacity(name.len() + 160);
+    if matches!(escaped, Cow::Owned(_)) {
+        line.push(b'\\');
+    }
+    match style {
+        Style::Plain => {
+            line.extend_from_slice(sum.hex().as_bytes());
+            line.extend_from_slice(b"  ");
+            line.extend_from_slice(&escaped);
+        }
+        Style::Tagged => {
+            let tag = sum.algorithm().name().to_ascii_uppercase();
+            line.extend_from_slice(tag.as_bytes());
+            line.extend_from_slice(b" (");
+            line.extend_from_slice(&escaped);
+            line.extend_from_slice(b") = ");
+            line.extend_from_slice(sum.hex().as_bytes());
+        }
+    }
+    line
+}
+
+fn escape(name: &[u8]) -> Cow<'_, [u8]> {
+    if !name
+        .iter()
+        .any(|byte| matches!(byte, b'\n' | b'\r' | b'\\'))
+    {
+        return Cow::Borrowed(name);
+    }
+    let mut escaped = Vec::with_capacity(name.len() + 8);
+    for byte in name {
+        match byte {
+            b'\n' => escaped.extend_from_slice(b"\\n"),
+            b'\r' => escaped.extend_from_slice(b"\\r"),
+            b'\\' => escaped.extend_from_slice(b"\\\\"),
+            _ => escaped.push(*byte),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Checksum)> {
+    // A leading backslash says that the name is escaped.
+    let (is_escaped, line) = match line.strip_prefix(b"\\") {
+        Some(rest) => (true, rest),
+        None => (false, line),
+    };
+    let (name, sum) = tagged(line).or_else(|| plain(line, default))?;
+    let name = match is_escaped {
+        true => unescape(name),
+        false => name.to_owned(),
+    };
+    Some((name, sum))
+}
+
+fn plain(line: &[u8], default: Option<Algorithm>) -> Option<(&[u8], Checksum)> {
+    let (hex, _) = line.split_at(line.iter().position(|byte| *byte == b' ')?);
+    let rest = &line[hex.len()..];
+    let hex = std::str::from_utf8(hex).ok()?;
+    let default = default.filter(|algorithm| 2 * algorithm.digest_len() == hex.len());
+    let sum = Checksum::parse(default.or_else(|| Algorithm::by_length(hex))?, hex).ok()?;
+    let name = rest
+        .strip_prefix(b"  ")
+        .or_else(|| rest.strip_prefix(b" *"))?;
+    Some((name, sum))
+}
+
+fn tagged(line: &[u8]) -> Option<(&[u8], Checksum)> {
+    let open = line.windows(2).position(|pair| pair == b" (")?;
+    let close = line.windows(4).rposition(|four| four == b") = ")?;
+    let name = line.get(open + 2..close)?;
+    let tag = std::str::from_utf8(&line[..open]).ok()?;
+    let hex = std::str::from_utf8(&line[close + 4..]).ok()?;
+    let sum = Checksum::parse(Algorithm::named(tag)?, hex).ok()?;
+    Some((name, sum))
+}
+
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut bytes = name.iter();
+    while let Some(byte) = bytes.next() {
+        plain.extend(match byte {
+            b'\\' => bytes.next().map(|escaped| match escaped {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                other => *other,
+            }),
+            other => Some(*other),
+        });
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn checksum_files() {
+        let text = format!(
+            "# made by hand\n{EMPTY}  a b.iso\n{EMPTY} *./dir/b\n\\{EMPTY}  c\\nd\n\
+             SHA256 (e (1).iso) = {EMPTY}\nBLAKE3 (f) = {EMPTY}\n\
+             d41d8cd98f00b204e9800998ecf8427e  g\nda39a3ee5e6b4b0d3255bfef95601890afd80709  h\n\
+             SHA1 (i) = da39a3ee5e6b4b0d3255bfef95601890afd80709\n"
+        );
+        let sums = ChecksumFile::parse(&text).unwrap();
+        for name in [
+            "a b.iso",
+            "dir/b",
+            "x/a b.iso",
+            "top/dir/b",
+            "c\nd",
+            "e (1).iso",
+            "f",
+            "g",
+            "h",
+            "i",
+        ] {
+            assert!(sums.find(Path::new(name)).is_some(), "{name:?}");
+        }
+        assert!(sums.find(Path::new("b")).is_none());
+        let algorithm = |name: &str| sums.find(Path::new(name)).map(|sum| sum.algorithm());
+        assert_eq!(algorithm("f"), Some(Algorithm::Blake3));
+        assert_eq!(algorithm("g"), Some(Algorithm::Md5));
+        assert_eq!(algorithm("h"), Some(Algorithm::Sha1));
+        assert!(ChecksumFile::parse("e3b0  short\n").is_err());
+        assert!(ChecksumFile::parse(&format!("{EMPTY} onespace\n")).is_err());
+        let b3sum =
+            ChecksumFile::parse_as(format!("{EMPTY}  a").as_bytes(), Some(Algorithm::Blake3));
+        let sum = b3sum.unwrap().find(Path::new("a")).unwrap();
+        assert_eq!(sum.algorithm(), Algorithm::Blake3);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_whatever_the_name() {
+        let sum = Checksum::parse(Algorithm::Sha256, EMPTY).unwrap();
+        for name in [
+            b"a".as_slice(),
+            b" two  spaces ",
+            b"new\nline",
+            b"\\n\r",
+            b"SHA256 (x) = y",
+            b"\xff\xfe",
+            b"*star",
+        ] {
+            let path = Path::new(OsStr::from_bytes(name));
+            for style in [Style::Plain, Style::Tagged] {
+                let list = ChecksumFile::parse_as(&line(style, path, &sum), None).unwrap();
+                let [(found, found_sum)] = list.0.as_slice() else {
+                    panic!("one line for {path:?}");
+                };
+                assert_eq!((found.as_slice(), found_sum), (name, &sum), "{style:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `haul sum` beside the programs whose formats it writes.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::process::haul;
+
+fn sum(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = haul();
+    command.current_dir(directory).arg("sum").args(arguments);
+    command.stdin(Stdio::null()).output().expect("it runs")
+}
+
+/// A directory of files whose names and lengths are chosen to hurt.
+fn tree() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let names: [&[u8]; 7] = [
+        b"plain",
+        b"two  spaces",
+        b"new\nline",
+        b"back\\slash",
+        b"carriage\r",
+        b"\xff\xfe",
+        b"-dash",
+    ];
+    for (index, name) in names.iter().enumerate() {
+        let content = vec![index as u8; index * 100_003];
+        let path = directory.path().join(OsStr::from_bytes(name));
+        fs::write(path, content).expect("a file");
+    }
+    fs::create_dir_all(directory.path().join("sub/deep")).expect("directories");
+    // Several blocks, the last one short, hashed by several threads.
+    let large: Vec<u8> = (0..(17 << 20) + 5).map(|at: u32| (at / 3) as u8).collect();
+    fs::write(directory.path().join("sub/deep/large"), large).expect("a file");
+    fs::write(directory.path().join("sub/empty"), b"").expect("a file");
+    directory
+}
+
+/// What another program writes for all files of the tree; `None` if it is not installed.
+fn others(program: &str, arguments: &[&str], tree: &Path) -> Option<Vec<u8>> {
+    let names = Command::new("find")
+        .args([".", "-type", "f", "-print0"])
+        .current_dir(tree)
+        .output()
+        .expect("find runs");
+    let mut names: Vec<&[u8]> = names.stdout.split(|byte| *byte == 0).collect();
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    let names = names.into_iter().map(OsStr::from_bytes);
+    let mut command = Command::new(program);
+    let output = command
+        .args(arguments)
+        .arg("--")
+        .args(names)
+        .current_dir(tree)
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{output:?}");
+    Some(output.stdout)
+}
+
+/// The lines, since what belongs to a directory's own order is not compared.
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn it_writes_what_coreutils_and_b3sum_write() {
+    let tree = tree();
+    for (algorithm, program, tag) in [
+        ("sha256", "sha256sum", false),
+        ("sha256", "sha256sum", true),
+        ("sha512", "sha512sum", false),
+        ("sha512", "sha512sum", true),
+        ("blake3", "b3sum", false),
+    ] {
+        let tag: &[&str] = if tag { &["--tag"] } else { &[] };
+        let Some(expected) = others(program, tag, tree.path()) else {
+            eprintln!("skipped: there is no {program}");
+            continue;
+        };
+        let ours = sum(tree.path(), &[&["-a", algorithm, "."], tag].concat());
+        assert!(ours.status.success(), "{ours:?}");
+        assert_eq!(lines(&ours.stdout), lines(&expected), "{program} {tag:?}");
+        // The same, by one thread.
+        let one = sum(tree.path(), &[&["-j1", "-a", algorithm, "."], tag].concat());
+        assert_eq!(one.stdout, ours.stdout);
+    }
+}
+
+#[test]
+fn what_it_writes_is_checked_by_it_and_by_coreutils() {
+    let tree = tree();
+    let kept = tempfile::tempdir().expect("a directory");
+    let list = kept.path().join("sums");
+    let list_name = list.to_str().expect("a name");
+    for algorithm in ["sha256", "blake3"] {
+        let ours = sum(tree.path(), &["-a", algorithm, "."]);
+        fs::write(&list, &ours.stdout).expect("the list");
+        let checked = sum(tree.path(), &["-a", algorithm, "-c", list_name]);
+        assert!(checked.status.success(), "{checked:?}");
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert_eq!(said.matches(": OK\n").count(), 9, "{said}");
+    }
+    let ours = sum(tree.path(), &["."]);
+    fs::write(&list, &ours.stdout).expect("the list");
+    if let Ok(theirs) = Command::new("sha256sum")
+        .args(["--status", "-c", list_name])
+        .current_dir(tree.path())
+        .status()
+    {
+        assert!(theirs.success());
+    }
+
+    fs::write(tree.path().join("plain"), b"another content").expect("a file");
+    fs::remove_file(tree.path().join("-dash")).expect("it is removed");
+    let checked = sum(tree.path(), &["--quiet", "-c", list_name]);
+    assert_eq!(checked.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert_eq!(said, "./-dash: FAILED open or read\n./plain: FAILED\n");
+    let errors = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(errors.contains("1 file did not match"), "{errors}");
+}
+
+#[test]
+fn a_name_that_is_not_there_costs_only_its_own_line() {
+    let tree = tree();
+    let ours = sum(tree.path(), &["plain", "nope", "sub/empty"]);
+    assert_eq!(ours.status.code(), Some(1));
+    assert_eq!(lines(&ours.stdout).len(), 3, "two lines and their end");
+    let errors = String::from_utf8_lossy(&ours.stderr).into_owned();
+    assert!(errors.contains("nope: No such file"), "{errors}");
+}
+
+#[test]
+fn with_a_state_directory_unchanged_files_are_not_read_again() {
+    let tree = tree();
+    let state = tempfile::tempdir().expect("a directory");
+    let state_name = state.path().to_str().expect("a name");
+    let arguments = ["-a", "blake3", "--state", state_name, "sub"];
+    let first = sum(tree.path(), &arguments);
+    assert!(first.status.success(), "{first:?}");
+    assert!(first.stderr.is_empty(), "{first:?}");
+    // Under strace(1) it would be seen; here a digest that was put in by hand would be. What can
+    // be seen without either: a file that has changed gets its new digest.
+    assert_eq!(sum(tree.path(), &arguments).stdout, first.stdout);
+    fs::write(tree.path().join("sub/deep/large"), b"changed").expect("a file");
+    let third = sum(tree.path(), &arguments);
+    assert_ne!(third.stdout, first.stdout);
+    let without = sum(tree.path(), &["-a", "blake3", "sub"]);
+    assert_eq!(third.stdout, without.stdout);
+}
