@@ -272,13 +272,13 @@ impl Server {
             return Ok(None);
         }
         let entered = sandbox::enter(&config.places());
-        let is_whole = (entered.as_ref()).is_ok_and(sandbox::Confinement::is_whole);
+        let holds = (entered.as_ref()).is_ok_and(sandbox::Confinement::holds);
         let told = match entered {
             Ok(confinement) => confinement.to_string(),
             Err(error) => format!("none: {error}"),
         };
         match config.sandbox {
-            SandboxChoice::Require if !is_whole => Err(StartupError::Sandbox(told)),
+            SandboxChoice::Require if !holds => Err(StartupError::Sandbox(told)),
             _ => Ok(Some(told)),
         }
     }

@@ -28,15 +28,16 @@ pub(crate) struct Confinement {
 pub(crate) enum Extent {
     /// All that was asked for.
     Whole,
-    /// What the kernel knows of it; Linux 6.12 knows all.
+    /// What the kernel knows of it: Linux 5.13 knows files, Linux 6.12 all.
     Partial,
 }
 
 impl Confinement {
-    /// Whether every part holds.
+    /// Whether files and system calls are confined. What landlock(7) learned later, TCP and
+    /// signals, the filter refuses as well.
     #[must_use]
-    pub(crate) fn is_whole(&self) -> bool {
-        self.landlock == Some(Extent::Whole) && self.seccomp
+    pub(crate) fn holds(&self) -> bool {
+        self.landlock.is_some() && self.seccomp
     }
 }
 
@@ -44,7 +45,7 @@ impl std::fmt::Display for Confinement {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self.landlock {
             Some(Extent::Whole) => "landlock holds",
-            Some(Extent::Partial) => "landlock holds in part (Linux before 6.12)",
+            Some(Extent::Partial) => "landlock holds for files",
             None => "no landlock",
         })?;
         formatter.write_str(match self.seccomp {
