@@ -119,9 +119,11 @@ pub mod internals {
     pub use crate::server::transmit::sink::IoBuffers;
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
     pub use crate::sys::file::{Patience, Residency, drop_behind, residency};
+    pub use crate::sys::inherited::inherited_listeners;
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;
     pub use crate::sys::socket::limit_unsent;
+    pub use crate::sys::user::find_group;
 
     use crate::http::chunked::{Decoder, Piece, Strictness};
     use crate::http::{client_response, disposition, range};

@@ -51,7 +51,7 @@ use threadpool::ThreadPool;
 
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
-use crate::server::config::{SandboxChoice, ServeConfig};
+use crate::server::config::{LocalAddress, SandboxChoice, ServeConfig};
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
@@ -64,6 +64,7 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
+use crate::sys::local_socket;
 use crate::sys::poller::Poller;
 use crate::sys::resources;
 use crate::sys::sandbox;
@@ -76,6 +77,12 @@ pub enum StartupError {
     Root(PathBuf, io::Error),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// A Unix socket cannot be listened on.
+    ListenLocal(LocalAddress, io::Error),
+    /// A socket that was passed on cannot be used; its name.
+    Inherited(String, io::Error),
+    /// The user cannot be changed to.
+    User(io::Error),
     /// The access log cannot be opened.
     AccessLog(io::Error),
     /// The sandbox is required, and a part of it cannot be had.
@@ -110,6 +117,21 @@ impl std::fmt::Display for StartupError {
                     }
                     _ => Ok(()),
                 }
+            }
+            Self::ListenLocal(address, error) => {
+                write!(formatter, "cannot listen on {address}: {error}")?;
+                match error.kind() {
+                    io::ErrorKind::AddrInUse => formatter
+                        .write_str("; a program listens there, or it is a file that is no socket"),
+                    _ => Ok(()),
+                }
+            }
+            Self::Inherited(name, error) => write!(
+                formatter,
+                "cannot listen on the socket `{name}` that was passed (LISTEN_FDS): {error}"
+            ),
+            Self::User(error) => {
+                write!(formatter, "cannot become another user: {error}; see --user")
             }
             Self::AccessLog(error) => {
                 write!(
@@ -200,22 +222,17 @@ impl Server {
     /// [`StartupError`] names what cannot be had.
     pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
+        let listeners = listen_on_all(&config)?;
+        if let Some(user) = &config.user {
+            // What is opened from here on has to be the user's to open again.
+            user.assume().map_err(StartupError::User)?;
+        }
         let log = config.access_log.clone();
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = socket::listen(*address, BACKLOG)
-                .map_err(|error| StartupError::Listen(*address, error))?;
-            // Handed down to every connection. Without it only memory is lost, not function.
-            let _ = socket::limit_unsent(&listener, UNSENT_BYTES);
-            listeners.push(listener);
-        }
-        let addresses = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<Result<_, _>>();
-        let addresses = addresses.map_err(StartupError::Resources)?;
+        // Unix sockets have none.
+        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = addresses.filter_map(Result::ok).collect();
         let poller = || Poller::new().map(Arc::new).map_err(StartupError::Resources);
         let pollers = (0..config.workers.get())
             .map(|_| poller())
@@ -391,6 +408,32 @@ impl Server {
         writer.finish();
         Ok(counters)
     }
+}
+
+/// Opens the listening sockets, those that were passed on first.
+fn listen_on_all(config: &ServeConfig) -> Result<Vec<TcpListener>, StartupError> {
+    let mut listeners = Vec::new();
+    for inherited in &config.inherited {
+        let listener = inherited.socket.try_clone();
+        listeners.push(
+            listener.map_err(|error| StartupError::Inherited(inherited.name.clone(), error))?,
+        );
+    }
+    for address in &config.listen {
+        let listener = socket::listen(*address, BACKLOG);
+        listeners.push(listener.map_err(|error| StartupError::Listen(*address, error))?);
+    }
+    for address in &config.listen_local {
+        let listener = local_socket::listen(address, config.local_access, BACKLOG);
+        listeners
+            .push(listener.map_err(|error| StartupError::ListenLocal(address.clone(), error))?);
+    }
+    for listener in &listeners {
+        // Handed down to every connection. Without them only memory is lost, not function.
+        let _ = socket::send_at_once(listener);
+        let _ = socket::limit_unsent(listener, UNSENT_BYTES);
+    }
+    Ok(listeners)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartupError> {

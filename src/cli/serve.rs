@@ -1,6 +1,5 @@
 //! `haul serve`.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,24 +15,28 @@ use haul::server::config::{DotNames, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 
 use crate::cli::state::StateArgs;
-use crate::cli::values::{duration, listen_address};
+use crate::cli::values::grace;
 
 use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
+use listen::ListenArgs;
 use operations::OperationsArgs;
 use sandbox::SandboxArg;
 use signals::follow_signals;
+use supervisor::{Phase, Supervisor};
 use tuning::TuningArgs;
 
 mod announcement;
 mod deadlines;
 mod http;
 mod limits;
+mod listen;
 mod operations;
 mod sandbox;
 mod signals;
+mod supervisor;
 mod tuning;
 
 const EXAMPLES: &str = "\
@@ -65,10 +68,8 @@ pub(crate) struct ServeArguments {
     #[arg(long, env = "HAUL_LINKS_INTO", value_name = "DIR")]
     links_into: Vec<PathBuf>,
 
-    /// Address to listen on; may be repeated. Port 0 takes a free port
-    #[arg(long, short, env = "HAUL_LISTEN", value_name = "[HOST:]PORT",
-        default_value = "127.0.0.1:7788", value_parser = listen_address, value_delimiter = ',')]
-    listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    listen: ListenArgs,
 
     /// Threads that send [default: one a core]
     #[arg(long, short, env = "HAUL_WORKERS", value_name = "N")]
@@ -90,9 +91,9 @@ pub(crate) struct ServeArguments {
     #[arg(long, env = "HAUL_ACCESS_LOG", value_name = "FILE")]
     access_log: Option<PathBuf>,
 
-    /// How long transfers may go on after SIGTERM or SIGINT
+    /// How long transfers may go on after SIGTERM or SIGINT; `unlimited` waits for all of them
     #[arg(long, alias = "grace", env = "HAUL_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
-        value_parser = duration)]
+        value_parser = grace)]
     drain_timeout: Duration,
 
     /// Whether the kernel holds the running server to what it needs: files beneath the root, no
@@ -140,7 +141,13 @@ impl ServeArguments {
     pub(crate) fn run(self) -> ExitCode {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
-        let config = self.into_config(open_files);
+        let config = match self.into_config(open_files) {
+            Ok(config) => config,
+            Err(error) => {
+                say(format_args!("haul: {error}"));
+                return ExitCode::FAILURE;
+            }
+        };
         // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
         let confined = Server::bind(config.clone())
             .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
@@ -152,7 +159,9 @@ impl ServeArguments {
             }
         };
         limits::warn_of_connections_without_files(&config, open_files);
-        let cut_short = match follow_signals(server.handle(), config.grace) {
+        let supervisor = Supervisor::start(server.handle());
+        let followed = follow_signals(server.handle(), config.grace, supervisor.clone());
+        let cut_short = match followed {
             Ok(cut_short) => cut_short,
             Err(error) => {
                 say(format_args!("haul: cannot take signals: {error}"));
@@ -166,6 +175,7 @@ impl ServeArguments {
             say(format_args!("sandbox: {sandbox}"));
         }
         announce(&config, server.local_addrs());
+        supervisor.tell(Phase::Ready);
         match server.run() {
             Ok(counters) => {
                 if log == LogArg::Debug {
@@ -180,7 +190,7 @@ impl ServeArguments {
         }
     }
 
-    fn into_config(self, open_files: u64) -> ServeConfig {
+    fn into_config(self, open_files: u64) -> Result<ServeConfig, String> {
         let defaults = ServeConfig::default();
         let access_log = match (self.log, self.access_log) {
             (LogArg::Off, _) => Destination::Nowhere,
@@ -188,10 +198,9 @@ impl ServeArguments {
             (_, None) => Destination::StandardError,
         };
         let workers = self.workers.unwrap_or(defaults.workers);
-        ServeConfig {
+        let mut config = ServeConfig {
             root: self.directory.unwrap_or(self.root),
             links_into: self.links_into,
-            listen: self.listen,
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),
             transmit: self.tuning.transmit(),
@@ -215,7 +224,10 @@ impl ServeArguments {
             http_limits: self.http.limits(),
             log_format: self.operations.log_format(),
             http: self.http.policy(),
-        }
+            ..defaults
+        };
+        self.listen.apply(&mut config)?;
+        Ok(config)
     }
 }
 

@@ -64,8 +64,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
 }
 
+/// A duration, or `unlimited`.
+pub(crate) fn grace(text: &str) -> Result<Duration, String> {
+    match text {
+        "unlimited" => Ok(LONGEST),
+        _ => duration(text),
+    }
+}
+
 /// A century: no clock overflows by it.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {

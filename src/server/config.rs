@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::http::policy::{
@@ -10,7 +11,10 @@ pub use crate::http::policy::{
 };
 use crate::server::telemetry::access_log::Destination;
 use crate::server::telemetry::log_format::LogFormat;
+pub use crate::sys::inherited::InheritedListener;
+pub use crate::sys::local_socket::{LocalAccess, LocalAddress};
 use crate::sys::sandbox::Places;
+pub use crate::sys::user::UserAccount;
 
 /// How file bytes get into a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +77,14 @@ pub struct ServeConfig {
     pub links_into: Vec<PathBuf>,
     /// Where to listen; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
+    /// Unix sockets to listen on.
+    pub listen_local: Vec<LocalAddress>,
+    /// Who may connect to them.
+    pub local_access: LocalAccess,
+    /// Listening sockets that were passed on by who started the process.
+    pub inherited: Vec<Arc<InheritedListener>>,
+    /// The user to become once all addresses are bound.
+    pub user: Option<UserAccount>,
     /// Threads of the hot lane.
     pub workers: NonZeroUsize,
     /// Threads of the disk lane.
@@ -135,6 +147,10 @@ impl Default for ServeConfig {
             root: PathBuf::from("."),
             links_into: Vec::new(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))],
+            listen_local: Vec::new(),
+            local_access: LocalAccess::default(),
+            inherited: Vec::new(),
+            user: None,
             workers: cores,
             disk_workers: cores
                 .saturating_mul(NonZeroUsize::MIN.saturating_add(3))

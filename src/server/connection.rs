@@ -336,6 +336,15 @@ impl Connection {
                 if self.admission == Admission::Rejected {
                     return close(CloseReason::Overloaded);
                 }
+                if let Peer::Unix { .. } = self.peer {
+                    // Unix sockets know no reset: a file that broke off would look whole.
+                    let why = (
+                        CloseReason::Refused,
+                        "names are not served over Unix sockets",
+                    );
+                    prepare::record_request(&raw, why, self.peer, turn.service);
+                    return close(CloseReason::Refused);
+                }
                 Flow::Continue(State::Preparing(Box::new(Pending::name(raw))))
             }
             Received::Malformed(refusal) => self.refuse(refusal),

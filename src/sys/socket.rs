@@ -35,6 +35,15 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
     Ok(socket.into())
 }
 
+/// Has small segments leave at once (`TCP_NODELAY`, tcp(7)); of a listener, for the connections
+/// that come.
+///
+/// # Errors
+/// As setsockopt(2).
+pub(crate) fn send_at_once(listener: &TcpListener) -> io::Result<()> {
+    SockRef::from(listener).set_tcp_nodelay(true)
+}
+
 /// Takes the next connection, non-blocking and closed on exec.
 ///
 /// # Errors

@@ -34,5 +34,7 @@ mod stalls;
 mod startup;
 mod sum;
 mod support;
+mod systemd;
 mod truth;
+mod unix_sockets;
 mod unread;

@@ -30,13 +30,17 @@ pub(super) fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
         };
         say(format_args!("  http://{host}:{}/", address.port()));
     }
-    if addresses.iter().all(|address| address.ip().is_loopback()) {
+    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+    if is_local && !addresses.is_empty() {
         let port = addresses.first().map_or(0, SocketAddr::port);
         say(format_args!(
             "only this host can reach it; for the network: --listen 0.0.0.0:{port}"
         ));
     }
     for address in addresses {
+        say(format_args!("listening on {address}"));
+    }
+    for address in &config.listen_local {
         say(format_args!("listening on {address}"));
     }
 }

@@ -12,9 +12,17 @@ use haul::diagnostics::say;
 use haul::internals::exit_now;
 use haul::server::Handle;
 
+use crate::cli::values::LONGEST;
+
+use super::supervisor::{Phase, Supervisor};
+
 /// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
 /// that of the second signal if there was one.
-pub(super) fn follow_signals(handle: Handle, grace: Duration) -> io::Result<Arc<AtomicU8>> {
+pub(super) fn follow_signals(
+    handle: Handle,
+    grace: Duration,
+    supervisor: Supervisor,
+) -> io::Result<Arc<AtomicU8>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
@@ -22,7 +30,11 @@ pub(super) fn follow_signals(handle: Handle, grace: Duration) -> io::Result<Arc<
         let mut asked = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => handle.reopen_access_log(),
+                SIGHUP => {
+                    supervisor.tell(Phase::Reloading);
+                    handle.reopen_access_log();
+                    supervisor.tell(Phase::Ready);
+                }
                 _ if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
                     handle.abort();
@@ -33,11 +45,15 @@ pub(super) fn follow_signals(handle: Handle, grace: Duration) -> io::Result<Arc<
                 _ => {
                     asked = true;
                     let open = handle.counters().open;
+                    supervisor.tell(Phase::Stopping);
                     handle.shut_down();
+                    let time = match grace {
+                        LONGEST => "all the time that they need".to_owned(),
+                        grace => format!("{} s", grace.as_secs_f64()),
+                    };
                     say(format_args!(
-                        "haul: ending; {open} connections have {} s to finish, a second signal \
-                         ends at once",
-                        grace.as_secs_f64()
+                        "haul: ending; {open} connections have {time} to finish, a second signal \
+                         ends at once"
                     ));
                 }
             }

@@ -181,6 +181,16 @@ pub(super) fn look_up(
 /// Writes the access record of bytes that never made a request.
 pub(super) fn record_no_request(
     received: &RequestBuffer,
+    why: (CloseReason, &'static str),
+    peer: Peer,
+    service: &Shared,
+) {
+    record_request(&received.first_line(), why, peer, service);
+}
+
+/// Writes the access record of a request that gets no answer.
+pub(super) fn record_request(
+    line: &[u8],
     (outcome, why): (CloseReason, &'static str),
     peer: Peer,
     service: &Shared,
@@ -192,7 +202,7 @@ pub(super) fn record_no_request(
         at: SystemTime::now(),
         peer,
         protocol: None,
-        request: received.first_line().into_vec(),
+        request: line.to_vec(),
         client_fields: None,
         status: 0,
         sent: 0,

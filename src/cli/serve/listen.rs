@@ -1,0 +1,133 @@
+//! Where `haul serve` listens, and as whom.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use haul::internals::{find_group, inherited_listeners};
+use haul::server::config::{
+    DEFAULT_PORT, InheritedListener, LocalAccess, LocalAddress, ServeConfig, UserAccount,
+};
+
+use crate::cli::values::listen_address;
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Listening")]
+pub(super) struct ListenArgs {
+    /// Address to listen on, or unix:PATH or unix:@NAME (abstract); may be repeated. Port 0 takes
+    /// a free port [default: 127.0.0.1:7788, unless sockets were passed on (systemd.socket(5))]
+    #[arg(long, short, env = "HAUL_LISTEN", value_name = "[HOST:]PORT",
+        value_parser = any_address, value_delimiter = ',')]
+    listen: Vec<ListenAddress>,
+
+    /// Permissions of Unix sockets, in octal
+    #[arg(long, env = "HAUL_UNIX_MODE", value_name = "MODE", value_parser = mode)]
+    unix_mode: Option<u32>,
+
+    /// Owner of Unix sockets
+    #[arg(long, env = "HAUL_UNIX_OWNER", value_name = "USER[:GROUP]", value_parser = owner)]
+    unix_owner: Option<Owner>,
+
+    /// Become this user once all addresses are bound, before anything else is opened
+    #[arg(long, env = "HAUL_USER", value_name = "NAME", value_parser = UserAccount::find)]
+    user: Option<UserAccount>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ListenAddress {
+    Inet(SocketAddr),
+    Local(LocalAddress),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Owner {
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+/// `[HOST:]PORT`, `unix:PATH` or `unix:@NAME`.
+pub(super) fn any_address(text: &str) -> Result<ListenAddress, String> {
+    let Some(name) = text.strip_prefix("unix:") else {
+        return listen_address(text).map(ListenAddress::Inet);
+    };
+    let address = match name.strip_prefix('@') {
+        Some(name) => LocalAddress::Abstract(name.to_owned()),
+        None => LocalAddress::Path(PathBuf::from(name)),
+    };
+    match name.trim_start_matches('@') {
+        "" => Err("write unix:PATH or unix:@NAME".into()),
+        name if name.len() > LONGEST_NAME => Err(format!(
+            "a Unix socket's name has at most {LONGEST_NAME} bytes"
+        )),
+        _ => Ok(ListenAddress::Local(address)),
+    }
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok();
+    let mode = mode.filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("`{text}` is no mode; write 660 or the like"))
+}
+
+fn owner(text: &str) -> Result<Owner, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let uid = (!user.is_empty()).then(|| match user.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => UserAccount::find(user).map(|user| user.uid()),
+    });
+    Ok(Owner {
+        uid: uid.transpose()?,
+        gid: group.map(find_group).transpose()?,
+    })
+}
+
+impl ListenArgs {
+    /// Puts what was asked for, and what was passed on, into the settings. To be called before any
+    /// thread is started.
+    pub(super) fn apply(self, config: &mut ServeConfig) -> Result<(), String> {
+        let inherited = inherited_listeners().map_err(|error| {
+            format!("a descriptor that was passed (LISTEN_FDS) is no listening socket: {error}")
+        })?;
+        if let Some(tls) = inherited.iter().find(|it| it.name == TLS_NAME) {
+            return Err(format!(
+                "the socket named `{}` needs a certificate",
+                tls.name
+            ));
+        }
+        config.inherited = inherited
+            .into_iter()
+            .map(Arc::<InheritedListener>::new)
+            .collect();
+        config.listen.clear();
+        for address in self.listen {
+            match address {
+                ListenAddress::Inet(address) => config.listen.push(address),
+                ListenAddress::Local(address) => config.listen_local.push(address),
+            }
+        }
+        if config.inherited.is_empty() && config.listen.is_empty() && config.listen_local.is_empty()
+        {
+            config
+                .listen
+                .push(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
+        }
+        config.local_access = LocalAccess {
+            mode: self.unix_mode,
+            uid: self.unix_owner.and_then(|owner| owner.uid),
+            gid: self.unix_owner.and_then(|owner| owner.gid),
+        };
+        config.user = self.user;
+        Ok(())
+    }
+}
+
+/// The name of TLS sockets that are passed on (`FileDescriptorName=`, systemd.socket(5)).
+const TLS_NAME: &str = "tls";
+
+/// `sun_path` (unix(7)), without its end.
+const LONGEST_NAME: usize = 107;

@@ -1,0 +1,96 @@
+//! What a supervisor such as systemd is told (sd_notify(3)), by a thread of its own: a supervisor
+//! that does not listen holds nothing up.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use haul::server::Handle;
+
+/// The way to the supervisor; leads nowhere if there is none.
+#[derive(Clone, Debug)]
+pub(super) struct Supervisor(Option<SyncSender<Phase>>);
+
+/// What the supervisor is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It serves.
+    Ready,
+    /// It reads its settings anew; [`Phase::Ready`] follows.
+    Reloading,
+    /// It ends.
+    Stopping,
+}
+
+impl Supervisor {
+    /// Starts the thread, if there is a supervisor.
+    pub(super) fn start(handle: Handle) -> Self {
+        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
+            return Self(None);
+        }
+        let (sender, phases) = sync_channel(PHASES);
+        let thread = std::thread::Builder::new().name("haul-notify".into());
+        let started = thread.spawn(move || tell(&phases, &handle));
+        Self(started.is_ok().then_some(sender))
+    }
+
+    /// Tells the supervisor, as soon as it listens. Never waits.
+    pub(super) fn tell(&self, phase: Phase) {
+        if let Some(sender) = &self.0 {
+            // A full channel is that of a supervisor that does not listen.
+            let _ = sender.try_send(phase);
+        }
+    }
+}
+
+fn tell(phases: &Receiver<Phase>, handle: &Handle) {
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let look = watchdog.map_or(STATUS_EVERY, |pause| pause.min(STATUS_EVERY));
+    let (mut last_phase, mut last_status) = (None, String::new());
+    let mut watched = Instant::now();
+    loop {
+        let phase = match phases.recv_timeout(look) {
+            Ok(phase) => Some(phase),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        last_phase = phase.or(last_phase);
+        let status = status(last_phase, handle);
+        let mut states = Vec::new();
+        match phase {
+            Some(Phase::Ready) => states.push(NotifyState::Ready),
+            Some(Phase::Reloading) => {
+                states.push(NotifyState::Reloading);
+                states.extend(NotifyState::monotonic_usec_now());
+            }
+            Some(Phase::Stopping) => states.push(NotifyState::Stopping),
+            None => {}
+        }
+        if watchdog.is_some_and(|pause| watched.elapsed() >= pause) {
+            watched = Instant::now();
+            states.push(NotifyState::Watchdog);
+        }
+        if status != last_status {
+            states.push(NotifyState::Status(&status));
+        }
+        if !states.is_empty() {
+            // Nobody can be told that nobody can be told.
+            let _ = sd_notify::notify(&states);
+        }
+        drop(states);
+        last_status = status;
+    }
+}
+
+fn status(phase: Option<Phase>, handle: &Handle) -> String {
+    let open = handle.counters().open;
+    match phase {
+        Some(Phase::Stopping) => format!("Ending; {open} connections are left"),
+        _ => format!("Serving {open} connections"),
+    }
+}
+
+/// So many phases wait for a supervisor that does not listen.
+const PHASES: usize = 8;
+const STATUS_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,92 @@
+//! Listening on Unix sockets (unix(7)).
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Where a Unix socket is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// In the file system.
+    Path(PathBuf),
+    /// In a name space of its own, which knows no permissions (Linux).
+    Abstract(String),
+}
+
+impl std::fmt::Display for LocalAddress {
+    /// As `--listen` takes it.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(formatter, "unix:@{name}"),
+        }
+    }
+}
+
+/// Who may connect to sockets in the file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalAccess {
+    /// The permissions; what the process' umask leaves if there are none.
+    pub mode: Option<u32>,
+    /// The owner.
+    pub uid: Option<u32>,
+    /// The group.
+    pub gid: Option<u32>,
+}
+
+/// Opens a non-blocking listening socket. One that another program has left behind is replaced; one
+/// that somebody listens on is not.
+///
+/// # Errors
+/// `AddrInUse` if somebody listens there, or something else has the name; those of bind(2),
+/// chmod(2) and chown(2).
+pub(crate) fn listen(
+    address: &LocalAddress,
+    access: LocalAccess,
+    backlog: i32,
+) -> io::Result<TcpListener> {
+    let name = match address {
+        LocalAddress::Path(path) => SockAddr::unix(path)?,
+        LocalAddress::Abstract(name) => SockAddr::unix(format!("\0{name}"))?,
+    };
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    if let Err(error) = socket.bind(&name) {
+        match address {
+            LocalAddress::Path(path)
+                if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path, &name) =>
+            {
+                fs::remove_file(path)?;
+                socket.bind(&name)?;
+            }
+            _ => return Err(error),
+        }
+    }
+    if let LocalAddress::Path(path) = address {
+        // Nobody can connect before listen(2).
+        if let Some(mode) = access.mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        if access.uid.is_some() || access.gid.is_some() {
+            chown(path, access.uid, access.gid)?;
+        }
+    }
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+/// Whether the name is that of a socket to which nobody listens.
+fn is_left_behind(path: &Path, name: &SockAddr) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|probe| {
+        // One whose queue is full has a listener as well.
+        probe.set_nonblocking(true)?;
+        probe.connect(name)
+    });
+    is_socket && connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
