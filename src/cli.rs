@@ -11,6 +11,7 @@ pub(crate) mod serve;
 pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod sum;
+pub(crate) mod tls;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.

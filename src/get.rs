@@ -40,13 +40,15 @@ use crossbeam_channel::Sender;
 
 pub use crate::dial::Family;
 pub use crate::digest::{Algorithm, Checksum, ChecksumError, ChecksumFile};
+pub use crate::tls::client::{ClientTls, Verification};
+pub use crate::tls::pin::{BadPin, Pin};
 pub use client::cancellation::Cancel;
 pub use client::login::{Field, Login, Netrc, basic};
 pub use client::proxy::Proxies;
 pub use config::filter::Filter;
 pub use config::{
-    Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation, ReceiveChoice,
-    Recursion, ResumeChoice, RetryPolicy, Segments, Target,
+    Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation,
+    ReceiveChoice, Recursion, ResumeChoice, RetryPolicy, Segments, Target,
 };
 pub use error::{ErrorKind, GetError};
 pub use event::{Event, FileId, Summary};
@@ -78,13 +80,8 @@ pub fn run(
         own.into_iter().chain(&job.mirrors)
     });
     let named = named.chain(&config.checksum_list);
-    let client = Client::new(
-        config.proxies.clone(),
-        config.login.clone(),
-        named.map(|url| url.url().origin()).collect(),
-        config.connect_timeout,
-        config.family,
-    );
+    let named = named.map(|url| url.url().origin()).collect();
+    let client = Client::new(&config, named);
     let mut run = Run {
         several: jobs.len() > 1 || config.recursion == Recursion::On,
         shared: Shared {

@@ -6,18 +6,22 @@ pub(super) mod connection;
 pub(super) mod login;
 pub(super) mod proxy;
 pub(super) mod refusal;
+mod secure;
 mod socks;
+mod tunnel;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use url::Origin;
 
-use crate::dial::{Dialer, Family};
+use crate::dial::Dialer;
 use crate::http::client_response::{self, Framing, Head};
+use crate::tls::client::Connector;
 
+use super::config::{Downgrade, GetConfig};
 use super::error::{ErrorKind, GetError, Retry};
 use super::source::HttpUrl;
 use body::{Body, malformed};
@@ -35,8 +39,19 @@ pub(super) struct Client {
     named: Vec<Origin>,
     connect_timeout: Duration,
     pub(super) dialer: Dialer,
-    /// The hosts and ports that were reached, each with the connections that are kept.
-    idle: Mutex<HashMap<(String, u16), Vec<Connection>>>,
+    connector: Connector,
+    downgrade: Downgrade,
+    /// The hosts and ports that were reached.
+    reached: Mutex<HashSet<(String, u16)>>,
+    idle: Mutex<HashMap<Hop, Vec<Connection>>>,
+}
+
+/// Where a connection leads: the next one to speak HTTP, and whether through TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Hop {
+    host: String,
+    port: u16,
+    is_secure: bool,
 }
 
 /// What is asked for.
@@ -83,19 +98,16 @@ pub(super) enum Prepared {
 }
 
 impl Client {
-    pub(super) fn new(
-        proxies: Proxies,
-        login: Login,
-        named: Vec<Origin>,
-        connect_timeout: Duration,
-        family: Family,
-    ) -> Self {
+    pub(super) fn new(config: &GetConfig, named: Vec<Origin>) -> Self {
         Self {
-            proxies,
-            login,
+            proxies: config.proxies.clone(),
+            login: config.login.clone(),
             named,
-            connect_timeout,
-            dialer: Dialer::new(family),
+            connect_timeout: config.connect_timeout,
+            dialer: Dialer::new(config.family),
+            connector: Connector::new(config.tls.clone()),
+            downgrade: config.downgrade,
+            reached: Mutex::default(),
             idle: Mutex::default(),
         }
     }
@@ -135,9 +147,17 @@ impl Client {
                 check_coding(&response)?;
                 return Ok(response);
             };
-            url = url
+            let next = url
                 .join(&location)
                 .map_err(|why| GetError::new(ErrorKind::Network, why.to_string()))?;
+            if url.is_secure() && !next.is_secure() && self.downgrade == Downgrade::Refused {
+                let text = format!(
+                    "{url} leads to {next}: without https anybody on the way could change what \
+                     comes; --allow-downgrade goes there all the same"
+                );
+                return Err(GetError::new(ErrorKind::Untrusted, text));
+            }
+            url = next;
             prepared = self.prepare(&url, cancellation)?;
         }
         let text = format!("{} redirects more than {MAX_REDIRECTS} times", request.url);
@@ -209,7 +229,49 @@ impl Client {
         proxy: Option<&Proxy>,
         cancellation: &Cancellation,
     ) -> Result<Connection, GetError> {
-        let next = proxy.map_or(url, Proxy::url);
+        let mut connection = self.reach(proxy.map_or(url, Proxy::url), cancellation);
+        if proxy.is_some() {
+            connection = connection.map_err(|error| match error.kind {
+                ErrorKind::Network => {
+                    error.and("that is the proxy of the environment or of --proxy")
+                }
+                _ => error,
+            });
+        }
+        let mut connection = connection?;
+        let (host, port) = (host(url), url.port());
+        match proxy {
+            Some(Proxy::Socks(proxy)) => {
+                let credentials = proxy.credentials();
+                socks::connect(
+                    &mut connection,
+                    (&host, port),
+                    credentials.as_deref(),
+                    cancellation,
+                )?;
+            }
+            Some(Proxy::Http(proxy)) if url.is_secure() => {
+                let credentials = proxy.credentials();
+                let authority = format!("{host}:{port}");
+                tunnel::connect(
+                    &mut connection,
+                    &authority,
+                    credentials.as_deref(),
+                    cancellation,
+                )?;
+            }
+            _ => {}
+        }
+        if url.is_secure() {
+            let session = self.connector.begin(&host);
+            let session = session.map_err(|failure| connection::insecure(&failure))?;
+            connection.secure(session, &host, self.connect_timeout, cancellation)?;
+        }
+        Ok(connection)
+    }
+
+    /// A connection to the host and port of `next`.
+    fn reach(&self, next: &HttpUrl, cancellation: &Cancellation) -> Result<Connection, GetError> {
         let (host, port) = (host(next), next.port());
         let connection = Connection::connect(
             &self.dialer,
@@ -218,31 +280,18 @@ impl Client {
             self.connect_timeout,
             cancellation,
         );
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = match connection {
-            Ok(mut connection) => {
-                idle.entry((host, port)).or_default();
-                drop(idle);
-                if let Some(Proxy::Socks(proxy)) = proxy {
-                    let target = (&*self::host(url), url.port());
-                    socks::connect(
-                        &mut connection,
-                        target,
-                        proxy.credentials().as_deref(),
-                        cancellation,
-                    )?;
-                }
-                return Ok(connection);
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        match connection {
+            Ok(connection) => {
+                reached.insert((host, port));
+                Ok(connection)
             }
-            Err(error) if error.kind != ErrorKind::Network => return Err(error),
             // Its address is right, so it will be back.
-            Err(error) if idle.contains_key(&(host, port)) => error.with_retry(Retry::Later),
-            Err(error) => error,
-        };
-        Err(match proxy {
-            Some(_) => error.and("that is the proxy of http_proxy, all_proxy or --proxy"),
-            None => error,
-        })
+            Err(error) if error.kind == ErrorKind::Network && reached.contains(&(host, port)) => {
+                Err(error.with_retry(Retry::Later))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn exchange(
@@ -294,21 +343,25 @@ impl Client {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(&self.hop(url))?;
         loop {
-            let connection = kept.pop()?;
+            let mut connection = kept.pop()?;
             if connection.is_quiet() {
                 return Some(connection);
             }
         }
     }
 
-    /// Whose idle connections can carry a request for `url`: an HTTP proxy's carry any, those
-    /// through SOCKS lead to one server.
-    fn hop(&self, url: &HttpUrl) -> (String, u16) {
+    /// Whose idle connections can carry a request for `url`: an HTTP proxy's carry any plain one,
+    /// those through SOCKS or a tunnel lead to one server.
+    fn hop(&self, url: &HttpUrl) -> Hop {
         let next = match self.proxies.for_url(url) {
-            Ok(Some(Proxy::Http(proxy))) => proxy,
+            Ok(Some(Proxy::Http(proxy))) if !url.is_secure() => proxy,
             _ => url,
         };
-        (host(next), next.port())
+        Hop {
+            host: host(next),
+            port: next.port(),
+            is_secure: url.is_secure(),
+        }
     }
 
     /// The request; a validator's characters stand for one byte each.
@@ -319,7 +372,7 @@ impl Client {
             Method::Head => "HEAD",
         };
         let proxy = match proxy {
-            Some(Proxy::Http(proxy)) => Some(proxy),
+            Some(Proxy::Http(proxy)) if !url.is_secure() => Some(proxy),
             _ => None,
         };
         let target = proxy.map_or_else(|| url.path_and_query(), |_| url.to_string());
@@ -357,8 +410,8 @@ fn host(url: &HttpUrl) -> String {
 /// What a port speaks whose first bytes are no HTTP.
 fn other_protocol(input: &[u8]) -> Option<&'static str> {
     const GREETINGS: [(&[u8], &str); 8] = [
-        (b"\x15\x03", "TLS: try https"),
-        (b"\x16\x03", "TLS: try https"),
+        (b"\x15\x03", "TLS: try https:// in front of the address"),
+        (b"\x16\x03", "TLS: try https:// in front of the address"),
         (b"SSH-", "SSH"),
         (b"220", "SMTP or FTP"),
         (b"* OK", "IMAP"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::dial::Family;
+use crate::tls::client::ClientTls;
 
 use super::client::login::Login;
 use super::client::proxy::Proxies;
@@ -58,6 +59,10 @@ pub struct GetConfig {
     pub proxies: Proxies,
     /// What servers are told about who asks.
     pub login: Login,
+    /// How https servers are known.
+    pub tls: ClientTls,
+    /// Whether a redirect may lead from https to http.
+    pub downgrade: Downgrade,
     /// Sums that every file must have.
     pub checksums: Vec<Checksum>,
     /// Sums by file name.
@@ -104,6 +109,15 @@ pub enum KeptChoice {
     Keep,
     /// They go once the other version is whole.
     Restart,
+}
+
+/// Whether a redirect may lead from https to http.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Downgrade {
+    /// It ends the download.
+    Refused,
+    /// It is followed (`--allow-downgrade`).
+    Allowed,
 }
 
 /// What proves that an earlier run's bytes are the server's file.

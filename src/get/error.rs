@@ -27,6 +27,8 @@ pub enum ErrorKind {
     LocalFile,
     /// The bytes are not the expected ones.
     Verification,
+    /// A server cannot prove who it is, or leads from https to http.
+    Untrusted,
 }
 
 impl ErrorKind {
@@ -40,6 +42,7 @@ impl ErrorKind {
             Self::Incomplete => 5,
             Self::LocalFile => 6,
             Self::Verification => 7,
+            Self::Untrusted => 8,
             Self::Interrupted => 130,
         }
     }
@@ -141,6 +144,14 @@ impl GetError {
 
     pub(super) fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    /// The same error with where it happened.
+    pub(super) fn at(mut self, place: &str) -> Self {
+        if !self.text.contains(place) {
+            self.text = format!("{place}: {}", self.text);
+        }
         self
     }
 

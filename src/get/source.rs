@@ -11,13 +11,13 @@ use super::names;
 /// An address that can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Over HTTP/1.1.
+    /// Over HTTP/1.1, through TLS or not.
     Http(HttpUrl),
     /// Over the name protocol.
     Name(NameUrl),
 }
 
-/// An `http` address with a host.
+/// An `http` or `https` address with a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl(Url);
 
@@ -47,7 +47,7 @@ impl std::error::Error for BadAddress {}
 impl std::str::FromStr for Source {
     type Err = BadAddress;
 
-    /// Parses `http://…`, `name://…`, or a bare `HOST[:PORT]/PATH`, which is HTTP.
+    /// Parses `http://…`, `https://…`, `name://…`, or a bare `HOST[:PORT]/PATH`, which is HTTP.
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let text = text.trim();
         let explain = |why: &dyn fmt::Display| bad(text, why);
@@ -55,10 +55,11 @@ impl std::str::FromStr for Source {
             return HttpUrl::parse(&format!("http://{text}")).map(Self::Http);
         };
         match scheme.to_ascii_lowercase().as_str() {
-            "http" => HttpUrl::parse(text).map(Self::Http),
+            "http" | "https" => HttpUrl::parse(text).map(Self::Http),
             "name" => NameUrl::parse(text).map(Self::Name),
-            "https" => Err(explain(&HTTPS_ADVICE)),
-            _ => Err(explain(&"haul fetches http:// and name:// addresses")),
+            _ => Err(explain(
+                &"haul fetches https://, http:// and name:// addresses",
+            )),
         }
     }
 }
@@ -90,9 +91,8 @@ impl HttpUrl {
     fn from_url(mut url: Url) -> Result<Self, BadAddress> {
         url.set_fragment(None);
         match (url.scheme(), url.has_host()) {
-            ("http", true) => Ok(Self(url)),
-            ("https", _) => Err(bad(url.as_str(), &HTTPS_ADVICE)),
-            _ => Err(bad(url.as_str(), &"not an http:// address")),
+            ("http" | "https", true) => Ok(Self(url)),
+            _ => Err(bad(url.as_str(), &"not an http:// or https:// address")),
         }
     }
 
@@ -133,7 +133,13 @@ impl HttpUrl {
         Self(url)
     }
 
-    /// Host and port of the `Host` field: the port only where it is not 80.
+    /// Whether the server is spoken to through TLS.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Host and port of the `Host` field: the port only where it is not the scheme's own.
     #[must_use]
     pub fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
@@ -173,7 +179,13 @@ impl HttpUrl {
 impl fmt::Display for HttpUrl {
     /// Without credentials: this goes to terminals, logs and state files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.path_and_query())
+        let scheme = self.0.scheme();
+        write!(
+            f,
+            "{scheme}://{}{}",
+            self.authority(),
+            self.path_and_query()
+        )
     }
 }
 
@@ -255,8 +267,6 @@ pub fn without_credentials(address: &str) -> Cow<'_, str> {
 /// The port that `haul serve` listens on unless told otherwise.
 pub const HAUL_PORT: u16 = 7788;
 const MAX_NAME_BYTES: usize = 4096;
-const HTTPS_ADVICE: &str = "haul get speaks plain http only; take the http:// address if the \
-    server has one, or fetch this file with curl";
 
 #[cfg(test)]
 mod tests {
@@ -304,8 +314,6 @@ mod tests {
 
     #[test]
     fn what_cannot_be_fetched_says_what_to_do() {
-        let error = "https://example.org/x".parse::<Source>().unwrap_err();
-        assert!(error.to_string().contains("curl"), "{error}");
         assert!("ftp://example.org/x".parse::<Source>().is_err());
         assert!("http://".parse::<Source>().is_err());
     }
@@ -313,7 +321,7 @@ mod tests {
     #[test]
     fn no_message_has_a_password() {
         for text in [
-            "https://user:secret@h/x",
+            "https://user:secret@h:99999/x",
             "http://user:secret@h:99999/x",
             "http://user:sec/ret@h:port/x",
             "user:secret@h:99999/x",
@@ -324,10 +332,7 @@ mod tests {
             assert!(!error.contains("sec"), "{error}");
         }
         let from = http("http://me:secret@one.example/x");
-        for reference in [
-            "https://me:secret@two.example/",
-            "http://me:secret@h:99999/",
-        ] {
+        for reference in ["ftp://me:secret@two.example/", "https://me:secret@h:99999/"] {
             let error = from.join(reference).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
@@ -356,7 +361,14 @@ mod tests {
                 .credentials()
                 .is_none()
         );
-        assert!(from.join("https://one.example/y").is_err());
+        let secure = from.join("https://one.example/y").unwrap();
+        assert!(secure.is_secure() && secure.credentials().is_none());
+        assert_eq!(
+            (secure.port(), secure.authority().as_str()),
+            (443, "one.example")
+        );
+        let back = http("https://me:secret@one.example/").join("http://one.example/");
+        assert!(back.unwrap().credentials().is_none());
         assert!(!from.to_string().contains("secret"));
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use haul::get::display::DisplayChoice;
 use haul::get::{
-    BadAddress, Checksum, ChecksumFile, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl, Job,
-    KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice,
+    BadAddress, Checksum, ChecksumFile, Downgrade, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl,
+    Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice,
     Recursion, ResumeChoice, RetryPolicy, Source, Target, basic,
 };
 
@@ -161,6 +161,11 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
         existing: existing(&args),
         retry: retry(&args),
         login: login(&args)?,
+        tls: args.tls.read()?,
+        downgrade: match args.allow_downgrade {
+            true => Downgrade::Allowed,
+            false => Downgrade::Refused,
+        },
         checksums: checksums(&args).cloned().collect(),
         checksum_file,
         checksum_list,
@@ -286,7 +291,9 @@ fn read_list(path: &Path) -> Result<Vec<Source>, Unusable> {
 fn http(text: &str) -> Result<HttpUrl, Unusable> {
     match text.parse()? {
         Source::Http(url) => Ok(url),
-        Source::Name(url) => Err(format!("{url}: this takes an http:// address").into()),
+        Source::Name(url) => {
+            Err(format!("{url}: this takes an http:// or https:// address").into())
+        }
     }
 }
 

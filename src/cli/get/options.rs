@@ -6,13 +6,15 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use haul::get::{Algorithm, Checksum, Segments};
 
+use crate::cli::tls::{TRUST, TlsArguments};
 use crate::cli::values::{FamilyArguments, positive_duration, positive_size, timeout};
 
 /// `haul get`.
 #[derive(Args, Debug)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct GetArguments {
-    /// http://HOST[:PORT]/PATH, name://HOST[:PORT]/NAME, or HOST[:PORT]/PATH, which is http
+    /// https://HOST[:PORT]/PATH, http://…, name://HOST[:PORT]/NAME, or HOST[:PORT]/PATH, which is
+    /// http
     ///
     /// Without one, and without -i, haul asks for server, port and name on a terminal.
     // Parsed later: a message of clap's would repeat a password.
@@ -131,7 +133,7 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Md5, hex))]
     pub(crate) md5: Option<Checksum>,
     /// The sums that the files must have, as sha256sum, md5sum and others write them: a file, an
-    /// http:// address, or - for standard input
+    /// http:// or https:// address, or - for standard input
     #[arg(long, value_name = "FILE", help_heading = PROOF)]
     pub(crate) checksum: Option<PathBuf>,
 
@@ -153,6 +155,12 @@ pub(crate) struct GetArguments {
     /// Go through this proxy, http://HOST:PORT or socks5h://HOST:PORT; an empty one is none
     #[arg(long, value_name = "URL", help_heading = SERVER, env = "HAUL_GET_PROXY", hide_env_values = true)]
     pub(crate) proxy: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsArguments,
+    /// Follow redirects that lead from https:// to http://
+    #[arg(long, help_heading = TRUST, env = "HAUL_GET_ALLOW_DOWNGRADE")]
+    pub(crate) allow_downgrade: bool,
 
     /// Report events as JSON, one a line, on standard output
     #[arg(long, help_heading = OUTPUT)]
@@ -233,7 +241,7 @@ const OUTPUT: &str = "What is printed";
 const AFTER_HELP: &str = "\
 Examples:
   haul get files.example:7788/disk.img
-  haul get http://files.example/disk.img --sha256 6f0c…e1
+  haul get https://files.example/disk.img --sha256 6f0c…e1
   haul get --segments 8 http://a.example/x.iso --mirror http://b.example/x.iso
   haul get --recursive -P 4 -d backup http://files.example:7788/2026/
   haul get --recursive --include '*.iso' http://files.example/pub/
@@ -241,6 +249,7 @@ Examples:
   haul get -u me files.example/private.iso --proxy socks5h://127.0.0.1:1080
   haul get --retries 1000 --retry-wait 1m files.example/not-there-yet.iso
   haul get files.example/tree.tar -o - | tar -x
+  haul get --pin sha256:4xbe…Q= https://10.0.0.7:7443/disk.img
   haul get --checksum http://files.example/SHA256SUMS http://files.example/disk.img
 
 Files:
@@ -253,8 +262,12 @@ Files:
 
 Environment:
   HAUL_GET_...           for each option with a value that says so
-  http_proxy, all_proxy  the proxy, unless --proxy gives one
+  http_proxy             the proxy for http://, unless --proxy gives one
+  https_proxy            the same for https://, which goes through a tunnel (CONNECT)
+  all_proxy              the proxy for what has none of its own
   no_proxy               hosts, domains and networks (10.0.0.0/8) that go without
+  SSL_CERT_FILE, SSL_CERT_DIR
+                         the authorities of https servers, in the place of the system's
 
 Exit status:
   0    every file is whole
@@ -264,5 +277,6 @@ Exit status:
   5    incomplete: a file broke off, or kept changing
   6    local file: a file or directory here is in the way, or the disk is full
   7    verification: the bytes are not the expected ones
+  8    untrusted: a server cannot prove who it is (https), or leads from https to http
   130  interrupted
 Exit status of several files: that of the first one, in order, that failed.";

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::chunked::{Decoder, Piece, Strictness};
 use crate::http::client_response::{Framing, MAX_HEAD_BYTES, Malformed};
+use crate::sys::buffer::Buffer;
 use crate::sys::receive::SplicePipe;
 
 use super::connection::{self, Connection, HEAD_FILL_BYTES, Pending};
@@ -37,8 +38,8 @@ enum Rest {
 pub(crate) struct Mover {
     /// Through a pipe, inside the kernel, as far as nothing has to be taken out of the bytes.
     pipe: Option<SplicePipe>,
-    /// Empty until it is needed.
-    buffer: Vec<u8>,
+    /// None until it is needed.
+    buffer: Option<Buffer>,
     writing: Duration,
 }
 
@@ -46,7 +47,7 @@ impl Mover {
     pub(crate) fn copy() -> Self {
         Self {
             pipe: None,
-            buffer: Vec::new(),
+            buffer: None,
             writing: Duration::ZERO,
         }
     }
@@ -116,15 +117,14 @@ impl Body {
         if let Some(pipe) = pipe
             && raw
             && self.connection.input.is_empty()
+            && let Some(stream) = self.connection.plain()
         {
             let limit_bytes = self.clamp(limit_bytes);
-            let taken = connection::wait_for(cancellation, || {
-                pipe.take(&self.connection.stream, limit_bytes)
-            })?;
+            let taken = connection::wait_for(cancellation, || pipe.take(stream, limit_bytes))?;
             timed(&|| pipe.give(file, offset, taken))?;
             return self.account(taken);
         }
-        buffer.resize(COPY_BUFFER_BYTES, 0);
+        let buffer = buffer.get_or_insert_with(|| Buffer::new(COPY_BUFFER_BYTES));
         let limit_bytes = limit_bytes.min(buffer.len());
         let count = self.read(&mut buffer[..limit_bytes], cancellation)?;
         timed(&|| file.write_all_at(&buffer[..count], offset))?;
@@ -170,7 +170,7 @@ impl Body {
     }
 
     /// Ends with a whole body: gives the connection back if it can carry another request.
-    pub(crate) fn finish(self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         let closed = |has_excess| Finished {
             connection: None,
             has_excess,

@@ -1,17 +1,23 @@
-//! A TCP connection to a server, with what has been read beyond the last response.
+//! A connection to a server, plain or secure, with what has been read beyond the last response.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use crate::dial::{DialError, Dialer};
 use crate::get::client::cancellation::{Cancellation, TICK};
 use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::tls::client::{Failure, Kind};
+use crate::tls::session::Session;
+
+use super::secure::Secure;
 
 /// One connection. Reads wait at most a tick at a time, so that a stop is seen.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    stream: TcpStream,
+    /// Between the socket and everything else, on a secure connection.
+    secure: Option<Box<Secure>>,
     /// Bytes that came and have not been used.
     pub(crate) input: Input,
 }
@@ -94,12 +100,57 @@ impl Connection {
         set_up.map_err(|error| broken(&error))?;
         Ok(Self {
             stream,
+            secure: None,
             input: Input::default(),
         })
     }
 
+    /// Has everything from now on pass through `session`, with `place`, within `timeout`.
+    ///
+    /// # Errors
+    /// Untrusted: the server cannot prove who it is. Network: it speaks no TLS, or the line broke.
+    pub(crate) fn secure(
+        &mut self,
+        session: Session,
+        place: &str,
+        timeout: Duration,
+        cancellation: &Cancellation,
+    ) -> Result<(), GetError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut secure = Box::new(Secure::new(session));
+        let stream = &mut self.stream;
+        while secure.is_handshaking() || secure.has_unsent() {
+            let shaken = wait_for(cancellation, || match secure.shake_hands(stream) {
+                Err(error) if is_tick(&error) && has_passed(deadline) => {
+                    let kind = Kind::Passing;
+                    let text = "the TLS handshake takes too long (--connect-timeout)".to_owned();
+                    Err(io::Error::other(Failure { kind, text }))
+                }
+                shaken => Ok(shaken.map(|()| 0)?),
+            });
+            shaken.map_err(|error| error.at(place))?;
+        }
+        self.secure = Some(secure);
+        Ok(())
+    }
+
+    /// The socket, if what it brings is what was sent: bytes may go from it to a file.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        self.secure.is_none().then_some(&self.stream)
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
-        self.stream.write_all(bytes).map_err(|error| broken(&error))
+        let sent = match &mut self.secure {
+            None => self.stream.write_all(bytes),
+            Some(secure) => secure.send(&mut self.stream, bytes),
+        };
+        sent.map_err(|error| broken(&error))
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end_requests(&self) {
+        // A peer that is gone already says so at the next read.
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Reads some bytes into `buffer`; 0 is the end of the stream. Unused input is not looked at.
@@ -108,8 +159,10 @@ impl Connection {
         buffer: &mut [u8],
         cancellation: &Cancellation,
     ) -> Result<usize, GetError> {
-        let stream = &mut self.stream;
-        wait_for(cancellation, || stream.read(buffer))
+        let (stream, secure) = (&mut self.stream, &mut self.secure);
+        wait_for(cancellation, || {
+            receive(stream, secure.as_deref_mut(), buffer)
+        })
     }
 
     /// Reads up to `most` bytes behind the unused input; 0 is the end of the stream.
@@ -118,27 +171,35 @@ impl Connection {
         most: usize,
         cancellation: &Cancellation,
     ) -> Result<usize, GetError> {
-        let (stream, room) = (&mut self.stream, self.input.room(most));
-        let count = wait_for(cancellation, || stream.read(room))?;
+        let room = self.input.room(most);
+        let (stream, secure) = (&mut self.stream, &mut self.secure);
+        let count = wait_for(cancellation, || {
+            receive(stream, secure.as_deref_mut(), room)
+        })?;
         self.input.end += count;
         Ok(count)
     }
 
     /// Nothing has come that nobody asked for, and the peer has not closed: the connection can
     /// carry another request.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&mut self) -> bool {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
     }
 
-    /// What the kernel holds for this connection, without waiting and without taking it.
-    pub(crate) fn pending(&self) -> Pending {
+    /// What has come for this connection, without waiting. Of a secure one a byte may be lost:
+    /// nobody wants what was not asked for.
+    pub(crate) fn pending(&mut self) -> Pending {
         if !self.input.is_empty() {
             return Pending::Bytes;
         }
         if self.stream.set_nonblocking(true).is_err() {
             return Pending::End;
         }
-        let peeked = self.stream.peek(&mut [0]);
+        let peeked = match &mut self.secure {
+            None => self.stream.peek(&mut [0]),
+            // Tickets and the like are no content.
+            Some(secure) => secure.read(&mut self.stream, &mut [0]),
+        };
         if self.stream.set_nonblocking(false).is_err() {
             return Pending::End;
         }
@@ -149,6 +210,29 @@ impl Connection {
             Err(_) => Pending::End,
         }
     }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.close(&mut self.stream);
+        }
+    }
+}
+
+fn receive(
+    stream: &mut TcpStream,
+    secure: Option<&mut Secure>,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    match secure {
+        None => stream.read(buffer),
+        Some(secure) => secure.read(stream, buffer),
+    }
+}
+
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 fn unreached(text: String) -> GetError {
@@ -164,7 +248,7 @@ pub(crate) enum Pending {
     End,
 }
 
-/// Runs a read that waits a tick at most until it gives something, under `watch`.
+/// Runs a read that waits a tick at most until it gives something, under `cancellation`.
 pub(crate) fn wait_for(
     cancellation: &Cancellation,
     mut read: impl FnMut() -> io::Result<usize>,
@@ -189,8 +273,27 @@ fn is_tick(error: &io::Error) -> bool {
 }
 
 fn broken(error: &io::Error) -> GetError {
+    let failure = error.get_ref().and_then(|it| it.downcast_ref::<Failure>());
+    if let Some(failure) = failure {
+        return insecure(failure);
+    }
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return GetError::passing(ErrorKind::Incomplete, CUT_OFF);
+    }
     GetError::passing(ErrorKind::Network, format!("the connection broke: {error}"))
 }
 
+/// The failure of a session.
+pub(crate) fn insecure(Failure { kind, text }: &Failure) -> GetError {
+    match kind {
+        Kind::Untrusted => GetError::new(ErrorKind::Untrusted, text.clone()),
+        Kind::Refused => GetError::new(ErrorKind::NotFound, text.clone()),
+        Kind::Permanent => GetError::new(ErrorKind::Network, text.clone()),
+        Kind::Passing => GetError::passing(ErrorKind::Network, text.clone()),
+    }
+}
+
+/// Anybody can end a TCP connection; only the server can say that this is the end of what it sends.
+const CUT_OFF: &str = "the connection was cut off: it ended without TLS's close_notify";
 /// What is read at once while a head is waited for.
 pub(crate) const HEAD_FILL_BYTES: usize = 16 * 1024;

@@ -8,14 +8,16 @@ use crate::get::source::{self, HttpUrl, Source};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// One that cannot be used matters only to a request that would go through it.
-    proxy: Option<Result<Proxy, String>>,
+    plain: Option<Result<Proxy, String>>,
+    /// For https.
+    secure: Option<Result<Proxy, String>>,
     direct: Vec<Exception>,
 }
 
 /// A proxy that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Proxy {
-    /// Takes whole addresses in request lines (RFC 9112, 3.2.2).
+    /// Takes whole addresses in request lines (RFC 9112, 3.2.2), and makes tunnels for https.
     Http(HttpUrl),
     /// SOCKS5 (RFC 1928); the proxy resolves the server's name. The scheme here is `http`.
     Socks(HttpUrl),
@@ -39,6 +41,12 @@ impl Proxy {
             // The port that RFC 1928 gives to SOCKS, where none is given.
             Some(rest) => HttpUrl::with_default_port(rest, SOCKS_PORT).map(Self::Socks),
             None => match text.parse() {
+                Ok(Source::Http(url)) if url.is_secure() => {
+                    return Err(format!(
+                        "{url} cannot be used as a proxy: haul speaks to proxies \
+                        in plain http:// or socks5h://; what is https stays so all the way"
+                    ));
+                }
                 Ok(Source::Http(url)) => Ok(Self::Http(url)),
                 Ok(Source::Name(_)) => return Err("name:// is no proxy's address".to_owned()),
                 Err(error) => Err(error),
@@ -52,23 +60,30 @@ impl Proxy {
 }
 
 impl Proxies {
-    /// Reads the proxy through `variable`, unless the command line has `chosen` one: `http_proxy`,
-    /// `all_proxy` or `ALL_PROXY`; an empty one is none. `no_proxy` or `NO_PROXY` has the
-    /// exceptions.
+    /// Reads the proxies through `variable`, unless the command line has `chosen` one: `http_proxy`,
+    /// and for https `https_proxy` or `HTTPS_PROXY`; else `all_proxy` or `ALL_PROXY`. An empty one
+    /// is none. `no_proxy` or `NO_PROXY` has the exceptions.
     ///
     /// `HTTP_PROXY` in capitals is not read: to a CGI program that is a field of the request.
     #[must_use]
     pub fn new(chosen: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let mut names = ["http_proxy", "all_proxy", "ALL_PROXY"].into_iter();
-        let proxy = chosen
-            .map(str::to_owned)
-            .or_else(|| names.find_map(|name| variable(name).filter(|text| !text.is_empty())))
-            .filter(|text| !text.trim().is_empty())
-            .map(|text| Proxy::parse(&text));
+        let proxy = |own: &[&str]| {
+            let mut names = own.iter().chain(&["all_proxy", "ALL_PROXY"]);
+            chosen
+                .map(str::to_owned)
+                .or_else(|| names.find_map(|name| variable(name).filter(|text| !text.is_empty())))
+                .filter(|text| !text.trim().is_empty())
+                .map(|text| Proxy::parse(&text))
+        };
+        let (plain, secure) = (
+            proxy(&["http_proxy"]),
+            proxy(&["https_proxy", "HTTPS_PROXY"]),
+        );
         let direct = variable("no_proxy").or_else(|| variable("NO_PROXY"));
         let direct = direct.unwrap_or_default();
         Self {
-            proxy,
+            plain,
+            secure,
             direct: direct
                 .split([',', ' '])
                 .filter_map(Exception::parse)
@@ -81,7 +96,11 @@ impl Proxies {
     /// # Errors
     /// Why the one that is set cannot be used.
     pub(crate) fn for_url(&self, url: &HttpUrl) -> Result<Option<&Proxy>, &str> {
-        let Some(proxy) = &self.proxy else {
+        let proxy = match url.is_secure() {
+            true => &self.secure,
+            false => &self.plain,
+        };
+        let Some(proxy) = proxy else {
             return Ok(None);
         };
         let host = bare(url.url().host_str().unwrap_or_default());
@@ -229,6 +248,32 @@ mod tests {
     fn capitals_are_not_believed() {
         let set = proxies(&[("HTTP_PROXY", "http://evil.example")]);
         assert_eq!(set, Proxies::default());
+    }
+
+    #[test]
+    fn https_has_a_proxy_of_its_own() {
+        let through = |variables: &[(&str, &str)], url| {
+            let set = proxies(variables);
+            let proxy = set.for_url(&http(url)).unwrap();
+            proxy.map(|proxy| proxy.url().to_string())
+        };
+        let both = [
+            ("http_proxy", "p:1"),
+            ("https_proxy", "s:2"),
+            ("all_proxy", "a:3"),
+        ];
+        assert_eq!(through(&both, "http://h/").as_deref(), Some("http://p:1/"));
+        assert_eq!(through(&both, "https://h/").as_deref(), Some("http://s:2/"));
+        let plain = [("http_proxy", "p:1")];
+        assert_eq!(through(&plain, "https://h/"), None);
+        let capitals = [("HTTPS_PROXY", "s:2")];
+        assert!(through(&capitals, "https://h/").is_some());
+        assert_eq!(
+            through(&both[1..], "http://h/").as_deref(),
+            Some("http://a:3/")
+        );
+        let set = Proxies::new(Some("https://proxy.example"), |_| None);
+        assert!(set.for_url(&http("http://h/")).is_err());
     }
 
     #[test]

@@ -36,7 +36,13 @@ fn explain(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
         401 | 403 => GetError::new(
             ErrorKind::NotFound,
             format!(
-                "{url}: the server does not let us have it ({status}); http://USER:PASSWORD@HOST/… logs in"
+                "{url}: the server does not let us have it ({status}); -u USER:PASSWORD logs in"
+            ),
+        ),
+        400 if !url.is_secure() => GetError::new(
+            ErrorKind::NotFound,
+            format!(
+                "{url}: the server refuses (400): if this port speaks TLS, write https:// in front"
             ),
         ),
         400..=499 => GetError::new(

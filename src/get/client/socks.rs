@@ -4,7 +4,7 @@ use super::connection::{Connection, HEAD_FILL_BYTES};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::{ErrorKind, GetError};
 
-/// Asks the proxy at the other end of `wire` to connect to `host`.
+/// Asks the proxy at the other end of `connection` to connect to `host`.
 ///
 /// # Errors
 /// Network: the proxy refuses, or is none.

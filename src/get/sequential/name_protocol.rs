@@ -4,7 +4,6 @@
 //! without an end mark, as the tutorial's servers want it; closing the sending half ends it for
 //! those that wait for more.
 
-use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
@@ -126,7 +125,7 @@ pub(crate) fn receive(
     )?;
     connection.send(&url.name)?;
     // A server that has closed already has said what it had to say: reading will tell.
-    let _ = connection.stream.shutdown(Shutdown::Write);
+    connection.end_requests();
     let mut buffer = Buffer::new(256 << 10);
     let mut received = 0;
     loop {

@@ -1,0 +1,52 @@
+//! How https servers are known: options of all clients.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use haul::diagnostics::say;
+use haul::get::{ClientTls, Pin, Verification};
+
+/// See [`ClientTls`].
+#[derive(Args, Debug)]
+pub(crate) struct TlsArguments {
+    /// Trust https servers by the authorities in FILE (PEM) instead of the system's
+    #[arg(long, value_name = "FILE", help_heading = TRUST, env = "HAUL_CACERT")]
+    cacert: Option<PathBuf>,
+    /// Trust only https servers with this key: sha256: and the digest of the public key, as
+    /// haul serve --tls-self prints it; nobody need vouch for it. May be repeated
+    #[arg(long, value_name = "sha256:DIGEST", help_heading = TRUST)]
+    pin: Vec<Pin>,
+    /// Show https servers that ask for one this certificate (PEM; the chain)
+    #[arg(long, value_name = "FILE", help_heading = TRUST, requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert (PEM)
+    #[arg(long, value_name = "FILE", help_heading = TRUST, requires = "cert")]
+    key: Option<PathBuf>,
+    /// Trust any https server: what comes may be from anybody
+    #[arg(long, help_heading = TRUST, conflicts_with_all = ["cacert", "pin"])]
+    insecure: bool,
+}
+
+impl TlsArguments {
+    /// Reads the files that are named, and warns where nothing is checked.
+    ///
+    /// # Errors
+    /// What is wrong with a file.
+    pub(crate) fn read(&self) -> Result<ClientTls, String> {
+        let verification = match self.insecure {
+            true => Verification::Off,
+            false => Verification::On,
+        };
+        if verification == Verification::Off {
+            say(format_args!(
+                "haul: warning: --insecure: https servers need not prove who they are, and what \
+                 comes may be from anybody"
+            ));
+        }
+        let identity = self.cert.as_deref().zip(self.key.as_deref());
+        let (cacert, pins) = (self.cacert.as_deref(), self.pin.clone());
+        ClientTls::new(cacert, pins, identity, verification)
+    }
+}
+
+pub(crate) const TRUST: &str = "Whom https trusts";

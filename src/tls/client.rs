@@ -1,0 +1,79 @@
+//! A client's side: what servers have to prove, what proves who the client is, and the sessions
+//! made of both.
+
+mod explain;
+mod options;
+mod verify;
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::ClientConfig;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+
+pub(crate) use explain::{Failure, Kind, explain};
+pub use options::{ClientTls, Verification};
+
+use super::provider::provider;
+use super::session::Session;
+use verify::{Roots, Verifier};
+
+/// Makes sessions. Those of one connector resume each other.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    options: ClientTls,
+    /// Made when it is first needed: the system's authorities take milliseconds to read.
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+impl Connector {
+    pub(crate) fn new(options: ClientTls) -> Self {
+        Self {
+            options,
+            config: OnceLock::new(),
+        }
+    }
+
+    /// A session with `host`, a name or an address, before its first flight has left.
+    ///
+    /// # Errors
+    /// The system has no authorities, or `host` cannot be in a certificate.
+    pub(crate) fn begin(&self, host: &str) -> Result<Session, Failure> {
+        let made = self.config.get_or_init(|| configure(&self.options));
+        let config = made.as_ref().map_err(|text| Failure {
+            kind: Kind::Untrusted,
+            text: text.clone(),
+        })?;
+        let bare = host.trim_matches(['[', ']']).trim_end_matches('.');
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| Failure {
+            kind: Kind::Permanent,
+            text: format!("{host} is no name that a certificate can have"),
+        })?;
+        Session::client(Arc::clone(config), name).map_err(|error| explain(&error, &[]))
+    }
+}
+
+fn configure(options: &ClientTls) -> Result<Arc<ClientConfig>, String> {
+    let roots = match (&options.authorities, options.verification) {
+        (_, Verification::Off) => Roots::none(),
+        _ if !options.pins.is_empty() => Roots::none(),
+        (Some(authorities), _) => Roots::given(authorities),
+        (None, _) => Roots::of_the_system()?,
+    };
+    let verifier = Verifier::new(roots, options.pins.clone(), options.verification);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &options.identity {
+        Some(identity) => {
+            let identity = SingleCertAndKey::from(Arc::clone(identity));
+            config.with_client_cert_resolver(Arc::new(identity) as Arc<dyn ResolvesClientCert>)
+        }
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,82 @@
+//! What the user says of servers and of himself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::tls::pin::Pin;
+use crate::tls::provider::provider;
+
+/// How a client knows https servers, and what it shows them.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTls {
+    /// Authorities in the place of the system's.
+    pub(super) authorities: Option<Vec<CertificateDer<'static>>>,
+    pub(super) pins: Vec<Pin>,
+    pub(super) identity: Option<Arc<CertifiedKey>>,
+    pub(super) verification: Verification,
+}
+
+/// Whether servers have to prove who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verification {
+    /// They do.
+    #[default]
+    On,
+    /// Anybody will do (`--insecure`).
+    Off,
+}
+
+impl ClientTls {
+    /// Reads PEM files: the authorities to trust in the place of the system's, and a certificate
+    /// chain with its private key, to be shown to servers that ask. With `pins`, a server's key
+    /// has to be one of them, and nothing else is asked of its certificate.
+    ///
+    /// # Errors
+    /// What is wrong with a file.
+    pub fn new(
+        authorities: Option<&Path>,
+        pins: Vec<Pin>,
+        identity: Option<(&Path, &Path)>,
+        verification: Verification,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            authorities: authorities.map(certificates).transpose()?,
+            pins,
+            identity: identity.map(read_identity).transpose()?.map(Arc::new),
+            verification,
+        })
+    }
+
+    /// Whether servers have to prove who they are.
+    #[must_use]
+    pub fn verification(&self) -> Verification {
+        self.verification
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    match found {
+        Ok(certificates) if certificates.is_empty() => Err(format!(
+            "{} has no certificate: a PEM file with BEGIN CERTIFICATE is needed",
+            path.display()
+        )),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+fn read_identity((chain, key): (&Path, &Path)) -> Result<CertifiedKey, String> {
+    let certificates = certificates(chain)?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("cannot read a private key from {}: {error}", key.display()))?;
+    CertifiedKey::from_der(certificates, private, &provider()).map_err(|error| {
+        let (chain, key) = (chain.display(), key.display());
+        format!("the certificate in {chain} and the key in {key} do not go together: {error}")
+    })
+}
