@@ -4,6 +4,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub(crate) mod get;
+pub(crate) mod link;
 pub(crate) mod load;
 pub(crate) mod manual;
 pub(crate) mod message;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Get(Box<get::GetArguments>),
     /// Print or check digests of files, as sha256sum and b3sum do, in parallel
     Sum(sum::SumArguments),
+    Link(link::LinkArguments),
     Load(load::LoadArguments),
     Answer(message::AnswerArguments),
     Say(message::SayArguments),

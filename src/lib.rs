@@ -48,14 +48,15 @@
 //! | 3 | `dial` | connecting to a host by name, for all clients |
 //! | 3 | `diagnostics` | what is said to a person, without ever failing or blocking |
 //! | 2 | `digest` | digests of files, block lists, and the store that keeps them |
+//! | 1 | `signed_link` | links that expire, and the keys that sign them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //!
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
-//! `files`, `fair_queue`, `round_robin`; `shared`; `client_share`, `rate_limit`; `config`,
-//! `telemetry`, `semaphore`, `eviction`.
+//! `files`, `fair_queue`, `round_robin`; `shared`; `access` (who may have what); `client_share`,
+//! `rate_limit`; `config`, `telemetry`, `semaphore`, `eviction`.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
@@ -96,6 +97,8 @@ pub mod message;
 mod meta;
 mod name_protocol;
 pub mod server;
+#[doc(hidden)]
+pub mod signed_link;
 pub mod sum;
 mod sys;
 mod tls;

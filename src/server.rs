@@ -20,6 +20,7 @@
 //! however many connections wait.
 
 mod acceptor;
+mod access;
 mod client_share;
 pub mod config;
 pub(crate) mod connection;
@@ -51,6 +52,7 @@ use threadpool::ThreadPool;
 
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
+use crate::server::access::Access;
 use crate::server::config::{LocalAddress, SandboxChoice, ServeConfig};
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::disk_queue::DiskQueue;
@@ -87,6 +89,8 @@ pub enum StartupError {
     AccessLog(io::Error),
     /// The sandbox is required, and a part of it cannot be had.
     Sandbox(String),
+    /// A file of passwords or keys, or a glob, is not what it should be.
+    Access(String),
     /// The system is out of descriptors, memory or threads.
     Resources(io::Error),
 }
@@ -145,6 +149,7 @@ impl std::fmt::Display for StartupError {
                     "cannot be confined: {missing}; --sandbox auto goes on without"
                 )
             }
+            Self::Access(why) => formatter.write_str(why),
             Self::Resources(error) => write!(formatter, "cannot start: {error}"),
         }
     }
@@ -202,6 +207,14 @@ impl Handle {
         self.ring.service.journal.reopen();
     }
 
+    /// Reads the files of passwords and keys anew. One that is bad leaves what was known before in
+    /// place; says what is wrong with it.
+    #[must_use]
+    pub fn reload_access(&self) -> Vec<String> {
+        let access = self.ring.service.access.as_ref();
+        access.map(|access| access.reload()).unwrap_or_default()
+    }
+
     fn open(&self) -> u64 {
         (self.permits.0.taken() + self.permits.1.taken()) as u64
     }
@@ -257,8 +270,11 @@ impl Server {
         ));
         let root = config.root.clone();
         let (closer, closing) = crossbeam_channel::unbounded();
+        let loaded = Access::load(&config, Arc::clone(&counters));
+        let access = loaded.map_err(StartupError::Access)?;
         let service = Shared::new(config, counters, journal, closer)
-            .map_err(|error| StartupError::Root(root, error))?;
+            .map_err(|error| StartupError::Root(root, error))?
+            .with_access(access);
         let ring = Arc::new(Ring {
             service: Arc::new(service),
             eviction: Eviction::default(),

@@ -17,6 +17,7 @@ use haul::server::telemetry::access_log::Destination;
 use crate::cli::state::StateArgs;
 use crate::cli::values::grace;
 
+use access::AccessArgs;
 use announcement::announce;
 use deadlines::DeadlineArgs;
 use http::HttpArgs;
@@ -28,6 +29,7 @@ use signals::follow_signals;
 use supervisor::{Phase, Supervisor};
 use tuning::TuningArgs;
 
+mod access;
 mod announcement;
 mod deadlines;
 mod http;
@@ -44,12 +46,14 @@ Examples:
   haul serve                                  this directory, on http://127.0.0.1:7788/
   haul serve --root /data --listen 0.0.0.0:80 a data directory, to the network
   haul serve --total-rate 100MB               at most 100 MB a second in all
+  haul serve --htpasswd users --protect 'private/**'
+                                              a password for one directory; `htpasswd -B` adds users
   printf 'big.iso' | nc -N HOST 7788 >big.iso the name protocol: a name, then its bytes
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
-the access log.";
+the access log and reads the files of passwords and keys anew.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -116,6 +120,9 @@ pub(crate) struct ServeArguments {
     deadlines: DeadlineArgs,
 
     #[command(flatten)]
+    access: AccessArgs,
+
+    #[command(flatten)]
     http: HttpArgs,
 
     #[command(flatten)]
@@ -174,6 +181,7 @@ impl ServeArguments {
         if let Some(sandbox) = sandbox {
             say(format_args!("sandbox: {sandbox}"));
         }
+        access::warn(&config);
         announce(&config, server.local_addrs());
         supervisor.tell(Phase::Ready);
         match server.run() {
@@ -221,6 +229,7 @@ impl ServeArguments {
             state: self.state.directory(),
             access_log,
             sandbox: self.sandbox.choice(),
+            access: self.access.config(),
             http_limits: self.http.limits(),
             log_format: self.operations.log_format(),
             http: self.http.policy(),

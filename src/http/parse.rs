@@ -10,7 +10,7 @@ use memchr::{memchr, memchr_iter};
 use crate::http::exchange::{Persistence, Target};
 use crate::http::policy::HttpLimits;
 use crate::http::refusal::Refusal;
-use crate::http::request::{BodyLength, Expectation, Method, Query, Request, Version};
+use crate::http::request::{Audience, BodyLength, Expectation, Method, Query, Request, Version};
 
 pub(crate) mod body;
 mod fields;
@@ -209,6 +209,8 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         },
         accept: fields.accept(),
         accept_encoding: fields.accept_encoding(),
+        credentials: fields.credentials().map(Box::new),
+        audience: Audience::Public,
         line: line.raw.into(),
         client_fields: None,
     })

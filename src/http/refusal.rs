@@ -22,6 +22,13 @@ pub enum Refusal {
     NotImplemented,
     /// An HTTP version haul does not speak (505).
     VersionNotSupported,
+    /// It takes a user and a password (401 with `WWW-Authenticate`); the text says what was wrong
+    /// with those that came.
+    Unauthorized(&'static str),
+    /// The client's passwords were wrong too often: it has to wait so many seconds (429).
+    TooManyGuesses(u32),
+    /// The link has expired (410).
+    LinkExpired,
     /// Nothing there, or nothing that is shown (404).
     NotFound,
     /// There, but the file system or a rule of haul's forbids it (403); the text says which.
@@ -73,6 +80,13 @@ impl Refusal {
                 "Check the address; if it was not typed by hand, the client has a fault.",
                 AsAsked,
             ),
+            Self::Unauthorized(reason) => (
+                401,
+                "Unauthorized",
+                reason,
+                "Log in with a user and a password of this server.",
+                AsAsked,
+            ),
             Self::Forbidden(reason) => (
                 403,
                 "Forbidden",
@@ -100,6 +114,13 @@ impl Refusal {
                 "the request was not whole in time",
                 "Send it again, in one go.",
                 Close,
+            ),
+            Self::LinkExpired => (
+                410,
+                "Gone",
+                "the link has expired",
+                "Ask whoever gave it to you for a new one; a download goes on where it stopped.",
+                AsAsked,
             ),
             Self::PreconditionFailed => (
                 412,
@@ -134,6 +155,13 @@ impl Refusal {
                 "Expectation failed",
                 "Expect holds something other than 100-continue",
                 "Send the request without it.",
+                AsAsked,
+            ),
+            Self::TooManyGuesses(_) => (
+                429,
+                "Too many requests",
+                "too many wrong passwords came from this address",
+                "Try again after the seconds that Retry-After says.",
                 AsAsked,
             ),
             Self::HeadTooLarge => (

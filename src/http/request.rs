@@ -4,11 +4,13 @@
 
 use super::client_fields::ClientFields;
 use super::conditional::Conditions;
+use super::credentials::Credentials;
 use super::disposition::Disposition;
 use super::exchange::{Persistence, Target};
 use super::negotiate::{Accept, AcceptEncoding, ListingFormat};
 use super::range::RangeSpec;
 use super::refusal::Refusal;
+use crate::signed_link::{Presented, Rejection};
 
 /// A request whose framing is sound: it is known where it ends, so that the next one can follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +46,26 @@ pub struct Request {
     pub accept: Accept,
     /// Content codings that the client accepts (RFC 9110 section 12.5.3).
     pub accept_encoding: AcceptEncoding,
+    /// Who asks, as the peer claims.
+    pub credentials: Option<Box<Credentials>>,
+    /// Who may keep the answer.
+    pub audience: Audience,
     /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
     /// What the client says of itself, where the access log wants it.
     pub client_fields: Option<Box<ClientFields>>,
+}
+
+/// Who may keep an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody.
+    #[default]
+    Public,
+    /// Who has logged in.
+    User,
+    /// Who was given the link that the query holds.
+    LinkHolder,
 }
 
 /// The method, as far as haul tells them apart (RFC 9110 section 9).
@@ -107,6 +125,8 @@ pub struct Query {
     pub after: Option<Box<[u8]>>,
     /// `q=…`: only names that hold this, without regard to the case of ASCII letters.
     pub filter: Option<Box<[u8]>>,
+    /// A signed link, or what is left of one.
+    pub link: Option<Box<Result<Presented, Rejection>>>,
 }
 
 /// What a listing is sorted by.

@@ -125,6 +125,8 @@ pub(crate) fn to_refusal(
     match refusal {
         Refusal::MethodNotAllowed => head.field("Allow", ALLOW),
         Refusal::Overloaded => head.number("Retry-After", RETRY_AFTER_SECONDS),
+        Refusal::TooManyGuesses(seconds) => head.number("Retry-After", u64::from(*seconds)),
+        Refusal::Unauthorized(_) => head.field("WWW-Authenticate", CHALLENGE),
         _ => {}
     }
     explain::finish(request, refusal, head)
@@ -145,6 +147,8 @@ pub(crate) fn to_redirect(request: &Request, policy: &HttpPolicy, now: &Now) -> 
         location.extend_from_slice(query);
     }
     let mut head = Head::new(301, policy, now);
+    head.caching(request.audience, None);
+    head.referrer(request.audience);
     head.field("Location", &location);
     head.number("Content-Length", 0);
     head.respond(Exchange::of(request), None, 0)
@@ -175,7 +179,7 @@ pub(crate) fn to_stream(
 ) -> Stream {
     let mut head = Head::new(200, policy, now);
     head.content_kind(kind);
-    head.field("Cache-Control", b"no-cache");
+    head.caching(request.audience, Some("no-cache"));
     // What is in which form depends on it.
     head.field("Vary", b"Accept");
     let (mut framing, persistence) = match request.version {
@@ -205,7 +209,7 @@ fn not_modified(
     // RFC 9110 section 15.4.5: what a 200 would have said, as far as it guides caches.
     let mut head = Head::new(304, policy, now);
     head.etag(subject.validators);
-    negotiated(&mut head, subject, policy);
+    negotiated(&mut head, request, subject, policy);
     head.respond(Exchange::of(request), None, 0)
 }
 
@@ -231,17 +235,16 @@ fn file_head(
             disposition::attachment(subject.path).as_bytes(),
         );
     }
-    negotiated(&mut head, subject, policy);
+    negotiated(&mut head, request, subject, policy);
     head
 }
 
-fn negotiated(head: &mut Head, subject: &Subject<'_>, policy: &HttpPolicy) {
+fn negotiated(head: &mut Head, request: &Request, subject: &Subject<'_>, policy: &HttpPolicy) {
     if subject.selection == Negotiation::ByCoding {
         head.field("Vary", b"Accept-Encoding");
     }
-    if let Some(value) = policy.cache_control_of(subject.path) {
-        head.field("Cache-Control", value.as_bytes());
-    }
+    head.caching(request.audience, policy.cache_control_of(subject.path));
+    head.referrer(request.audience);
 }
 
 fn content_type(head: &mut Head, path: &[u8]) {
@@ -292,6 +295,9 @@ impl From<Extent> for Segment {
 
 /// The methods that haul serves.
 const ALLOW: &[u8] = b"GET, HEAD, OPTIONS";
+
+/// RFC 7617: what the user types is sent as UTF-8.
+const CHALLENGE: &[u8] = b"Basic realm=\"haul\", charset=\"UTF-8\"";
 
 /// Seconds after which a client that was sent away may try again.
 const RETRY_AFTER_SECONDS: u64 = 10;

@@ -202,7 +202,7 @@ impl Drop for ShareHandle {
 }
 
 /// What stands for the client: the user, the address itself, or the IPv6 /64.
-fn network_of(key: ClientKey) -> ClientKey {
+pub(super) fn network_of(key: ClientKey) -> ClientKey {
     match key {
         ClientKey::Address(IpAddr::V6(address)) => {
             let network = address.to_bits() & !u128::from(u64::MAX);

@@ -119,6 +119,8 @@ pub struct ServeConfig {
     pub sandbox: SandboxChoice,
     /// How they are written.
     pub log_format: LogFormat,
+    /// Who may have what.
+    pub access: AccessConfig,
     /// What HTTP requests may look like.
     pub http_limits: HttpLimits,
     /// What HTTP responses say besides the file.
@@ -134,6 +136,11 @@ impl ServeConfig {
         }
         if let Destination::File(path) = &self.access_log {
             places.append.push(path.clone());
+        }
+        // Read anew at SIGHUP, perhaps under the name of a file that was replaced.
+        let access = [&self.access.htpasswd, &self.access.link_keys];
+        for file in access.into_iter().flatten() {
+            places.read_replaceable(file);
         }
         places.change.extend(self.state.clone());
         places
@@ -170,10 +177,22 @@ impl Default for ServeConfig {
             access_log: Destination::StandardError,
             sandbox: SandboxChoice::default(),
             log_format: LogFormat::default(),
+            access: AccessConfig::default(),
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
         }
     }
+}
+
+/// Who may have what. Without a file of passwords or keys, everybody may have everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessConfig {
+    /// A file of users and hashes of their passwords, as `htpasswd` writes it.
+    pub htpasswd: Option<PathBuf>,
+    /// A file of keys that links are signed with.
+    pub link_keys: Option<PathBuf>,
+    /// What is not open to everybody; without any, everything.
+    pub protect: Vec<String>,
 }
 
 /// Whether precompressed siblings answer for a file.

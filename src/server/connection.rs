@@ -9,6 +9,7 @@
 pub(crate) mod classify;
 mod deferred_record;
 mod discard;
+mod gate;
 mod http;
 mod lingering_close;
 mod name;
@@ -218,6 +219,12 @@ impl Connection {
         tools: &mut IoBuffers,
     ) {
         self.state = match self.state.take() {
+            Some(State::Preparing(mut pending)) if action == DiskAction::CheckPassword => {
+                if let Some(access) = &service.access {
+                    pending.check_password(access, self.peer);
+                }
+                Some(State::Preparing(pending))
+            }
             Some(State::Preparing(pending)) => {
                 let mut cache = Cache::Later(&mut self.resolved);
                 Some(
@@ -410,7 +417,13 @@ impl Connection {
         }
     }
 
-    fn prepare(&mut self, pending: Box<Pending>, turn: &mut TurnContext<'_>) -> Flow {
+    fn prepare(&mut self, mut pending: Box<Pending>, turn: &mut TurnContext<'_>) -> Flow {
+        if let Some(access) = &turn.service.access
+            && !pending.is_decided(access, self.peer, turn.now)
+        {
+            let step = Step::Disk(DiskJob::CHECK_PASSWORD);
+            return Flow::Stop(State::Preparing(pending), step);
+        }
         let mut cache = Cache::OpenFileCache(turn.names, turn.now);
         match prepare(&pending, turn.service, Patience::CachedOnly, &mut cache) {
             Some(response) => Flow::Continue(self.start(*pending, response, turn.service)),
@@ -644,7 +657,9 @@ fn prepare(
 ) -> Option<PreparedResponse> {
     match &pending.request {
         RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
-        RequestKind::Http(request) => http::prepare(request, service, patience, cache),
+        RequestKind::Http(request) => {
+            http::prepare(request, &pending.gate, service, patience, cache)
+        }
         RequestKind::Name { target, .. } => name::prepare(target, service, patience, cache),
     }
 }

@@ -36,6 +36,8 @@ struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum LineKind {
+    /// A few at a time: they need no disk, but a core for a tenth of a second each.
+    Passwords,
     LookUps,
     Listings,
     /// Of extents, also where they are sent at the same time.
@@ -47,6 +49,7 @@ enum LineKind {
 impl Line {
     fn of_job(job: DiskJob) -> Self {
         let kind = match job.action {
+            DiskAction::CheckPassword => LineKind::Passwords,
             DiskAction::LookUp => LineKind::LookUps,
             DiskAction::ProduceListing => LineKind::Listings,
             DiskAction::Read(..) | DiskAction::Send => LineKind::Reads,
@@ -112,6 +115,8 @@ struct Lines {
     /// Jobs that are running, by file system.
     running: HashMap<u64, usize>,
     free_workers: usize,
+    /// Passwords that may be looked at at once.
+    most_passwords: usize,
     shut: bool,
 }
 
@@ -151,6 +156,8 @@ impl DiskQueue {
             streams: HashMap::new(),
             running: HashMap::new(),
             free_workers: workers,
+            // Half of the cores where there are four workers a core.
+            most_passwords: (workers / 8).max(1),
             shut: false,
         };
         Self {
@@ -351,6 +358,7 @@ impl Lines {
     fn may_run(&self, line: Line) -> bool {
         let most = match line.kind {
             LineKind::Closes => self.free_workers.min(1),
+            LineKind::Passwords => self.free_workers.min(self.most_passwords),
             _ => self.free_workers,
         };
         let may_take_one = self.free_workers > 1 || !self.running.contains_key(&line.device);

@@ -8,6 +8,7 @@ pub(crate) mod extent;
 pub(crate) mod filesystem;
 pub(crate) mod open_file;
 pub(crate) mod open_file_cache;
+mod real_path;
 mod registry;
 mod residency_cache;
 
@@ -27,6 +28,7 @@ use crate::server::files::filesystem::FileSystems;
 use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
 use crate::server::files::open_file_cache::Age;
+pub(crate) use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::Registry;
 use crate::sys::beneath::{self, Handle, Support};
 use crate::sys::file::{self, Kind, Patience};
@@ -62,7 +64,18 @@ pub struct Root {
     registry: Registry,
     dot_names: DotNames,
     precompressed: Precompressed,
+    links: LinkChoice,
     closer: Sender<Closing>,
+}
+
+/// Whether it matters where links lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum LinkChoice {
+    /// It does not, as long as it is beneath the root.
+    #[default]
+    Follow,
+    /// It does: whoever may have a path need not be allowed to have what it leads to.
+    Trace,
 }
 
 impl Root {
@@ -84,6 +97,7 @@ impl Root {
             registry: Registry::default(),
             dot_names,
             precompressed: Precompressed::Ignore,
+            links: LinkChoice::default(),
             closer,
         })
     }
@@ -95,6 +109,12 @@ impl Root {
             precompressed,
             ..self
         }
+    }
+
+    /// With links traced, or not.
+    #[must_use]
+    pub(crate) fn with_links(self, links: LinkChoice) -> Self {
+        Self { links, ..self }
     }
 
     /// Opens what is at the root's path now: a link may have been switched, the directory made
@@ -194,9 +214,39 @@ impl Root {
 
     /// What a link beneath the root leads to.
     #[must_use]
-    pub fn stat_link(&self, path: &[u8]) -> Option<(Kind, Meta)> {
-        let handle = self.current().find(path, Patience::Wait).ok()?;
-        Some((handle.kind, handle.meta))
+    pub(crate) fn follow_link(&self, path: &[u8]) -> Option<(Kind, Meta, RealPath)> {
+        let root = self.current();
+        let handle = root.find(path, Patience::Wait).ok()?;
+        let real_path = self.trace(&root, path, &handle);
+        Some((handle.kind, handle.meta, real_path))
+    }
+
+    /// Where a directory lies that was found at this path.
+    #[must_use]
+    pub(crate) fn real_path(&self, path: &[u8], handle: &Handle) -> RealPath {
+        self.trace(&self.current(), path, handle)
+    }
+
+    /// Where a path leads.
+    ///
+    /// # Errors
+    /// As a look-up; `WouldBlock` if the answer is not cached and `patience` wants it so.
+    pub(crate) fn resolve(&self, path: &[u8], patience: Patience) -> io::Result<RealPath> {
+        let root = self.current();
+        let handle = root.find(path, patience)?;
+        Ok(self.trace(&root, path, &handle))
+    }
+
+    fn trace(&self, root: &beneath::Root, path: &[u8], handle: &Handle) -> RealPath {
+        match self.links {
+            LinkChoice::Follow => RealPath::AsAsked,
+            LinkChoice::Trace => match root.real_path(handle) {
+                Ok(Some(found)) if found == path => RealPath::AsAsked,
+                Ok(Some(found)) => RealPath::Other(found.into()),
+                Ok(None) => RealPath::Outside,
+                Err(_) => RealPath::Unknown,
+            },
+        }
     }
 
     fn try_look_up(&self, path: &[u8], patience: Patience) -> Result<Found, Failure> {
@@ -210,7 +260,9 @@ impl Root {
             Kind::Directory => Ok(Found::Directory(handle)),
             Kind::Regular => {
                 let siblings = self.find_siblings(&root, path, patience)?;
-                let file = self.open_file(&handle, (siblings, generation), patience)?;
+                let real_path = self.trace(&root, path, &handle);
+                let found = (siblings, generation, real_path);
+                let file = self.open_file(&handle, found, patience)?;
                 Ok(Found::File(Arc::new(file)))
             }
         }
@@ -245,7 +297,7 @@ impl Root {
     fn open_file(
         &self,
         handle: &Handle,
-        (siblings, generation): (Siblings, u64),
+        found: (Siblings, u64, RealPath),
         patience: Patience,
     ) -> Result<OpenFile, Failure> {
         let known = self.file_systems.known(handle.file_system);
@@ -286,13 +338,7 @@ impl Root {
             meta = file::stat(&file)?.1;
         }
         let shared = (&self.registry, &self.closer);
-        Ok(OpenFile::new(
-            file,
-            meta,
-            (siblings, generation),
-            file_system,
-            shared,
-        ))
+        Ok(OpenFile::new(file, meta, found, file_system, shared))
     }
 }
 

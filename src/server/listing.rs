@@ -22,6 +22,7 @@ use index::Index;
 use json::Json;
 use page::Page;
 use scan::Scan;
+pub(super) use scan::Visible;
 use step::Follow;
 pub(super) use step::Progress;
 
@@ -79,14 +80,21 @@ pub(super) fn content_kind(format: ListingFormat) -> ContentKind {
 }
 
 impl Listing {
-    /// Begins the listing of the directory that `request` names.
-    pub(super) fn new(directory: Directory, request: &Request, policy: ListingPolicy) -> Self {
-        let scan = Scan::new(directory, request.query.filter.as_deref(), policy.dot_names);
+    /// Begins the listing of the directory that `request` names; `visible` says which names the
+    /// requester may see, if not all.
+    pub(super) fn new(
+        directory: Directory,
+        request: &Request,
+        policy: ListingPolicy,
+        visible: Option<Visible>,
+    ) -> Self {
+        let filter = request.query.filter.as_deref();
+        let scan = Scan::new(directory, filter, policy.dot_names, visible);
         let form = match format(request) {
             ListingFormat::Html if wants_pages(request) => {
                 Form::Page(Box::new(Page::new(request, policy.page_entries)))
             }
-            ListingFormat::Html => Form::Index(Index::new(&request.target)),
+            ListingFormat::Html => Form::Index(Index::new(request)),
             ListingFormat::Json => Form::Json(Json::array()),
             ListingFormat::Ndjson => Form::Json(Json::lines()),
         };

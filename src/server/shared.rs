@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use crate::server::config::ServeConfig;
-use crate::server::files::{Closing, Root};
+use crate::server::access::Access;
+use crate::server::config::{AccessConfig, ServeConfig};
+use crate::server::files::{Closing, LinkChoice, Root};
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::Counters;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub config: ServeConfig,
     /// The served directory.
     pub root: Root,
+    /// Who may have what; `None` where everybody may have everything.
+    pub access: Option<Arc<Access>>,
     /// What happened so far.
     pub counters: Arc<Counters>,
     /// Where access records go.
@@ -53,8 +56,16 @@ impl Shared {
         journal: AccessLog,
         closer: Sender<Closing>,
     ) -> io::Result<Self> {
+        let AccessConfig {
+            protect, link_keys, ..
+        } = &config.access;
+        let links = match protect.is_empty() && link_keys.is_none() {
+            true => LinkChoice::Follow,
+            false => LinkChoice::Trace,
+        };
         let root = Root::open(&config.root, &config.links_into, config.dot_names, closer)?
-            .with_siblings(config.precompressed);
+            .with_siblings(config.precompressed)
+            .with_links(links);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(long_queues());
         let rate = config.rates.total;
@@ -62,6 +73,7 @@ impl Shared {
         Ok(Self {
             config,
             root,
+            access: None,
             counters,
             journal,
             bulk,
@@ -69,6 +81,13 @@ impl Shared {
             rate,
             phase: Phase::default(),
         })
+    }
+
+    /// With rules about who may have what.
+    #[must_use]
+    pub(crate) fn with_access(self, access: Option<Access>) -> Self {
+        let access = access.map(Arc::new);
+        Self { access, ..self }
     }
 
     /// Has connections close once nothing is owed on them.

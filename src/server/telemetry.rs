@@ -8,6 +8,7 @@ pub mod access_log;
 mod counters;
 pub mod log_format;
 mod record;
+mod redact;
 
 pub use crate::http::ClientFields;
 pub use crate::sys::peer::Peer;

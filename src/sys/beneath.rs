@@ -114,6 +114,22 @@ impl Root {
         self.bases[0].meta.device
     }
 
+    /// Where a handle was found, from the directory itself: `None` if it lies outside. As far as
+    /// the kernel's name cache tells, without a wait.
+    ///
+    /// # Errors
+    /// As readlink(2); `NotFound` for what was removed, and where there is no `/proc`.
+    pub(crate) fn real_path(&self, handle: &Handle) -> io::Result<Option<Vec<u8>>> {
+        let base = real_path_of(&self.bases[0].directory)?;
+        let path = real_path_of(&handle.path)?;
+        let base = base.strip_suffix(b"/").unwrap_or(&base);
+        Ok(match path.strip_prefix(base) {
+            Some([]) => Some(Vec::new()),
+            Some([b'/', rest @ ..]) => Some(rest.to_vec()),
+            _ => None,
+        })
+    }
+
     /// Looks a relative name up. Links that lead out fail with `EXDEV`, magic links with `ELOOP`.
     ///
     /// # Errors
@@ -370,6 +386,15 @@ fn open(directory: BorrowedFd<'_>, name: &[u8], flags: OFlag) -> io::Result<File
 
 fn magic(path: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", path.as_raw_fd())
+}
+
+fn real_path_of(path: &OwnedFd) -> io::Result<Vec<u8>> {
+    let text = readlinkat(AT_FDCWD, magic(path).as_str())?.into_vec();
+    // proc(5), which also says of files in other mounts `(unreachable)`.
+    match text.starts_with(b"/") && !text.ends_with(b" (deleted)") {
+        true => Ok(text),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
 }
 
 /// Puts the components of a path on top, the first one uppermost.

@@ -5,6 +5,7 @@
 // A test that is skipped says so.
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
 mod access_log;
 mod clients;
 mod cold;

@@ -1,4 +1,4 @@
-//! The signals that end a server, or reopen its log.
+//! The signals that end a server, or have it open its log and read its files anew.
 
 use std::io;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ pub(super) fn follow_signals(
                 SIGHUP => {
                     supervisor.tell(Phase::Reloading);
                     handle.reopen_access_log();
+                    for error in handle.reload_access() {
+                        say(format_args!("haul: {error}; what was read before stays"));
+                    }
                     supervisor.tell(Phase::Ready);
                 }
                 _ if asked => {

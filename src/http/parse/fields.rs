@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use httparse::Header;
 
 use crate::http::conditional::{self, Conditions, IfRange};
+use crate::http::credentials::Credentials;
 use crate::http::date::parse_date;
 use crate::http::exchange::Persistence;
 use crate::http::list::{self, is_token};
@@ -24,6 +25,7 @@ pub(super) struct Fields<'a> {
     range: Field<'a>,
     accept: Field<'a>,
     accept_encoding: Field<'a>,
+    authorization: Field<'a>,
     if_match: Field<'a>,
     if_none_match: Field<'a>,
     if_modified_since: Field<'a>,
@@ -84,6 +86,7 @@ impl<'a> Fields<'a> {
                 8 if is(name, "if-range") => &mut fields.if_range,
                 10 if is(name, "connection") => &mut fields.connection,
                 13 if is(name, "if-none-match") => &mut fields.if_none_match,
+                13 if is(name, "authorization") => &mut fields.authorization,
                 14 if is(name, "content-length") => &mut fields.content_length,
                 14 if is(name, "content_length") => return Err(DISGUISED),
                 15 if is(name, "accept-encoding") => &mut fields.accept_encoding,
@@ -216,6 +219,10 @@ impl<'a> Fields<'a> {
             Field::Absent => Accept::default(),
             field => negotiate::parse_accept(self.values(field, "accept")),
         }
+    }
+
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        Credentials::parse(self.authorization.single()?)
     }
 
     pub(super) fn accept_encoding(&self) -> AcceptEncoding {

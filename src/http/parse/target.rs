@@ -10,6 +10,7 @@ use crate::http::exchange::Target;
 use crate::http::negotiate::ListingFormat;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Method, Query, SortKey, SortOrder};
+use crate::signed_link::Presented;
 
 /// The forms of a target that haul serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +145,10 @@ fn decode_segment(segment: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
 /// Reads a query leniently: unknown keys and values count for nothing, since other programs'
 /// links carry all kinds of them.
 fn parse_query(bytes: &[u8]) -> Query {
-    let mut query = Query::default();
+    let mut query = Query {
+        link: Presented::parse(bytes).map(Box::new),
+        ..Query::default()
+    };
     for pair in bytes.split(|byte| *byte == b'&') {
         let (key, value) = match pair.iter().position(|byte| *byte == b'=') {
             Some(mark) => (&pair[..mark], &pair[mark + 1..]),
@@ -278,6 +282,7 @@ mod tests {
                 order: SortOrder::Descending,
                 after: Some(b"a& b".as_slice().into()),
                 filter: None,
+                link: None,
             }
         );
     }

@@ -7,7 +7,7 @@ use crate::http::exchange::{ContentKind, Persistence, Plan, Response, Segment};
 use crate::http::media::MediaType;
 use crate::http::policy::{Cors, HttpPolicy};
 use crate::http::range::ContentRange;
-use crate::http::request::{Method, Request, Version};
+use crate::http::request::{Audience, Method, Request, Version};
 use crate::http::validator::Validators;
 
 /// A head that is being written.
@@ -89,7 +89,29 @@ impl Head {
         self.field("X-Content-Type-Options", b"nosniff");
         if let Some(policy) = kind.security_policy {
             self.field("Content-Security-Policy", policy.as_bytes());
-            self.field("Referrer-Policy", b"same-origin");
+            self.field("Referrer-Policy", NO_REFERRER);
+        }
+    }
+
+    /// Who may keep the answer, and until when: what was opened by a password or a link is for
+    /// nobody else.
+    pub(super) fn caching(&mut self, audience: Audience, policy: Option<&str>) {
+        match (audience, policy) {
+            (Audience::Public, None) => {}
+            (Audience::Public, Some(policy)) => self.field("Cache-Control", policy.as_bytes()),
+            (_, policy) => {
+                self.field("Cache-Control", private(policy).as_bytes());
+            }
+        }
+        if audience == Audience::User {
+            self.field("Vary", b"Authorization");
+        }
+    }
+
+    /// Has the page tell no other site of its address, if that opens it.
+    pub(super) fn referrer(&mut self, audience: Audience) {
+        if audience == Audience::LinkHolder {
+            self.field("Referrer-Policy", NO_REFERRER);
         }
     }
 
@@ -154,6 +176,24 @@ impl Head {
     }
 }
 
+/// A value of `Cache-Control` without what shared caches might take for leave (RFC 9111 section
+/// 5.2.2).
+fn private(policy: Option<&str>) -> String {
+    let mut value = "private".to_owned();
+    for directive in policy.into_iter().flat_map(|policy| policy.split(',')) {
+        let directive = directive.trim();
+        let name = directive.split('=').next().unwrap_or_default().trim_end();
+        let is_shared = ["public", "private", "s-maxage", "proxy-revalidate"]
+            .iter()
+            .any(|shared| name.eq_ignore_ascii_case(shared));
+        if !is_shared && !directive.is_empty() {
+            value.push_str(", ");
+            value.push_str(directive);
+        }
+    }
+    value
+}
+
 /// The status line of each status that haul sends (RFC 9110 section 15).
 fn status_line(status: u16) -> &'static str {
     match status {
@@ -163,15 +203,18 @@ fn status_line(status: u16) -> &'static str {
         301 => "HTTP/1.1 301 Moved Permanently\r\n",
         304 => "HTTP/1.1 304 Not Modified\r\n",
         400 => "HTTP/1.1 400 Bad Request\r\n",
+        401 => "HTTP/1.1 401 Unauthorized\r\n",
         403 => "HTTP/1.1 403 Forbidden\r\n",
         404 => "HTTP/1.1 404 Not Found\r\n",
         405 => "HTTP/1.1 405 Method Not Allowed\r\n",
         408 => "HTTP/1.1 408 Request Timeout\r\n",
+        410 => "HTTP/1.1 410 Gone\r\n",
         412 => "HTTP/1.1 412 Precondition Failed\r\n",
         413 => "HTTP/1.1 413 Content Too Large\r\n",
         414 => "HTTP/1.1 414 URI Too Long\r\n",
         416 => "HTTP/1.1 416 Range Not Satisfiable\r\n",
         417 => "HTTP/1.1 417 Expectation Failed\r\n",
+        429 => "HTTP/1.1 429 Too Many Requests\r\n",
         431 => "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         501 => "HTTP/1.1 501 Not Implemented\r\n",
         503 => "HTTP/1.1 503 Service Unavailable\r\n",
@@ -180,5 +223,29 @@ fn status_line(status: u16) -> &'static str {
     }
 }
 
+/// Addresses hold what opens them, and names that are nobody's business.
+const NO_REFERRER: &[u8] = b"no-referrer";
+
 /// Enough for most heads, so that they are written without growing.
 const TYPICAL_LEN: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_private_is_left_to_no_shared_cache() {
+        for (policy, value) in [
+            (None, "private"),
+            (Some("no-cache"), "private, no-cache"),
+            (Some("Public, max-age=60"), "private, max-age=60"),
+            (
+                Some("max-age=60,s-maxage=9 , immutable"),
+                "private, max-age=60, immutable",
+            ),
+            (Some("private=\"x\""), "private"),
+        ] {
+            assert_eq!(private(policy), value);
+        }
+    }
+}

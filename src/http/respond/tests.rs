@@ -28,6 +28,8 @@ fn get() -> Request {
         ranges: None,
         accept: Accept::default(),
         accept_encoding: AcceptEncoding::default(),
+        credentials: None,
+        audience: Default::default(),
         line: b"GET /a/b.txt?x=y HTTP/1.1".as_slice().into(),
         client_fields: None,
     }

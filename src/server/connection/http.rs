@@ -7,11 +7,13 @@ use std::sync::Arc;
 use crate::http::policy::ListingPolicy;
 use crate::http::respond::{self, Negotiation, Now, StreamFraming, Subject};
 use crate::http::{ListingFormat, Method, Refusal, Request, Response, Target, Validators};
+use crate::server::access::{Access, Grant, INDEX, beneath};
 use crate::server::config::{IndexChoice, ListingChoice};
+use crate::server::connection::gate::Gate;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::{Found, LookUp, OpenFile};
-use crate::server::listing::{self, Listing};
+use crate::server::listing::{self, Listing, Visible};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::Handle;
@@ -21,6 +23,7 @@ use crate::sys::file::Patience;
 /// Answers a request, or says `None` if that takes the disk lane's patience.
 pub(super) fn prepare(
     request: &Request,
+    gate: &Gate,
     service: &Shared,
     patience: Patience,
     cache: &mut Cache<'_>,
@@ -28,15 +31,19 @@ pub(super) fn prepare(
     if let Some(refusal) = &request.refusal {
         return Some(refuse(Some(request), refusal, service));
     }
+    if let Gate::Refused(refusal) = gate {
+        return Some(refuse_access(request, refusal, service));
+    }
+    let grant = gate.grant();
     if request.method == Method::Options {
         let response = respond::to_options(request, &service.config.http, &Now::current());
         return Some(whole(response));
     }
-    match look_up(&request.target, service, patience, cache)? {
+    match look_up(&request.target, grant, service, patience, cache)? {
         LookUp::NotCached => None,
         LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
         LookUp::Found(Found::File(file)) => answer_with_file(
-            request,
+            (request, grant),
             &request.target.path,
             file,
             service,
@@ -44,7 +51,7 @@ pub(super) fn prepare(
             cache,
         ),
         LookUp::Found(Found::Directory(directory)) => {
-            answer_for_directory(request, &directory, service, patience, cache)
+            answer_for_directory((request, grant), &directory, service, patience, cache)
         }
     }
 }
@@ -70,8 +77,25 @@ pub(super) fn refuse(
     }
 }
 
+/// The answer to a request that may not have what it asks for; the same whether or not that is
+/// there, but for the log.
+fn refuse_access(request: &Request, refusal: &Refusal, service: &Shared) -> PreparedResponse {
+    let refused = refuse(Some(request), refusal, service);
+    let detail = match refusal {
+        Refusal::NotFound => "it takes a link",
+        _ => refused.detail,
+    };
+    PreparedResponse { detail, ..refused }
+}
+
+/// Says which names in a directory are shown.
+fn shown(access: &Arc<Access>, grant: &Grant, directory: &[u8]) -> Visible {
+    let (access, grant, directory) = (Arc::clone(access), grant.clone(), directory.to_vec());
+    Visible::new(move |name| access.may_see(&grant, &beneath(&directory, name)))
+}
+
 fn answer_with_file(
-    request: &Request,
+    (request, grant): (&Request, &Grant),
     path: &[u8],
     file: Arc<OpenFile>,
     service: &Shared,
@@ -83,10 +107,11 @@ fn answer_with_file(
     } else {
         Negotiation::ByCoding
     };
-    let (file, coding) = match select_sibling(request, path, &file, service, patience, cache)? {
-        Some((sibling, coding)) => (sibling, Some(coding)),
-        None => (file, None),
-    };
+    let (file, coding) =
+        match select_sibling((request, grant), path, &file, service, patience, cache)? {
+            Some((sibling, coding)) => (sibling, Some(coding)),
+            None => (file, None),
+        };
     let (policy, now) = (&service.config.http, Now::current());
     let make = || Validators::of(&file.meta, policy.etag, file.has_settled(), &now);
     let validators = match (file.validators(make), coding) {
@@ -118,7 +143,7 @@ fn answer_with_file(
 
 /// The precompressed sibling that the client likes best.
 fn select_sibling(
-    request: &Request,
+    (request, grant): (&Request, &Grant),
     path: &[u8],
     file: &OpenFile,
     service: &Shared,
@@ -134,11 +159,14 @@ fn select_sibling(
             continue;
         }
         let path = [path, coding.suffix().as_bytes()].concat();
+        if !may_see(grant, &path, service) {
+            continue;
+        }
         let target = Target {
             path,
             trailing_slash: false,
         };
-        match look_up(&target, service, patience, cache)? {
+        match look_up(&target, grant, service, patience, cache)? {
             // An older one was made of another content.
             LookUp::Found(Found::File(sibling)) if sibling.meta.modified < file.meta.modified => {}
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
@@ -152,7 +180,7 @@ fn select_sibling(
 
 /// The answer for a directory. What its listing takes is the disk lane's work.
 fn answer_for_directory(
-    request: &Request,
+    (request, grant): (&Request, &Grant),
     directory: &Handle,
     service: &Shared,
     patience: Patience,
@@ -165,7 +193,7 @@ fn answer_for_directory(
     }
     if service.config.index == IndexChoice::Serve
         && listing::format(request) == ListingFormat::Html
-        && let Some(answer) = answer_with_index(request, service, patience, cache)?
+        && let Some(answer) = answer_with_index((request, grant), service, patience, cache)?
     {
         return Some(answer);
     }
@@ -175,7 +203,7 @@ fn answer_for_directory(
     if patience == Patience::CachedOnly {
         return None;
     }
-    let listed = list(request, directory, service).unwrap_or_else(|_| {
+    let listed = list((request, grant), directory, service).unwrap_or_else(|_| {
         let refusal = Refusal::Internal("the directory cannot be read");
         refuse(Some(request), &refusal, service)
     });
@@ -183,7 +211,11 @@ fn answer_for_directory(
 }
 
 /// The head of a listing; its content follows from the disk lane.
-fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<PreparedResponse> {
+fn list(
+    (request, grant): (&Request, &Grant),
+    directory: &Handle,
+    service: &Shared,
+) -> io::Result<PreparedResponse> {
     let kind = listing::content_kind(listing::format(request));
     let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
     let mut answer = whole(stream.response);
@@ -192,16 +224,20 @@ fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<P
             dot_names: service.config.dot_names,
             ..ListingPolicy::default()
         };
+        let path = request.target.path.clone();
         let listing = Listing::new(
             Directory::new(directory.open(Patience::Wait)?.into())?,
             request,
             policy,
+            service
+                .access
+                .as_ref()
+                .map(|access| shown(access, grant, &path)),
         );
-        let path = request.target.path.clone();
         answer.rest = Some(StreamedBody::new(
             listing,
             stream.framing,
-            path,
+            (path, grant.clone()),
             directory.meta.device,
         ));
     }
@@ -210,24 +246,29 @@ fn list(request: &Request, directory: &Handle, service: &Shared) -> io::Result<P
 
 /// The answer with the directory's index, if it has one; `None` if it takes a disk to tell.
 fn answer_with_index(
-    request: &Request,
+    (request, grant): (&Request, &Grant),
     service: &Shared,
     patience: Patience,
     cache: &mut Cache<'_>,
 ) -> Option<Option<PreparedResponse>> {
-    let mut path = request.target.path.clone();
-    if !path.is_empty() {
-        path.push(b'/');
+    let path = beneath(&request.target.path, INDEX);
+    if !may_see(grant, &path, service) {
+        return Some(None);
     }
-    path.extend_from_slice(INDEX);
     let target = Target {
         path,
         trailing_slash: false,
     };
-    match look_up(&target, service, patience, cache)? {
-        LookUp::Found(Found::File(file)) => {
-            answer_with_file(request, &target.path, file, service, patience, cache).map(Some)
-        }
+    match look_up(&target, grant, service, patience, cache)? {
+        LookUp::Found(Found::File(file)) => answer_with_file(
+            (request, grant),
+            &target.path,
+            file,
+            service,
+            patience,
+            cache,
+        )
+        .map(Some),
         LookUp::NotCached => None,
         LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => Some(None),
     }
@@ -246,4 +287,7 @@ fn whole(response: Response) -> PreparedResponse {
     }
 }
 
-const INDEX: &[u8] = b"index.html";
+fn may_see(grant: &Grant, path: &[u8], service: &Shared) -> bool {
+    let access = service.access.as_ref();
+    access.is_none_or(|access| access.may_see(grant, path))
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::http::{Persistence, Plan, Refusal, Response, Segment, Target};
+use crate::server::access::Grant;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::shared::Shared;
@@ -20,7 +21,14 @@ pub(super) fn prepare(
         Ok(target) => target,
         Err(refusal) => return Some(nothing(refusal.reason())),
     };
-    match look_up(target, service, patience, cache)? {
+    if let Some(access) = &service.access
+        && !access.is_open(target)
+    {
+        return Some(nothing(
+            "it takes a password or a link, which a bare name has not",
+        ));
+    }
+    match look_up(target, &Grant::Open, service, patience, cache)? {
         LookUp::Found(Found::File(file)) => Some(bytes_of(file, service)),
         LookUp::Found(Found::Directory(_)) => Some(nothing("it is a directory")),
         LookUp::Refused(refusal) => Some(nothing(refusal.reason())),

@@ -1,15 +1,18 @@
 //! What was asked, and what is to be sent: what the two protocols have in common.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{BodyLength, ClientFields, Protocol, Refusal, Request, Response, Target};
 use crate::name_protocol;
+use crate::server::access::{Access, Grant, is_beneath};
+use crate::server::connection::gate::Gate;
 use crate::server::connection::receive::RequestBuffer;
 use crate::server::connection::step::Resolved;
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::open_file_cache::OpenFileCache;
-use crate::server::files::{Found, LookUp, OpenFile};
+use crate::server::files::{Found, LookUp, OpenFile, RealPath};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Peer, access_log};
@@ -19,6 +22,7 @@ use crate::sys::file::Patience;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) request: RequestKind,
+    pub(super) gate: Gate,
     /// What is left of an interim response that left in part.
     pub(super) interim: &'static [u8],
     /// Times that the response was made anew because the file had changed.
@@ -59,6 +63,7 @@ impl Pending {
     pub(super) fn http(request: Box<Request>, interim: &'static [u8]) -> Self {
         Self {
             request: RequestKind::Http(request),
+            gate: Gate::Undecided,
             interim,
             restarts: 0,
         }
@@ -68,6 +73,7 @@ impl Pending {
         let target = name_protocol::parse(&raw);
         Self {
             request: RequestKind::Name { target, raw },
+            gate: Gate::Undecided,
             interim: b"",
             restarts: 0,
         }
@@ -76,6 +82,7 @@ impl Pending {
     pub(super) fn malformed(refusal: Refusal, line: Box<[u8]>) -> Self {
         Self {
             request: RequestKind::Malformed { refusal, line },
+            gate: Gate::Undecided,
             interim: b"",
             restarts: 0,
         }
@@ -85,6 +92,24 @@ impl Pending {
         match self.request {
             RequestKind::Http(_) | RequestKind::Malformed { .. } => Protocol::Http,
             RequestKind::Name { .. } => Protocol::Name,
+        }
+    }
+
+    /// Whether it is decided what the request may have, or need not be; decides, if that takes no
+    /// wait.
+    pub(super) fn is_decided(&mut self, access: &Access, peer: Peer, now: Instant) -> bool {
+        match &mut self.request {
+            RequestKind::Http(request) if request.refusal.is_none() => {
+                self.gate.decide(request, access, peer, now)
+            }
+            _ => true,
+        }
+    }
+
+    /// Decides what the request may have, which may take time.
+    pub(super) fn check_password(&mut self, access: &Access, peer: Peer) {
+        if let RequestKind::Http(request) = &mut self.request {
+            self.gate.check_password(request, access, peer);
         }
     }
 
@@ -141,8 +166,54 @@ pub(super) enum Cache<'a> {
     Later(&'a mut Option<Resolved>),
 }
 
-/// Looks a target up, in the worker's names first. `None` means that it takes a disk.
+/// Looks a target up that a request with this grant may have. `None` means that it takes a disk.
+/// What it may not have, now that it is known where the target leads, is not there.
 pub(super) fn look_up(
+    target: &Target,
+    grant: &Grant,
+    service: &Shared,
+    patience: Patience,
+    cache: &mut Cache<'_>,
+) -> Option<LookUp> {
+    let found = find(target, service, patience, cache)?;
+    let (Some(access), LookUp::Found(found_here)) = (&service.access, &found) else {
+        return Some(found);
+    };
+    if !access.wants_real_path(grant) {
+        return Some(found);
+    }
+    let real_path = match found_here {
+        Found::File(file) => file.real_path.clone(),
+        Found::Directory(handle) => service.root.real_path(&target.path, handle),
+    };
+    if access.permits(grant, &target.path, &real_path)
+        || leads_within(grant, &real_path, service, patience)?
+    {
+        return Some(found);
+    }
+    Some(LookUp::Refused(Refusal::NotFound))
+}
+
+/// Whether a path leads to where the subtree that was granted lies, if links lead there as well;
+/// `None` if it takes a disk to tell.
+fn leads_within(
+    grant: &Grant,
+    real_path: &RealPath,
+    service: &Shared,
+    patience: Patience,
+) -> Option<bool> {
+    let (Grant::Subtree(granted), RealPath::Other(found)) = (grant, real_path) else {
+        return Some(false);
+    };
+    match service.root.resolve(granted, patience) {
+        Ok(RealPath::Other(granted)) => Some(is_beneath(found, &granted)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+        Ok(_) | Err(_) => Some(false),
+    }
+}
+
+/// Looks a target up, in the worker's names first. `None` means that it takes a disk.
+fn find(
     target: &Target,
     service: &Shared,
     patience: Patience,
@@ -210,6 +281,7 @@ pub(super) fn record_request(
         duration: Duration::ZERO,
         outcome,
         detail: why,
+        user: None,
     });
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Sending {
     persistence: Persistence,
     outcome: CloseReason,
     detail: &'static str,
+    /// Who has logged in, for the log.
+    user: Option<Box<[u8]>>,
     /// Bytes of content promised; `None` where nobody knows beforehand.
     content_length: Option<u64>,
     /// Bytes before the content: the head, and what an interim response left.
@@ -119,6 +121,7 @@ impl Sending {
             ending,
             disk_progress: None,
             protocol: pending.protocol(),
+            user: pending.gate.grant().user().map(Box::from),
             is_answer_to_last: pending.is_last(),
             request: Answered::Whole(pending),
             status: response.status,
@@ -285,7 +288,7 @@ impl Sending {
         budget: u64,
     ) -> u64 {
         let done = match action {
-            DiskAction::LookUp => Ok(()),
+            DiskAction::CheckPassword | DiskAction::LookUp => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
             DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
             DiskAction::ProduceListing => self.produce_listing(service),
@@ -347,6 +350,7 @@ impl Sending {
             duration,
             outcome,
             detail: self.detail,
+            user: self.user,
             request: logged.line,
             client_fields: logged.client_fields,
         })

@@ -35,9 +35,19 @@ pub(crate) struct DiskJob {
     pub action: DiskAction,
 }
 
+impl DiskJob {
+    /// To look at a password. It waits for no file system, and for nobody but others of its kind.
+    pub(crate) const CHECK_PASSWORD: Self = Self {
+        file_system: 0,
+        action: DiskAction::CheckPassword,
+    };
+}
+
 /// What a disk worker does for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskAction {
+    /// Look at a password, which takes time on purpose.
+    CheckPassword,
     /// Look the target up, and open the directory if it is one.
     LookUp,
     /// Read an extent into the page cache.

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::http::chunked;
 use crate::http::respond::StreamFraming;
+use crate::server::access::{Grant, beneath};
 use crate::server::listing::{Listing, Progress};
 use crate::server::shared::Shared;
 use crate::sys::directory::{EntryFacts, EntryKind};
@@ -17,6 +18,8 @@ pub(super) struct StreamedBody {
     framing: StreamFraming,
     /// The directory's path from the root, for following its links.
     path: Vec<u8>,
+    /// What the links may lead to.
+    grant: Grant,
     /// The file system the directory is on.
     device: u64,
 }
@@ -35,13 +38,14 @@ impl StreamedBody {
     pub(super) fn new(
         listing: Listing,
         framing: StreamFraming,
-        path: Vec<u8>,
+        (path, grant): (Vec<u8>, Grant),
         device: u64,
     ) -> Self {
         Self {
             listing,
             framing,
             path,
+            grant,
             device,
         }
     }
@@ -60,7 +64,7 @@ impl StreamedBody {
     /// wait for a disk.
     pub(super) fn fill(&mut self, service: &Shared) -> io::Result<BodyChunk> {
         let mut content = Vec::new();
-        let follow = |name: &[u8]| follow(&self.path, name, service);
+        let follow = |name: &[u8]| follow(&beneath(&self.path, name), &self.grant, service);
         let progress = self.listing.fill(&mut content, &follow)?;
         let is_last = progress == Progress::Done;
         if self.framing != StreamFraming::Chunked {
@@ -80,13 +84,13 @@ impl StreamedBody {
     }
 }
 
-/// What a link in the directory leads to, if that may be shown.
-fn follow(directory: &[u8], name: &[u8], service: &Shared) -> Option<EntryFacts> {
-    let path = match directory {
-        b"" => name.to_vec(),
-        _ => [directory, b"/", name].concat(),
-    };
-    let (kind, meta) = service.root.stat_link(&path)?;
+/// What a link at this path leads to, if that may be shown.
+fn follow(path: &[u8], grant: &Grant, service: &Shared) -> Option<EntryFacts> {
+    let (kind, meta, real_path) = service.root.follow_link(path)?;
+    let access = service.access.as_ref();
+    if access.is_some_and(|access| !access.permits(grant, path, &real_path)) {
+        return None;
+    }
     let kind = match kind {
         Kind::Directory => EntryKind::Directory,
         Kind::Regular => EntryKind::File,

@@ -14,6 +14,7 @@ use crate::http::{Coding, Strength, Validators};
 use crate::meta::Meta;
 use crate::server::files::extent::Extent;
 use crate::server::files::filesystem::FileSystem;
+use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::{Registry, Version};
 use crate::server::files::residency_cache::UNASKED_FOR;
 use crate::sys::file::{self, Residency};
@@ -31,6 +32,8 @@ pub struct OpenFile {
     pub file_system: Arc<FileSystem>,
     /// Which of the directories at the root's path it was found beneath.
     pub(super) generation: u64,
+    /// Where it lies, if links led to it.
+    pub(crate) real_path: RealPath,
     /// What is known of it, by whoever has it open.
     version: Arc<Version>,
     /// Where the file is closed if close(2) may wait.
@@ -70,7 +73,7 @@ impl OpenFile {
     pub(super) fn new(
         file: File,
         meta: Meta,
-        (siblings, generation): (Siblings, u64),
+        (siblings, generation, real_path): (Siblings, u64, RealPath),
         file_system: Arc<FileSystem>,
         (registry, closer): (&Registry, &Sender<Closing>),
     ) -> Self {
@@ -83,6 +86,7 @@ impl OpenFile {
             siblings,
             file_system,
             generation,
+            real_path,
             version: registry.version(meta),
             closer: close_may_wait.then(|| closer.clone()),
         }

@@ -9,19 +9,22 @@ use maud::{Markup, PreEscaped, html};
 use super::json::rfc3339;
 use super::scan::{Depth, Found, Item, ItemKind, Scan};
 use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
-use crate::http::{Target, percent_encode_component};
+use crate::http::{Audience, Request, Target, percent_encode_component};
 
 /// A listing without pages.
 #[derive(Debug)]
 pub(super) struct Index {
     /// Until the top is written.
     target: Option<Target>,
+    /// The query of the link that opens the entries, with its question mark.
+    link: String,
 }
 
 impl Index {
-    pub(super) fn new(target: &Target) -> Self {
+    pub(super) fn new(request: &Request) -> Self {
         Self {
-            target: Some(target.clone()),
+            target: Some(request.target.clone()),
+            link: link_query(request),
         }
     }
 
@@ -33,14 +36,14 @@ impl Index {
     ) -> io::Result<Progress> {
         let start = out.len();
         if let Some(target) = self.target.take() {
-            append(out, &top(&target));
+            append(out, &top(&target, &self.link));
         }
         for _ in 0..STEP_ENTRIES {
             if out.len() - start >= STEP_BYTES {
                 break;
             }
             match scan.next(Depth::Facts, follow)? {
-                Found::Item(item) => append(out, &line(&item)),
+                Found::Item(item) => append(out, &line(&item, &self.link)),
                 Found::Skipped => {}
                 Found::End => {
                     out.extend_from_slice(b"</pre></body></html>\n");
@@ -52,7 +55,7 @@ impl Index {
     }
 }
 
-fn top(target: &Target) -> Markup {
+fn top(target: &Target, link: &str) -> Markup {
     let title = format!("Index of /{}", String::from_utf8_lossy(&target.path));
     html! {
         (PreEscaped("<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\">"))
@@ -61,12 +64,12 @@ fn top(target: &Target) -> Markup {
         h1 { (title) }
         (PreEscaped("<pre>\n"))
         @if !target.path.is_empty() {
-            a href="../" { "../" } "\n"
+            a href={ "../" (link) } { "../" } "\n"
         }
     }
 }
 
-fn line(item: &Item) -> Markup {
+fn line(item: &Item, link: &str) -> Markup {
     let name = String::from_utf8_lossy(&item.name);
     let href: String = percent_encode_component(&item.name).collect();
     let time = rfc3339(item.facts.modified);
@@ -76,7 +79,15 @@ fn line(item: &Item) -> Markup {
         ItemKind::File { len } => ("", len.to_string()),
     };
     html! {
-        a href={ (href) (slash) } { (name) (slash) } "  " (minute) "  " (size) "\n"
+        a href={ (href) (slash) (link) } { (name) (slash) } "  " (minute) "  " (size) "\n"
+    }
+}
+
+/// The query that opens whatever lies beneath, for those who came by a link; else nothing.
+pub(super) fn link_query(request: &Request) -> String {
+    match (request.audience, request.query.link.as_deref()) {
+        (Audience::LinkHolder, Some(Ok(link))) if link.depth.is_some() => format!("?{link}"),
+        _ => String::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The entries of a directory that are shown, one after another.
 
-use std::io;
+use std::{fmt, io};
 
 use super::step::Follow;
 use crate::http::Timestamp;
@@ -14,6 +14,25 @@ pub(super) struct Scan {
     /// In lower case.
     filter: Option<Box<[u8]>>,
     dot_names: DotNames,
+    visible: Option<Visible>,
+}
+
+/// Says which names of a directory the requester may see.
+pub(crate) struct Visible(Box<Predicate>);
+
+type Predicate = dyn Fn(&[u8]) -> bool + Send;
+
+impl Visible {
+    /// Those for which `predicate` holds.
+    pub(crate) fn new(predicate: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
+        Self(Box::new(predicate))
+    }
+}
+
+impl fmt::Debug for Visible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Visible")
+    }
 }
 
 /// An entry that is shown.
@@ -62,12 +81,18 @@ pub(super) enum Found {
 }
 
 impl Scan {
-    pub(super) fn new(directory: Directory, filter: Option<&[u8]>, dot_names: DotNames) -> Self {
+    pub(super) fn new(
+        directory: Directory,
+        filter: Option<&[u8]>,
+        dot_names: DotNames,
+        visible: Option<Visible>,
+    ) -> Self {
         let filter = filter.map(|filter| filter.to_ascii_lowercase().into());
         Self {
             directory,
             filter,
             dot_names,
+            visible,
         }
     }
 
@@ -114,6 +139,13 @@ impl Scan {
 
     fn shows(&self, name: &[u8]) -> bool {
         if self.dot_names == DotNames::Hidden && name.starts_with(b".") {
+            return false;
+        }
+        if self
+            .visible
+            .as_ref()
+            .is_some_and(|Visible(sees)| !sees(name))
+        {
             return false;
         }
         self.filter.as_deref().is_none_or(|filter| {

@@ -44,7 +44,7 @@ fn follow(name: &[u8]) -> Option<EntryFacts> {
 fn list_with(root: &Path, query: Query, policy: ListingPolicy) -> String {
     let descriptor = File::open(root).expect("a directory").into();
     let directory = Directory::new(descriptor).expect("a directory");
-    let mut listing = Listing::new(directory, &request(query), policy);
+    let mut listing = Listing::new(directory, &request(query), policy, None);
     let mut out = Vec::new();
     loop {
         let before = out.len();

@@ -16,6 +16,7 @@ use crate::diagnostics;
 use crate::server::telemetry::counters::Counters;
 use crate::server::telemetry::log_format::LogFormat;
 use crate::server::telemetry::record::AccessRecord;
+use crate::server::telemetry::redact::redact;
 
 /// Where access records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +124,10 @@ impl AccessLog {
     pub fn record(&self, mut record: AccessRecord) {
         let Some(queue) = &self.queue else { return };
         cut(&mut record.request);
+        if let Some(fields) = &mut record.client_fields {
+            // A page on another server may hold a link of this one's.
+            fields.referer = redacted(std::mem::take(&mut fields.referer));
+        }
         let bytes = bytes_of(&record);
         if queue.state.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= MAX_BYTES
             && queue
@@ -187,8 +192,16 @@ impl AccessLogWriter {
     }
 }
 
-/// Keeps the beginning of a long request, and says how long it was; once is enough.
+fn redacted(field: Box<[u8]>) -> Box<[u8]> {
+    let mut field = field.into_vec();
+    redact(&mut field);
+    field.into_boxed_slice()
+}
+
+/// Takes secrets out, keeps the beginning of a long request, and says how long it was; once is
+/// enough.
 pub(crate) fn cut(request: &mut Vec<u8>) {
+    redact(request);
     let length = request.len();
     if length > MAX_REQUEST + MAX_NOTE {
         request.truncate(MAX_REQUEST);

@@ -168,6 +168,12 @@ counters! {
     hot_waits,
     /// Bodies sent by read and write since sendfile(2) refuses the file.
     copied_bodies,
+    /// Passwords that were looked at, rather than remembered.
+    passwords_checked,
+    /// Passwords that were wrong.
+    passwords_wrong,
+    /// Passwords that were not looked at, since too many of the client's were wrong.
+    guesses_slowed,
     /// Jobs that panicked.
     panics,
     /// Lines the access log lost because it could not be written fast enough.

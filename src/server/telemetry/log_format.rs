@@ -42,8 +42,17 @@ impl fmt::Display for Combined<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.0;
         match record.peer {
-            Peer::Inet(address) => write!(formatter, "{} - -", address.ip().to_canonical())?,
-            Peer::Unix { uid } => write!(formatter, "unix: - {uid}")?,
+            Peer::Inet(address) => write!(formatter, "{} - ", address.ip().to_canonical())?,
+            Peer::Unix { .. } => formatter.write_str("unix: - ")?,
+        }
+        match (&record.user, record.peer) {
+            // A space would end the field.
+            (Some(user), _) => {
+                let user = Quoted(user).to_string().replace(' ', "\\x20");
+                formatter.write_str(&user)?;
+            }
+            (None, Peer::Unix { uid }) => write!(formatter, "{uid}")?,
+            (None, Peer::Inet(_)) => formatter.write_str("-")?,
         }
         let at = record.timestamp().strftime("%d/%b/%Y:%H:%M:%S +0000");
         write!(
@@ -106,6 +115,9 @@ struct JsonRecord<'a> {
     /// The user of a peer on a Unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
+    /// Who has logged in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Text<'a>>,
     /// `http` or `name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<&'a str>,
@@ -150,6 +162,7 @@ impl<'a> JsonRecord<'a> {
             client,
             port,
             uid,
+            user: record.user.as_deref().map(String::from_utf8_lossy),
             protocol: record.protocol.map(|_| record.protocol_word()),
             request: String::from_utf8_lossy(&record.request),
             request_base64: (!is_text).then(|| BASE64_STANDARD.encode(&record.request)),
@@ -184,6 +197,7 @@ mod tests {
             intended: Some(5),
             duration: Duration::from_micros(20_001),
             outcome: CloseReason::Aborted,
+            user: None,
             detail: "",
             client_fields: Some(Box::new(ClientFields {
                 referer: b"".as_slice().into(),

@@ -29,6 +29,8 @@ pub struct AccessRecord {
     pub duration: Duration,
     /// How it came out.
     pub outcome: CloseReason,
+    /// The user that has logged in.
+    pub user: Option<Box<[u8]>>,
     /// Why, where the outcome alone does not say.
     pub detail: &'static str,
     /// What the client says of itself, where the log's format has it.
@@ -53,7 +55,7 @@ impl AccessRecord {
 }
 
 impl fmt::Display for AccessRecord {
-    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs OUTCOME[: DETAIL]`, one line.
+    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs [user="USER"] OUTCOME[: DETAIL]`, one line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (at, protocol) = (self.timestamp(), self.protocol_word());
         write!(
@@ -71,12 +73,11 @@ impl fmt::Display for AccessRecord {
             Some(intended) => write!(formatter, "{intended}")?,
             None => formatter.write_str("-")?,
         }
-        write!(
-            formatter,
-            " {:.3}s {}",
-            self.duration.as_secs_f64(),
-            self.outcome
-        )?;
+        write!(formatter, " {:.3}s ", self.duration.as_secs_f64())?;
+        if let Some(user) = &self.user {
+            write!(formatter, "user=\"{}\" ", Escaped(user))?;
+        }
+        write!(formatter, "{}", self.outcome)?;
         if self.detail.is_empty() {
             return Ok(());
         }
@@ -126,6 +127,7 @@ mod tests {
             intended: Some(5),
             duration: Duration::from_millis(20),
             outcome: CloseReason::Aborted,
+            user: None,
             detail: "",
             client_fields: None,
         };

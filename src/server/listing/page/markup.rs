@@ -26,6 +26,7 @@ pub(super) fn top(view: &View, out: &mut Vec<u8>) {
         (sprite())
         (crumbs(view))
         form role="search" {
+            (link_fields(view))
             @if view.query.sort != SortKey::Name {
                 input type="hidden" name="sort" value=(key(view.query.sort));
             }
@@ -50,6 +51,7 @@ pub(super) fn table_top(view: &View, summary: &Summary, out: &mut Vec<u8>) {
     let markup = html! {
         // Buttons, since what follows every link would fetch the directory in every order.
         form id="order" {
+            (link_fields(view))
             @if let Some(filter) = &view.query.filter {
                 input type="hidden" name="q" value=(String::from_utf8_lossy(filter));
             }
@@ -67,7 +69,7 @@ pub(super) fn table_top(view: &View, summary: &Summary, out: &mut Vec<u8>) {
         (PreEscaped("<tbody>"))
         @if !view.target.path.is_empty() {
             tr {
-                td.name { a href="../" { svg { use href="#u" {} } ".." } }
+                td.name { a href={ "../" (view.link) } { svg { use href="#u" {} } ".." } }
                 td.size {} td.time {} td.kind { "parent folder" } td.get {}
             }
         }
@@ -140,13 +142,13 @@ fn crumbs(view: &View) -> Markup {
     let depth = names.len();
     html! {
         nav.crumbs aria-label="Path" {
-            @if depth == 0 { b { "Files" } } @else { a href=("../".repeat(depth)) { "Files" } }
+            @if depth == 0 { b { "Files" } } @else { a href={ ("../".repeat(depth)) (view.link) } { "Files" } }
             @for (index, name) in names.iter().enumerate() {
                 i { "/" }
                 @if index + 1 == depth {
                     b aria-current="page" { bdi { (String::from_utf8_lossy(name)) } }
                 } @else {
-                    a href=("../".repeat(depth - index - 1)) { bdi { (String::from_utf8_lossy(name)) } }
+                    a href={ ("../".repeat(depth - index - 1)) (view.link) } { bdi { (String::from_utf8_lossy(name)) } }
                 }
             }
         }
@@ -179,7 +181,12 @@ fn column(view: &View, class: &str, label: &str, sort: SortKey) -> Markup {
 
 /// The address of the page behind the place `after`.
 fn address(view: &View, after: &[u8]) -> String {
-    let mut address = format!("?sort={}", key(view.query.sort));
+    let mut address = match &*view.link {
+        "" => "?".to_owned(),
+        link => format!("{link}&"),
+    };
+    address.push_str("sort=");
+    address.push_str(key(view.query.sort));
     if view.query.order == SortOrder::Descending {
         address.push_str("&order=desc");
     }
@@ -207,6 +214,17 @@ fn key(sort: SortKey) -> &'static str {
         SortKey::Size => "size",
         SortKey::Time => "time",
         SortKey::Kind => "kind",
+    }
+}
+
+/// What keeps a form's answer open to those who came by a link.
+fn link_fields(view: &View) -> Markup {
+    let pairs = view.link.strip_prefix('?').into_iter();
+    let pairs = pairs.flat_map(|link| link.split('&'));
+    html! {
+        @for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
+            input type="hidden" name=(name) value=(value);
+        }
     }
 }
 

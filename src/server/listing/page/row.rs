@@ -15,6 +15,7 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
     let markup = match facts.kind {
         ItemKind::Directory => {
             href.push('/');
+            href.push_str(&view.link);
             html! {
                 tr data-size="0" {
                     td.name { a href=(href) { svg { use href="#d" {} } span { bdi { (shown) } "/" } } }
@@ -26,6 +27,7 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
             }
         }
         ItemKind::File { len } => {
+            href.push_str(&view.link);
             let url = format!("{}{}{href}", view.origin, view.target.url_path());
             html! {
                 tr data-size=(len) {

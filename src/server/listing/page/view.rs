@@ -1,6 +1,7 @@
 //! What a page shows of a directory.
 
 use crate::http::{Query, Request, SortKey, Target};
+use crate::server::listing::index::link_query;
 use crate::server::listing::order::{Ranked, Selection};
 use crate::server::listing::scan::Depth;
 
@@ -11,6 +12,8 @@ pub(super) struct View {
     pub(super) query: Query,
     /// Scheme and authority, for commands that are to work elsewhere.
     pub(super) origin: String,
+    /// The query of the link that opens the entries, with its question mark.
+    pub(super) link: String,
     pub(super) page_entries: usize,
 }
 
@@ -39,6 +42,7 @@ impl View {
             },
             query: request.query.clone(),
             origin: format!("http://{host}"),
+            link: link_query(request),
             page_entries,
         }
     }

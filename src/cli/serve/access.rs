@@ -1,0 +1,62 @@
+//! The options that say who may have what.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use haul::diagnostics::say;
+use haul::server::config::{AccessConfig, ServeConfig};
+
+/// Who may have what.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Access")]
+pub(super) struct AccessArgs {
+    /// Ask for a user and a password of this file, which `htpasswd -B` writes (bcrypt, SHA-crypt or
+    /// argon2)
+    #[arg(long, env = "HAUL_HTPASSWD", value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+
+    /// Let links in that `haul link` has signed with a key of this file, one key a line
+    #[arg(long, env = "HAUL_LINK_KEY", value_name = "FILE")]
+    link_key: Option<PathBuf>,
+
+    /// Protect only what matches, and all beneath it; may be repeated. `*` matches slashes too,
+    /// upper and lower case are the same [default: everything, if there is a password or a key]
+    #[arg(long, env = "HAUL_PROTECT", value_name = "GLOB")]
+    protect: Vec<String>,
+}
+
+impl AccessArgs {
+    pub(super) fn config(self) -> AccessConfig {
+        AccessConfig {
+            htpasswd: self.htpasswd,
+            link_keys: self.link_key,
+            protect: self.protect,
+        }
+    }
+}
+
+/// Says what gives passwords or keys away.
+pub(super) fn warn(config: &ServeConfig) {
+    let access = &config.access;
+    let network = config.listen.iter().find(|it| !it.ip().is_loopback());
+    if let (Some(_), Some(address)) = (&access.htpasswd, network) {
+        say(format_args!(
+            "haul: passwords and links come to {address} in plain text: whoever is on the way can \
+             read them"
+        ));
+    }
+    if let Some(path) = &access.link_keys
+        && let Ok(found) = path.metadata()
+        && found.permissions().mode() & OTHERS != 0
+    {
+        say(format_args!(
+            "haul: other users of this host can read {}, and sign links with it; `chmod o-rwx` it",
+            path.display()
+        ));
+    }
+}
+
+/// The permissions of users who are neither owner nor of the group (inode(7)).
+const OTHERS: u32 = 0o007;

@@ -1,0 +1,359 @@
+//! Who may have what: a decision over the request, the peer and the time, made before anything is
+//! looked up.
+//!
+//! Whoever may not see a path gets one answer, whether or not there is anything: 401 where there is
+//! a password to log in with, 404 elsewhere. Links are verified on the spot; a password that is not
+//! remembered is looked at by a disk worker ([`Decision::CheckPassword`]).
+//!
+//! What a path leads to is decided a second time once it is known ([`Access::permits`]): a link of
+//! the file system may lead from an open place to a protected one.
+
+mod attempts;
+mod globs;
+mod passwords;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::http::{Audience, Refusal, Request, Target};
+use crate::server::client_share::network_of;
+use crate::server::config::{IndexChoice, ServeConfig};
+use crate::server::files::RealPath;
+use crate::server::semaphore::{Permit, Semaphore};
+use crate::server::telemetry::Counters;
+use crate::signed_link::{self, Keys, Presented, Rejection};
+use crate::sys::peer::Peer;
+
+use attempts::Attempts;
+use globs::Protected;
+use passwords::{Passwords, Recalled};
+
+/// The operator's rules, and what is remembered of those who have proved who they are.
+#[derive(Debug)]
+pub(crate) struct Access {
+    protected: Protected,
+    index: IndexChoice,
+    passwords: Option<Reloaded<Passwords>>,
+    keys: Option<Reloaded<Keys>>,
+    attempts: Attempts,
+    /// Requests whose passwords wait to be looked at.
+    waiting: Arc<Semaphore>,
+    counters: Arc<Counters>,
+}
+
+/// What was read from a file, and is read again when the operator says so.
+#[derive(Debug)]
+struct Reloaded<T> {
+    path: PathBuf,
+    current: RwLock<Arc<T>>,
+}
+
+/// What comes of a request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It may have what the grant says.
+    Granted(Grant),
+    /// Its password has to be looked at, which takes a disk worker's time.
+    CheckPassword(Permit),
+    /// It may not have what it asks for.
+    Refused(Refusal),
+}
+
+/// What can be said without hashing a password.
+enum Verdict {
+    Decided(Decision),
+    /// It takes a look at the password.
+    Unproven(Arc<Passwords>),
+}
+
+/// What a request may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// What is open to everybody.
+    Open,
+    /// Everything, since this user has logged in.
+    User(Box<[u8]>),
+    /// What this path names, whatever that leads to.
+    Path(Box<[u8]>),
+    /// This path, and what lies beneath it.
+    Subtree(Box<[u8]>),
+}
+
+impl Grant {
+    /// Who may keep an answer to a request with this grant.
+    pub(crate) fn audience(&self) -> Audience {
+        match self {
+            Self::Open => Audience::Public,
+            Self::User(_) => Audience::User,
+            Self::Path(_) | Self::Subtree(_) => Audience::LinkHolder,
+        }
+    }
+
+    /// The user that has logged in.
+    pub(crate) fn user(&self) -> Option<&[u8]> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Open | Self::Path(_) | Self::Subtree(_) => None,
+        }
+    }
+
+    /// Whether this path, protected or not, is among what was granted.
+    fn covers(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Open => false,
+            Self::User(_) => true,
+            Self::Path(granted) => is_index_of(path, granted) || path == &**granted,
+            Self::Subtree(granted) => is_beneath(path, granted),
+        }
+    }
+}
+
+impl Access {
+    /// Reads the files that the settings name; `None` if they name none.
+    ///
+    /// # Errors
+    /// What is wrong with which file, for the operator.
+    pub(crate) fn load(
+        settings: &ServeConfig,
+        counters: Arc<Counters>,
+    ) -> Result<Option<Self>, String> {
+        let config = &settings.access;
+        if config.htpasswd.is_none() && config.link_keys.is_none() {
+            return match config.protect.is_empty() {
+                true => Ok(None),
+                false => {
+                    Err("--protect needs --htpasswd or --link-key, or nobody may have it".into())
+                }
+            };
+        }
+        let mut fields = settings.http.fields.iter();
+        if fields.any(|field| field.name.eq_ignore_ascii_case("Cache-Control")) {
+            // Two lines of the field would contradict each other.
+            return Err(
+                "--header Cache-Control would let caches keep what is protected;                  use --cache-control"
+                    .into(),
+            );
+        }
+        Ok(Some(Self {
+            protected: Protected::new(&config.protect)?,
+            index: settings.index,
+            passwords: Reloaded::load(config.htpasswd.as_deref(), read_passwords)?,
+            keys: Reloaded::load(config.link_keys.as_deref(), read_keys)?,
+            attempts: Attempts::default(),
+            waiting: Semaphore::new(MOST_WAITING),
+            counters,
+        }))
+    }
+
+    /// Reads the files anew. One that is bad leaves what it held before in place; says what is
+    /// wrong with it.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let passwords = self.passwords.as_ref().map(|it| it.reload(read_passwords));
+        let keys = self.keys.as_ref().map(|it| it.reload(read_keys));
+        let results = [passwords, keys].into_iter().flatten();
+        results.filter_map(Result::err).collect()
+    }
+
+    /// Whether everybody may have what the target names. A directory counts as its index as well,
+    /// whether or not there is one.
+    pub(crate) fn is_open(&self, target: &Target) -> bool {
+        let is_directory = target.trailing_slash && self.index == IndexChoice::Serve;
+        let index = is_directory.then(|| beneath(&target.path, INDEX));
+        !self.protected.contains(&target.path)
+            && index.is_none_or(|index| !self.protected.contains(&index))
+    }
+
+    /// Decides without a wait.
+    pub(crate) fn decide(&self, request: &Request, peer: Peer, now: Instant) -> Decision {
+        match self.judge(request, peer, now) {
+            Verdict::Decided(decision) => decision,
+            Verdict::Unproven(_) => match self.waiting.take() {
+                Some(permit) => Decision::CheckPassword(permit),
+                None => self.without_login(request, Refusal::Overloaded),
+            },
+        }
+    }
+
+    /// Decides, and looks at the password if need be: takes a tenth of a second on purpose.
+    pub(crate) fn check_password(&self, request: &Request, peer: Peer) -> Decision {
+        // Another request of the client may have come to its end meanwhile.
+        let passwords = match self.judge(request, peer, Instant::now()) {
+            Verdict::Decided(decision) => return decision,
+            Verdict::Unproven(passwords) => passwords,
+        };
+        Counters::add_one(&self.counters.passwords_checked);
+        if let Some(credentials) = &request.credentials
+            && passwords.verify(credentials, Instant::now())
+        {
+            return Decision::Granted(Grant::User(credentials.user().into()));
+        }
+        Counters::add_one(&self.counters.passwords_wrong);
+        self.attempts
+            .note_failure(network_of(peer.into()), Instant::now());
+        self.without_login(
+            request,
+            Refusal::Unauthorized("the user or the password is wrong"),
+        )
+    }
+
+    /// Decides what can be decided without hashing a password.
+    fn judge(&self, request: &Request, peer: Peer, now: Instant) -> Verdict {
+        let rejected = match self.open_by_link(request, peer) {
+            Some(Ok(grant)) => return Verdict::Decided(Decision::Granted(grant)),
+            Some(Err(rejected)) => Some(refusal_of(rejected)),
+            None => None,
+        };
+        let passwords = self.passwords.as_ref().map(Reloaded::current);
+        let refused = |refusal| Verdict::Decided(self.without_login(request, refusal));
+        let (passwords, credentials) = match (passwords, request.credentials.as_deref()) {
+            (Some(passwords), Some(credentials)) => (passwords, credentials),
+            (Some(_), None) => {
+                let unknown = Refusal::Unauthorized("it takes a user and a password");
+                return refused(rejected.unwrap_or(unknown));
+            }
+            (None, _) => return refused(rejected.unwrap_or(Refusal::NotFound)),
+        };
+        match passwords.recall(credentials, now) {
+            Recalled::Right => {
+                let user = Grant::User(credentials.user().into());
+                Verdict::Decided(Decision::Granted(user))
+            }
+            // Whoever guesses from the same address does not lock this user out.
+            Recalled::RightBefore => Verdict::Unproven(passwords),
+            Recalled::Unknown => match self.attempts.wait(network_of(peer.into()), now) {
+                Some(wait) => {
+                    Counters::add_one(&self.counters.guesses_slowed);
+                    let seconds = u32::try_from(wait.as_secs().saturating_add(1));
+                    refused(Refusal::TooManyGuesses(seconds.unwrap_or(u32::MAX)))
+                }
+                None => Verdict::Unproven(passwords),
+            },
+        }
+    }
+
+    /// What is open is so for those as well whose password or link is wrong.
+    fn without_login(&self, request: &Request, refusal: Refusal) -> Decision {
+        match self.is_open(&request.target) {
+            true => Decision::Granted(Grant::Open),
+            false => Decision::Refused(refusal),
+        }
+    }
+
+    fn open_by_link(&self, request: &Request, peer: Peer) -> Option<Result<Grant, Rejection>> {
+        let keys = self.keys.as_ref()?.current();
+        let verify = |presented: &Presented| {
+            let path = &request.target.path;
+            let opened = keys.verify(presented, path, peer.ip(), unix_time())?;
+            Ok(match presented.depth {
+                None => Grant::Path(opened.into()),
+                Some(_) => Grant::Subtree(opened.into()),
+            })
+        };
+        let link = request.query.link.as_deref()?;
+        Some(link.clone().and_then(|presented| verify(&presented)))
+    }
+
+    /// Whether a request with this grant may have what it was granted `path` for, now that it is
+    /// known where that leads.
+    pub(crate) fn permits(&self, grant: &Grant, path: &[u8], real: &RealPath) -> bool {
+        // Whoever signed a path has signed what it leads to.
+        if matches!(grant, Grant::User(_) | Grant::Path(_)) || self.is_everything_to(grant) {
+            return true;
+        }
+        match real {
+            RealPath::AsAsked | RealPath::Outside => self.may_see(grant, path),
+            RealPath::Other(real) => self.may_see(grant, path) && self.may_see(grant, real),
+            RealPath::Unknown => false,
+        }
+    }
+
+    /// Whether a request with this grant may see this path.
+    pub(crate) fn may_see(&self, grant: &Grant, path: &[u8]) -> bool {
+        grant.covers(path) || !self.protected.contains(path)
+    }
+
+    /// Whether it matters to a request with this grant where links of the file system lead.
+    pub(crate) fn wants_real_path(&self, grant: &Grant) -> bool {
+        match grant {
+            Grant::Open => !self.protected.is_everything(),
+            Grant::Subtree(_) => !self.is_everything_to(grant),
+            Grant::User(_) | Grant::Path(_) => false,
+        }
+    }
+
+    fn is_everything_to(&self, grant: &Grant) -> bool {
+        matches!(grant, Grant::Subtree(granted) if granted.is_empty())
+    }
+}
+
+impl<T> Reloaded<T> {
+    fn load(path: Option<&Path>, read: Read<T>) -> Result<Option<Self>, String> {
+        let Some(path) = path else { return Ok(None) };
+        let current = RwLock::new(Arc::new(read(path)?));
+        let path = path.to_owned();
+        Ok(Some(Self { path, current }))
+    }
+
+    fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn reload(&self, read: Read<T>) -> Result<(), String> {
+        let found = Arc::new(read(&self.path)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+}
+
+type Read<T> = fn(&Path) -> Result<T, String>;
+
+fn read_passwords(path: &Path) -> Result<Passwords, String> {
+    let blame = |why: &dyn std::fmt::Display| format!("--htpasswd {}: {why}", path.display());
+    let text = std::fs::read(path).map_err(|error| blame(&error))?;
+    let mut key = [0; blake3::KEY_LEN];
+    getrandom::fill(&mut key).map_err(|error| blame(&error))?;
+    Passwords::parse(&text, key).map_err(|error| blame(&error))
+}
+
+fn read_keys(path: &Path) -> Result<Keys, String> {
+    signed_link::read_keys(path).map_err(|error| format!("--link-key {error}"))
+}
+
+fn refusal_of(rejection: Rejection) -> Refusal {
+    match rejection {
+        Rejection::Altered => Refusal::Forbidden("the link is not one that was given out here"),
+        Rejection::Expired => Refusal::LinkExpired,
+        Rejection::OtherClient => Refusal::Forbidden("the link is for clients of another network"),
+    }
+}
+
+fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The path of a name in a directory.
+pub(crate) fn beneath(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        b"" => name.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    }
+}
+
+/// Whether `path` is `directory`, or lies beneath it.
+pub(crate) fn is_beneath(path: &[u8], directory: &[u8]) -> bool {
+    let rest = path.strip_prefix(directory);
+    directory.is_empty() || rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+}
+
+fn is_index_of(path: &[u8], directory: &[u8]) -> bool {
+    path == beneath(directory, INDEX)
+}
+
+/// The name of a directory's index.
+pub(crate) const INDEX: &[u8] = b"index.html";
+
+/// More requests than this are told to come back later, rather than left waiting for their
+/// passwords to be looked at.
+const MOST_WAITING: usize = 256;

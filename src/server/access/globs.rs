@@ -1,0 +1,95 @@
+//! Which paths are protected.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+/// The paths from the root that are not open to everybody.
+#[derive(Clone, Debug)]
+pub(super) struct Protected {
+    /// Without any, everything is protected.
+    globs: Option<GlobSet>,
+}
+
+impl Protected {
+    /// What these globs match; without any, everything. A slash in front stands for the root, as it
+    /// does in the globs anyhow. Upper and lower case count as the same, since some file systems
+    /// take them so.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(super) fn new(globs: &[String]) -> Result<Self, String> {
+        if globs.is_empty() {
+            return Ok(Self { globs: None });
+        }
+        let mut set = GlobSetBuilder::new();
+        for text in globs {
+            let glob = GlobBuilder::new(text.trim_matches('/'))
+                .case_insensitive(true)
+                .build()
+                .map_err(|error| format!("--protect {text}: {error}"))?;
+            set.add(glob);
+        }
+        let set = set.build();
+        set.map(|globs| Self { globs: Some(globs) })
+            .map_err(|error| format!("--protect: {error}"))
+    }
+
+    /// Whether all there is is protected.
+    pub(super) fn is_everything(&self) -> bool {
+        self.globs.is_none()
+    }
+
+    /// Whether a canonical path is protected: it, or a directory that it lies beneath, matches.
+    pub(super) fn contains(&self, path: &[u8]) -> bool {
+        let Some(globs) = &self.globs else {
+            return true;
+        };
+        let matches = |path: &[u8]| globs.is_match(Path::new(OsStr::from_bytes(path)));
+        let ends = memchr::memchr_iter(b'/', path).chain([path.len()]);
+        // `a/**` matches all beneath `a`, and with the slash `a` itself, whose listing tells of it.
+        ends.into_iter().any(|end| {
+            let directory = [&path[..end], b"/"].concat();
+            matches(&path[..end]) || matches(&directory)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_protects(glob: &str, paths: &[&str], open: &[&str]) {
+        let protected = Protected::new(&[glob.to_owned()]).expect("a glob");
+        for path in paths {
+            assert!(protected.contains(path.as_bytes()), "{glob} and {path}");
+        }
+        for path in open {
+            assert!(!protected.contains(path.as_bytes()), "{glob} and {path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_protected_with_all_beneath_it() {
+        for glob in ["a", "/a", "a/", "a/**", "/a/**", "a/*"] {
+            assert_protects(glob, &["a", "a/b", "a/b/c", "A/b"], &["", "b", "ab", "b/a"]);
+        }
+        assert_protects("a/b", &["a/b", "a/b/c"], &["a", "a/bc", "b"]);
+        assert_protects("**/secret", &["secret", "x/secret/y"], &["secrets", ""]);
+        assert_protects("*.iso", &["x.iso", "a/X.ISO", "a.iso/b"], &["x.iso.txt"]);
+        assert_protects("*", &["", "a", "a/b"], &[]);
+        assert_protects("**", &["", "a", "a/b"], &[]);
+        assert!(Protected::new(&["a[".to_owned()]).is_err());
+        assert!(Protected::new(&[]).expect("none").contains(b""));
+    }
+
+    #[test]
+    fn names_that_are_no_utf_8_are_matched_as_well() {
+        let protected = Protected::new(&["a/**".to_owned()]).expect("a glob");
+        assert!(protected.contains(b"a/\xff\n"));
+        assert!(!protected.contains(b"b/\xff"));
+    }
+}

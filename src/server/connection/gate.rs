@@ -1,0 +1,66 @@
+//! Whether a request may have what it asks for, decided before anything is looked up.
+
+use std::time::Instant;
+
+use crate::http::{Refusal, Request};
+use crate::server::access::{Access, Decision, Grant};
+use crate::server::semaphore::Permit;
+use crate::sys::peer::Peer;
+
+/// How far the decision has come.
+#[derive(Debug)]
+pub(super) enum Gate {
+    /// Nobody has looked.
+    Undecided,
+    /// A disk worker has to look at the password.
+    Waiting { _place: Permit },
+    /// The request may have this.
+    Passed(Grant),
+    /// It may not have what it asks for.
+    Refused(Refusal),
+}
+
+impl Gate {
+    /// Decides, if that takes no wait. Returns whether a decision is there.
+    pub(super) fn decide(
+        &mut self,
+        request: &mut Request,
+        access: &Access,
+        peer: Peer,
+        now: Instant,
+    ) -> bool {
+        if let Self::Undecided = self {
+            *self = Self::after(access.decide(request, peer, now), request);
+        }
+        matches!(self, Self::Passed(_) | Self::Refused(_))
+    }
+
+    /// Decides in a disk worker.
+    pub(super) fn check_password(&mut self, request: &mut Request, access: &Access, peer: Peer) {
+        *self = Self::after(access.check_password(request, peer), request);
+    }
+
+    /// What the request may have.
+    pub(super) fn grant(&self) -> &Grant {
+        match self {
+            Self::Passed(grant) => grant,
+            Self::Undecided | Self::Waiting { .. } | Self::Refused(_) => &Grant::Open,
+        }
+    }
+
+    fn after(decision: Decision, request: &mut Request) -> Self {
+        match decision {
+            Decision::Granted(grant) => {
+                request.audience = grant.audience();
+                // Nobody needs them any more.
+                request.credentials = None;
+                Self::Passed(grant)
+            }
+            Decision::CheckPassword(place) => Self::Waiting { _place: place },
+            Decision::Refused(refusal) => {
+                request.credentials = None;
+                Self::Refused(refusal)
+            }
+        }
+    }
+}
