@@ -57,7 +57,6 @@ pub use part_file::extents::Extent;
 pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
 
 use client::Client;
-use download::Fetched;
 use shared::rate::RateLimit;
 use shared::{Reporter, Shared};
 use tree::{Found, Tree};
@@ -205,8 +204,8 @@ impl Run<'_> {
     /// Nothing more is to be fetched.
     fn fetch(&self, tree: &Tree<'_>, reporter: &Reporter, job: &Job) -> Result<(), GetError> {
         match download::fetch(&self.shared, reporter, job) {
-            Ok(Fetched::Whole(summary)) => reporter.send(|file| Event::Finished { file, summary }),
-            Ok(Fetched::Skipped(name)) => reporter.send(|file| Event::Skipped { file, name }),
+            Ok(Some(summary)) => reporter.send(|file| Event::Finished { file, summary }),
+            Ok(None) => {}
             Err(GetError {
                 directory: Some(url),
                 ..

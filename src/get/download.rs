@@ -10,7 +10,7 @@ mod session;
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Instant, SystemTime};
@@ -34,36 +34,33 @@ use crate::digest::Checksum;
 use plan::Plan;
 use session::{Session, SessionEnd};
 
-/// What became of a file.
-#[derive(Debug)]
-pub(super) enum Fetched {
-    Whole(Summary),
-    Skipped(PathBuf),
-}
-
-/// Fetches the file of `job`.
-pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<Fetched, GetError> {
+/// Fetches the file of `job`; `None` when it is there already, which the event says.
+pub(super) fn fetch(
+    shared: &Shared,
+    reporter: &Reporter,
+    job: &Job,
+) -> Result<Option<Summary>, GetError> {
     let target = match destination::choose(shared, reporter, job)? {
         Destination::Stream => {
             return sequential::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
-                .map(Fetched::Whole);
+                .map(Some);
         }
         Destination::Device(path) => {
             let opened = std::fs::OpenOptions::new().write(true).open(&path);
             let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
-            return sequential::fetch(shared, reporter, job, (&path, &mut file))
-                .map(Fetched::Whole);
+            return sequential::fetch(shared, reporter, job, (&path, &mut file)).map(Some);
         }
         Destination::File(path) => path,
     };
     let checksums = destination::checksums_for(shared, &target);
-    match has_checksums(shared, &target, checksums.as_deref().unwrap_or_default())? {
-        Some(Standing::Same) => return Ok(Fetched::Skipped(target)),
-        Some(Standing::Needed) => {}
-        None if destination::look(shared, reporter, job, &target)? == Standing::Same => {
-            return Ok(Fetched::Skipped(target));
-        }
-        None => {}
+    let known = has_checksums(shared, &target, checksums.as_deref().unwrap_or_default())?;
+    let standing = match known {
+        Some(standing) => standing,
+        None => destination::look(shared, reporter, job, &target)?,
+    };
+    if standing == Standing::Same {
+        reporter.send(|file| Event::Skipped { file, name: target });
+        return Ok(None);
     }
     let checksums = checksums?;
     let directory = match job.target {
@@ -90,7 +87,7 @@ pub(super) fn fetch(shared: &Shared, reporter: &Reporter, job: &Job) -> Result<F
         }
         Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &checksums),
     };
-    fetched.map(Fetched::Whole)
+    fetched.map(Some)
 }
 
 /// Whether the file that is there has the sums, where that decides: its size and time do not.

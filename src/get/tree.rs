@@ -263,7 +263,7 @@ impl<'a> Tree<'a> {
     fn file(&self, url: &HttpUrl, path: PathBuf, link: &Link) -> Option<Found> {
         match self.take(&path, url) {
             Ok(Taken::First) => {}
-            Ok(Taken::Retry) => return None,
+            Ok(Taken::Again) => return None,
             Err(error) => return Some(Found::Failed(error)),
         }
         let known = link.length.zip(link.modified);
@@ -283,7 +283,7 @@ impl<'a> Tree<'a> {
                 free.insert(address);
                 Ok(Taken::First)
             }
-            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Retry),
+            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Again),
             Entry::Occupied(_) => {
                 let path = path.display();
                 let text = format!("{url}: another name of the server is {path} here: left out");
@@ -420,7 +420,7 @@ impl<'a> Tree<'a> {
 /// Whether an address has come before.
 enum Taken {
     First,
-    Retry,
+    Again,
 }
 
 /// What is done about a link.

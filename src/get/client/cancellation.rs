@@ -42,7 +42,7 @@ pub(crate) struct Cancellation {
 
 /// A wait that has begun and will not last longer than the stall time-out.
 #[derive(Debug)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct StallTimer<'a> {
     cancellation: &'a Cancellation,
     deadline: Instant,
 }
@@ -82,8 +82,8 @@ impl Cancellation {
         Ok(())
     }
 
-    pub(crate) fn stall_timer(&self) -> Patience<'_> {
-        Patience {
+    pub(crate) fn stall_timer(&self) -> StallTimer<'_> {
+        StallTimer {
             cancellation: self,
             deadline: Instant::now() + self.stall_timeout,
         }
@@ -110,7 +110,7 @@ impl Cancellation {
     }
 }
 
-impl Patience<'_> {
+impl StallTimer<'_> {
     /// Whether to wait another [`TICK`].
     ///
     /// # Errors

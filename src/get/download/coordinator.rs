@@ -1,4 +1,4 @@
-//! The thread of a session that hires, hears and dismisses segments.
+//! The thread of a session that starts segments, takes their reports and stops them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use super::session::{Session, SessionEnd};
 use crate::get::client::Response;
 use crate::get::client::cancellation::{Cancel, Cancellation};
 use crate::get::config::Segments;
-use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Patience, Ranges};
+use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Ranges};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::Event;
 use crate::get::part_file::extents::Extents;
@@ -127,12 +127,12 @@ impl<'a, 's> Coordinator<'a, 's> {
                 });
             }
             self.adjust(scope);
-            if let Ok(report) = self.reports.1.recv_timeout(LOOK_EVERY)
+            if let Ok(report) = self.reports.1.recv_timeout(REPORT_WAIT)
                 && let Some(end) = self.handle_report(report)?
             {
                 return Ok(end);
             }
-            let received = self.look();
+            let received = self.tick();
             if let Err(error) = self.floor.observe(received)
                 && let Some(end) = self.too_slow(error)?
             {
@@ -282,7 +282,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             Retry::Never if expired => error.with_retry(Retry::Later),
             _ => error,
         };
-        if error.retry == Retry::Never || self.mirrors.failed(mirror) == Patience::Spent {
+        if error.retry == Retry::Never || self.mirrors.failed(mirror) {
             return self.drop_mirror(mirror, error);
         }
         self.retry_later(error)
@@ -368,7 +368,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 
     /// Adjusts to what has come; returns how much that is.
-    fn look(&mut self) -> u64 {
+    fn tick(&mut self) -> u64 {
         let elapsed = self.ticked.elapsed();
         let (received, left) = {
             let mut plan = self.session.plan();
@@ -412,5 +412,5 @@ const MANY_CLIPPED: u64 = 16;
 /// Below this mean a range is not worth its request.
 const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
 const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+const REPORT_WAIT: Duration = Duration::from_millis(25);
 const TICK_EVERY: Duration = Duration::from_millis(200);

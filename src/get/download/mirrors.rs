@@ -110,17 +110,13 @@ impl Mirrors {
     }
 
     /// A request failed: where it led is forgotten. Says whether it is time to drop a mirror.
-    pub(crate) fn failed(&mut self, index: usize) -> Patience {
+    pub(crate) fn failed(&mut self, index: usize) -> bool {
         let mirror = &mut self.mirrors[index];
         mirror.current = mirror.url.clone();
         mirror.failures += 1;
         // One that has not brought a byte yet gets no second chance.
         let spent = mirror.failures >= MIRROR_FAILURES || !mirror.is_known;
-        if spent && self.has_others(index) {
-            Patience::Spent
-        } else {
-            Patience::Left
-        }
+        spent && self.has_others(index)
     }
 
     /// Uses an address no more. Refused for the last one.
@@ -179,13 +175,6 @@ impl Mirrors {
             .iter()
             .any(|mirror| mirror.index != index && mirror.standing == Standing::Good)
     }
-}
-
-/// See [`Mirrors::failed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
-    Left,
-    Spent,
 }
 
 /// See [`Mirrors::drop_mirror`].

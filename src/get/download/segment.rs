@@ -2,6 +2,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use super::plan::{Claim, SegmentId};
 use super::session::Session;
@@ -66,15 +67,23 @@ pub(crate) enum Outcome {
     Unfit(String),
 }
 
+impl From<GetError> for Outcome {
+    fn from(error: GetError) -> Self {
+        match error.is_stop() {
+            true => Self::Stopped,
+            false => Self::Failed(error),
+        }
+    }
+}
+
 impl Segment<'_> {
     /// Does the work, to whatever end.
     pub(crate) fn run(self) -> Report {
         let (id, mirror) = (self.id, self.mirror.index);
         let (mut received, mut clipped) = (0, false);
         let outcome = match self.work_through(&mut received, &mut clipped) {
-            Ok(outcome) => outcome,
-            Err(error) if error.is_stop() => Outcome::Stopped,
-            Err(error) => Outcome::Failed(error),
+            Ok((url, validator)) => Outcome::Through(url, validator),
+            Err(outcome) => outcome,
         };
         Report {
             id,
@@ -85,7 +94,12 @@ impl Segment<'_> {
         }
     }
 
-    fn work_through(self, received: &mut u64, clipped: &mut bool) -> Result<Outcome, GetError> {
+    /// Returns the address that answered, and under which validator.
+    fn work_through(
+        self,
+        received: &mut u64,
+        clipped: &mut bool,
+    ) -> Result<(HttpUrl, Option<Validator>), Outcome> {
         let Self {
             session,
             id,
@@ -97,9 +111,8 @@ impl Segment<'_> {
             Work::Take(response) => (response, 0, mirror.validator),
             Work::Request => {
                 let Some(identity) = &session.identity else {
-                    return Ok(Outcome::Wrong(
-                        "a file without a validator has no ranges".to_owned(),
-                    ));
+                    let why = "a file without a validator has no ranges";
+                    return Err(Outcome::Wrong(why.to_owned()));
                 };
                 let prepared = session
                     .shared
@@ -107,21 +120,13 @@ impl Segment<'_> {
                     .prepare(&mirror.current, &cancellation)?;
                 let Some(extent) = session.plan().assign(id) else {
                     session.shared.client.put_back(&mirror.current, prepared);
-                    return Ok(Outcome::Stopped);
+                    return Err(Outcome::Stopped);
                 };
                 let response = request(session, prepared, &mirror, extent, &cancellation)?;
-                match judge(session, identity, &mirror, response, extent)? {
-                    Judged::Part {
-                        response,
-                        end,
-                        validator,
-                    } => {
-                        session.plan().clip(id, end);
-                        *clipped = end < extent.1;
-                        (response, extent.0, validator)
-                    }
-                    Judged::No(outcome) => return Ok(outcome),
-                }
+                let part = judge(session, identity, &mirror, response, extent)?;
+                session.plan().clip(id, part.end);
+                *clipped = part.end < extent.1;
+                (part.response, extent.0, part.validator)
             }
         };
         let Response { mut body, url, .. } = *response;
@@ -131,7 +136,7 @@ impl Segment<'_> {
         {
             session.shared.client.keep(&url, connection);
         }
-        Ok(Outcome::Through(url, validator))
+        Ok((url, validator))
     }
 }
 
@@ -160,13 +165,11 @@ fn request(
         .send_on(prepared, &request, cancellation)
 }
 
-enum Judged {
-    Part {
-        response: Box<Response>,
-        end: u64,
-        validator: Option<Validator>,
-    },
-    No(Outcome),
+/// A response that has what was asked for, from the start.
+struct Part {
+    response: Box<Response>,
+    end: u64,
+    validator: Option<Validator>,
 }
 
 fn judge(
@@ -175,40 +178,33 @@ fn judge(
     mirror: &Mirror,
     response: Response,
     extent: Extent,
-) -> Result<Judged, GetError> {
+) -> Result<Part, Outcome> {
     let head = &response.head;
     if !matches!(head.status, 200 | 203 | 206 | 416) {
-        return Err(refusal::of_response(
-            head,
-            &response.url,
-            std::time::SystemTime::now(),
-        ));
+        return Err(refusal::of_response(head, &response.url, SystemTime::now()).into());
     }
     let trust = session.trust;
-    if !mirror.is_known {
-        return Ok(match identity.judge_mirror(head, extent, trust) {
-            Ok((end, validator)) => Judged::Part {
-                response: Box::new(response),
-                end,
-                validator,
-            },
-            Err(why) => Judged::No(Outcome::Unfit(why)),
-        });
-    }
-    let validator = mirror.validator.clone();
-    Ok(
-        match identity.judge(head, extent, validator.as_ref(), trust) {
-            Verdict::Part { end } => Judged::Part {
-                response: Box::new(response),
-                end,
-                validator,
-            },
-            Verdict::Whole => Judged::No(Outcome::Whole(Box::new(response))),
-            Verdict::ChangedWhole => Judged::No(Outcome::Changed(Some(Box::new(response)))),
-            Verdict::Changed => Judged::No(Outcome::Changed(None)),
-            Verdict::Wrong(why) => Judged::No(Outcome::Wrong(why)),
-        },
-    )
+    let (end, validator) = if mirror.is_known {
+        let validator = mirror.validator.clone();
+        let end = match identity.judge(head, extent, validator.as_ref(), trust) {
+            Verdict::Part { end } => end,
+            Verdict::Whole => return Err(Outcome::Whole(Box::new(response))),
+            Verdict::ChangedWhole => return Err(Outcome::Changed(Some(Box::new(response)))),
+            Verdict::Changed => return Err(Outcome::Changed(None)),
+            Verdict::Wrong(why) => return Err(Outcome::Wrong(why)),
+        };
+        (end, validator)
+    } else {
+        identity
+            .judge_mirror(head, extent, trust)
+            .map_err(Outcome::Unfit)?
+    };
+    let response = Box::new(response);
+    Ok(Part {
+        response,
+        end,
+        validator,
+    })
 }
 
 /// Receives until the segment is through; its end may come closer while it runs.
