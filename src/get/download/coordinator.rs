@@ -40,6 +40,10 @@ pub(crate) struct Coordinator<'a, 's> {
     cancellation: Cancellation,
     ranges: Ranges,
     floor: RateFloor,
+    /// The newest segment, by mirror, at the last failure that counted: those up to it that fail
+    /// after it break for the same reason, as when a server restarts.
+    outages: BTreeMap<usize, SegmentId>,
+    newest: Option<SegmentId>,
     /// Ranges that came shorter than they were asked for, and their bytes.
     clipped: (u64, u64),
 }
@@ -70,6 +74,8 @@ impl<'a, 's> Coordinator<'a, 's> {
             cancellation: session.shared.cancellation(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
+            outages: BTreeMap::new(),
+            newest: None,
             clipped: (0, 0),
         }
     }
@@ -189,6 +195,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         self.mirrors.acquire(mirror.index);
         let (cancellation, cancel) = self.cancellation.fork();
         self.busy.insert(id, cancel);
+        self.newest = Some(id);
         self.outstanding += 1;
         let segment = Segment {
             session: self.session,
@@ -234,7 +241,11 @@ impl<'a, 's> Coordinator<'a, 's> {
                 }
                 Ok(None)
             }
-            Outcome::Failed(error) => self.failed(mirror, received, error),
+            Outcome::Failed(error) => self.failed(id, (mirror, received), error),
+            Outcome::Changed(_) if self.has_taker() => {
+                // Which version is the newer one nobody knows; this one comes whole.
+                Ok(self.no_ranges("the server has another version, too", None))
+            }
             Outcome::Changed(response) => {
                 let why = "the file has changed on the server".to_owned();
                 let response = response.map(|response| (mirror, response));
@@ -259,8 +270,8 @@ impl<'a, 's> Coordinator<'a, 's> {
 
     fn failed(
         &mut self,
-        mirror: usize,
-        received: u64,
+        id: SegmentId,
+        (mirror, received): (usize, u64),
         error: GetError,
     ) -> Result<Option<SessionEnd>, GetError> {
         if error.kind == ErrorKind::LocalFile {
@@ -275,6 +286,13 @@ impl<'a, 's> Coordinator<'a, 's> {
                 self.session.plan().reclaim(taker);
             }
             return Ok(None);
+        }
+        let is_same_outage = self.outages.get(&mirror).is_some_and(|last| id <= *last);
+        if is_same_outage && self.ranges == Ranges::Possible && error.retry != Retry::Never {
+            return Ok(None);
+        }
+        if let Some(newest) = self.newest {
+            self.outages.insert(mirror, newest);
         }
         // Where a redirect led may have expired; the address itself deserves to be asked again.
         let expired = self.mirrors.mirror(mirror).has_moved();
@@ -301,7 +319,10 @@ impl<'a, 's> Coordinator<'a, 's> {
             self.cancellation.sleep(wait)?;
             return Ok(Some(SessionEnd::Broken));
         }
-        if !self.mirrors.has_fresh() {
+        if self.mirrors.has_fresh() {
+            let text = format!("{text}; other addresses are asked first");
+            self.session.reporter.note(text);
+        } else {
             self.session.reporter.retry(text, wait);
             self.not_before = Instant::now() + wait;
         }
@@ -334,6 +355,15 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
     }
 
+    /// A response with the whole file is being received, and can be without any other.
+    fn has_taker(&self) -> bool {
+        let plan = self.session.plan();
+        // What another one has written may have been hashed: nobody writes there again.
+        let goes_on =
+            |taker: SegmentId| self.busy.contains_key(&taker) && plan.is_only_writer(taker);
+        self.taker.is_some_and(goes_on)
+    }
+
     /// Only whole responses are any good here. One that is being received goes on.
     fn no_ranges(
         &mut self,
@@ -342,11 +372,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     ) -> Option<SessionEnd> {
         self.ranges = Ranges::Impossible;
         self.mirrors.distrust_ranges();
-        let mut plan = self.session.plan();
-        // What another one has written may have been hashed: nobody writes there again.
-        let goes_on =
-            |taker: &SegmentId| self.busy.contains_key(taker) && plan.is_only_writer(*taker);
-        let Some(taker) = self.taker.filter(goes_on) else {
+        let Some(taker) = self.taker.filter(|_| self.has_taker()) else {
             return Some(SessionEnd::StartOver {
                 why: why.to_owned(),
                 response,
@@ -356,6 +382,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             .reporter
             .note(format!("{why}: one connection it is"));
         self.scaler = ConnectionScaler::new(Segments::Fixed(1));
+        let mut plan = self.session.plan();
         for (id, cancel) in std::mem::take(&mut self.busy) {
             if id == taker {
                 self.busy.insert(id, cancel);

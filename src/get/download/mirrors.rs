@@ -114,8 +114,7 @@ impl Mirrors {
         let mirror = &mut self.mirrors[index];
         mirror.current = mirror.url.clone();
         mirror.failures += 1;
-        // One that has not brought a byte yet gets no second chance.
-        let spent = mirror.failures >= MIRROR_FAILURES || !mirror.is_known;
+        let spent = mirror.failures >= MIRROR_FAILURES;
         spent && self.has_others(index)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::support::{Act, Client, Gate, Request, Served, Server, finish};
+use super::support::{Act, Client, Gate, Request, Served, Server, cut, finish};
 
 const LENGTH: usize = 8 << 20;
 
@@ -45,6 +45,48 @@ fn four_segments_share_a_file() {
                 .iter()
                 .all(|request| request.field("if-range") == Some("\"1\""))
         );
+    }
+}
+
+#[test]
+fn connections_that_break_at_once_break_for_one_reason() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let (served, gate) = (file.clone(), Gate::default());
+    let server = Server::start(move |request| {
+        let answer = served.answer(request);
+        match request.number {
+            // A server that restarts: all it was sending ends at one time.
+            0..6 => {
+                if request.number == 5 {
+                    gate.open();
+                }
+                let half = Act::Send(answer[..answer.len() / 8].to_vec());
+                vec![half, Act::Hold(gate.clone()), Act::Close]
+            }
+            _ => vec![Act::Send(answer)],
+        }
+    });
+    let ran = client.get(&["--segments", "6", "--retries", "1", &server.url("/f")]);
+    ran.assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn another_version_in_ranges_does_not_end_the_one_that_comes_whole() {
+    for status in ["206", "200"] {
+        let (file, client) = (Served::new(1, LENGTH), Client::new());
+        let (served, other) = (file.clone(), Served::new(2, LENGTH));
+        let server = Server::start(move |request| match request.range() {
+            None => paced(&served, request),
+            Some(_) if status == "200" => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5";
+                vec![Act::Send(format!("{head}\r\n\r\nLogin").into_bytes())]
+            }
+            Some((start, end)) => vec![Act::Send(other.part(start, end.unwrap()))],
+        });
+        let ran = client.get(&["--segments", "4", &server.url("/f")]);
+        ran.assert_status(0).assert_says("one connection it is");
+        client.assert_whole("f", &file.bytes);
     }
 }
 
@@ -193,19 +235,45 @@ fn a_mirror_that_fails_is_dropped() {
         )]
     });
     let gone = Server::of(Served::new(1, 1)).url("/f");
-    for mirror in [broken.url("/f"), gone] {
+    let words = ["a mirror is dropped", "other addresses are asked first"];
+    for (mirror, word) in [broken.url("/f"), gone].iter().zip(words) {
         let (file, client) = (Served::new(1, LENGTH), Client::new());
         let served = file.clone();
         let first = Server::start(move |request| paced(&served, request));
-        let arguments = ["--segments", "2", "--mirror", &mirror, &first.url("/f")];
-        client
-            .get(&arguments)
-            .assert_status(0)
-            .assert_says("a mirror is dropped");
+        let arguments = ["--segments", "2", "--mirror", mirror, &first.url("/f")];
+        client.get(&arguments).assert_status(0).assert_says(word);
         client.assert_whole("f", &file.bytes);
         // The first address takes the mirror's share over.
         assert!(first.requests().len() > 1);
     }
+}
+
+#[test]
+fn a_mirror_that_failed_once_is_asked_again_when_the_others_fail() {
+    let (file, client, gate) = (Served::new(1, LENGTH), Client::new(), Gate::default());
+    let (served, asked) = (file.clone(), gate.clone());
+    let mirror = Server::start(move |request| match request.number {
+        0 => {
+            asked.open();
+            vec![Act::Send(
+                b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            )]
+        }
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let served = file.clone();
+    let first = Server::start(move |request| match request.number {
+        0 => {
+            let half = Act::Send(cut(&served.whole(), 50));
+            vec![half, Act::Hold(gate.clone()), Act::Close]
+        }
+        _ => vec![Act::Send(
+            b"HTTP/1.1 404 Gone\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        )],
+    });
+    let arguments = ["-s", "2", "--mirror", &mirror.url("/f"), &first.url("/f")];
+    client.get(&arguments).assert_status(0);
+    client.assert_whole("f", &file.bytes);
 }
 
 #[test]
