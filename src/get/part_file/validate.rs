@@ -215,6 +215,14 @@ impl Identity {
         let Some(ContentRange::Part { start, end, total }) = range else {
             return wrong("206 without a Content-Range that makes sense".to_owned());
         };
+        let content_type = head.content_type.as_deref().unwrap_or_default();
+        if content_type
+            .to_ascii_lowercase()
+            .starts_with("multipart/byteranges")
+        {
+            // RFC 9110, section 15.3.7.2: the body has heads of its own between the bytes.
+            return wrong("206 with several parts to a request for one range".to_owned());
+        }
         match total {
             Some(total) if total != self.length => return Err(Verdict::Changed),
             Some(_) => {}
@@ -302,6 +310,9 @@ mod tests {
                 "{wrong}"
             );
         }
+        let mut several = part("bytes 10-49/100", "\"a\"");
+        several.content_type = Some("Multipart/ByteRanges; boundary=B".to_owned());
+        assert!(matches!(judge(&several), Verdict::Wrong(_)));
         let mut lied = part("bytes 10-49/100", "\"a\"");
         lied.content_length = Some(39);
         assert!(matches!(judge(&lied), Verdict::Wrong(_)));

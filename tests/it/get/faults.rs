@@ -302,6 +302,21 @@ fn a_range_without_content_range_is_not_used() {
 }
 
 #[test]
+fn several_parts_in_one_answer_are_not_used() {
+    lies(|file, (start, end)| {
+        let mut body = b"--B\r\nContent-Type: a/b\r\n\r\n".to_vec();
+        body.extend_from_slice(&file.bytes[start as usize..end as usize]);
+        body.truncate((end - start) as usize);
+        let range = format!("bytes {start}-{}/{}", end - 1, file.len());
+        let more =
+            format!("Content-Range: {range}\r\nContent-Type: multipart/byteranges; boundary=B\r\n");
+        let mut answer = file.head("206 Partial Content", end - start, &more);
+        answer.extend_from_slice(&body);
+        answer
+    });
+}
+
+#[test]
 fn four_sixteen_inside_the_file_starts_over() {
     lies(|file, _| {
         let range = format!("Content-Range: bytes */{}\r\n", file.len());
