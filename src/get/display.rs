@@ -143,15 +143,25 @@ impl Plain {
                     }
                 }
             }
-            Event::Verifying { file, done, length } => {
-                if let Some((track, said)) = self.files.get_mut(file)
-                    && said.elapsed() >= SAY_EVERY
-                {
+            Event::Verifying {
+                file,
+                name,
+                done,
+                length,
+            } => {
+                let new = || {
+                    let track = Track::new(name, Some(*length), *length);
+                    (track, Instant::now())
+                };
+                let (track, said) = self.files.entry(*file).or_insert_with(new);
+                if said.elapsed() >= SAY_EVERY {
                     *said = Instant::now();
                     say(&track.hashing(*done, *length, usize::MAX));
                 }
             }
-            Event::Finished { file, .. } | Event::Failed { file, .. } => {
+            Event::Finished { file, .. }
+            | Event::Skipped { file, .. }
+            | Event::Failed { file, .. } => {
                 self.files.remove(file);
             }
             _ => {}
@@ -206,10 +216,9 @@ impl Totals {
         let files = |count: usize| line::counted(count as u64, "file", "files");
         let mut parts = Vec::new();
         if self.finished > 0 {
-            let rate = self.received as f64 / elapsed.as_secs_f64().max(1e-3);
-            let (bytes, time) = (line::size(self.bytes), line::time(elapsed));
-            let (files, rate) = (files(self.finished), line::rate(rate));
-            parts.push(format!("{files}, {bytes} in {time}, {rate}"));
+            let (bytes, files) = (line::size(self.bytes), files(self.finished));
+            let came = line::received(self.received, elapsed);
+            parts.push(format!("{files}, {bytes}{came}"));
         }
         if self.skipped > 0 {
             parts.push(format!("{} there already", files(self.skipped)));

@@ -91,6 +91,9 @@ pub enum Event {
     Verifying {
         /// Which file.
         file: FileId,
+        /// Where it is.
+        #[serde(serialize_with = "as_text")]
+        name: PathBuf,
         /// Bytes that are hashed.
         done: u64,
         /// Bytes of the file.

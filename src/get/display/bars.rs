@@ -33,8 +33,7 @@ impl Bars {
                 ..
             } => {
                 self.remove(*file);
-                let bar = self.multi.add(ProgressBar::new_spinner());
-                bar.set_style(ProgressStyle::with_template("{msg}").expect("a fixed template"));
+                let bar = new_bar(&self.multi);
                 self.files
                     .insert(*file, (Track::new(name, *length, *resumed), bar));
             }
@@ -57,11 +56,18 @@ impl Bars {
             | Event::Failed { file, .. } => {
                 self.remove(*file);
             }
-            Event::Verifying { file, done, length } => {
-                if let Some((track, bar)) = self.files.get_mut(file) {
-                    let width = usize::from(Term::stderr().size().1);
-                    bar.set_message(track.hashing(*done, *length, width.saturating_sub(1)));
-                }
+            Event::Verifying {
+                file,
+                name,
+                done,
+                length,
+            } => {
+                let multi = &self.multi;
+                // A file that is here already was never started.
+                let new = || (Track::new(name, Some(*length), *length), new_bar(multi));
+                let (track, bar) = self.files.entry(*file).or_insert_with(new);
+                let width = usize::from(Term::stderr().size().1);
+                bar.set_message(track.hashing(*done, *length, width.saturating_sub(1)));
             }
             Event::Note { .. } | Event::Retry { .. } | Event::Ended { .. } => {}
         }
@@ -81,4 +87,10 @@ impl Bars {
             self.multi.remove(&bar);
         }
     }
+}
+
+fn new_bar(multi: &MultiProgress) -> ProgressBar {
+    let bar = multi.add(ProgressBar::new_spinner());
+    bar.set_style(ProgressStyle::with_template("{msg}").expect("a fixed template"));
+    bar
 }

@@ -58,7 +58,7 @@ impl Track {
 
     /// For people who read it in a log.
     pub(super) fn sentence(&self) -> String {
-        let rate = rate(self.rate.unwrap_or_default());
+        let rate = self.rate.map_or_else(|| "--".to_owned(), rate);
         match self.length {
             Some(length) => format!(
                 "{}: {} of {} ({} %), {rate}, {} left",
@@ -74,7 +74,7 @@ impl Track {
 
     /// One line of at most `width` columns: the narrower, the less.
     pub(super) fn bar(&self, width: usize) -> String {
-        let rate = rate(self.rate.unwrap_or_default());
+        let rate = self.rate.map_or_else(|| "--".to_owned(), rate);
         let left = self.left().map_or_else(|| "--".to_owned(), time);
         let Some(length) = self.length else {
             return cut(
@@ -153,14 +153,19 @@ pub(super) fn lasting_line(event: &Event) -> Option<String> {
             length,
             resumed,
             ..
-        } if *resumed > 0 => Some(format!(
-            "{}: goes on at {} of {}",
-            name.display(),
-            size(*resumed),
-            size(length.unwrap_or_default())
-        )),
+        } if *resumed > 0 => {
+            let of = length.map_or_else(String::new, |length| format!(" of {}", size(length)));
+            Some(format!(
+                "{}: goes on at {}{of}",
+                name.display(),
+                size(*resumed)
+            ))
+        }
         Event::Note { text, .. } => Some(text.clone()),
-        Event::Retry { text, wait, .. } => Some(format!("{text}; next try in {wait:.1} s")),
+        Event::Retry { text, wait, .. } => {
+            let wait = time(Duration::try_from_secs_f64(*wait).unwrap_or_default());
+            Some(format!("{text}; next try in {wait}"))
+        }
         Event::Finished { summary, .. } => Some(last(summary)),
         Event::Failed { .. } => failure(event),
         Event::Started { .. }
@@ -180,19 +185,26 @@ pub(super) fn failure(event: &Event) -> Option<String> {
 
 /// The last line about a file.
 fn last(summary: &Summary) -> String {
-    let seconds = summary.elapsed.as_secs_f64().max(1e-3);
     let retries = match summary.retries {
         0 => String::new(),
         count => format!(", {}", counted(count.into(), "retry", "retries")),
     };
     format!(
-        "{}: {} in {}, {}{retries}{}",
+        "{}: {}{}{retries}{}",
         summary.name.display(),
         size(summary.bytes),
-        time(summary.elapsed),
-        rate(summary.received as f64 / seconds),
+        received(summary.received, summary.elapsed),
         if summary.verified { ", verified" } else { "" }
     )
+}
+
+/// In which time `bytes` came, and how fast; nothing where none came.
+pub(super) fn received(bytes: u64, elapsed: Duration) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    let bytes_per_second = bytes as f64 / elapsed.as_secs_f64().max(1e-3);
+    format!(" in {}, {}", time(elapsed), rate(bytes_per_second))
 }
 
 pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
@@ -211,6 +223,7 @@ pub(super) fn rate(bytes_per_second: f64) -> String {
 pub(super) fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
+        0 if time.as_millis() < 100 => format!("{} ms", time.as_millis().max(1)),
         0..10 => format!("{:.1} s", time.as_secs_f64()),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),

@@ -84,16 +84,18 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
 /// Hashes what has come without a gap from the start, so that the sum is there at the end.
 fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
     let mut verifier = Verifier::new(session.checksums);
-    let mut shown = Instant::now();
+    let mut shown: Option<Instant> = None;
     loop {
         let front = session.plan().done().front();
         let file = (session.part.file(), session.part.path());
         if verifier.follow(file, front)? == Caught::Behind {
             session.shared.check()?;
-            if shown.elapsed() >= SHOW_EVERY && session.plan().is_whole() {
-                shown = Instant::now();
+            let is_due = shown.is_none_or(|shown| shown.elapsed() >= SHOW_EVERY);
+            if is_due && session.plan().is_whole() {
+                shown = Some(Instant::now());
                 session.reporter.send(|file| Event::Verifying {
                     file,
+                    name: session.part.target().to_owned(),
                     done: verifier.hashed(),
                     length: front,
                 });

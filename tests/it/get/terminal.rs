@@ -368,6 +368,31 @@ fn bars_fit_narrow_terminals() {
 }
 
 #[test]
+fn hashing_is_shown_and_counts_of_zero_are_not() {
+    let (file, client) = (Served::new(1, 24 << 20), Client::new());
+    let server = Server::of(file.clone());
+    let (url, wrong) = (server.url("/f"), "0".repeat(64));
+    client.get(&["--sha256", &wrong, &url]).assert_status(7);
+    // All of it is here: what takes time is the hashing.
+    let gate = Gate::default();
+    let arguments = ["--blake3", &wrong, &url];
+    let (status, screen) = on_terminal(&client, &arguments, 40, "", &gate);
+    assert_eq!(status, Some(7), "{screen}");
+    assert!(screen.contains("% hashed"), "{screen:?}");
+    let sum = blake3::hash(&file.bytes).to_hex().to_string();
+    let ran = client.get(&["--blake3", &sum, &url]);
+    ran.assert_status(0).assert_says("verified");
+    for zero in [" 0 B", " 0 retries", " 0 failed", "0.0 s"] {
+        assert!(!ran.stderr.contains(zero), "{}", ran.stderr);
+    }
+    // And that of a file that is there.
+    let arguments = ["--existing", "skip", "--blake3", &sum, &url];
+    let (status, screen) = on_terminal(&client, &arguments, 40, "", &gate);
+    assert_eq!(status, Some(0), "{screen}");
+    assert!(screen.contains("% hashed"), "{screen:?}");
+}
+
+#[test]
 fn completions_for_every_shell_know_every_flag() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
