@@ -58,6 +58,7 @@ pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_creden
 
 use client::Client;
 use shared::rate::RateLimit;
+use shared::written::Written;
 use shared::{Reporter, Shared};
 use tree::{Found, Tree};
 
@@ -90,6 +91,7 @@ pub fn run(
             end: config
                 .max_time
                 .and_then(|time| Instant::now().checked_add(time)),
+            written: Written::default(),
             config,
         },
         events,

@@ -10,9 +10,9 @@ use crate::tls::client::ClientTls;
 
 use super::client::login::Login;
 use super::client::proxy::Proxies;
-use super::config::filter::Filter;
 use super::source::{HttpUrl, Source};
 use crate::digest::{Checksum, ChecksumFile};
+use filter::Filter;
 
 /// How to download; what is the same for all files of a run.
 #[derive(Clone, Debug)]

@@ -9,18 +9,17 @@ mod segment;
 mod session;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::checksum::{Caught, Verifier};
 use super::client::refusal;
 use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
 use super::destination::{self, Destination, Standing};
-use super::download::mirrors::{Mirrors, Ranges};
 use super::error::{ErrorKind, GetError, Retry};
 use super::event::{Event, Summary};
 use super::part_file::keep::{self, Decision, Kept};
@@ -28,9 +27,12 @@ use super::part_file::validate::{Identity, Trust, Validator};
 use super::part_file::{self, PartFile, Slot, State};
 use super::sequential::{self, name_protocol};
 use super::shared::attempts::Attempts;
+use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use super::tree::links;
 use crate::digest::Checksum;
+use mirrors::{Mirrors, Ranges};
 use plan::Plan;
 use session::{Session, SessionEnd};
 
@@ -52,13 +54,21 @@ pub(super) fn fetch(
         }
         Destination::File(path) => path,
     };
+    if shared.check_owner(&target, &job.source)? == Owner::Same {
+        reporter.send(|file| Event::Skipped { file, name: target });
+        return Ok(None);
+    }
     let checksums = destination::checksums_for(shared, &target);
-    let known = has_checksums(shared, &target, checksums.as_deref().unwrap_or_default())?;
+    let expected = checksums.as_deref().unwrap_or_default();
+    let known = has_checksums(shared, reporter, &target, expected)?;
     let standing = match known {
         Some(standing) => standing,
         None => destination::look(shared, reporter, job, &target)?,
     };
     if standing == Standing::Same {
+        if let Ok(found) = target.symlink_metadata() {
+            shared.written.add(&found, &job.source);
+        }
         reporter.send(|file| Event::Skipped { file, name: target });
         return Ok(None);
     }
@@ -74,18 +84,13 @@ pub(super) fn fetch(
     let fetched = match &job.source {
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
-            let mut transfer = Transfer::new(
-                shared,
-                reporter,
-                url,
-                Mirrors::new(urls),
-                &target,
-                &checksums,
-            );
-            transfer.takes_page = matches!(job.target, Target::Path(_));
-            transfer.run()
+            let place = (job, &*target);
+            Transfer::new(shared, reporter, url, Mirrors::new(urls), place, &checksums).run()
         }
-        Source::Name(url) => name_protocol::fetch(shared, reporter, url, &target, &checksums),
+        Source::Name(url) => {
+            let place = (&job.source, &*target);
+            name_protocol::fetch(shared, reporter, url, place, &checksums)
+        }
     };
     fetched.map(Some)
 }
@@ -96,6 +101,7 @@ pub(super) fn fetch(
 /// LocalFile: it has not, and may not be replaced.
 fn has_checksums(
     shared: &Shared,
+    reporter: &Reporter,
     target: &Path,
     checksums: &[Checksum],
 ) -> Result<Option<Standing>, GetError> {
@@ -109,8 +115,18 @@ fn has_checksums(
     };
     let length = file.metadata().map_or(0, |found| found.len());
     let mut verifier = Verifier::new(checksums);
+    let mut shown: Option<Instant> = None;
     while verifier.follow((&file, target), length)? == Caught::Behind {
         shared.check()?;
+        if shown.is_none_or(|shown| shown.elapsed() >= SHOW_HASHING_EVERY) {
+            shown = Some(Instant::now());
+            reporter.send(|file| Event::Verifying {
+                file,
+                name: target.to_owned(),
+                done: verifier.hashed(),
+                length,
+            });
+        }
     }
     match verifier.finish() {
         Ok(()) => Ok(Some(Standing::Same)),
@@ -126,6 +142,9 @@ struct Transfer<'a> {
     url: &'a HttpUrl,
     mirrors: Mirrors,
     target: &'a Path,
+    source: &'a Source,
+    /// Where the first part file goes.
+    slot: Slot,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
     checksums: &'a [Checksum],
@@ -183,7 +202,7 @@ impl<'a> Transfer<'a> {
         reporter: &'a Reporter,
         url: &'a HttpUrl,
         mirrors: Mirrors,
-        target: &'a Path,
+        (job, target): (&'a Job, &'a Path),
         checksums: &'a [Checksum],
     ) -> Self {
         let trust = match (checksums, shared.config.resume) {
@@ -197,7 +216,9 @@ impl<'a> Transfer<'a> {
             url,
             mirrors,
             target,
-            takes_page: false,
+            source: &job.source,
+            takes_page: matches!(job.target, Target::Path(_)),
+            slot: Slot::Part,
             checksums,
             trust,
             attempts: Attempts::new(shared.config.retry),
@@ -254,7 +275,12 @@ impl<'a> Transfer<'a> {
 
     /// Opens what earlier runs left, and forgets whose it is where only the address could tell.
     fn open_existing(&mut self) -> Result<(), GetError> {
-        let old = PartFile::open_existing(self.target, Slot::Part)?.map(Holding::new);
+        let old = if self.shared.is_foreign_part(self.target, self.source) {
+            self.slot = Slot::New;
+            None
+        } else {
+            PartFile::open_existing(self.target, Slot::Part)?.map(Holding::new)
+        };
         let new = PartFile::open_existing(self.target, Slot::New)?.map(Holding::new);
         (self.current, self.old) = match (old, new) {
             (old, Some(new)) if new.state.identity.is_some() && new.kept().bytes > 0 => {
@@ -388,6 +414,9 @@ impl<'a> Transfer<'a> {
                 None => current,
             });
         }
+        if self.slot == Slot::New {
+            return Err(part_file::refuse_foreign(self.target));
+        }
         let part = PartFile::create(self.target, Slot::New)?;
         self.current = Some(Holding::new((part, State::default())));
         Ok(())
@@ -396,7 +425,7 @@ impl<'a> Transfer<'a> {
     /// The part file begins anew, with the version of this response.
     fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
         if self.current.is_none() {
-            let part = PartFile::create(self.target, Slot::Part)?;
+            let part = PartFile::create(self.target, self.slot)?;
             self.current = Some(Holding::new((part, State::default())));
         }
         let held = self.current.as_mut().expect("made above");
@@ -512,6 +541,10 @@ impl<'a> Transfer<'a> {
 
     fn finish(mut self) -> Result<Summary, GetError> {
         let held = self.current.take().expect("a whole file has a part file");
+        if !self.takes_page && self.is_listing(&held) {
+            held.part.discard();
+            return Err(GetError::directory(self.url, self.url.as_directory()));
+        }
         let bytes = held.state.done.total();
         if let Some(old) = &self.old
             && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
@@ -528,6 +561,10 @@ impl<'a> Transfer<'a> {
         let modified = held.state.identity.as_ref();
         let modified = modified.and_then(|identity| identity.last_modified.as_deref());
         let modified = modified.and_then(|text| httpdate::parse_http_date(text).ok());
+        self.shared.check_owner(self.target, self.source)?;
+        if let Ok(found) = held.part.file().metadata() {
+            self.shared.written.add(&found, self.source);
+        }
         let name = held.part.finish(modified, self.shared.config.existing)?;
         if let Some(old) = self.old {
             old.part.discard();
@@ -543,6 +580,19 @@ impl<'a> Transfer<'a> {
     }
 }
 
+impl Transfer<'_> {
+    /// The file is a page about a directory, from a server that gives it without a slash.
+    fn is_listing(&self, held: &Holding) -> bool {
+        let content_type = held.state.content_type.as_deref().unwrap_or_default();
+        let name = self.url.url().path().to_ascii_lowercase();
+        let may_be = held.state.done.total() <= MAX_LISTING_BYTES
+            && content_type.to_ascii_lowercase().starts_with("text/html")
+            && ![".html", ".htm"].iter().any(|it| name.ends_with(it));
+        let mut file = held.part.file();
+        may_be && file.rewind().is_ok() && links::is_listing(file)
+    }
+}
+
 /// The one with more bytes, in the first slot; the other one goes.
 fn longer(old: Holding, new: Holding) -> Result<Holding, GetError> {
     if new.kept().bytes <= old.kept().bytes {
@@ -553,7 +603,10 @@ fn longer(old: Holding, new: Holding) -> Result<Holding, GetError> {
     Ok(Holding { part, ..new })
 }
 
+const SHOW_HASHING_EVERY: Duration = Duration::from_millis(100);
 /// Responses that look like a passing fault are believed after so many retries.
 const SUSPICIONS: u32 = 3;
+/// No page about a directory is taken for one beyond this.
+const MAX_LISTING_BYTES: u64 = 64 << 20;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

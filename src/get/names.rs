@@ -85,8 +85,8 @@ pub(super) fn name_from_disposition(value: &str) -> Option<String> {
 
 /// How a download's state file ends; no name from a server does.
 pub(super) const STATE_SUFFIX: &str = ".part.state";
-/// The state file and its next version, which is renamed over it.
-const RESERVED_SUFFIXES: [&str; 2] = [STATE_SUFFIX, ".part.state~"];
+/// The state file and its next version, which is renamed over it, and the second part file.
+const RESERVED_SUFFIXES: [&str; 3] = [STATE_SUFFIX, ".part.state~", ".part-new"];
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +148,7 @@ mod tests {
             ("x.part.state", "x.part.state_"),
             ("x.Part.State_", "x.Part.State__"),
             ("x.part.state~", "x.part.state~_"),
+            ("x.part-new", "x.part-new_"),
         ] {
             assert_eq!(local_name(theirs.as_bytes()).unwrap(), ours);
         }

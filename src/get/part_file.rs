@@ -13,7 +13,7 @@ pub(super) mod extents;
 pub(super) mod keep;
 pub(super) mod validate;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,8 @@ use crate::sys::receive::{self, Missing};
 use super::config::{Existing, Preallocation};
 use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
-use super::part_file::extents::Extents;
-use super::part_file::validate::Identity;
+use extents::Extents;
+use validate::Identity;
 
 /// A locked part file.
 #[derive(Debug)]
@@ -174,11 +174,7 @@ impl PartFile {
                 return Ok(State::default());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let text = format!(
-                    "{} is in the way and haul did not make it: move it, or choose another name with -o",
-                    self.path.display()
-                );
-                return Err(GetError::new(ErrorKind::LocalFile, text));
+                return Err(refuse_foreign(&self.target));
             }
             Err(error) => return Err(GetError::local("read", path, &error)),
         };
@@ -323,6 +319,11 @@ impl PartFile {
         self.slot
     }
 
+    /// Where the file goes once it is whole.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     pub(super) fn file(&self) -> &File {
         &self.file
     }
@@ -337,6 +338,27 @@ impl PartFile {
             .map_err(|error| GetError::local("look at", &self.path, &error))?
             .len())
     }
+}
+
+/// Whether the name of `target`'s part file is taken by a file that haul did not make, such as
+/// another one of the same tree, which `is_known` knows even where it is empty.
+pub(super) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) -> bool {
+    let (path, state_path) = beside(target, Slot::Part);
+    let Ok(found) = path.symlink_metadata() else {
+        return false;
+    };
+    let is_file = found.is_file() && (found.len() > 0 || is_known(&found));
+    is_file && state_path.symlink_metadata().is_err()
+}
+
+/// The error for such a file where its name is needed all the same.
+pub(super) fn refuse_foreign(target: &Path) -> GetError {
+    let (path, _) = beside(target, Slot::Part);
+    let text = format!(
+        "{} is in the way and haul did not make it: move it, or choose another name with -o",
+        path.display()
+    );
+    GetError::new(ErrorKind::LocalFile, text)
 }
 
 /// The error for a file that is already there.

@@ -2,7 +2,9 @@
 
 pub(super) mod attempts;
 pub(super) mod rate;
+pub(super) mod written;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -14,8 +16,11 @@ use super::client::connection::Connection;
 use super::config::GetConfig;
 use super::error::{ErrorKind, GetError};
 use super::event::{Event, FileId};
-use super::shared::attempts::Attempts;
-use super::shared::rate::RateLimit;
+use super::part_file;
+use super::source::Source;
+use attempts::Attempts;
+use rate::RateLimit;
+use written::{Owner, Written};
 
 /// What all threads of a run share.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub(super) struct Shared {
     pub(super) cancel: Cancel,
     /// The end of `--max-time`.
     pub(super) end: Option<Instant>,
+    pub(super) written: Written,
 }
 
 impl Shared {
@@ -35,6 +41,30 @@ impl Shared {
 
     pub(super) fn check(&self) -> Result<(), GetError> {
         self.cancellation().check()
+    }
+
+    /// Whether `target`'s part file cannot have its usual name: see [`part_file::is_foreign`].
+    pub(super) fn is_foreign_part(&self, target: &Path, source: &Source) -> bool {
+        part_file::is_foreign(target, |found| {
+            self.written.owner(found, source) != Owner::Nobody
+        })
+    }
+
+    /// Whether `target` is another source's file of this run, or has been `source`'s already.
+    ///
+    /// # Errors
+    /// LocalFile: two names of servers lead to one file here, and the first one keeps it.
+    pub(super) fn check_owner(&self, target: &Path, source: &Source) -> Result<Owner, GetError> {
+        let owner = match target.symlink_metadata() {
+            Ok(found) => self.written.owner(&found, source),
+            Err(_) => Owner::Nobody,
+        };
+        if owner == Owner::Other {
+            let path = target.display();
+            let text = format!("{source}: another file of this run is {path} here: left out");
+            return Err(GetError::new(ErrorKind::LocalFile, text));
+        }
+        Ok(owner)
     }
 }
 

@@ -126,6 +126,15 @@ impl HttpUrl {
         &self.0
     }
 
+    /// The same path with a slash behind it.
+    pub(super) fn as_directory(&self) -> Self {
+        let mut url = self.0.clone();
+        let path = format!("{}/", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        url.set_query(None);
+        Self(url)
+    }
+
     /// The same path with another query.
     pub(super) fn with_query(&self, query: Option<&str>) -> Self {
         let mut url = self.0.clone();

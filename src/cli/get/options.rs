@@ -258,6 +258,8 @@ Files:
                    is here stays: --restart fetches the new version, and drops the old one when
                    the new one is whole
   NAME.part.state  which bytes of it are there, and of which version
+  NAME.part-new    another version until it is whole, or the part where NAME.part is somebody
+                   else's file; its state is NAME.part-new.part.state
   ~/.netrc         user names and passwords, with --netrc
 
 Environment:

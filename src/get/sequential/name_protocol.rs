@@ -18,7 +18,7 @@ use crate::get::part_file::keep;
 use crate::get::part_file::{self, PartFile, Slot, State};
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
-use crate::get::source::NameUrl;
+use crate::get::source::{NameUrl, Source};
 use crate::sys::buffer::Buffer;
 
 /// Fetches the file of `url` to `target`.
@@ -26,18 +26,26 @@ pub(crate) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
     url: &NameUrl,
-    target: &Path,
+    (source, target): (&Source, &Path),
     checksums: &[Checksum],
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
     let cancellation = shared.cancellation();
     reporter.note(PLAIN_WORD.to_owned());
     // What an earlier run left goes once this one is whole, and not shorter.
-    let (mut part, old) = match PartFile::open_existing(target, Slot::Part)? {
-        Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
-        open_existing => (open_existing.map(|(part, _)| part), None),
+    let is_foreign = shared.is_foreign_part(target, source);
+    let existing = match is_foreign {
+        true => None,
+        false => PartFile::open_existing(target, Slot::Part)?,
     };
-    let slot = old.as_ref().map_or(Slot::Part, |_| Slot::New);
+    let (mut part, old) = match existing {
+        Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
+        existing => (existing.map(|(part, _)| part), None),
+    };
+    let slot = match is_foreign || old.is_some() {
+        true => Slot::New,
+        false => Slot::Part,
+    };
     if old.is_some() {
         reporter.note(part_file::NOT_RESUMED.to_owned());
     }
@@ -73,6 +81,10 @@ pub(crate) fn fetch(
                     state.whole = true;
                     let _ = part.sync_data().and_then(|()| part.save(&state));
                     return Err(error.and("what came is kept"));
+                }
+                shared.check_owner(target, source)?;
+                if let Ok(found) = part.file().metadata() {
+                    shared.written.add(&found, source);
                 }
                 let name = part.finish(None, shared.config.existing)?;
                 if let Some((old, _)) = old {

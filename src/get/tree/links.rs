@@ -54,6 +54,16 @@ pub(crate) fn read(
     }
 }
 
+/// Whether an HTML page is one that a server makes of a directory.
+pub(crate) fn is_listing(text: impl Read) -> bool {
+    let mut links = 0;
+    let traits = in_html(text, &mut |_, _| {
+        links += 1;
+        true
+    });
+    links > 0 && traits.is_ok_and(|traits| traits.is_titled)
+}
+
 /// Besides haul's own fields (`name`, `href`, `kind`) nginx's (`type`) and Caddy's (`is_dir`) are
 /// read.
 fn in_json(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Result<(), String> {

@@ -240,11 +240,105 @@ fn a_part_that_is_not_ours_is_not_touched() {
     let client = Client::new();
     let server = Server::of(Served::new(1, 1000));
     std::fs::write(client.path("f.part"), b"precious").unwrap();
-    client
-        .get(&[&server.url("/f")])
-        .assert_status(6)
-        .assert_says("haul did not make it");
+    client.get(&[&server.url("/f")]).assert_status(0);
     assert_same(&client.path("f.part"), b"precious");
+    assert_same(&client.path("f"), &Served::new(1, 1000).bytes);
+    assert_eq!(client.names(), ["f", "f.part"]);
+}
+
+#[test]
+fn a_download_beside_somebodys_part_file_is_resumed_there() {
+    let (file, client) = (Served::new(1, 1 << 20), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(cut(&served.whole(), 50)), Act::Close],
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    std::fs::write(client.path("f.part"), b"precious").unwrap();
+    client
+        .get(&["--retries", "0", &server.url("/f")])
+        .assert_status(5);
+    client.get(&[&server.url("/f")]).assert_status(0);
+    assert!(server.requests()[1].range().is_some_and(|it| it.0 > 0));
+    assert_same(&client.path("f.part"), b"precious");
+    assert_same(&client.path("f"), &file.bytes);
+    assert_eq!(client.names(), ["f", "f.part"]);
+}
+
+/// On ext4 fallocate(2) takes all there is before it says that there is not enough.
+#[test]
+fn room_that_does_not_suffice_is_given_back() {
+    let (file, client) = (Served::new(1, 8 << 20), Client::new());
+    let server = Server::of(file);
+    let image = client.path("image");
+    std::fs::File::create(&image)
+        .and_then(|made| made.set_len(6 << 20))
+        .unwrap();
+    std::fs::create_dir(client.path("mount")).unwrap();
+    let script = "
+        mke2fs -q -F -t ext4 image || exit 77
+        mount -o loop image mount 2>/dev/null || exit 77
+        place=$PWD/mount
+        trap 'cd /; umount $place' EXIT
+        cd mount
+        before=$(stat -f -c %a .)
+        status=0; $HAUL get --segments=1 \"$URL\" || status=$?
+        test $status = 6
+        test ! -e f
+        test ! -e f.part
+        test $(stat -f -c %a .) = $before";
+    let mut command = Command::new("sh");
+    command
+        .args(["-ec", script])
+        .current_dir(client.directory.path())
+        .env("HAUL", env!("CARGO_BIN_EXE_haul"))
+        .env("URL", server.url("/f"))
+        .env_remove("http_proxy")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let ran = finish(command.spawn().unwrap());
+    if ran.status == Some(77) {
+        // Past the test harness, which would swallow it.
+        let _ = writeln!(io::stderr(), "SKIPPED: a full ext4: no loop mounts here");
+        return;
+    }
+    ran.assert_status(0).assert_says("make room");
+}
+
+/// What a file system that does not tell `A` from `a` does, a link does, too.
+#[test]
+fn two_names_of_servers_that_are_one_file_here_never_overwrite_each_other() {
+    for option in ["--force", "--existing=update", "--existing=skip"] {
+        let client = Client::new();
+        let server = Server::start(|request| match request.target.as_str() {
+            "/t/?format=json" => {
+                let body = r#"[{"name":"a","kind":"directory"},{"name":"b","kind":"directory"}]"#;
+                vec![Act::Send(json(body))]
+            }
+            "/t/a/?format=json" | "/t/b/?format=json" => {
+                vec![Act::Send(json(r#"[{"name":"f","kind":"file"}]"#))]
+            }
+            "/t/a/f" => vec![Act::Send(Served::new(1, 1000).answer(request))],
+            _ => vec![Act::Send(Served::new(2, 1001).answer(request))],
+        });
+        std::fs::create_dir_all(client.path("t/a")).unwrap();
+        std::os::unix::fs::symlink("a", client.path("t/b")).unwrap();
+        let ran = client.get(&["-r", "-P", "1", option, &server.url("/t/")]);
+        ran.assert_status(6);
+        assert_same(&client.path("t/a/f"), &Served::new(1, 1000).bytes);
+        // And again, with the first one here already.
+        client
+            .get(&["-r", "-P", "1", option, &server.url("/t/")])
+            .assert_status(6);
+        assert_same(&client.path("t/a/f"), &Served::new(1, 1000).bytes);
+    }
+}
+
+fn json(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json";
+    format!("{head}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::{Act, Client, Gate, Served, Server, assert_same, finish, wait, wait_until};
+use super::support::{
+    Act, Client, Gate, Request, Served, Server, assert_same, finish, wait, wait_until,
+};
 
 /// Serves `file` at `piece` bytes every few milliseconds on every connection.
 fn slow(file: &Served, piece: usize) -> Server {
@@ -117,7 +119,7 @@ fn of_all_kinds(file: &Served) -> Server {
     })
 }
 
-/// Some minutes: `cargo test --test it -- --ignored killed_at_random`.
+/// Some minutes: `HAUL_TEST_KILLS=1000 cargo test --test it -- --ignored killed_at_random_over`.
 #[test]
 #[ignore = "240 kills take a minute or two"]
 fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_on_disk() {
@@ -126,15 +128,25 @@ fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_o
     let sum = blake3::hash(&file.bytes).to_hex().to_string();
     let mut random = fastrand::Rng::with_seed(11);
     let (mut kills, mut wholes) = (0, 0);
-    for path in [
+    let told = std::env::var("HAUL_TEST_KILLS").ok();
+    let most: usize = told.map_or(240, |count| count.parse().unwrap());
+    let paths = [
         "f", "weak", "dated", "noranges", "close", "chunked", "breaks", "sum",
-    ] {
+    ];
+    for path in paths {
         let client = Client::new();
         let url = server.url(&format!("/{path}"));
         let mut claimed = 0;
-        for round in 0..30 {
+        // Each run calls itself by the number of what was on disk before it.
+        let mut on_disk: Vec<Vec<(u64, u64)>> = Vec::new();
+        for round in 0..most.div_ceil(paths.len()) {
             let segments = ["1", "3", "auto"][round % 3];
-            let mut arguments = vec!["-o", "f", "--segments", segments, &url];
+            let name = on_disk.len().to_string();
+            on_disk.push(match client.path("f.part").exists() {
+                true => extents(&client, "f.part.state"),
+                false => Vec::new(),
+            });
+            let mut arguments = vec!["-o", "f", "--segments", segments, "-A", &name, &url];
             if matches!(path, "sum" | "weak") {
                 arguments.extend(["--blake3", &sum]);
             }
@@ -164,6 +176,9 @@ fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_o
         let before = server.requests().len();
         client.get(&arguments).assert_status(0);
         client.assert_whole("f", &file.bytes);
+        if !matches!(path, "noranges" | "close" | "chunked") {
+            assert_nothing_is_asked_for_twice(&server.requests(), &url, &on_disk);
+        }
         if matches!(path, "f" | "weak" | "dated" | "sum") && claimed > 0 {
             let asked: u64 = server.requests()[before..]
                 .iter()
@@ -179,24 +194,42 @@ fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_o
     println!("{kills} kills, {wholes} times whole before the last run");
 }
 
+/// No run asked for a byte that was on disk before it.
+fn assert_nothing_is_asked_for_twice(requests: &[Request], url: &str, on_disk: &[Vec<(u64, u64)>]) {
+    let of_this = requests.iter().filter(|it| url.ends_with(&it.target));
+    for request in of_this {
+        let run = request.field("user-agent").and_then(|it| it.parse().ok());
+        let Some(there) = run.and_then(|run: usize| on_disk.get(run)) else {
+            continue;
+        };
+        let (start, end) = request.range().unwrap_or((0, None));
+        let end = end.unwrap_or(u64::MAX);
+        for &(first, last) in there {
+            assert!(end <= first || last <= start, "{request:?} with {there:?}");
+        }
+    }
+}
+
 /// The most bytes that a state in the directory claims.
 fn claims(client: &Client) -> u64 {
-    let claimed = |name: &str| -> Option<u64> {
-        let text = std::fs::read(client.path(name)).ok()?;
-        let state: serde_json::Value = serde_json::from_slice(&text).ok()?;
-        let extents = state["done"].as_array()?.iter();
-        Some(
-            extents
-                .map(|extent| extent[1].as_u64().unwrap() - extent[0].as_u64().unwrap())
-                .sum(),
-        )
+    let claimed = |name| {
+        let extents = extents(client, name);
+        extents.iter().map(|(start, end)| end - start).sum()
     };
     let names = ["f.part.state", "f.part-new.part.state"];
-    names
-        .iter()
-        .filter_map(|name| claimed(name))
-        .max()
-        .unwrap_or(0)
+    names.into_iter().map(claimed).max().unwrap_or(0)
+}
+
+/// What a state claims; nothing where there is none.
+fn extents(client: &Client, name: &str) -> Vec<(u64, u64)> {
+    let state = std::fs::read(client.path(name)).unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+    let extents = state["done"].as_array().cloned().unwrap_or_default();
+    let bound = |extent: &serde_json::Value, index: usize| extent[index].as_u64().unwrap();
+    let extents = extents.iter();
+    extents
+        .map(|extent| (bound(extent, 0), bound(extent, 1)))
+        .collect()
 }
 
 #[test]

@@ -386,6 +386,74 @@ fn a_directory_without_recursive_is_no_file() {
         .assert_status(0);
 }
 
+/// Without a redirect to the slash, only the page itself tells.
+#[test]
+fn a_listing_at_an_address_without_a_slash_is_no_file() {
+    let pages: &[(&str, &str)] = &[
+        (
+            "/sub",
+            "<title>Index of /sub</title><a href='../'>..</a><a href='f'>f</a>",
+        ),
+        (
+            "/sub/",
+            "<title>Index of /sub</title><a href='../'>..</a><a href='f'>f</a>",
+        ),
+        (
+            "/page.html",
+            "<title>Index of words</title><a href='f'>f</a>",
+        ),
+        ("/page", "<title>A page</title><a href='f'>f</a>"),
+    ];
+    let (client, server) = (Client::new(), tree("text/html", pages));
+    client
+        .get(&[&server.url("/sub")])
+        .assert_status(2)
+        .assert_says("--recursive");
+    assert!(client.names().is_empty());
+    client.get(&["-r", &server.url("/sub")]).assert_status(0);
+    assert_same(&client.path("sub/f"), &bytes("/sub/f"));
+    let names = [server.url("/page.html"), server.url("/page")];
+    client.get(&[&names[0], &names[1]]).assert_status(0);
+    client
+        .get(&["-o", "index", &server.url("/sub")])
+        .assert_status(0);
+    assert_eq!(client.names(), ["index", "page", "page.html", "sub"]);
+}
+
+#[test]
+fn a_file_and_one_called_like_its_part_file_are_both_fetched() {
+    for names in ["f f.part f.part-new", "f.part-new f.part f", "f.part f"] {
+        for length in [0, 1000] {
+            let (client, names) = (Client::new(), names.to_owned());
+            let listed = names.clone();
+            let server = Server::start(move |request| match request.target.as_str() {
+                "/t/?format=json" => {
+                    let entry = |name| format!(r#"{{"name":"{name}","kind":"file"}}"#);
+                    let entries: Vec<_> = listed.split(' ').map(entry).collect();
+                    ok("application/json", &format!("[{}]", entries.join(",")))
+                }
+                "/t/f" => vec![Act::Send(Served::new(1, 2000).answer(request))],
+                target => {
+                    let seed = target.len() as u64;
+                    vec![Act::Send(Served::new(seed, length).answer(request))]
+                }
+            });
+            for _ in 0..2 {
+                let arguments = ["-r", "-P", "1", "-f", &server.url("/t/")];
+                client.get(&arguments).assert_status(0);
+                assert_same(&client.path("t/f"), &Served::new(1, 2000).bytes);
+                for name in names.split(' ').filter(|name| *name != "f") {
+                    let seed = "/t/".len() + name.len();
+                    let whole = Served::new(seed as u64, length).bytes;
+                    // That one's name is taken whether it is used or not.
+                    let name = name.replace("-new", "-new_");
+                    assert_same(&client.path("t").join(name), &whole);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_directory_to_put_files_into_is_made() {
     let client = Client::new();

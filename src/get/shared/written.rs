@@ -1,0 +1,48 @@
+//! The files of a run that are here, by identity: two of a server's names may lead to one file, on a
+//! file system that does not tell `A` from `a`, or through a link.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+
+use crate::get::source::Source;
+
+/// What was written, or found to be the server's.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Device and inode, and the source's hash: a million files have to fit into memory.
+    files: Mutex<HashMap<(u64, u64), u64>>,
+    hashes: RandomState,
+}
+
+/// Whose a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// No file of this run.
+    Nobody,
+    /// The same source's.
+    Same,
+    /// Another source's.
+    Other,
+}
+
+impl Written {
+    /// The file is `source`'s.
+    pub(crate) fn add(&self, file: &Metadata, source: &Source) {
+        let source = self.hashes.hash_one(source.to_string());
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.insert((file.dev(), file.ino()), source);
+    }
+
+    /// Whose `file` is, as `source` sees it.
+    pub(crate) fn owner(&self, file: &Metadata, source: &Source) -> Owner {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        match files.get(&(file.dev(), file.ino())) {
+            None => Owner::Nobody,
+            Some(&owner) if owner == self.hashes.hash_one(source.to_string()) => Owner::Same,
+            Some(_) => Owner::Other,
+        }
+    }
+}
