@@ -14,9 +14,9 @@ use haul::internals::IoBuffers;
 use haul::internals::OpenFileCache;
 use haul::internals::Patience;
 use haul::internals::limit_unsent;
+use haul::internals::{DigestAnswer, Negotiation, Now, Subject, resolve_range, to_file};
 use haul::internals::{DotNames, Found, LookUp, Root};
 use haul::internals::{Meta, Plan, RangeSpec, Segment, Target, Validators};
-use haul::internals::{Negotiation, Now, Subject, resolve_range, to_file};
 use haul::internals::{Parsed, parse_request};
 use haul::internals::{Progress, RunContext, Transfer};
 use haul::server::Server;
@@ -63,6 +63,8 @@ fn plan(criterion: &mut Criterion) {
         validators: &validators,
         path: b"images/disk.img",
         coding: None,
+        media_type: None,
+        digests: DigestAnswer::None,
         selection: Negotiation::None,
     };
     criterion.bench_function("plan", |bencher| {

@@ -107,6 +107,7 @@ mod tls;
 /// part of the interface, and free to change.
 #[doc(hidden)]
 pub mod internals {
+    pub use crate::http::DigestAnswer;
     pub use crate::http::parse::body::{Discard, Discarded};
     pub use crate::http::parse::target::{Form, parse as parse_target};
     pub use crate::http::parse::{Parsed, parse_request};

@@ -24,6 +24,7 @@ mod access;
 mod client_share;
 pub mod config;
 pub(crate) mod connection;
+mod digests;
 mod disk_queue;
 mod disk_worker;
 mod dispatch;
@@ -47,14 +48,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use threadpool::ThreadPool;
 
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
-use crate::server::config::{LocalAddress, SandboxChoice, ServeConfig};
+use crate::server::config::{DigestChoice, LocalAddress, SandboxChoice, ServeConfig};
 use crate::server::connection::send_queue::UNSENT_BYTES;
+use crate::server::digests::{follow_tree, run_digest_worker};
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
@@ -361,6 +363,7 @@ impl Server {
         );
         let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
         let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
+        let stop_digests = start_digests(&self.ring)?;
         let closer = spawn("haul-close", {
             let (closing, disk) = (self.closing, Arc::clone(&self.ring.disk));
             move || {
@@ -401,7 +404,8 @@ impl Server {
             }
         })?;
         acceptor.run();
-        drop(stop);
+        drop((stop, stop_digests));
+        self.ring.service.digests.shut();
         let grace_ends = Instant::now() + grace;
         handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
         handle.abort();
@@ -450,6 +454,29 @@ fn listen_on_all(config: &ServeConfig) -> Result<Vec<TcpListener>, StartupError>
         let _ = socket::limit_unsent(listener, UNSENT_BYTES);
     }
     Ok(listeners)
+}
+
+/// Starts the threads that hash. The tree is followed until the sender is dropped.
+fn start_digests(ring: &Ring) -> Result<Option<Sender<()>>, StartupError> {
+    let choice = ring.service.config.digests.choice;
+    if choice == DigestChoice::Off {
+        return Ok(None);
+    }
+    for _ in 0..digests::THREADS {
+        let service = Arc::clone(&ring.service.digests);
+        let disk = Arc::clone(&ring.disk);
+        let is_busy = move |device| disk.is_busy(device);
+        spawn("haul-digest", move || run_digest_worker(&service, is_busy))?;
+    }
+    if choice != DigestChoice::All {
+        return Ok(None);
+    }
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let service = Arc::clone(&ring.service);
+    spawn("haul-tree", move || {
+        follow_tree(&service.digests, &service.root, &stopped);
+    })?;
+    Ok(Some(stop))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartupError> {

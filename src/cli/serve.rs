@@ -20,6 +20,7 @@ use crate::cli::values::grace;
 use access::AccessArgs;
 use announcement::announce;
 use deadlines::DeadlineArgs;
+use digests::DigestArgs;
 use http::HttpArgs;
 use limits::LimitArgs;
 use listen::ListenArgs;
@@ -32,6 +33,7 @@ use tuning::TuningArgs;
 mod access;
 mod announcement;
 mod deadlines;
+mod digests;
 mod http;
 mod limits;
 mod listen;
@@ -112,6 +114,9 @@ pub(crate) struct ServeArguments {
 
     #[command(flatten)]
     state: StateArgs,
+
+    #[command(flatten)]
+    digests: DigestArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -227,6 +232,7 @@ impl ServeArguments {
             rates: self.limits.rates(),
             grace: self.drain_timeout,
             state: self.state.directory(),
+            digests: self.digests.policy(),
             access_log,
             sandbox: self.sandbox.choice(),
             access: self.access.config(),

@@ -15,6 +15,13 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// BLAKE3 and its block list.
+    pub(crate) const BLOCKS: Self = Self {
+        sha256: false,
+        sha512: false,
+        blake3: true,
+    };
+
     /// The digest by this algorithm alone; `None` if it is not computed in one pass with others.
     pub(crate) fn only(algorithm: Algorithm) -> Option<Self> {
         let nothing = Self::default();
@@ -52,7 +59,7 @@ impl Wanted {
 
 /// What is known of a file's content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Digests {
+pub struct Digests {
     pub(crate) sha256: Option<[u8; 32]>,
     pub(crate) sha512: Option<[u8; 64]>,
     pub(crate) blake3: Option<[u8; 32]>,

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::digest::blocks::BlockList;
 use crate::digest::hasher::Digests;
 use crate::digest::identity::Identity;
+pub(crate) use crate::digest::store::disk::make_directory;
 use crate::digest::store::disk::{Disk, OpenError};
 use crate::digest::store::memory::Memory;
 

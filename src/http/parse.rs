@@ -211,6 +211,7 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         accept_encoding: fields.accept_encoding(),
         credentials: fields.credentials().map(Box::new),
         audience: Audience::Public,
+        digests: fields.digests().map(Box::new),
         line: line.raw.into(),
         client_fields: None,
     })

@@ -191,7 +191,7 @@ fn check_value(value: &str) -> Result<(), String> {
 }
 
 /// Fields that frame or describe the content; overriding one would make a response untrue.
-const COMPUTED: [&str; 16] = [
+const COMPUTED: [&str; 19] = [
     "Accept-Ranges",
     "Access-Control-Allow-Origin",
     "Access-Control-Expose-Headers",
@@ -202,10 +202,13 @@ const COMPUTED: [&str; 16] = [
     "Content-Range",
     "Content-Type",
     "Date",
+    "Digest",
     "ETag",
     "Keep-Alive",
     "Last-Modified",
     "Location",
+    "Repr-Digest",
+    "Repr-Digest-BLAKE3",
     "Trailer",
     "Transfer-Encoding",
 ];

@@ -35,6 +35,11 @@ pub enum Refusal {
     Forbidden(&'static str),
     /// Reading the file or directory failed (500); the text says what failed.
     Internal(&'static str),
+    /// What is asked for is being computed (503 with `Retry-After`).
+    NotYet {
+        /// When it may be there.
+        seconds: u64,
+    },
     /// Too many connections, transfers or open files for now (503).
     Overloaded,
     /// A precondition of the request is false (412, RFC 9110 section 13.1).
@@ -183,6 +188,13 @@ impl Refusal {
                 "Not implemented",
                 "the request's method or transfer coding is not known here",
                 "Use GET or HEAD.",
+                AsAsked,
+            ),
+            Self::NotYet { .. } => (
+                503,
+                "Not ready yet",
+                "the digests of the file are being computed",
+                "Try again after the seconds that Retry-After says.",
                 AsAsked,
             ),
             Self::Overloaded => (

@@ -5,6 +5,7 @@
 use super::client_fields::ClientFields;
 use super::conditional::Conditions;
 use super::credentials::Credentials;
+use super::digest_fields::DigestWishes;
 use super::disposition::Disposition;
 use super::exchange::{Persistence, Target};
 use super::negotiate::{Accept, AcceptEncoding, ListingFormat};
@@ -50,6 +51,8 @@ pub struct Request {
     pub credentials: Option<Box<Credentials>>,
     /// Who may keep the answer.
     pub audience: Audience,
+    /// The digests that the client wants, if any (RFC 9530).
+    pub digests: Option<Box<DigestWishes>>,
     /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
     /// What the client says of itself, where the access log wants it.
@@ -115,6 +118,8 @@ pub enum Expectation {
 pub struct Query {
     /// `download`: whether the file is for looking at or for keeping.
     pub disposition: Disposition,
+    /// `blocks`: the block list of the file in its place.
+    pub blocks: bool,
     /// `format=html|json|ndjson`: overrides `Accept` for a listing.
     pub format: Option<ListingFormat>,
     /// `sort=name|size|time|kind`; `-` before it stands for `order=desc`.

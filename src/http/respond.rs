@@ -4,6 +4,7 @@
 //! operator's policy and of the time.
 
 use crate::http::conditional::{self, RangeVerdict, Verdict};
+use crate::http::digest_fields::DigestAnswer;
 use crate::http::disposition::{self, Disposition};
 use crate::http::exchange::{ContentKind, Persistence, Response, Segment, Target};
 use crate::http::media::MediaType;
@@ -31,10 +32,14 @@ pub struct Subject<'a> {
     pub validators: &'a Validators,
     /// The path from the root that names the content: without a sibling's suffix.
     pub path: &'a [u8],
+    /// The media type, where it does not follow from the path.
+    pub media_type: Option<&'static str>,
     /// The coding of the bytes.
     pub coding: Option<Coding>,
     /// Whether another request may be answered with another file.
     pub selection: Negotiation,
+    /// The digests of these bytes, as far as they are wanted.
+    pub digests: DigestAnswer,
 }
 
 /// Whether the answer depends on `Accept-Encoding`.
@@ -89,14 +94,14 @@ pub fn to_file(
     match ranges.map_or(Selection::Whole, |specs| range::resolve(specs, len)) {
         Selection::Whole => {
             let mut head = file_head(200, request, subject, policy, now);
-            content_type(&mut head, subject.path);
+            content_type(&mut head, subject);
             head.number("Content-Length", len);
             let extent = (len > 0).then_some(Segment::File { offset: 0, len });
             head.respond(Exchange::of(request), extent, len)
         }
         Selection::One(extent) => {
             let mut head = file_head(206, request, subject, policy, now);
-            content_type(&mut head, subject.path);
+            content_type(&mut head, subject);
             head.content_range(extent.content_range(len));
             head.number("Content-Length", extent.len);
             head.respond(Exchange::of(request), [extent.into()], extent.len)
@@ -113,6 +118,25 @@ pub fn to_file(
     }
 }
 
+/// Answers a GET or HEAD for content at hand that stands for a file: with the file's validators,
+/// and ranges of its own.
+pub(crate) fn to_content(
+    request: &Request,
+    subject: &Subject<'_>,
+    content: &[u8],
+    policy: &HttpPolicy,
+    now: &Now,
+) -> Response {
+    let mut response = to_file(request, subject, policy, now);
+    for segment in &mut response.body.segments {
+        if let Segment::File { offset, len } = *segment {
+            let (start, len) = (offset as usize, len as usize);
+            *segment = Segment::Memory(content[start..start + len].to_vec());
+        }
+    }
+    response
+}
+
 /// Answers a request that is refused. Without a request, because none could be parsed, the
 /// connection ends.
 pub(crate) fn to_refusal(
@@ -127,6 +151,7 @@ pub(crate) fn to_refusal(
         Refusal::Overloaded => head.number("Retry-After", RETRY_AFTER_SECONDS),
         Refusal::TooManyGuesses(seconds) => head.number("Retry-After", u64::from(*seconds)),
         Refusal::Unauthorized(_) => head.field("WWW-Authenticate", CHALLENGE),
+        Refusal::NotYet { seconds } => head.number("Retry-After", *seconds),
         _ => {}
     }
     explain::finish(request, refusal, head)
@@ -209,6 +234,7 @@ fn not_modified(
     // RFC 9110 section 15.4.5: what a 200 would have said, as far as it guides caches.
     let mut head = Head::new(304, policy, now);
     head.etag(subject.validators);
+    head.digests(request, subject.digests);
     negotiated(&mut head, request, subject, policy);
     head.respond(Exchange::of(request), None, 0)
 }
@@ -226,6 +252,7 @@ fn file_head(
     head.last_modified(subject.validators.last_modified);
     head.field("Accept-Ranges", b"bytes");
     head.field("X-Content-Type-Options", b"nosniff");
+    head.digests(request, subject.digests);
     if let Some(coding) = subject.coding {
         head.field("Content-Encoding", coding.name().as_bytes());
     }
@@ -247,8 +274,11 @@ fn negotiated(head: &mut Head, request: &Request, subject: &Subject<'_>, policy:
     head.referrer(request.audience);
 }
 
-fn content_type(head: &mut Head, path: &[u8]) {
-    head.media_type("Content-Type", MediaType::of(path));
+fn content_type(head: &mut Head, subject: &Subject<'_>) {
+    match subject.media_type {
+        Some(media_type) => head.field("Content-Type", media_type.as_bytes()),
+        None => head.media_type("Content-Type", MediaType::of(subject.path)),
+    }
 }
 
 /// `multipart/byteranges` (RFC 9110 section 14.6).
@@ -260,7 +290,10 @@ fn multipart(
 ) -> Response {
     // 128 random bits: no file holds them by chance, and nobody can put them there beforehand.
     let boundary = format!("{:032x}", fastrand::u128(..));
-    let media_type = MediaType::of(subject.path);
+    let media_type = match subject.media_type {
+        Some(media_type) => media_type.to_owned(),
+        None => MediaType::of(subject.path).to_string(),
+    };
     let mut segments = Vec::with_capacity(extents.len() * 2 + 1);
     let mut content_length = 0;
     for extent in extents {

@@ -68,6 +68,36 @@ pub enum SandboxChoice {
     Off,
 }
 
+/// Which files' digests are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestChoice {
+    /// None, and none are given.
+    Off,
+    /// Those that a client asks for.
+    #[default]
+    Asked,
+    /// Those of all files, from the start on.
+    All,
+}
+
+/// What digests may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DigestPolicy {
+    /// Which are computed.
+    pub choice: DigestChoice,
+    /// Bytes a second that each of the threads that hash may read.
+    pub rate: u64,
+}
+
+impl Default for DigestPolicy {
+    fn default() -> Self {
+        Self {
+            choice: DigestChoice::default(),
+            rate: 256 << 20,
+        }
+    }
+}
+
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -113,6 +143,8 @@ pub struct ServeConfig {
     pub grace: Duration,
     /// Where the server keeps what it wants to find again after a restart; `None` keeps nothing.
     pub state: Option<PathBuf>,
+    /// Which digests of files are given, and at what cost.
+    pub digests: DigestPolicy,
     /// Where access records go.
     pub access_log: Destination,
     /// Whether the kernel confines the server.
@@ -174,6 +206,7 @@ impl Default for ServeConfig {
             rates: Rates::default(),
             grace: Duration::from_secs(30),
             state: None,
+            digests: DigestPolicy::default(),
             access_log: Destination::StandardError,
             sandbox: SandboxChoice::default(),
             log_format: LogFormat::default(),

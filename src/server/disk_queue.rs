@@ -208,6 +208,12 @@ impl DiskQueue {
         }
     }
 
+    /// Whether anything of this file system waits or runs.
+    pub(super) fn is_busy(&self, device: u64) -> bool {
+        let lines = self.lock();
+        lines.running.contains_key(&device) || lines.turns.iter().any(|it| it.device == device)
+    }
+
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
     pub(super) fn close_file(&self, device: u64, file: File) {
         let mut lines = self.lock();

@@ -4,6 +4,7 @@
 //! is checked first and opened later. The hot lane asks the kernel's name cache only; what that
 //! cannot answer, and file systems that may wait for a network, are for the disk lane.
 
+pub(crate) mod digest_slot;
 pub(crate) mod extent;
 pub(crate) mod filesystem;
 pub(crate) mod open_file;

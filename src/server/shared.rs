@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 
 use crate::server::access::Access;
 use crate::server::config::{AccessConfig, ServeConfig};
+use crate::server::digests::DigestService;
 use crate::server::files::{Closing, LinkChoice, Root};
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub long_queues: Arc<Semaphore>,
     /// What all connections together may send.
     rate: Option<RateLimit>,
+    /// Digests of files.
+    pub digests: Arc<DigestService>,
     phase: Phase,
 }
 
@@ -70,6 +73,8 @@ impl Shared {
         let long_queues = Semaphore::new(long_queues());
         let rate = config.rates.total;
         let rate = rate.map(|rate| RateLimit::new(rate, Instant::now()));
+        let digests = DigestService::new(config.digests, config.state.as_deref());
+        let digests = Arc::new(digests);
         Ok(Self {
             config,
             root,
@@ -79,6 +84,7 @@ impl Shared {
             bulk,
             long_queues,
             rate,
+            digests,
             phase: Phase::default(),
         })
     }

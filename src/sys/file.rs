@@ -192,6 +192,24 @@ pub(crate) fn read_resident(_: &File, _: &mut [u8], _: u64) -> io::Result<Option
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Opens what a descriptor stands for once more, for reading: with a place and a reading pattern
+/// of its own (proc_pid_fd(5)).
+///
+/// # Errors
+/// As open(2); where /proc is not mounted, `NotFound`.
+pub(crate) fn reopen(file: &File) -> io::Result<File> {
+    use std::os::fd::AsRawFd as _;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Has the kernel read nothing ahead by this descriptor (`POSIX_FADV_RANDOM`).
+pub(crate) fn will_read_at_random(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 /// Takes pages that were sent out of the page cache (`POSIX_FADV_DONTNEED`, posix_fadvise(2)).
 pub fn drop_behind(file: &File, offset: u64, len: u64) {
     #[cfg(target_os = "linux")]

@@ -19,6 +19,27 @@ pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// Gives the calling thread the least of the processor and of disks: others go first
+/// (setpriority(2), ioprio_set(2)). Where that is refused, it goes on as it is.
+pub(crate) fn have_least_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::libc;
+        let _ = rustix::process::setpriority_process(None, LEAST);
+        // The class `IOPRIO_CLASS_IDLE` for this thread (`IOPRIO_WHO_PROCESS`, 0).
+        let (who, class) = (1, 3 << 13);
+        // SAFETY: the call takes three numbers and touches no memory of the process.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::syscall(libc::SYS_ioprio_set, who, 0, class);
+        }
+    }
+}
+
+/// The highest nice value.
+#[cfg(target_os = "linux")]
+const LEAST: i32 = 19;
+
 /// A standard stream, written to without a buffer and without the lock that `std` holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Standard {

@@ -9,6 +9,7 @@ mod access;
 mod access_log;
 mod clients;
 mod cold;
+mod digests;
 mod fairness;
 mod files;
 mod get;

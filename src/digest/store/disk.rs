@@ -40,11 +40,7 @@ impl Disk {
     /// Opens the store, or makes one. All of it is read once: what was damaged since it was
     /// written is found here and not later.
     pub(super) fn open(directory: &Path, path: &Path) -> Result<Self, OpenError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(OpenError::Io)?;
+        make_directory(directory).map_err(OpenError::Io)?;
         let file = open_private(path).map_err(OpenError::Io)?;
         let opened = guarded(|| Ok(Self::open_file(file)));
         let mut disk = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic)))?;
@@ -166,6 +162,14 @@ impl Disk {
         }
         Ok(transaction)
     }
+}
+
+/// Makes a directory for this user alone, unless it is there.
+pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
 }
 
 /// Runs an operation of `redb`'s, which may panic over a file that was damaged while it was open.

@@ -7,6 +7,7 @@ use httparse::Header;
 use crate::http::conditional::{self, Conditions, IfRange};
 use crate::http::credentials::Credentials;
 use crate::http::date::parse_date;
+use crate::http::digest_fields::DigestWishes;
 use crate::http::exchange::Persistence;
 use crate::http::list::{self, is_token};
 use crate::http::negotiate::{self, Accept, AcceptEncoding};
@@ -31,6 +32,8 @@ pub(super) struct Fields<'a> {
     if_modified_since: Field<'a>,
     if_unmodified_since: Field<'a>,
     if_range: Field<'a>,
+    want_digest: Field<'a>,
+    want_repr_digest: Field<'a>,
 }
 
 /// How often a field occurs.
@@ -85,11 +88,13 @@ impl<'a> Fields<'a> {
                 8 if is(name, "if-match") => &mut fields.if_match,
                 8 if is(name, "if-range") => &mut fields.if_range,
                 10 if is(name, "connection") => &mut fields.connection,
+                11 if is(name, "want-digest") => &mut fields.want_digest,
                 13 if is(name, "if-none-match") => &mut fields.if_none_match,
                 13 if is(name, "authorization") => &mut fields.authorization,
                 14 if is(name, "content-length") => &mut fields.content_length,
                 14 if is(name, "content_length") => return Err(DISGUISED),
                 15 if is(name, "accept-encoding") => &mut fields.accept_encoding,
+                16 if is(name, "want-repr-digest") => &mut fields.want_repr_digest,
                 17 if is(name, "transfer-encoding") => &mut fields.transfer_encoding,
                 17 if is(name, "transfer_encoding") => return Err(DISGUISED),
                 17 if is(name, "if-modified-since") => &mut fields.if_modified_since,
@@ -212,6 +217,21 @@ impl<'a> Fields<'a> {
                 Field::Repeated(_) => Some(IfRange::Invalid),
             },
         })
+    }
+
+    /// RFC 9530 section 4, RFC 3230 section 4.3.1.
+    pub(super) fn digests(&self) -> Option<DigestWishes> {
+        if self.want_digest.is_absent() && self.want_repr_digest.is_absent() {
+            return None;
+        }
+        let joined = |field, name| {
+            let values: Vec<_> = self.values(field, name).collect();
+            values.join(&b", "[..])
+        };
+        DigestWishes::parse(
+            Some(&joined(self.want_repr_digest, "want-repr-digest")),
+            Some(&joined(self.want_digest, "want-digest")),
+        )
     }
 
     pub(super) fn accept(&self) -> Accept {

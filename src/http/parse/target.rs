@@ -156,6 +156,7 @@ fn parse_query(bytes: &[u8]) -> Query {
         };
         match key {
             b"download" => query.disposition = Disposition::Attachment,
+            b"blocks" => query.blocks = true,
             b"format" => {
                 query.format = match value {
                     b"html" => Some(ListingFormat::Html),
@@ -283,6 +284,7 @@ mod tests {
                 after: Some(b"a& b".as_slice().into()),
                 filter: None,
                 link: None,
+                blocks: false,
             }
         );
     }

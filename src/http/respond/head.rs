@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::http::date::{Now, write_date};
+use crate::http::digest_fields::DigestAnswer;
 use crate::http::exchange::{ContentKind, Persistence, Plan, Response, Segment};
 use crate::http::media::MediaType;
 use crate::http::policy::{Cors, HttpPolicy};
@@ -57,7 +58,7 @@ impl Head {
             head.field("Access-Control-Allow-Origin", b"*");
             head.field(
                 "Access-Control-Expose-Headers",
-                b"Accept-Ranges, Content-Encoding, Content-Range, ETag",
+                b"Accept-Ranges, Content-Encoding, Content-Range, ETag, Repr-Digest, Repr-Digest-BLAKE3",
             );
         }
         for field in &policy.fields {
@@ -112,6 +113,24 @@ impl Head {
     pub(super) fn referrer(&mut self, audience: Audience) {
         if audience == Audience::LinkHolder {
             self.field("Referrer-Policy", NO_REFERRER);
+        }
+    }
+
+    /// The digests that are wanted and known; a HEAD learns when to ask again for others.
+    pub(super) fn digests(&mut self, request: &Request, answer: DigestAnswer) {
+        let (digests, retry_after) = match answer {
+            DigestAnswer::None => return,
+            DigestAnswer::Known(digests) => (digests, None),
+            DigestAnswer::Pending(digests, seconds) => (digests, Some(seconds)),
+        };
+        let fields = (request.digests.as_ref()).map(|wishes| wishes.fields(&digests));
+        for (name, value) in fields.unwrap_or_default() {
+            self.field(name, value.as_bytes());
+        }
+        if let Some(seconds) = retry_after
+            && request.method == Method::Head
+        {
+            self.number("Retry-After", seconds);
         }
     }
 

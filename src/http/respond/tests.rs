@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
 use super::*;
+use crate::http::DigestAnswer;
 use crate::http::conditional::{Conditions, EntityTags, IfRange};
 use crate::http::negotiate::{Accept, AcceptEncoding, Explanation};
 use crate::http::policy::{CacheRule, Field};
@@ -18,6 +19,7 @@ fn get() -> Request {
             trailing_slash: false,
         },
         query: Query::default(),
+        digests: None,
         host: None,
         persistence: Persistence::KeepAlive,
         is_last: false,
@@ -63,6 +65,8 @@ fn subject(meta: &Meta) -> Subject<'_> {
         validators: &VALIDATORS,
         path: b"a/b.txt",
         coding: None,
+        media_type: None,
+        digests: DigestAnswer::None,
         selection: Negotiation::None,
     }
 }
@@ -291,6 +295,8 @@ fn the_policy_adds_fields() {
     request.query.disposition = Disposition::Attachment;
     let subject = Subject {
         coding: Some(Coding::Gzip),
+        media_type: None,
+        digests: DigestAnswer::None,
         ..subject(&META)
     };
     let response = to_file(&request, &subject, &policy, &now());

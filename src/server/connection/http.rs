@@ -4,14 +4,18 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+use crate::digest::{Wanted, blocks};
 use crate::http::policy::ListingPolicy;
 use crate::http::respond::{self, Negotiation, Now, StreamFraming, Subject};
-use crate::http::{ListingFormat, Method, Refusal, Request, Response, Target, Validators};
+use crate::http::{
+    DigestAnswer, ListingFormat, Meta, Method, Refusal, Request, Response, Target, Validators,
+};
 use crate::server::access::{Access, Grant, INDEX, beneath};
 use crate::server::config::{IndexChoice, ListingChoice};
 use crate::server::connection::gate::Gate;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
+use crate::server::digests::Answer;
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::listing::{self, Listing, Visible};
 use crate::server::shared::Shared;
@@ -42,6 +46,9 @@ pub(super) fn prepare(
     match look_up(&request.target, grant, service, patience, cache)? {
         LookUp::NotCached => None,
         LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
+        LookUp::Found(Found::File(file)) if request.query.blocks => {
+            answer_with_blocks(request, &file, service, patience)
+        }
         LookUp::Found(Found::File(file)) => answer_with_file(
             (request, grant),
             &request.target.path,
@@ -118,11 +125,22 @@ fn answer_with_file(
         (validators, None) => validators,
         (validators, Some(coding)) => Cow::Owned(validators.into_owned().in_coding(coding)),
     };
+    let digests = match &request.digests {
+        None => DigestAnswer::None,
+        Some(wishes) => match service.digests.find(&file, wishes.wanted(), patience) {
+            Answer::Off => DigestAnswer::None,
+            Answer::Known(digests) => DigestAnswer::Known(digests),
+            Answer::Pending(digests, seconds) => DigestAnswer::Pending(digests, seconds),
+            Answer::NotCached => return None,
+        },
+    };
     let subject = Subject {
         meta: &file.meta,
         validators: &validators,
         path,
         coding,
+        media_type: None,
+        digests,
         selection,
     };
     let response = respond::to_file(request, &subject, policy, &now);
@@ -138,6 +156,52 @@ fn answer_with_file(
         file: Some(file),
         bulk,
         ..whole(response)
+    })
+}
+
+/// The answer with a file's block list, which has the validators of the file: the address differs.
+fn answer_with_blocks(
+    request: &Request,
+    file: &Arc<OpenFile>,
+    service: &Shared,
+    patience: Patience,
+) -> Option<PreparedResponse> {
+    let refused = |refusal| Some(refuse(Some(request), &refusal, service));
+    match service.digests.find(file, Wanted::BLOCKS, patience) {
+        Answer::Off => return refused(Refusal::NotFound),
+        Answer::NotCached => return None,
+        Answer::Pending(_, seconds) => return refused(Refusal::NotYet { seconds }),
+        Answer::Known(_) if patience == Patience::CachedOnly => return None,
+        Answer::Known(_) => {}
+    }
+    let Some(permit) = service.digests.lists.take() else {
+        return refused(Refusal::NotYet { seconds: 1 });
+    };
+    let Some(list) = service.digests.blocks(file) else {
+        return refused(Refusal::NotYet { seconds: 1 });
+    };
+    let content = list.encode();
+    let (policy, now) = (&service.config.http, Now::current());
+    let meta = Meta {
+        len: content.len() as u64,
+        ..file.meta
+    };
+    let validators =
+        file.validators(|| Validators::of(&file.meta, policy.etag, file.has_settled(), &now));
+    let subject = Subject {
+        meta: &meta,
+        validators: &validators,
+        path: &request.target.path,
+        media_type: Some(blocks::MEDIA_TYPE),
+        coding: None,
+        digests: DigestAnswer::None,
+        selection: Negotiation::None,
+    };
+    Some(PreparedResponse {
+        bulk: Some(permit),
+        ..whole(respond::to_content(
+            request, &subject, &content, policy, &now,
+        ))
     })
 }
 

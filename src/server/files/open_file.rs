@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::http::{Coding, Strength, Validators};
 use crate::meta::Meta;
+use crate::server::files::digest_slot::DigestSlot;
 use crate::server::files::extent::Extent;
 use crate::server::files::filesystem::FileSystem;
 use crate::server::files::real_path::RealPath;
@@ -105,6 +106,16 @@ impl OpenFile {
     pub fn begin_reading(&self) -> bool {
         self.version.inode.readers.fetch_add(1, Ordering::Relaxed);
         self.version.was_read.swap(true, Ordering::Relaxed)
+    }
+
+    /// What is known of its digests.
+    pub(crate) fn digests(&self) -> &DigestSlot {
+        &self.version.digests
+    }
+
+    /// Whether a transfer draws from it.
+    pub(crate) fn is_being_read(&self) -> bool {
+        self.version.inode.readers.load(Ordering::Relaxed) > 0
     }
 
     /// A transfer is through with it.
@@ -245,6 +256,19 @@ impl OpenFile {
     /// As fstat(2).
     pub fn is_unchanged(&self) -> io::Result<bool> {
         Ok(self.stat()? == self.meta)
+    }
+
+    /// Whether its content is what it was when it was opened, as far as all of its time stamps can
+    /// tell: a file that has grown is another one.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub(crate) fn has_same_content(&self) -> io::Result<bool> {
+        let links = self.meta.links;
+        Ok(Meta {
+            links,
+            ..self.stat()?
+        } == self.meta)
     }
 
     /// What it is now. An overlay that does not know asks the layer below for it, which may wait

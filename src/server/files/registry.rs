@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::http::Validators;
 use crate::meta::Meta;
+use crate::server::files::digest_slot::DigestSlot;
 use crate::server::files::residency_cache::ResidencyCache;
 
 /// The inodes that are open. While one is, its file system is mounted and its numbers are not
@@ -35,6 +36,8 @@ pub(super) struct Version {
     pub(super) residency: ResidencyCache,
     /// The content, if it is small and is asked for again and again.
     pub(super) content: OnceLock<Box<[u8]>>,
+    /// The digests, as far as they are known.
+    pub(super) digests: DigestSlot,
     /// The validators, once they are strong.
     pub(super) validators: OnceLock<Validators>,
 }
@@ -55,6 +58,7 @@ impl Registry {
             was_read: AtomicBool::new(false),
             residency: ResidencyCache::default(),
             content: OnceLock::new(),
+            digests: DigestSlot::default(),
             validators: OnceLock::new(),
         });
         *latest = Arc::downgrade(&version);

@@ -1,0 +1,222 @@
+//! What is known of digests, and the line of files that wait to be hashed.
+
+use std::collections::{HashSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::diagnostics::say;
+use crate::digest::store::{Notice, make_directory};
+use crate::digest::{BlockList, Digests, Identity, Store, Wanted};
+use crate::server::config::{DigestChoice, DigestPolicy};
+use crate::server::digests::task::Task;
+use crate::server::files::OpenFile;
+use crate::server::semaphore::Semaphore;
+use crate::sys::file::Patience;
+
+/// What is known of the digests that are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// None are given here.
+    Off,
+    /// All of them.
+    Known(Digests),
+    /// Some; the others may be there after so many seconds.
+    Pending(Digests, u64),
+    /// The store has to be asked, which may wait for a disk.
+    NotCached,
+}
+
+/// The digests of one server's files.
+#[derive(Debug)]
+pub(crate) struct DigestService {
+    policy: DigestPolicy,
+    state: Option<PathBuf>,
+    store: OnceLock<Store>,
+    queue: Mutex<Queue>,
+    work: Condvar,
+    /// Block lists that are being sent, and take memory until they are.
+    pub(crate) lists: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    tasks: VecDeque<Task>,
+    /// File systems of which a file is being read: one at a time of each, so that one that hangs
+    /// takes one thread.
+    busy: HashSet<u64>,
+    shut: bool,
+}
+
+impl DigestService {
+    /// Without a thread so far; the store is opened when it is needed first.
+    pub(crate) fn new(policy: DigestPolicy, state: Option<&Path>) -> Self {
+        if let Some(state) = state.filter(|_| policy.choice != DigestChoice::Off) {
+            // Before the sandbox holds, which covers only what is there. Failing is for later.
+            let _ = make_directory(state);
+        }
+        Self {
+            policy,
+            state: state.map(Path::to_owned),
+            store: OnceLock::new(),
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            lists: Semaphore::new(LISTS_AT_ONCE),
+        }
+    }
+
+    /// How digests are given.
+    pub(crate) fn policy(&self) -> DigestPolicy {
+        self.policy
+    }
+
+    /// What is known of the digests of a file; the computing of what is not begins.
+    pub(crate) fn find(&self, file: &Arc<OpenFile>, wanted: Wanted, patience: Patience) -> Answer {
+        if self.policy.choice == DigestChoice::Off {
+            return Answer::Off;
+        }
+        let slot = file.digests();
+        let known = slot.known();
+        if known.missing(wanted).is_empty() {
+            return Answer::Known(known);
+        }
+        if !slot.was_looked_up() {
+            if patience == Patience::CachedOnly {
+                return Answer::NotCached;
+            }
+            slot.note_looked_up(self.store().get(&Identity::from(&file.meta)));
+            let known = slot.known();
+            if known.missing(wanted).is_empty() {
+                return Answer::Known(known);
+            }
+        }
+        self.begin(file, wanted);
+        Answer::Pending(slot.known(), self.seconds_for(file.meta.len))
+    }
+
+    /// The block list of a file, of which BLAKE3 is known. May wait for a disk.
+    pub(crate) fn blocks(&self, file: &Arc<OpenFile>) -> Option<BlockList> {
+        let found = self.store().blocks(&Identity::from(&file.meta));
+        let found = found.filter(|list| list.len() == file.meta.len);
+        if found.is_none() {
+            // Memory holds a few lists only: this one made room for another.
+            file.digests().forget_blake3();
+        }
+        found
+    }
+
+    /// Puts a file in line, unless it is there, or the line is long: then it is for the next time.
+    fn begin(&self, file: &Arc<OpenFile>, wanted: Wanted) {
+        let Some(missing) = file.digests().begin(wanted) else {
+            return;
+        };
+        let mut queue = self.queue();
+        if queue.tasks.len() >= MOST_WAITING || queue.shut {
+            file.digests().end(None);
+            return;
+        }
+        // The file is read once for both: most clients want one of the two.
+        let wanted = file.digests().known().missing(missing.and(USUAL));
+        queue.tasks.push_back(Task::new(Arc::clone(file), wanted));
+        drop(queue);
+        self.work.notify_one();
+    }
+
+    /// About the time that a file takes, if nothing else is in line.
+    fn seconds_for(&self, len: u64) -> u64 {
+        (len / self.policy.rate.max(1)).clamp(1, LONGEST_RETRY_AFTER)
+    }
+
+    /// Takes a task, waiting for one if need be; `None` at the end.
+    pub(super) fn take(&self) -> Option<Task> {
+        let mut queue = self.queue();
+        loop {
+            if queue.shut {
+                return None;
+            }
+            let free = queue
+                .tasks
+                .iter()
+                .position(|task| !queue.busy.contains(&task.device()));
+            if let Some(task) = free.and_then(|at| queue.tasks.remove(at)) {
+                queue.busy.insert(task.device());
+                return Some(task);
+            }
+            if queue.tasks.is_empty()
+                && let Some(store) = self.store.get()
+            {
+                drop(queue);
+                tell(store.flush());
+                queue = self.queue();
+                if !queue.tasks.is_empty() || queue.shut {
+                    continue;
+                }
+            }
+            let waited = self.work.wait(queue);
+            queue = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Hands a file system back, and the task if it goes on after others.
+    pub(super) fn put_back(&self, device: u64, rest: Option<Task>) {
+        let mut queue = self.queue();
+        queue.busy.remove(&device);
+        queue.tasks.extend(rest);
+        drop(queue);
+        self.work.notify_all();
+    }
+
+    /// Whether another file of this file system is in line.
+    pub(super) fn has_other(&self, device: u64) -> bool {
+        let queue = self.queue();
+        queue.tasks.iter().any(|task| task.device() == device)
+    }
+
+    /// Lets the threads go.
+    pub(crate) fn shut(&self) {
+        self.queue().shut = true;
+        self.work.notify_all();
+    }
+
+    /// Files that wait for their turn.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue().tasks.len()
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.queue().shut
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        self.store.get_or_init(|| {
+            let (store, notice) = Store::open(self.state.as_deref());
+            tell(notice);
+            store
+        })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn tell(notice: Option<Notice>) {
+    if let Some(notice) = notice {
+        say(format_args!("haul: {notice}"));
+    }
+}
+
+/// What is computed in any case.
+const USUAL: Wanted = Wanted {
+    sha256: true,
+    sha512: false,
+    blake3: true,
+};
+
+/// Files that wait to be hashed; each is open.
+const MOST_WAITING: usize = 256;
+
+/// A list takes 8 bytes for each mebibyte of its file.
+const LISTS_AT_ONCE: usize = 64;
+
+/// A client asks again after at most this, in seconds.
+const LONGEST_RETRY_AFTER: u64 = 600;

@@ -1,0 +1,166 @@
+//! A file on its way to its digests, read step by step.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::digest::{BlockList, Digests, FileHasher, Wanted};
+use crate::server::files::OpenFile;
+use crate::sys::file::{self, Residency};
+
+/// A file that is being hashed, or is to be.
+#[derive(Debug)]
+pub(crate) struct Task {
+    file: Arc<OpenFile>,
+    wanted: Wanted,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting,
+    Reading(Box<Reading>),
+}
+
+#[derive(Debug)]
+struct Reading {
+    hasher: FileHasher,
+    /// A descriptor of its own, whose reading pattern is no other reader's.
+    own: Option<File>,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub(super) enum Stepped {
+    /// So many bytes were read.
+    Bytes(u64),
+    /// All is hashed, and the file is what it was.
+    Done(Digests, Option<BlockList>),
+    /// It changes, or cannot be read.
+    Failed,
+}
+
+impl Task {
+    pub(super) fn new(file: Arc<OpenFile>, wanted: Wanted) -> Self {
+        Self {
+            file,
+            wanted,
+            state: State::Waiting,
+        }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &Arc<OpenFile> {
+        &self.file
+    }
+
+    /// The file system that a step may wait for.
+    pub(super) fn device(&self) -> u64 {
+        self.file.file_system.device()
+    }
+
+    /// Whether the next step has to read from a disk.
+    pub(super) fn is_cold(&self) -> bool {
+        let State::Reading(reading) = &self.state else {
+            return false;
+        };
+        let (offset, len) = reading.next_extent();
+        !self.file.file_system.is_memory()
+            && file::residency(self.file.file(), offset, len, SAMPLES) != Residency::Resident
+    }
+
+    /// Hashes a step; what was cold leaves the page cache again, unless somebody else reads.
+    pub(super) fn step(&mut self, is_cold: bool, buffer: &mut [u8]) -> Stepped {
+        match &mut self.state {
+            State::Waiting => {
+                if !self.is_as_it_was() {
+                    return Stepped::Failed;
+                }
+                self.state = State::Reading(Box::new(Reading::new(&self.file, self.wanted)));
+                Stepped::Bytes(0)
+            }
+            State::Reading(reading) if reading.hasher.left() > 0 => {
+                match reading.read(&self.file, is_cold, buffer) {
+                    Ok(0) | Err(_) => Stepped::Failed,
+                    Ok(count) => Stepped::Bytes(count),
+                }
+            }
+            State::Reading(_) => self.finish(),
+        }
+    }
+
+    /// Whether the file is what it was, and a change from now on would show. What was written a
+    /// moment ago is waited for.
+    fn is_as_it_was(&self) -> bool {
+        let asked = Instant::now();
+        while !self.file.has_settled() {
+            if asked.elapsed() > LONGEST_UNSETTLED {
+                return false;
+            }
+            std::thread::sleep(file::clock_tick());
+        }
+        self.file.has_same_content().unwrap_or(false)
+    }
+
+    fn finish(&mut self) -> Stepped {
+        let state = std::mem::replace(&mut self.state, State::Waiting);
+        let State::Reading(reading) = state else {
+            return Stepped::Failed;
+        };
+        match (self.file.has_same_content(), reading.hasher.finish()) {
+            (Ok(true), Some((digests, list))) => Stepped::Done(digests, list),
+            _ => Stepped::Failed,
+        }
+    }
+}
+
+impl Reading {
+    fn new(file: &OpenFile, wanted: Wanted) -> Self {
+        let own = file::reopen(file.file()).ok();
+        if let Some(own) = &own {
+            // Nothing is read ahead that would stay.
+            file::will_read_at_random(own);
+        }
+        Self {
+            hasher: FileHasher::new(wanted, file.meta.len),
+            own,
+        }
+    }
+
+    fn next_extent(&self) -> (u64, u64) {
+        let len = self.hasher.left().min(STEP_BYTES as u64);
+        (self.hasher.hashed(), len)
+    }
+
+    fn read(&mut self, file: &OpenFile, is_cold: bool, buffer: &mut [u8]) -> io::Result<u64> {
+        let (offset, len) = self.next_extent();
+        let source = self.own.as_ref().unwrap_or(file.file());
+        let bytes = &mut buffer[..len as usize];
+        let mut count = 0;
+        while count < bytes.len() {
+            match source.read_at(&mut bytes[count..], offset + count as u64) {
+                Ok(0) => break,
+                Ok(read) => count += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.hasher.update(&bytes[..count]);
+        if is_cold && !file.is_being_read() {
+            file.forget_residency();
+            file::drop_behind(source, offset, len);
+        }
+        Ok(count as u64)
+    }
+}
+
+/// File systems without fractions of a second, on another host.
+const LONGEST_UNSETTLED: Duration = Duration::from_secs(5);
+
+/// What is read and hashed at once.
+pub(super) const STEP_BYTES: usize = 1 << 20;
+
+/// Pages of a step that are looked for in memory.
+const SAMPLES: usize = 4;
