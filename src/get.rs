@@ -43,9 +43,9 @@ pub use crate::digest::{Algorithm, Checksum, ChecksumError, ChecksumFile};
 pub use crate::tls::client::{ClientTls, Verification};
 pub use crate::tls::pin::{BadPin, Pin};
 pub use client::cancellation::Cancel;
-pub use client::login::{Field, Login, Netrc, basic};
-pub use client::proxy::Proxies;
 pub use config::filter::Filter;
+pub use config::login::{Field, Login, Netrc, basic};
+pub use config::proxy::Proxies;
 pub use config::{
     Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation,
     ReceiveChoice, Recursion, ResumeChoice, RetryPolicy, Segments, Target,

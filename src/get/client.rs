@@ -3,8 +3,6 @@
 pub(super) mod body;
 pub(super) mod cancellation;
 pub(super) mod connection;
-pub(super) mod login;
-pub(super) mod proxy;
 pub(super) mod refusal;
 mod secure;
 mod socks;
@@ -21,14 +19,14 @@ use crate::dial::Dialer;
 use crate::http::client_response::{self, Framing, Head};
 use crate::tls::client::Connector;
 
+use super::config::login::{self, Login};
+use super::config::proxy::{Proxies, Proxy};
 use super::config::{Downgrade, GetConfig};
 use super::error::{ErrorKind, GetError, Retry};
 use super::source::HttpUrl;
 use body::{Body, malformed};
 use cancellation::Cancellation;
 use connection::{Connection, HEAD_FILL_BYTES};
-use login::Login;
-use proxy::{Proxies, Proxy};
 
 /// Sends requests; shared by all threads.
 #[derive(Debug)]
@@ -272,7 +270,7 @@ impl Client {
 
     /// A connection to the host and port of `next`.
     fn reach(&self, next: &HttpUrl, cancellation: &Cancellation) -> Result<Connection, GetError> {
-        let (host, port) = (host(next), next.port());
+        let (host, port) = (next.host(), next.port());
         let connection = Connection::connect(
             &self.dialer,
             &host,
@@ -358,7 +356,7 @@ impl Client {
             _ => url,
         };
         Hop {
-            host: host(next),
+            host: next.host(),
             port: next.port(),
             is_secure: url.is_secure(),
         }

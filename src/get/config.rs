@@ -1,6 +1,8 @@
 //! What to download, and how.
 
 pub(super) mod filter;
+pub(super) mod login;
+pub(super) mod proxy;
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -8,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use crate::dial::Family;
 use crate::tls::client::ClientTls;
 
-use super::client::login::Login;
-use super::client::proxy::Proxies;
 use super::source::{HttpUrl, Source};
 use crate::digest::{Checksum, ChecksumFile};
 use filter::Filter;
+use login::Login;
+use proxy::Proxies;
 
 /// How to download; what is the same for all files of a run.
 #[derive(Clone, Debug)]

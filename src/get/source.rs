@@ -6,6 +6,8 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+use crate::dial::split_zone;
+
 use super::names;
 
 /// An address that can be fetched.
@@ -19,7 +21,11 @@ pub enum Source {
 
 /// An `http` or `https` address with a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpUrl(Url);
+pub struct HttpUrl {
+    url: Url,
+    /// The interface that a link-local address is on (RFC 4007), which no server is told.
+    zone: Option<String>,
+}
 
 /// A `name` address: the name goes to the server as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,23 +81,25 @@ impl fmt::Display for Source {
 
 impl HttpUrl {
     fn parse(text: &str) -> Result<Self, BadAddress> {
-        let url = Url::parse(text).map_err(|why| bad(text, &why))?;
-        Self::from_url(url)
+        let (bare, zone) = split_zone(text);
+        let url = Url::parse(&bare).map_err(|why| bad(text, &why))?;
+        Self::from_url(url, zone)
     }
 
     /// The address `HOST[:PORT]`, of a server that listens on `port` unless told otherwise.
     pub(super) fn with_default_port(text: &str, port: u16) -> Result<Self, BadAddress> {
         // `http` would drop a port of 80, so the address is read as one of a scheme without one.
-        let found = Url::parse(&format!("socks://{text}")).map_err(|why| bad(text, &why))?;
+        let (bare, _) = split_zone(&format!("socks://{text}"));
+        let found = Url::parse(&bare).map_err(|why| bad(text, &why))?;
         let mut url = Self::parse(&format!("http://{text}"))?;
-        let _ = url.0.set_port(Some(found.port().unwrap_or(port)));
+        let _ = url.url.set_port(Some(found.port().unwrap_or(port)));
         Ok(url)
     }
 
-    fn from_url(mut url: Url) -> Result<Self, BadAddress> {
+    fn from_url(mut url: Url, zone: Option<String>) -> Result<Self, BadAddress> {
         url.set_fragment(None);
         match (url.scheme(), url.has_host()) {
-            ("http" | "https", true) => Ok(Self(url)),
+            ("http" | "https", true) => Ok(Self { url, zone }),
             _ => Err(bad(url.as_str(), &"not an http:// or https:// address")),
         }
     }
@@ -102,57 +110,73 @@ impl HttpUrl {
     /// # Errors
     /// [`BadAddress`] when it is no address, or one that leaves HTTP.
     pub fn join(&self, reference: &str) -> Result<Self, BadAddress> {
-        let mut url = self.0.join(reference).map_err(|why| {
+        let mut url = self.url.join(reference).map_err(|why| {
             let reference = without_credentials(reference);
             BadAddress(format!(
                 "{self} leads to {reference}, which is no address: {why}"
             ))
         })?;
-        let keeps = url.origin() == self.0.origin();
+        let keeps = url.origin() == self.url.origin();
         let (user, password) = if keeps {
-            (self.0.username(), self.0.password())
+            (self.url.username(), self.url.password())
         } else {
             ("", None)
         };
         // These fail only for addresses without a host, which `from_url` refuses.
         let _ = url.set_username(user);
         let _ = url.set_password(password);
-        Self::from_url(url)
+        let zone = self.zone.clone().filter(|_| url.host() == self.url.host());
+        Self::from_url(url, zone)
+    }
+
+    /// The host to connect to, with the zone of its address.
+    pub(super) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match (&self.zone, host.strip_suffix(']')) {
+            (Some(zone), Some(host)) => format!("{host}%{zone}]"),
+            _ => host.to_owned(),
+        }
     }
 
     /// The whole address, to resolve and compare.
     #[must_use]
     pub fn url(&self) -> &Url {
-        &self.0
+        &self.url
     }
 
     /// The same path with a slash behind it.
     pub(super) fn as_directory(&self) -> Self {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         let path = format!("{}/", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url.set_query(None);
-        Self(url)
+        Self {
+            url,
+            zone: self.zone.clone(),
+        }
     }
 
     /// The same path with another query.
     pub(super) fn with_query(&self, query: Option<&str>) -> Self {
-        let mut url = self.0.clone();
+        let mut url = self.url.clone();
         url.set_query(query);
-        Self(url)
+        Self {
+            url,
+            zone: self.zone.clone(),
+        }
     }
 
     /// Whether the server is spoken to through TLS.
     #[must_use]
     pub fn is_secure(&self) -> bool {
-        self.0.scheme() == "https"
+        self.url.scheme() == "https"
     }
 
     /// Host and port of the `Host` field: the port only where it is not the scheme's own.
     #[must_use]
     pub fn authority(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0
+        let host = self.url.host_str().unwrap_or_default();
+        self.url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
@@ -160,27 +184,27 @@ impl HttpUrl {
     /// TCP port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.0.port_or_known_default().unwrap_or(80)
+        self.url.port_or_known_default().unwrap_or(80)
     }
 
     /// Path and query, as they stand in a request line.
     #[must_use]
     pub fn path_and_query(&self) -> String {
-        match self.0.query() {
-            Some(query) => format!("{}?{query}", self.0.path()),
-            None => self.0.path().to_owned(),
+        match self.url.query() {
+            Some(query) => format!("{}?{query}", self.url.path()),
+            None => self.url.path().to_owned(),
         }
     }
 
     /// User name and password, decoded, `user:password`.
     #[must_use]
     pub fn credentials(&self) -> Option<Vec<u8>> {
-        if self.0.username().is_empty() && self.0.password().is_none() {
+        if self.url.username().is_empty() && self.url.password().is_none() {
             return None;
         }
-        let mut pair: Vec<u8> = percent_decode_str(self.0.username()).collect();
+        let mut pair: Vec<u8> = percent_decode_str(self.url.username()).collect();
         pair.push(b':');
-        pair.extend(percent_decode_str(self.0.password().unwrap_or_default()));
+        pair.extend(percent_decode_str(self.url.password().unwrap_or_default()));
         Some(pair)
     }
 }
@@ -188,13 +212,11 @@ impl HttpUrl {
 impl fmt::Display for HttpUrl {
     /// Without credentials: this goes to terminals, logs and state files.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.0.scheme();
-        write!(
-            f,
-            "{scheme}://{}{}",
-            self.authority(),
-            self.path_and_query()
-        )
+        let (scheme, rest) = (self.url.scheme(), self.path_and_query());
+        let port = self.url.port();
+        let port = port.map_or_else(String::new, |port| format!(":{port}"));
+        let host = self.host().replace('%', "%25");
+        write!(f, "{scheme}://{host}{port}{rest}")
     }
 }
 
@@ -230,14 +252,13 @@ impl NameUrl {
         // in one, and goes as it is.
         let host = text.find("://").map_or(0, |at| at + "://".len());
         let end = text[host..].find('/').map_or(text.len(), |at| host + at);
-        let url = Url::parse(&text[..end]).map_err(|why| explain(&why))?;
+        let (bare, zone) = split_zone(&text[..end]);
+        let url = Url::parse(&bare).map_err(|why| explain(&why))?;
+        let host = url.host_str().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = zone.map_or_else(|| host.to_owned(), |zone| format!("{host}%{zone}"));
         let name = percent_decode_str(text[end..].trim_start_matches('/')).collect();
-        Self::new(
-            url.host_str().unwrap_or_default(),
-            url.port().unwrap_or(HAUL_PORT),
-            name,
-        )
-        .map_err(|why| explain(&why.0))
+        Self::new(&host, url.port().unwrap_or(HAUL_PORT), name).map_err(|why| explain(&why.0))
     }
 }
 
@@ -250,6 +271,7 @@ impl fmt::Display for NameUrl {
         } else {
             ("", "")
         };
+        let host = host.replace('%', "%25");
         write!(
             f,
             "name://{}{host}{}:{}/{name}",
@@ -295,6 +317,31 @@ mod tests {
         }
         assert_eq!(http("[::1]:8/x?y=1#z").to_string(), "http://[::1]:8/x?y=1");
         assert_eq!(http("example.org/x").port(), 80);
+    }
+
+    #[test]
+    fn zones_are_for_connecting_only() {
+        for text in [
+            "http://[fe80::1%25eth0]:8/x",
+            "[fe80::1%eth0]:8/x",
+            "http://[fe80::1%eth0]:8/x",
+        ] {
+            let url = http(text);
+            assert_eq!(url.host(), "[fe80::1%eth0]");
+            assert_eq!(url.authority(), "[fe80::1]:8");
+            assert_eq!(url.to_string(), "http://[fe80::1%25eth0]:8/x");
+            assert_eq!(http(&url.to_string()), url);
+            assert_eq!(url.join("/y").unwrap().host(), "[fe80::1%eth0]");
+            let elsewhere = url.join("http://[fe80::2]/").unwrap();
+            assert_eq!(elsewhere.host(), "[fe80::2]");
+            // Which interfaces are here is no server's business.
+            assert!(url.join("http://[fe80::1%25eth1]/").is_err());
+        }
+        let Ok(Source::Name(url)) = "name://[fe80::1%25eth0]/f".parse() else {
+            panic!()
+        };
+        assert_eq!(url.host, "fe80::1%eth0");
+        assert_eq!(url.to_string(), "name://[fe80::1%25eth0]:7788/f");
     }
 
     #[test]

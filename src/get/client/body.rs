@@ -169,18 +169,18 @@ impl Body {
         }
     }
 
+    /// The body's own framing says that it has ended.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.rest, Rest::Chunks(decoder) if decoder.is_at_end())
+    }
+
     /// Ends with a whole body: gives the connection back if it can carry another request.
     pub(crate) fn finish(mut self) -> Finished {
         let closed = |has_excess| Finished {
             connection: None,
             has_excess,
         };
-        let whole = match self.rest {
-            Rest::Nothing => true,
-            Rest::Chunks(decoder) => decoder.is_at_end(),
-            _ => false,
-        };
-        if !whole {
+        if !matches!(self.rest, Rest::Nothing) && !self.is_whole() {
             return closed(false);
         }
         let deadline = Instant::now()

@@ -3,7 +3,7 @@
 use super::body::malformed;
 use super::connection::{Connection, HEAD_FILL_BYTES};
 use crate::get::client::cancellation::Cancellation;
-use crate::get::client::login;
+use crate::get::config::login;
 use crate::get::error::{ErrorKind, GetError};
 use crate::http::client_response;
 

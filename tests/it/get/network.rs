@@ -1,7 +1,9 @@
 //! The network as it is: ports that speak something else, proxies, codings, crumbs, and the ends
 //! that a user sets.
 
-use std::net::SocketAddr;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -32,6 +34,32 @@ fn what_is_not_http_is_final_at_once_and_named() {
             .assert_says(named);
         assert_eq!(server.requests().len(), 1, "{named}");
     }
+}
+
+#[test]
+fn the_zone_of_an_address_is_connected_to_and_not_told() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        // Past the test harness, which would swallow it.
+        let _ = writeln!(io::stderr(), "SKIPPED: a zone id: no IPv6 here");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut head = String::new();
+        let mut lines = BufReader::new(peer.try_clone().unwrap());
+        while lines.read_line(&mut head).unwrap() > 2 {}
+        peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+            .unwrap();
+        head
+    });
+    let client = Client::new();
+    client
+        .get(&[&format!("http://[::1%251]:{port}/f")])
+        .assert_status(0);
+    client.assert_whole("f", b"abc");
+    let head = server.join().unwrap();
+    assert!(head.contains(&format!("Host: [::1]:{port}\r\n")), "{head}");
 }
 
 #[test]
