@@ -9,7 +9,7 @@ mod segment;
 mod session;
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
@@ -366,8 +366,14 @@ impl<'a> Transfer<'a> {
         &mut self,
         (mirror, response): (usize, Box<Response>),
     ) -> Result<SessionEnd, GetError> {
-        let kept = self.kept();
-        match keep::decide(&kept, &response.head, self.shared.config.kept, self.trust) {
+        let (kept, choice) = (self.kept(), self.shared.config.kept);
+        let decision = match keep::decide(&kept, &response.head, choice, self.trust) {
+            Decision::Begin if keep::is_page_over(&self.replaced(), &response.head, choice) => {
+                Decision::Suspicious
+            }
+            decision => decision,
+        };
+        match decision {
             Decision::Begin => self.begin(mirror, &response)?,
             Decision::GoOn => {}
             Decision::Beside => {
@@ -375,7 +381,11 @@ impl<'a> Transfer<'a> {
                 self.begin(mirror, &response)?;
             }
             decision => {
-                let text = format!("{}: {}", response.url, keep::compare(&kept, &response.head));
+                let why = match kept.bytes {
+                    0 => "a page came instead of the file that is here".to_owned(),
+                    _ => keep::compare(&kept, &response.head),
+                };
+                let text = format!("{}: {why}", response.url);
                 let error = GetError::passing(ErrorKind::Incomplete, text);
                 let again = self.suspicions < SUSPICIONS.min(self.shared.config.retry.retries);
                 if decision == Decision::Suspicious && again {
@@ -392,6 +402,18 @@ impl<'a> Transfer<'a> {
         self.mirrors
             .learn(mirror, response.url.clone(), Validator::of(&response.head));
         self.session(Some((mirror, response)))
+    }
+
+    /// How the file begins that is here whole and is to be updated.
+    fn replaced(&self) -> Vec<u8> {
+        let mut begins = Vec::new();
+        if self.shared.config.existing == Existing::Update
+            && let Ok(file) = File::open(self.target)
+        {
+            // A file that cannot be read is replaced as the user asked.
+            let _ = file.take(PAGE_BEGINS_BYTES).read_to_end(&mut begins);
+        }
+        begins
     }
 
     /// What must not become fewer: of the current version, or of the one before it.
@@ -606,6 +628,8 @@ fn longer(old: Holding, new: Holding) -> Result<Holding, GetError> {
 const SHOW_HASHING_EVERY: Duration = Duration::from_millis(100);
 /// Responses that look like a passing fault are believed after so many retries.
 const SUSPICIONS: u32 = 3;
+/// Where a page says that it is one.
+const PAGE_BEGINS_BYTES: u64 = 256;
 /// No page about a directory is taken for one beyond this.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
 /// A file that has become another one this often is not going to hold still.

@@ -55,6 +55,16 @@ pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
     }
 }
 
+/// A page came where a file that begins with `begins` is here whole, and is to be updated: a captive
+/// portal's, more likely than a new version.
+pub(crate) fn is_page_over(begins: &[u8], head: &Head, restart: KeptChoice) -> bool {
+    let was_page = begins.trim_ascii_start().first() == Some(&b'<');
+    restart == KeptChoice::Keep
+        && !begins.is_empty()
+        && !was_page
+        && is_html(head.content_type.as_deref())
+}
+
 /// A second part file of `bytes`, whole, may take the place of what is kept.
 pub(crate) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> bool {
     restart == KeptChoice::Restart || bytes >= kept_bytes

@@ -86,6 +86,33 @@ fn a_page_in_place_of_the_file_is_retried_and_never_taken_for_it() {
 }
 
 #[test]
+fn an_update_does_not_put_a_page_in_the_place_of_a_file() {
+    let (file, client) = (Served::new(1, 100_000), Client::new());
+    let page = |bytes: &'static [u8]| {
+        Server::start(move |_| {
+            let length = bytes.len();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8";
+            let head = format!("{head}\r\nContent-Length: {length}\r\n\r\n");
+            vec![Act::Send([head.as_bytes(), bytes].concat())]
+        })
+    };
+    let (portal, news) = (page(b"<html>Log in</html>"), page(b"<html>News</html>"));
+    std::fs::write(client.path("f"), file.bytes.as_slice()).unwrap();
+    let arguments = |server: &Server| ["-N".to_owned(), server.url("/f")];
+    let run = |server: &Server, more: &[&str]| {
+        let [update, url] = arguments(server);
+        client.get(&[&[&*update, &*url], more].concat())
+    };
+    let ran = run(&portal, &["--retries", "1"]);
+    ran.assert_status(5).assert_says("--restart");
+    client.assert_whole("f", &file.bytes);
+    run(&portal, &["--restart"]).assert_status(0);
+    // A page is replaced by a page as ever.
+    run(&news, &[]).assert_status(0);
+    client.assert_whole("f", b"<html>News</html>");
+}
+
+#[test]
 fn a_page_that_goes_away_again_does_no_harm() {
     let (file, client) = (Served::new(1, LENGTH), Client::new());
     let served = file.clone();
