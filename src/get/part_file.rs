@@ -161,13 +161,12 @@ impl PartFile {
     fn load(&self) -> Result<State, GetError> {
         let length = self.length()?;
         let path = &self.state_path;
-        let text = receive::open_regular(path, Missing::Fail).and_then(|mut file| {
-            let mut text = Vec::new();
-            file.read_to_end(&mut text).map(|_| (file, text))
-        });
-        let text = match text {
-            Ok((file, text)) => {
+        let text = match receive::open_regular(path, Missing::Fail) {
+            Ok(file) => {
                 check_ours(&file, path)?;
+                let mut text = Vec::new();
+                let read = file.take(MAX_STATE_BYTES).read_to_end(&mut text);
+                read.map_err(|error| GetError::local("read", path, &error))?;
                 text
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound && length == 0 => {
@@ -491,6 +490,8 @@ fn directory_of(path: &Path) -> &Path {
 pub(super) const NOT_RESUMED: &str =
     "what an earlier run left cannot be gone on with: the file is fetched anew beside it";
 const STATE_VERSION: u32 = 1;
+/// Some million extents: what is longer is cut, and so not believed.
+const MAX_STATE_BYTES: u64 = 64 << 20;
 /// What Linux's file systems allow.
 const MAX_NAME_BYTES: usize = 255;
 
@@ -547,6 +548,9 @@ mod tests {
         part.save(&state(10, &[(0, 11)])).unwrap();
         assert_eq!(part.load().unwrap().identity, None);
         fs::write(&part.state_path, b"{\"version\":1").unwrap();
+        assert_eq!(part.load().unwrap().identity, None);
+        let endless = File::create(&part.state_path).unwrap();
+        endless.set_len(1 << 40).unwrap();
         assert_eq!(part.load().unwrap().identity, None);
     }
 

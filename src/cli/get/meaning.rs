@@ -82,6 +82,10 @@ fn jobs(args: &GetArguments, sources: Vec<Source>) -> Result<Vec<Job>, Unusable>
     let target = match &args.output {
         None => Target::Named,
         Some(_) if is_stdout(args) => Target::Stream,
+        Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            let path = path.display();
+            return Err(format!("-o {path} is no file: -d {path} puts files into it").into());
+        }
         Some(path) => Target::Path(path.clone()),
     };
     let jobs = sources.into_iter().map(|source| Job {

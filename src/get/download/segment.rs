@@ -215,7 +215,7 @@ fn receive(
     start: u64,
     received: &mut u64,
     cancellation: &Cancellation,
-) -> Result<(), GetError> {
+) -> Result<(), Outcome> {
     let mut mover = match session.shared.config.receive {
         ReceiveChoice::Auto | ReceiveChoice::Splice => Mover::splice(),
         ReceiveChoice::Copy => Mover::copy(),
@@ -242,7 +242,7 @@ fn receive(
         let writing = mover.take_writing().as_nanos() as u64;
         session.writing_nanos.fetch_add(writing, Ordering::Relaxed);
         if count == 0 {
-            return body_ended(session, id);
+            return body_ended(session, id, body);
         }
         ticket = (count * 2).clamp(LEAST_TICKET_BYTES, TICKET_BYTES);
         at += count as u64;
@@ -252,11 +252,15 @@ fn receive(
 }
 
 /// The body is whole; so is the file, unless its length was known and is not reached.
-fn body_ended(session: &Session<'_>, id: SegmentId) -> Result<(), GetError> {
+fn body_ended(session: &Session<'_>, id: SegmentId, body: &Body) -> Result<(), Outcome> {
     let mut plan = session.plan.lock().unwrap_or_else(PoisonError::into_inner);
     if plan.length().is_some() {
         let text = format!("the answer ended {} bytes too early", plan.room(id));
-        return Err(GetError::passing(ErrorKind::Incomplete, text));
+        // Chunks have an end of their own: nothing broke off, its Content-Range was a lie.
+        return Err(match body.is_whole() {
+            true => Outcome::Wrong(text),
+            false => GetError::passing(ErrorKind::Incomplete, text).into(),
+        });
     }
     plan.end_here(id);
     Ok(())

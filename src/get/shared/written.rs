@@ -12,8 +12,8 @@ use crate::get::source::Source;
 /// What was written, or found to be the server's.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    /// Device and inode, and the source's hash: a million files have to fit into memory.
-    files: Mutex<HashMap<(u64, u64), u64>>,
+    /// Hashes stand for identities and sources: a million files have to fit into memory.
+    files: Mutex<HashMap<u64, u64>>,
     hashes: RandomState,
 }
 
@@ -31,18 +31,26 @@ pub(crate) enum Owner {
 impl Written {
     /// The file is `source`'s.
     pub(crate) fn add(&self, file: &Metadata, source: &Source) {
-        let source = self.hashes.hash_one(source.to_string());
+        let (file, source) = (self.identity(file), self.source(source));
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.insert((file.dev(), file.ino()), source);
+        files.insert(file, source);
     }
 
     /// Whose `file` is, as `source` sees it.
     pub(crate) fn owner(&self, file: &Metadata, source: &Source) -> Owner {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        match files.get(&(file.dev(), file.ino())) {
+        match files.get(&self.identity(file)) {
             None => Owner::Nobody,
-            Some(&owner) if owner == self.hashes.hash_one(source.to_string()) => Owner::Same,
+            Some(&owner) if owner == self.source(source) => Owner::Same,
             Some(_) => Owner::Other,
         }
+    }
+
+    fn identity(&self, file: &Metadata) -> u64 {
+        self.hashes.hash_one((file.dev(), file.ino()))
+    }
+
+    fn source(&self, source: &Source) -> u64 {
+        self.hashes.hash_one(source.to_string())
     }
 }

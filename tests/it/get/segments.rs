@@ -72,6 +72,25 @@ fn connections_that_break_at_once_break_for_one_reason() {
 }
 
 #[test]
+fn ranges_that_end_early_by_themselves_are_not_asked_for_again() {
+    let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let Some((start, Some(end))) = request.range() else {
+            return paced(&served, request);
+        };
+        let range = format!("bytes {start}-{}/{LENGTH}", end - 1);
+        let head = "HTTP/1.1 206 Partial Content\r\nETag: \"1\"\r\nTransfer-Encoding: chunked";
+        let head = format!("{head}\r\nContent-Range: {range}\r\n\r\n3\r\n").into_bytes();
+        let body = &served.bytes[start as usize..start as usize + 3];
+        vec![Act::Send([&head, body, b"\r\n0\r\n\r\n"].concat())]
+    });
+    let arguments = ["-s", "4", "--retries", "0", &server.url("/f")];
+    client.get(&arguments).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
 fn another_version_in_ranges_does_not_end_the_one_that_comes_whole() {
     for status in ["206", "200"] {
         let (file, client) = (Served::new(1, LENGTH), Client::new());

@@ -262,6 +262,10 @@ fn mistakes_are_usage() {
         .get(&["--retries", "0", "127.0.0.1:1/"])
         .assert_status(2)
         .assert_says("--recursive");
+    client
+        .get(&["-o", "dir/", "127.0.0.1:1/f"])
+        .assert_status(2)
+        .assert_says("-d dir/");
     assert!(client.names().is_empty());
 }
 
