@@ -22,6 +22,7 @@ use super::names;
 use super::page::{self, Page};
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use crate::signed_link::Presented;
 use links::{Kind, Link, Traits};
 
 /// What a walk comes upon.
@@ -368,7 +369,11 @@ impl<'a> Tree<'a> {
     fn fetch(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
         let is_directory = url.url().path().ends_with('/');
         if is_directory && !self.without_json.load(Ordering::Relaxed) {
-            match self.fetch_as(&url.with_query(Some(AS_JSON))) {
+            let query = match signed_link_of(url) {
+                Some(link) => format!("{link}&{AS_JSON}"),
+                None => AS_JSON.to_owned(),
+            };
+            match self.fetch_as(&url.with_query(Some(&query))) {
                 // A server that knows nothing of the query gives what it has.
                 Ok(Some((page, kind))) => {
                     if kind != Kind::Json {
@@ -404,7 +409,7 @@ impl<'a> Tree<'a> {
             kind_of(&page::essence(head), url).is_some()
         })?;
         let kind = kind_of(&page::essence(&page.head), &page.url);
-        page.url = page.url.with_query(None);
+        page.url = page.url.with_query(signed_link_of(&page.url).as_deref());
         Ok(kind.map(|kind| (page, kind)))
     }
 
@@ -446,9 +451,15 @@ fn below(directory: &HttpUrl, traits: &Traits, link: &Link) -> Option<(HttpUrl, 
         Some(base) => &directory.join(base).ok()?,
         None => directory,
     };
-    let url = base.join(&link.reference).ok()?;
-    if url.url().origin() != directory.url().origin() || url.url().query().is_some() {
+    let mut url = base.join(&link.reference).ok()?;
+    if url.url().origin() != directory.url().origin() {
         return None;
+    }
+    match (url.url().query(), directory.url().query()) {
+        // What opened the directory opens what lies beneath.
+        (None, Some(link)) => url = url.with_query(Some(link)),
+        (query, link) if query == link => {}
+        _ => return None,
     }
     let mut components = page::components(&url);
     for above in page::components(directory) {
@@ -461,6 +472,12 @@ fn below(directory: &HttpUrl, traits: &Traits, link: &Link) -> Option<(HttpUrl, 
         .filter(|component| !component.is_empty())
         .collect();
     (!components.is_empty()).then_some((url, components))
+}
+
+/// The query of an address whose signature opens what lies beneath it as well.
+fn signed_link_of(url: &HttpUrl) -> Option<String> {
+    let link = Presented::parse(url.url().query()?.as_bytes())?.ok()?;
+    link.depth.map(|_| link.to_string())
 }
 
 fn leads_up(directory: &HttpUrl, reference: &str) -> bool {

@@ -5,6 +5,10 @@
 //! a password to log in with, 404 elsewhere. Links are verified on the spot; a password that is not
 //! remembered is looked at by a disk worker ([`Decision::CheckPassword`]).
 //!
+//! Time tells nothing either. Before a look-up there is a comparison of bytes at most: credentials
+//! are found by a hash under a random key, signatures compared in constant time. The hash of an
+//! unknown user's password is compared with that of another user, and takes as long.
+//!
 //! What a path leads to is decided a second time once it is known ([`Access::permits`]): a link of
 //! the file system may lead from an open place to a protected one.
 

@@ -17,6 +17,7 @@ use crate::support::{Answer, Client, TestServer};
 mod guesses;
 mod links;
 mod passwords;
+mod program;
 mod spellings;
 
 /// A directory for files of passwords and keys.

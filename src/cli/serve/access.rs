@@ -41,7 +41,8 @@ impl AccessArgs {
 pub(super) fn warn(config: &ServeConfig) {
     let access = &config.access;
     let network = config.listen.iter().find(|it| !it.ip().is_loopback());
-    if let (Some(_), Some(address)) = (&access.htpasswd, network) {
+    let is_on = access.htpasswd.is_some() || access.link_keys.is_some();
+    if let Some(address) = network.filter(|_| is_on) {
         say(format_args!(
             "haul: passwords and links come to {address} in plain text: whoever is on the way can \
              read them"

@@ -277,3 +277,35 @@ fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
     let (other, ticket) = take().expect("one for another file system");
     assert_eq!((other, ticket.line.device), (DiskAction::Send, 2));
 }
+
+#[test]
+fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
+    let lane = Lane::new();
+    let DiskJob {
+        file_system,
+        action,
+    } = DiskJob::CHECK_PASSWORD;
+    let mut peers = visit(&lane, file_system, action, 64);
+    peers.extend(visit(&lane, 1, DiskAction::Send, 1));
+    peers.extend(visit(&lane, 1, DiskAction::LookUp, 1));
+    let mut passwords = 0;
+    let mut others = 0;
+    let mut tickets = Vec::new();
+    let next = || lane.lane.lock().next();
+    while let Some((Job::Visit(_, action), ticket)) = next() {
+        match action {
+            DiskAction::CheckPassword => passwords += 1,
+            _ => others += 1,
+        }
+        tickets.push(ticket);
+    }
+    assert_eq!((passwords, others), (1, 2));
+    // The next password has its turn once this one is done.
+    for ticket in tickets {
+        assert!(lane.lane.finish(&ticket).is_empty());
+    }
+    assert!(matches!(
+        next(),
+        Some((Job::Visit(_, DiskAction::CheckPassword), _))
+    ));
+}

@@ -1,0 +1,242 @@
+//! The programs: `haul serve`, `haul link` and `haul get`, as people use them.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use nix::sys::signal::Signal;
+
+use super::*;
+use crate::process::{Program, haul, run};
+use crate::support::PATIENCE;
+
+/// What `haul` prints, given these arguments.
+#[track_caller]
+fn printed(arguments: &[&str]) -> String {
+    let output = run(haul().args(arguments));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.trim_end().to_owned()
+}
+
+/// What `haul` says when it fails, given these arguments.
+#[track_caller]
+fn complaint(arguments: &[&str]) -> String {
+    let output = run(haul().args(arguments));
+    assert!(!output.status.success(), "{arguments:?}");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn what_is_wrong_with_a_file_ends_the_start() {
+    let secrets = Secrets::new();
+    let path = secrets.path("htpasswd");
+    fs::write(&path, "anna:$apr1$x$y\n").expect("written");
+    let users = text(&path);
+    let said = complaint(&["serve", "--listen", "0", "--htpasswd", users]);
+    assert!(
+        said.contains("htpasswd: line 1: MD5 hashes are too weak"),
+        "{said}"
+    );
+    let keys = secrets.keys(&["# none"]);
+    let said = complaint(&["serve", "--listen", "0", "--link-key", text(&keys)]);
+    assert!(
+        said.contains("it holds no key; `haul link --new-key`"),
+        "{said}"
+    );
+    let said = complaint(&["serve", "--listen", "0", "--htpasswd", "/nowhere"]);
+    assert!(said.contains("--htpasswd /nowhere: "), "{said}");
+    let said = complaint(&["serve", "--listen", "0", "--protect", "x"]);
+    assert!(
+        said.contains("--protect needs --htpasswd or --link-key"),
+        "{said}"
+    );
+    let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);
+    let users = ["serve", "--listen", "0", "--htpasswd", text(&htpasswd)];
+    let said = complaint(&[&users[..], &["--protect", "a["]].concat());
+    assert!(said.contains("--protect a[: "), "{said}");
+    let said = complaint(&[&users[..], &["--header", "Cache-Control: public"]].concat());
+    assert!(said.contains("use --cache-control"), "{said}");
+}
+
+#[test]
+fn plain_text_and_open_files_are_warned_of() {
+    let secrets = Secrets::new();
+    let keys = secrets.keys(&[KEY]);
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).expect("changed");
+    let mut command = haul();
+    command.args(["serve", "--listen", "0.0.0.0:0", "--link-key", text(&keys)]);
+    let mut server = Program::start(&mut command);
+    server.address();
+    let said = server.said.join("\n");
+    assert!(said.contains("in plain text"), "{said}");
+    assert!(said.contains("other users of this host can read"), "{said}");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).expect("changed");
+    let mut server = Program::serve(["--link-key", text(&keys)]);
+    server.address();
+    let said = server.said.join("\n");
+    assert!(
+        !said.contains("plain text") && !said.contains("other users"),
+        "{said}"
+    );
+}
+
+#[test]
+fn sighup_reads_files_anew_within_the_sandbox() {
+    let secrets = Secrets::new();
+    let root = tempfile::tempdir().expect("a directory");
+    fs::write(root.path().join("f"), "content").expect("written");
+    let htpasswd = secrets.htpasswd(&[("anna", "old")]);
+    let mut server = Program::serve(["--root", text(root.path()), "--htpasswd", text(&htpasswd)]);
+    let address = server.address();
+    let status = |password: &str| {
+        let mut client = Client::connect(address);
+        let field = login(&format!("anna:{password}"));
+        client.send(format!(
+            "GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{field}\r\n"
+        ));
+        Answer::parse(&client.rest()).status
+    };
+    assert_eq!(status("old"), 200);
+    // Replaced, as editors and configuration tools do it.
+    let kept = fs::read(&htpasswd).expect("read");
+    fs::write(secrets.path("next"), secrets_of("new")).expect("written");
+    fs::rename(secrets.path("next"), &htpasswd).expect("renamed");
+    server.signal(Signal::SIGHUP);
+    let begun = std::time::Instant::now();
+    while status("old") != 401 {
+        assert!(begun.elapsed() < PATIENCE, "the new file is not read");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(status("new"), 200);
+    fs::write(&htpasswd, [&kept[..], b"bert:plain\n"].concat()).expect("written");
+    server.signal(Signal::SIGHUP);
+    let said = server.line("haul: --htpasswd ");
+    assert!(
+        said.contains("line 2: ") && said.ends_with("what was read before stays"),
+        "{said}"
+    );
+    assert_eq!(status("new"), 200);
+}
+
+fn secrets_of(password: &str) -> String {
+    format!("anna:{}\n", bcrypt::hash(password, 4).expect("hashed"))
+}
+
+#[test]
+fn links_are_made_by_haul_link() {
+    let secrets = Secrets::new();
+    let key = printed(&["link", "--new-key"]);
+    assert_eq!(key.len(), 64);
+    assert_ne!(printed(&["link", "--new-key"]), key);
+    let keys = secrets.keys(&[&key]);
+    let server = TestServer::with(|config| config.access.link_keys = Some(keys.clone()));
+    server.put("d/a b", "content");
+    let make = |more: &[&str]| {
+        printed(&[&["link", "--key", text(&keys), "--expires", "1h"], more].concat())
+    };
+    let target = make(&["d/a b"]);
+    assert!(target.starts_with("/d/a%20b?expires="), "{target}");
+    assert_eq!(server.get(&target, "").body, b"content");
+    let target = make(&["--client", "127.0.0.0/8", "/d//a b"]);
+    assert_eq!(server.get(&target, "").body, b"content");
+    let target = make(&["--client", "10.0.0.1", "/d/a b"]);
+    assert_eq!(server.get(&target, "").status, 403);
+    let target = make(&["--subtree", "--base", "http://files.example/", "d"]);
+    let target = target
+        .strip_prefix("http://files.example")
+        .expect("the base");
+    assert!(target.starts_with("/d/?expires="), "{target}");
+    assert_eq!(server.get(target, "").status, 200);
+    for arguments in [&["d/"][..], &["d/../x"], &["--client", "x", "f"]] {
+        complaint(
+            &[
+                &["link", "--key", text(&keys), "--expires", "1h"],
+                arguments,
+            ]
+            .concat(),
+        );
+    }
+    complaint(&["link", "--key", text(&keys), "f"]);
+    complaint(&["link", "f"]);
+}
+
+#[test]
+fn haul_get_logs_in_and_follows_links() {
+    let secrets = Secrets::new();
+    let (htpasswd, keys) = (
+        secrets.htpasswd(&[("anna", "s3cret")]),
+        secrets.keys(&[KEY]),
+    );
+    let server = TestServer::with(|config| {
+        config.access.htpasswd = Some(htpasswd);
+        config.access.link_keys = Some(keys.clone());
+    });
+    let content = crate::support::noise(3 << 20, 9);
+    server.put("d/big", &content);
+    server.put("d/e/f", "deep");
+    let address = server.address();
+    let base = format!("http://{address}");
+    let place = tempfile::tempdir().expect("a directory");
+    let get = |arguments: &[&str]| {
+        let mut command = haul();
+        command.arg("get").args(arguments).current_dir(place.path());
+        let output = run(command.env("NETRC", secrets.path("netrc")));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!errors.contains("s3cret"), "{errors}");
+        (output.status.success(), errors)
+    };
+    let url = format!("{base}/d/big");
+    let is_whole = |name: &str| fs::read(place.path().join(name)).is_ok_and(|it| it == content);
+    let (fetched, errors) = get(&["-o", "none", &url]);
+    assert!(!fetched && errors.contains("401"), "{errors}");
+    let (fetched, errors) = get(&["-u", "anna:s3cret", "-o", "by-user", &url]);
+    assert!(fetched && is_whole("by-user"), "{errors}");
+    let machine = format!("machine {} login anna password s3cret", address.ip());
+    fs::write(secrets.path("netrc"), machine).expect("written");
+    let (fetched, errors) = get(&["--netrc", "-o", "by-netrc", &url]);
+    assert!(fetched && is_whole("by-netrc"), "{errors}");
+    let make = |more: &[&str]| {
+        let fixed = [
+            "link",
+            "--key",
+            text(&keys),
+            "--expires",
+            "1h",
+            "--base",
+            &base,
+        ];
+        printed(&[&fixed[..], more].concat())
+    };
+    let (fetched, errors) = get(&[&make(&["d/big"])]);
+    assert!(fetched && is_whole("big"), "{errors}");
+    let (fetched, errors) = get(&["--recursive", "-d", "tree", &make(&["--subtree", "d"])]);
+    assert!(fetched, "{errors}");
+    let found = |name: &str| {
+        let tree = place.path().join("tree");
+        [tree.join(name), tree.join("d").join(name)]
+            .iter()
+            .find_map(|path| fs::read(path).ok())
+    };
+    assert_eq!(found("e/f").as_deref(), Some(&b"deep"[..]), "{errors}");
+    assert!(found("big").is_some_and(|it| it == content), "{errors}");
+}
+
+#[test]
+fn a_signature_in_a_referer_is_not_in_the_log() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    let server = TestServer::with(|config| {
+        config.access_log = Destination::File(path.clone());
+        config.log_format = haul::server::telemetry::log_format::LogFormat::Json;
+    });
+    server.put("f", "content");
+    let link = link("f", Scope::Path, 60);
+    server.get("/f", &format!("Referer: http://x/f?{link}\r\n"));
+    server.shut_down();
+    let log = log_of(&path);
+    assert!(log.contains("sig=…") && !log.contains(&link), "{log}");
+}
