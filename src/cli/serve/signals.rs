@@ -12,6 +12,7 @@ use haul::diagnostics::say;
 use haul::internals::exit_now;
 use haul::server::Handle;
 
+use crate::cli::signals::next_signal;
 use crate::cli::values::LONGEST;
 
 use super::supervisor::{Phase, Supervisor};
@@ -28,8 +29,8 @@ pub(super) fn follow_signals(
     let cut_short = Arc::clone(&status);
     let follow = move || {
         let mut asked = false;
-        for signal in signals.forever() {
-            match signal {
+        loop {
+            match next_signal(&mut signals) {
                 SIGHUP => {
                     supervisor.tell(Phase::Reloading);
                     handle.reopen_access_log();
@@ -38,7 +39,7 @@ pub(super) fn follow_signals(
                     }
                     supervisor.tell(Phase::Ready);
                 }
-                _ if asked => {
+                signal if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
                     handle.abort();
                     // A disk that hangs may keep threads from ending.
