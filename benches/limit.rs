@@ -16,9 +16,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use rustix::fs::sendfile;
-use rustix::net::sockopt::set_tcp_cork;
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::sys::sendfile::sendfile64;
+use nix::sys::socket::{setsockopt, sockopt::TcpCork};
+use nix::unistd::pipe2;
 
 fn main() -> ExitCode {
     // `cargo bench` adds an argument of its own.
@@ -100,10 +101,10 @@ fn converse(mut stream: &TcpStream, root: &Path, send: Send) -> io::Result<()> {
                  Content-Range: bytes {first}-{last}/{whole}\r\n\r\n"
             )
         };
-        set_tcp_cork(stream, true)?;
+        setsockopt(stream, TcpCork, &true)?;
         stream.write_all(head.as_bytes())?;
         send(stream, &file, first, length)?;
-        set_tcp_cork(stream, false)?;
+        setsockopt(stream, TcpCork, &false)?;
         if text.contains("Connection: close") {
             return Ok(());
         }
@@ -122,10 +123,10 @@ fn extent(request: &str, whole: u64) -> (u64, u64) {
 }
 
 fn send_by_sendfile(stream: &TcpStream, file: &File, offset: u64, length: u64) -> io::Result<()> {
-    let (mut at, end) = (offset, offset + length);
+    let (mut at, end) = (offset as i64, (offset + length) as i64);
     while at < end {
         let most = usize::try_from(end - at).unwrap_or(usize::MAX);
-        if sendfile(stream, file, Some(&mut at), most)? == 0 {
+        if sendfile64(stream, file, Some(&mut at), most)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
@@ -133,17 +134,18 @@ fn send_by_sendfile(stream: &TcpStream, file: &File, offset: u64, length: u64) -
 }
 
 fn send_by_splice(stream: &TcpStream, file: &File, offset: u64, length: u64) -> io::Result<()> {
-    let (outlet, inlet) = pipe_with(PipeFlags::CLOEXEC)?;
-    fcntl_setpipe_size(&inlet, PIPE_BYTES)?;
-    let (mut at, end) = (offset, offset + length);
+    let (outlet, inlet) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&inlet, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32))?;
+    let (mut at, end) = (offset as i64, (offset + length) as i64);
     while at < end {
         let most = PIPE_BYTES.min(usize::try_from(end - at).unwrap_or(usize::MAX));
-        let mut inside = splice(file, Some(&mut at), &inlet, None, most, SpliceFlags::MOVE)?;
+        let flags = SpliceFFlags::SPLICE_F_MOVE;
+        let mut inside = splice(file, Some(&mut at), &inlet, None, most, flags)?;
         if inside == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         while inside > 0 {
-            let flags = SpliceFlags::MOVE | SpliceFlags::MORE;
+            let flags = flags | SpliceFFlags::SPLICE_F_MORE;
             inside -= splice(&outlet, None, stream, None, inside, flags)?;
         }
     }

@@ -10,9 +10,9 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use haul::internals::Blocking;
 use haul::internals::IoBuffers;
 use haul::internals::OpenFileCache;
-use haul::internals::Patience;
 use haul::internals::limit_unsent;
 use haul::internals::{DigestAnswer, Negotiation, Now, Subject, resolve_range, to_file};
 use haul::internals::{DotNames, Found, LookUp, Root};
@@ -81,11 +81,11 @@ fn resolve(criterion: &mut Criterion) {
         path: b"file".to_vec(),
         trailing_slash: false,
     };
-    let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+    let LookUp::Found(Found::File(file)) = root.look_up(&target, Blocking::Allowed) else {
         panic!("the file is there");
     };
     criterion.bench_function("resolve: open", |bencher| {
-        bencher.iter(|| root.look_up(black_box(&target), Patience::CachedOnly));
+        bencher.iter(|| root.look_up(black_box(&target), Blocking::Forbidden));
     });
     let mut names = OpenFileCache::of_one_of(NonZeroUsize::MIN);
     criterion.bench_function("resolve: still open", |bencher| {
@@ -112,7 +112,7 @@ fn transmit(criterion: &mut Criterion) {
         path: b"file".to_vec(),
         trailing_slash: false,
     };
-    let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+    let LookUp::Found(Found::File(file)) = root.look_up(&target, Blocking::Allowed) else {
         panic!("the file is there");
     };
     let (sink, drain) = connected();
@@ -133,13 +133,13 @@ fn transmit(criterion: &mut Criterion) {
                     .into(),
                 };
                 let mut transfer = Transfer::new(plan, Some(file.clone()), choice);
-                let mut means = RunContext {
+                let mut context = RunContext {
                     budget: LEN,
-                    lane: Patience::CachedOnly,
+                    blocking: Blocking::Forbidden,
                     now: Instant::now(),
                     tools: &mut tools,
                 };
-                while !matches!(transfer.run(&mut &sink, &mut means).1, Progress::Done) {}
+                while !matches!(transfer.run(&mut &sink, &mut context).1, Progress::Done) {}
             });
         });
     }

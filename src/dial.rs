@@ -135,7 +135,7 @@ impl Dialer {
             .and_then(|host| host.strip_suffix(']'));
         let bare = bare.unwrap_or(host).to_owned();
         let (sender, resolved) = crossbeam_channel::bounded(1);
-        // getaddrinfo(3) cannot be interrupted; a thread that nobody waits for ends by itself.
+        // getaddrinfo(3) cannot be interrupted; a thread that is no longer waited for ends by itself.
         thread::spawn(move || {
             let addresses = (bare.as_str(), port).to_socket_addrs();
             let _ = sender.send(addresses.map(Vec::from_iter));
@@ -237,7 +237,7 @@ fn race(
             match untried.next() {
                 Some(address) => match client_socket::connect(&address) {
                     Ok(socket) => {
-                        pending.push((address, socket.into()));
+                        pending.push((address, socket));
                         next_at = now + STAGGER;
                     }
                     Err(error) => {

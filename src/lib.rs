@@ -18,7 +18,7 @@
 //!  advance:  receive → parse → resolve → respond → transmit → record
 //! ```
 //!
-//! A connection is a `Box` that goes round the ring; whoever holds the box may touch it. It is
+//! A connection is a `Box` that goes round the ring; its holder alone may touch it. It is
 //! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
 //! closes the socket. `server::connection::step::Step` is what a turn ends in, and the whole vocabulary of
@@ -35,7 +35,7 @@
 //!
 //! # Layers
 //!
-//! Arrows of `use` point down only; within a row nobody knows a neighbour. The same holds inside
+//! Arrows of `use` point down only; within a row no module knows a neighbour. The same holds inside
 //! every folder: no child imports its parent, and the children of one parent form no circle. A
 //! test (`tests/it/layers.rs`) holds the code against this.
 //!
@@ -56,7 +56,8 @@
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
 //! `files`, `fair_queue`, `round_robin`; `shared`; `access` (who may have what); `client_share`,
-//! `rate_limit`; `config`, `telemetry`, `semaphore`, `eviction`.
+//! `rate_limit`; `config`, `telemetry`, `semaphore`, `eviction`. `tuning` is the ledger of what was
+//! measured.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
@@ -75,9 +76,8 @@
 //! 7. Short counts from sendfile(2) are normal; zero before the end means that the file shrank.
 //! 8. A response whose bytes can no longer be true ends in a reset, never in an orderly close.
 //!    The last byte of a file's response leaves after the file was found unchanged.
-//! 9. Every path that only Linux has is left out by the feature `portable`, but for `load`, which
-//!    measures with epoll(7) and `MSG_TRUNC`; sendfile(2) is left out by `--transmit copy`. The suite
-//!    runs with both.
+//! 9. Every path that only Linux has is left out by the feature `portable`, but for socket options
+//!    and advice that change no path; sendfile(2) alone by `--transmit copy`. Tests run with both.
 //! 10. Deadlines belong to states. A response that moves is never cut unless the operator set a
 //!     minimum rate or a limit in all; what moves is measured by what the peer acknowledged.
 //! 11. Errors carry blame: [`server::StartupError`] the operator's, `http::Refusal` the
@@ -122,7 +122,7 @@ pub mod internals {
     pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::IoBuffers;
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
-    pub use crate::sys::file::{Patience, Residency, drop_behind, residency};
+    pub use crate::sys::file::{Blocking, Residency, drop_behind, residency};
     pub use crate::sys::inherited::inherited_listeners;
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;

@@ -30,14 +30,14 @@ pub use report::{Fairness, LoadReport, ServerUsage, Spread};
 pub use tally::Failure;
 pub use target::{TargetError, WeightedUrl};
 
-use generator::{Gauge, Generator, Menu, Remains, Run};
+use generator::{Generator, LiveCounts, Run, TargetGroup, ThreadResult};
 use process::Usage;
 use tally::Tally;
 use target::Target;
 
 /// The counts of a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Glance {
+pub struct Progress {
     /// Since the first connect.
     pub elapsed: Duration,
     /// Bytes of content since the ramp ended.
@@ -99,7 +99,7 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Runs the load, shows a [`Glance`] to `observe` several times a second, and ends early once `stop`
+/// Runs the load, shows a [`Progress`] to `observe` several times a second, and ends early once `stop`
 /// is set.
 ///
 /// # Errors
@@ -107,7 +107,7 @@ impl std::error::Error for LoadError {}
 pub fn run(
     config: &LoadConfig,
     stop: &AtomicBool,
-    mut observe: impl FnMut(Glance),
+    mut observe: impl FnMut(Progress),
 ) -> Result<LoadReport, LoadError> {
     let connections = config.connections.saturating_add(config.stalled);
     let limit = resources::open_files().saturating_sub(OWN_FILES);
@@ -115,7 +115,7 @@ pub fn run(
         return Err(LoadError::TooManyConnections { connections, limit });
     }
     let targets = resolve(config, stop)?;
-    let menus = menus(&targets, config.connections)?;
+    let groups = groups(&targets, config.connections)?;
     let idle = usage(config)?;
     let mut tally = Tally::new(0);
     let stalled = stall::hold(&targets[0], config.stalled, stop, &mut tally);
@@ -129,20 +129,20 @@ pub fn run(
             Extent::Requests(requests) => i64::try_from(requests).unwrap_or(i64::MAX),
         }),
     };
-    let generators = share_out(&run, menus)?;
+    let generators = share_out(&run, groups)?;
     let mut begin = usage(config)?;
-    let gauges: Vec<Gauge> = generators.iter().map(|_| Gauge::default()).collect();
-    let (done, remains) = mpsc::channel();
+    let live: Vec<LiveCounts> = generators.iter().map(|_| LiveCounts::default()).collect();
+    let (done, results) = mpsc::channel();
     let left = thread::scope(|scope| {
-        for (generator, gauge) in generators.into_iter().zip(&gauges) {
+        for (generator, live) in generators.into_iter().zip(&live) {
             let done = done.clone();
             scope.spawn(move || {
-                done.send(generator.run(gauge))
+                done.send(generator.run(live))
                     .expect("the receiver outlives the scope");
             });
         }
         drop(done);
-        collect(&run, &gauges, &remains, &mut begin, &mut observe)
+        collect(&run, &live, &results, &mut begin, &mut observe)
     })
     .map_err(LoadError::Readiness)?;
     let end = usage(config)?;
@@ -185,18 +185,18 @@ fn resolve(config: &LoadConfig, stop: &AtomicBool) -> Result<Vec<Target>, LoadEr
 
 /// Gives each connection the targets of one server, servers in proportion to their weight: a
 /// connection that is kept alive cannot change its server.
-fn menus(targets: &[Target], connections: usize) -> Result<Vec<Menu>, LoadError> {
-    let mut servers: Vec<Menu> = Vec::new();
+fn groups(targets: &[Target], connections: usize) -> Result<Vec<TargetGroup>, LoadError> {
+    let mut servers: Vec<TargetGroup> = Vec::new();
     for (index, target) in targets.iter().enumerate() {
         let known = servers
             .iter_mut()
-            .find(|menu| targets[menu.targets[0]].address == target.address);
+            .find(|group| targets[group.targets[0]].address == target.address);
         match known {
-            Some(menu) => {
-                menu.targets.push(index);
-                menu.weight = menu.weight.saturating_add(target.weight);
+            Some(group) => {
+                group.targets.push(index);
+                group.weight = group.weight.saturating_add(target.weight);
             }
-            None => servers.push(Menu {
+            None => servers.push(TargetGroup {
                 targets: vec![index],
                 weight: target.weight,
             }),
@@ -208,7 +208,7 @@ fn menus(targets: &[Target], connections: usize) -> Result<Vec<Menu>, LoadError>
         });
     }
     let mut given = vec![0_u32; servers.len()];
-    let mut menus = Vec::with_capacity(connections);
+    let mut groups = Vec::with_capacity(connections);
     for _ in 0..connections {
         // The server that has the fewest connections for its weight, so that each has one.
         let hungriest = (0..servers.len())
@@ -219,36 +219,36 @@ fn menus(targets: &[Target], connections: usize) -> Result<Vec<Menu>, LoadError>
             })
             .unwrap_or_default();
         given[hungriest] += 1;
-        menus.push(servers[hungriest].clone());
+        groups.push(servers[hungriest].clone());
     }
-    Ok(menus)
+    Ok(groups)
 }
 
 fn share_out<'run>(
     run: &'run Run<'run>,
-    menus: Vec<Menu>,
+    groups: Vec<TargetGroup>,
 ) -> Result<Vec<Generator<'run>>, LoadError> {
-    let threads = run.config.threads.clamp(1, menus.len().max(1));
+    let threads = run.config.threads.clamp(1, groups.len().max(1));
     let mut shares = vec![Vec::new(); threads];
-    for (index, menu) in menus.into_iter().enumerate() {
-        shares[index % threads].push(menu);
+    for (index, group) in groups.into_iter().enumerate() {
+        shares[index % threads].push(group);
     }
     shares
         .into_iter()
         .enumerate()
-        .map(|(index, menus)| Generator::new(run, index, menus).map_err(LoadError::Readiness))
+        .map(|(index, groups)| Generator::new(run, index, groups).map_err(LoadError::Readiness))
         .collect()
 }
 
 /// Waits for the threads, observes them meanwhile, and reads the server's usage when the ramp ends.
 fn collect(
     run: &Run<'_>,
-    gauges: &[Gauge],
-    remains: &mpsc::Receiver<io::Result<Remains>>,
+    live: &[LiveCounts],
+    results: &mpsc::Receiver<io::Result<ThreadResult>>,
     begin: &mut Option<Usage>,
-    observe: &mut impl FnMut(Glance),
-) -> io::Result<Vec<Remains>> {
-    let mut left = Vec::with_capacity(gauges.len());
+    observe: &mut impl FnMut(Progress),
+) -> io::Result<Vec<ThreadResult>> {
+    let mut left = Vec::with_capacity(live.len());
     let mut ramping = !run.config.ramp.is_zero();
     loop {
         let until_measured = run
@@ -263,26 +263,26 @@ fn collect(
         } else {
             OBSERVE
         };
-        match remains.recv_timeout(patience) {
+        match results.recv_timeout(patience) {
             Ok(part) => left.push(part?),
-            Err(RecvTimeoutError::Timeout) => observe(glance(run, gauges)),
+            Err(RecvTimeoutError::Timeout) => observe(progress(run, live)),
             Err(RecvTimeoutError::Disconnected) => return Ok(left),
         }
     }
 }
 
-fn glance(run: &Run<'_>, gauges: &[Gauge]) -> Glance {
-    let mut glance = Glance {
+fn progress(run: &Run<'_>, live: &[LiveCounts]) -> Progress {
+    let mut progress = Progress {
         elapsed: run.begin.elapsed(),
-        ..Glance::default()
+        ..Progress::default()
     };
-    for gauge in gauges {
-        glance.bytes += gauge.bytes.load(Ordering::Relaxed);
-        glance.requests += gauge.requests.load(Ordering::Relaxed);
-        glance.failures += gauge.failures.load(Ordering::Relaxed);
-        glance.open += gauge.open.load(Ordering::Relaxed);
+    for live in live {
+        progress.bytes += live.bytes.load(Ordering::Relaxed);
+        progress.requests += live.requests.load(Ordering::Relaxed);
+        progress.failures += live.failures.load(Ordering::Relaxed);
+        progress.open += live.open.load(Ordering::Relaxed);
     }
-    glance
+    progress
 }
 
 fn usage(config: &LoadConfig) -> Result<Option<Usage>, LoadError> {

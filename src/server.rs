@@ -39,6 +39,7 @@ mod semaphore;
 mod shared;
 pub mod telemetry;
 pub(crate) mod transmit;
+pub mod tuning;
 mod worker;
 
 use std::io;
@@ -181,7 +182,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Has the server end: no new connections, idle ones are closed, transfers under way finish
+    /// Ends the server: no new connections, idle ones are closed, transfers under way finish
     /// within the grace.
     pub fn shut_down(&self) {
         self.ring.service.drain();
@@ -189,7 +190,7 @@ impl Handle {
         self.ring.dispatch.wake_all();
     }
 
-    /// Has the server end without the grace: what is under way is reset, and recorded as such.
+    /// Ends the server without the grace: what is under way is reset, and recorded as such.
     pub fn abort(&self) {
         self.ring.service.abort();
         self.acceptor.wake();

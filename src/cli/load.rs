@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use haul::diagnostics::say;
 use haul::internals::Persistence;
 use haul::internals::raise_open_files;
-use haul::load::{self, Bodies, Extent, Glance, LoadConfig, LoadReport, Pace, WeightedUrl};
+use haul::load::{self, Bodies, Extent, LoadConfig, LoadReport, Pace, Progress, WeightedUrl};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::signals::stop_on_signals;
@@ -112,7 +112,7 @@ impl LoadArguments {
             say(format_args!("haul: cannot catch signals: {error}"));
         }
         let live = LiveLine::new(&config);
-        let outcome = load::run(&config, &stop, |glance| live.show(glance));
+        let outcome = load::run(&config, &stop, |progress| live.show(progress));
         live.bar.finish_and_clear();
         match outcome {
             Ok(report) => print(&report, format),
@@ -204,8 +204,8 @@ impl LiveLine {
         }
     }
 
-    fn show(&self, glance: Glance) {
-        let seconds = glance
+    fn show(&self, progress: Progress) {
+        let seconds = progress
             .elapsed
             .saturating_sub(self.measured_from)
             .as_secs_f64();
@@ -218,11 +218,11 @@ impl LiveLine {
         };
         self.bar.set_message(format!(
             "{:.0} s  {}/s  {:.0} requests/s  {} connections  {} errors",
-            glance.elapsed.as_secs_f64(),
-            ByteSize::b(per_second(glance.bytes) as u64),
-            per_second(glance.requests),
-            glance.open,
-            glance.failures
+            progress.elapsed.as_secs_f64(),
+            ByteSize::b(per_second(progress.bytes) as u64),
+            per_second(progress.requests),
+            progress.open,
+            progress.failures
         ));
         self.bar.tick();
     }

@@ -21,7 +21,7 @@ pub(crate) fn next_signal(signals: &mut Signals) -> i32 {
     }
 }
 
-/// Has the first SIGINT, SIGTERM or SIGHUP set `stop`, and the next one end the process; so does
+/// The first SIGINT, SIGTERM or SIGHUP sets `stop`, and the next one ends the process; so does
 /// the first one after `grace`, whatever the process waits for by then.
 pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;

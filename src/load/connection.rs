@@ -2,13 +2,16 @@
 //! begin again.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::Persistence;
 use crate::http::chunked::Piece;
 use crate::sys::buffer::Buffer;
-use crate::sys::client_socket::{self, Interest, Readiness};
+use crate::sys::client_socket;
+use crate::sys::poller::{Interest, Poller};
+use crate::sys::socket;
 
 use super::config::LoadConfig;
 use super::exchange::{Chunks, Exchange, Left, parse_head};
@@ -30,21 +33,23 @@ pub(super) enum Next {
     Wait,
     /// For another request.
     Ready,
+    /// For other connections' turns: its socket has more for it.
+    Turn,
     /// For a while, since the last attempt failed.
     BackOff,
 }
 
 /// What the connections of one thread share.
 #[derive(Debug)]
-pub(super) struct Bench<'run> {
+pub(super) struct ThreadContext<'run> {
     pub(super) config: &'run LoadConfig,
     pub(super) targets: &'run [Target],
-    pub(super) readiness: Readiness,
+    pub(super) poller: Arc<Poller>,
     pub(super) tally: Tally,
     /// The targets' whole lengths, learnt from their first range.
     pub(super) lengths: Vec<Option<u64>>,
     pub(super) now: Instant,
-    pub(super) census: Census,
+    pub(super) counts: ConnectionCounts,
     /// Where heads and verified content are received. Content that is thrown away is not written
     /// here, so most of it is never touched.
     pub(super) room: Buffer,
@@ -53,7 +58,7 @@ pub(super) struct Bench<'run> {
 
 /// How many connections are in which kind of phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Census {
+pub(super) struct ConnectionCounts {
     pub(super) connecting: usize,
     /// With a request under way.
     pub(super) busy: usize,
@@ -80,8 +85,11 @@ enum Phase {
 /// A socket and what is known of it.
 #[derive(Debug)]
 struct Link {
-    socket: OwnedFd,
-    armed: Option<Interest>,
+    socket: TcpStream,
+    /// What watches the socket, once it had to be waited for.
+    poller: Option<Arc<Poller>>,
+    /// A receive that comes back short does not mean that nothing is left.
+    hung_up: bool,
     /// Whole answers received.
     served: u32,
     opened: Instant,
@@ -109,116 +117,141 @@ impl Connection {
         &mut self,
         question: Question,
         intended: Instant,
-        bench: &mut Bench<'_>,
+        context: &mut ThreadContext<'_>,
     ) -> Next {
-        let exchange = Exchange::new(question, intended, bench.config.bodies);
-        let (phase, next) = match self.take(bench) {
+        let exchange = Exchange::new(question, intended, context.config.bodies);
+        let (phase, next) = match self.take(context) {
             Phase::Idle(mut link) => {
-                link.moved = bench.now;
+                link.moved = context.now;
                 (Phase::Sending(link, exchange, 0), None)
             }
-            _ => connect(exchange, bench),
+            _ => connect(exchange, context),
         };
-        self.put(phase, bench);
-        next.unwrap_or_else(|| self.advance(bench))
+        self.put(phase, context);
+        next.unwrap_or_else(|| self.advance(false, context))
     }
 
-    /// Goes on as far as the socket allows.
-    pub(super) fn advance(&mut self, bench: &mut Bench<'_>) -> Next {
+    /// Goes on as far as the socket allows. After the event that the peer has `hung_up`, short
+    /// receives are followed by another.
+    pub(super) fn advance(&mut self, hung_up: bool, context: &mut ThreadContext<'_>) -> Next {
+        if let Some(link) = self.phase.link_mut() {
+            link.hung_up |= hung_up;
+        }
         loop {
-            let (phase, next) = match self.take(bench) {
+            let (phase, next) = match self.take(context) {
                 Phase::Down => (Phase::Down, Some(Next::Wait)),
-                // The server closed an idle connection; the next request connects again.
-                Phase::Idle(_) => (Phase::Down, Some(Next::Wait)),
-                Phase::Connecting(link, exchange) => self.finish_connect(link, exchange, bench),
-                Phase::Sending(link, exchange, sent) => self.send(link, exchange, sent, bench),
+                Phase::Idle(link) => self.check_idle(link, context),
+                Phase::Connecting(link, exchange) => self.finish_connect(link, exchange, context),
+                Phase::Sending(link, exchange, sent) => self.send(link, exchange, sent, context),
                 Phase::Awaiting(link, exchange, head) => {
-                    self.read_head(link, exchange, head, bench)
+                    self.read_head(link, exchange, head, context)
                 }
-                Phase::Receiving(link, exchange, left) => self.receive(link, exchange, left, bench),
-                Phase::Closing(link) => self.close(link, bench),
+                Phase::Receiving(link, exchange, left) => {
+                    self.receive(link, exchange, left, context)
+                }
+                Phase::Closing(link) => self.close(link, context),
             };
-            self.put(phase, bench);
+            let (phase, next) = match next {
+                Some(Next::Wait | Next::Ready) => self.watch(phase, next, context),
+                next => (phase, next),
+            };
+            self.put(phase, context);
             if let Some(next) = next {
                 return next;
             }
         }
     }
 
-    /// Gives a connection up on which nothing has moved for `timeout`.
-    pub(super) fn expire(&mut self, timeout: Duration, bench: &mut Bench<'_>) -> Option<Next> {
-        let moved = match &self.phase {
-            Phase::Down | Phase::Idle(_) => return None,
-            Phase::Connecting(link, _)
-            | Phase::Sending(link, ..)
-            | Phase::Awaiting(link, ..)
-            | Phase::Receiving(link, ..)
-            | Phase::Closing(link) => link.moved,
+    /// Watches for what the phase waits for.
+    fn watch(
+        &self,
+        mut phase: Phase,
+        next: Option<Next>,
+        context: &mut ThreadContext<'_>,
+    ) -> Stepped {
+        let interest = match &phase {
+            Phase::Connecting(..) | Phase::Sending(..) => Interest::Write,
+            _ => Interest::Read,
         };
-        if bench.now.saturating_duration_since(moved) < timeout {
+        let Some(link) = phase.link_mut() else {
+            return (phase, next);
+        };
+        match link.watch(self.token, interest, &context.poller) {
+            Ok(()) => (phase, next),
+            Err(error) => fail(Failure::of(&error), context),
+        }
+    }
+
+    /// Gives a connection up on which nothing has moved for `timeout`.
+    pub(super) fn expire(
+        &mut self,
+        timeout: Duration,
+        context: &mut ThreadContext<'_>,
+    ) -> Option<Next> {
+        if let Phase::Idle(_) = self.phase {
             return None;
         }
-        if let Phase::Closing(_) = self.take(bench) {
+        let moved = self.phase.link_mut()?.moved;
+        if context.now.saturating_duration_since(moved) < timeout {
+            return None;
+        }
+        if let Phase::Closing(_) = self.take(context) {
             return Some(Next::Ready);
         }
-        bench.tally.fail(Failure::TimedOut);
+        context.tally.fail(Failure::TimedOut);
         Some(Next::BackOff)
     }
 
-    fn take(&mut self, bench: &mut Bench<'_>) -> Phase {
+    fn take(&mut self, context: &mut ThreadContext<'_>) -> Phase {
         let phase = std::mem::take(&mut self.phase);
-        bench.census.leave(&phase);
+        context.counts.leave(&phase);
         phase
     }
 
-    fn put(&mut self, phase: Phase, bench: &mut Bench<'_>) {
-        bench.census.enter(&phase);
+    fn put(&mut self, phase: Phase, context: &mut ThreadContext<'_>) {
+        context.counts.enter(&phase);
         self.phase = phase;
     }
 
     /// Sends right away: on a fast network the connection is there by now, and where it is not,
     /// `send` says so.
-    fn finish_connect(&self, mut link: Link, exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
-        match send_rest(&link, &exchange, 0, bench) {
+    fn finish_connect(
+        &self,
+        mut link: Link,
+        exchange: Exchange,
+        context: &mut ThreadContext<'_>,
+    ) -> Stepped {
+        match send_rest(&link, &exchange, 0, context) {
             Ok(sent) => {
                 link.moved = Instant::now();
-                bench.tally.connects += 1;
-                record(&mut bench.tally.connect, link.moved - link.opened);
+                context.tally.connects += 1;
+                record(&mut context.tally.connect, link.moved - link.opened);
                 (Phase::Sending(link, exchange, sent), None)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match self.arm(&mut link, Interest::Writable, bench) {
-                    Ok(()) => (Phase::Connecting(link, exchange), Some(Next::Wait)),
-                    Err(error) => fail(Failure::of(&error), bench),
-                }
+                (Phase::Connecting(link, exchange), Some(Next::Wait))
             }
-            Err(error) => fail(Failure::of(&error), bench),
+            Err(error) => fail(Failure::of(&error), context),
         }
     }
 
     fn send(
         &self,
-        mut link: Link,
+        link: Link,
         exchange: Exchange,
         sent: usize,
-        bench: &mut Bench<'_>,
+        context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        match send_rest(&link, &exchange, sent, bench) {
-            Ok(0) => match self.arm(&mut link, Interest::Readable, bench) {
-                Ok(()) => (
-                    Phase::Awaiting(link, exchange, Vec::new()),
-                    Some(Next::Wait),
-                ),
-                Err(error) => fail(Failure::of(&error), bench),
-            },
+        match send_rest(&link, &exchange, sent, context) {
+            Ok(0) => {
+                let phase = Phase::Awaiting(link, exchange, Vec::new());
+                (phase, Some(Next::Wait))
+            }
             Ok(more) => (Phase::Sending(link, exchange, sent + more), None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                match self.arm(&mut link, Interest::Writable, bench) {
-                    Ok(()) => (Phase::Sending(link, exchange, sent), Some(Next::Wait)),
-                    Err(error) => fail(Failure::of(&error), bench),
-                }
+                (Phase::Sending(link, exchange, sent), Some(Next::Wait))
             }
-            Err(error) => repeat_or_fail(&link, exchange, Failure::of(&error), bench),
+            Err(error) => repeat_or_fail(&link, exchange, Failure::of(&error), context),
         }
     }
 
@@ -228,52 +261,53 @@ impl Connection {
         mut link: Link,
         mut exchange: Exchange,
         mut head: Vec<u8>,
-        bench: &mut Bench<'_>,
+        context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        let received = match client_socket::receive(&link.socket, &mut bench.room[..HEAD_ROOM]) {
-            Ok(0) if head.is_empty() && exchange.wire(bench.targets) == Wire::Name => {
-                return fail(Failure::Empty, bench);
+        let received = match client_socket::receive(&link.socket, &mut context.room[..HEAD_ROOM]) {
+            Ok(0) if head.is_empty() && exchange.wire(context.targets) == Wire::Name => {
+                return fail(Failure::Empty, context);
             }
             Ok(0) if head.is_empty() => {
-                return repeat_or_fail(&link, exchange, Failure::Short, bench);
+                return repeat_or_fail(&link, exchange, Failure::Short, context);
             }
-            Ok(0) => return fail(Failure::Short, bench),
+            Ok(0) => return fail(Failure::Short, context),
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return (Phase::Awaiting(link, exchange, head), Some(Next::Wait));
             }
             Err(error) if head.is_empty() => {
-                return repeat_or_fail(&link, exchange, Failure::of(&error), bench);
+                return repeat_or_fail(&link, exchange, Failure::of(&error), context);
             }
-            Err(error) => return fail(Failure::of(&error), bench),
+            Err(error) => return fail(Failure::of(&error), context),
         };
-        link.moved = bench.now;
+        link.moved = context.now;
         if head.is_empty() {
             record(
-                &mut bench.tally.first_byte,
+                &mut context.tally.first_byte,
                 Instant::now() - exchange.intended,
             );
         }
-        if exchange.wire(bench.targets) == Wire::Name {
-            self.count(&mut exchange, &bench.room[..received], &mut bench.tally);
+        if exchange.wire(context.targets) == Wire::Name {
+            self.count(&mut exchange, &context.room[..received], &mut context.tally);
             return (Phase::Receiving(link, exchange, Left::UntilClose), None);
         }
         let before = head.len();
         let parsed = if before == 0 {
-            parse_head(&bench.room[..received])
+            parse_head(&context.room[..received])
         } else {
-            head.extend_from_slice(&bench.room[..received]);
+            head.extend_from_slice(&context.room[..received]);
             parse_head(&head)
         };
         match parsed {
             Ok(Some((answer, length))) => {
-                let left = exchange.accept(&answer, bench.config.persistence, &mut bench.lengths);
+                let left =
+                    exchange.accept(&answer, context.config.persistence, &mut context.lengths);
                 // `parse_head` found the head incomplete before, so its end is among the new bytes.
-                let content = &bench.room[length - before..received];
+                let content = &context.room[length - before..received];
                 let (content, left) = match left {
                     Left::Chunked(mut chunks) => {
                         chunks.input.extend_from_slice(content);
-                        return self.decode(link, exchange, chunks, bench);
+                        return self.decode(link, exchange, chunks, None, context);
                     }
                     Left::Bytes(left) => {
                         let most = usize::try_from(left).unwrap_or(usize::MAX);
@@ -282,17 +316,17 @@ impl Connection {
                     }
                     Left::UntilClose => (content, Left::UntilClose),
                 };
-                self.count(&mut exchange, content, &mut bench.tally);
+                self.count(&mut exchange, content, &mut context.tally);
                 (Phase::Receiving(link, exchange, left), None)
             }
-            Ok(None) if before + received > LONGEST_HEAD => fail(Failure::BadHead, bench),
+            Ok(None) if before + received > LONGEST_HEAD => fail(Failure::BadHead, context),
             Ok(None) => {
                 if before == 0 {
-                    head.extend_from_slice(&bench.room[..received]);
+                    head.extend_from_slice(&context.room[..received]);
                 }
-                (Phase::Awaiting(link, exchange, head), Some(Next::Wait))
+                (Phase::Awaiting(link, exchange, head), None)
             }
-            Err(failure) => fail(failure, bench),
+            Err(failure) => fail(failure, context),
         }
     }
 
@@ -301,15 +335,15 @@ impl Connection {
         mut link: Link,
         mut exchange: Exchange,
         left: Left,
-        bench: &mut Bench<'_>,
+        context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        let room = bench.room.len();
+        let room = context.room.len();
         let most = match &left {
-            Left::Bytes(0) => return self.finish(link, exchange, bench),
+            Left::Bytes(0) => return self.finish(link, exchange, context),
             Left::Bytes(left) => room.min(usize::try_from(*left).unwrap_or(usize::MAX)),
             Left::Chunked(_) | Left::UntilClose => room,
         };
-        let room = &mut bench.room[..most];
+        let room = &mut context.room[..most];
         let received = match (&exchange.hasher, &left) {
             (None, Left::Bytes(_) | Left::UntilClose) => client_socket::discard(&link.socket, room),
             _ => client_socket::receive(&link.socket, room),
@@ -319,38 +353,43 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return (Phase::Receiving(link, exchange, left), Some(Next::Wait));
             }
-            Err(error) => return fail(Failure::of(&error), bench),
+            Err(error) => return fail(Failure::of(&error), context),
         };
-        link.moved = bench.now;
-        let content = &bench.room[..received];
-        // What a full receive left behind is reported again; others go first.
+        link.moved = context.now;
+        let content = &context.room[..received];
+        let next = Some(match received == most || link.hung_up {
+            true => Next::Turn,
+            false => Next::Wait,
+        });
         match left {
-            Left::UntilClose if received == 0 => self.finish(link, exchange, bench),
-            _ if received == 0 => fail(Failure::Short, bench),
+            Left::UntilClose if received == 0 => self.finish(link, exchange, context),
+            _ if received == 0 => fail(Failure::Short, context),
             Left::Chunked(mut chunks) => {
                 chunks.input.extend_from_slice(content);
-                self.decode(link, exchange, chunks, bench)
+                self.decode(link, exchange, chunks, next, context)
             }
             Left::UntilClose => {
-                self.count(&mut exchange, content, &mut bench.tally);
-                (Phase::Receiving(link, exchange, left), Some(Next::Wait))
+                self.count(&mut exchange, content, &mut context.tally);
+                (Phase::Receiving(link, exchange, left), next)
             }
             Left::Bytes(left) => {
-                self.count(&mut exchange, content, &mut bench.tally);
+                self.count(&mut exchange, content, &mut context.tally);
                 let left = left - received as u64;
-                let next = (left > 0).then_some(Next::Wait);
+                let next = next.filter(|_| left > 0);
                 (Phase::Receiving(link, exchange, Left::Bytes(left)), next)
             }
         }
     }
 
-    /// Counts what has come of a body in chunks.
+    /// Counts what has come of a body in chunks; where that is not all of it, `next` says how to go
+    /// on.
     fn decode(
         &self,
         link: Link,
         mut exchange: Exchange,
         mut chunks: Box<Chunks>,
-        bench: &mut Bench<'_>,
+        next: Option<Next>,
+        context: &mut ThreadContext<'_>,
     ) -> Stepped {
         let mut used = 0;
         loop {
@@ -358,36 +397,44 @@ impl Connection {
             match chunks.decoder.next(input, usize::MAX) {
                 Ok(Piece::Framing(length)) => used += length,
                 Ok(Piece::Data(length)) => {
-                    self.count(&mut exchange, &input[..length], &mut bench.tally);
+                    self.count(&mut exchange, &input[..length], &mut context.tally);
                     used += length;
                 }
                 Ok(Piece::Partial) => {
                     chunks.input.drain(..used);
                     let left = Left::Chunked(chunks);
-                    return (Phase::Receiving(link, exchange, left), Some(Next::Wait));
+                    return (Phase::Receiving(link, exchange, left), next);
                 }
                 Ok(Piece::End) => {
                     if !input.is_empty() {
                         exchange.persistence = Persistence::Close;
                     }
-                    return self.finish(link, exchange, bench);
+                    return self.finish(link, exchange, context);
                 }
-                Err(_) => return fail(Failure::BadChunks, bench),
+                Err(_) => return fail(Failure::BadChunks, context),
             }
         }
     }
 
-    fn finish(&self, mut link: Link, exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
+    fn finish(
+        &self,
+        mut link: Link,
+        exchange: Exchange,
+        context: &mut ThreadContext<'_>,
+    ) -> Stepped {
         let verdict = match (exchange.verdict, exchange.hasher) {
-            (Ok(()), Some(hasher)) => bench.tally.compare(exchange.question, hasher.finalize()),
+            (Ok(()), Some(hasher)) => context.tally.compare(exchange.question, hasher.finalize()),
             (verdict, _) => verdict,
         };
         match verdict {
             Ok(()) => {
-                bench.tally.requests += 1;
-                record(&mut bench.tally.latency, Instant::now() - exchange.intended);
+                context.tally.requests += 1;
+                record(
+                    &mut context.tally.latency,
+                    Instant::now() - exchange.intended,
+                );
             }
-            Err(failure) => bench.tally.fail(failure),
+            Err(failure) => context.tally.fail(failure),
         }
         link.served += 1;
         match exchange.persistence {
@@ -396,12 +443,12 @@ impl Connection {
         }
     }
 
-    fn close(&self, link: Link, bench: &mut Bench<'_>) -> Stepped {
-        match client_socket::receive(&link.socket, &mut bench.room[..HEAD_ROOM]) {
+    fn close(&self, link: Link, context: &mut ThreadContext<'_>) -> Stepped {
+        match client_socket::receive(&link.socket, &mut context.room[..HEAD_ROOM]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 (Phase::Closing(link), Some(Next::Wait))
             }
-            // The end, a reset behind a whole answer, or bytes that nobody asked for.
+            // The end, a reset behind a whole answer, or bytes that were not asked for.
             Ok(_) | Err(_) => (Phase::Down, Some(Next::Ready)),
         }
     }
@@ -419,18 +466,50 @@ impl Connection {
         }
     }
 
-    fn arm(&self, link: &mut Link, interest: Interest, bench: &Bench<'_>) -> io::Result<()> {
-        match link.armed {
-            Some(armed) if armed == interest => return Ok(()),
-            Some(_) => bench.readiness.modify(&link.socket, self.token, interest)?,
-            None => bench.readiness.add(&link.socket, self.token, interest)?,
+    /// Whether the server has closed an idle connection; the next request connects again then.
+    fn check_idle(&self, link: Link, context: &mut ThreadContext<'_>) -> Stepped {
+        match client_socket::receive(&link.socket, &mut context.room[..1]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                (Phase::Idle(link), Some(Next::Wait))
+            }
+            Ok(_) | Err(_) => (Phase::Down, Some(Next::Wait)),
         }
-        link.armed = Some(interest);
-        Ok(())
     }
 }
 
-impl Census {
+impl Phase {
+    fn link_mut(&mut self) -> Option<&mut Link> {
+        match self {
+            Self::Down => None,
+            Self::Idle(link)
+            | Self::Connecting(link, _)
+            | Self::Sending(link, ..)
+            | Self::Awaiting(link, ..)
+            | Self::Receiving(link, ..)
+            | Self::Closing(link) => Some(link),
+        }
+    }
+}
+
+impl Link {
+    fn watch(&mut self, token: usize, interest: Interest, poller: &Arc<Poller>) -> io::Result<()> {
+        if self.poller.is_none() {
+            poller.watch(&self.socket, token as u64)?;
+            self.poller = Some(Arc::clone(poller));
+        }
+        poller.rearm(&self.socket, token as u64, interest)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(poller) = &self.poller {
+            poller.forget_closing(&self.socket);
+        }
+    }
+}
+
+impl ConnectionCounts {
     fn enter(&mut self, phase: &Phase) {
         let (connecting, busy, open) = class(phase);
         self.connecting += connecting;
@@ -446,7 +525,7 @@ impl Census {
     }
 }
 
-/// What a phase adds to each count of the census.
+/// What a phase adds to each count.
 fn class(phase: &Phase) -> (usize, usize, usize) {
     match phase {
         Phase::Down => (0, 0, 0),
@@ -456,20 +535,21 @@ fn class(phase: &Phase) -> (usize, usize, usize) {
     }
 }
 
-fn connect(exchange: Exchange, bench: &mut Bench<'_>) -> Stepped {
+fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
     let opened = Instant::now();
-    match client_socket::connect(&bench.targets[exchange.question.0].address) {
+    match client_socket::connect(&context.targets[exchange.question.0].address) {
         Ok(socket) => {
             let link = Link {
                 socket,
-                armed: None,
+                poller: None,
+                hung_up: false,
                 served: 0,
                 opened,
                 moved: opened,
             };
             (Phase::Connecting(link, exchange), None)
         }
-        Err(error) => fail(Failure::of(&error), bench),
+        Err(error) => fail(Failure::of(&error), context),
     }
 }
 
@@ -477,15 +557,15 @@ fn send_rest(
     link: &Link,
     exchange: &Exchange,
     sent: usize,
-    bench: &mut Bench<'_>,
+    context: &mut ThreadContext<'_>,
 ) -> io::Result<usize> {
     let (target, range) = exchange.question;
-    bench.request.clear();
-    bench.targets[target].write_request(range, &mut bench.request);
-    if sent == bench.request.len() {
+    context.request.clear();
+    context.targets[target].write_request(range, &mut context.request);
+    if sent == context.request.len() {
         return Ok(0);
     }
-    client_socket::send(&link.socket, &bench.request[sent..])
+    socket::send(&link.socket, &context.request[sent..], false)
 }
 
 /// A kept-alive connection may be closed just as the next request is sent. The request is sent
@@ -494,17 +574,17 @@ fn repeat_or_fail(
     link: &Link,
     exchange: Exchange,
     failure: Failure,
-    bench: &mut Bench<'_>,
+    context: &mut ThreadContext<'_>,
 ) -> Stepped {
     if link.served == 0 {
-        return fail(failure, bench);
+        return fail(failure, context);
     }
-    bench.tally.repeats += 1;
-    connect(exchange, bench)
+    context.tally.repeats += 1;
+    connect(exchange, context)
 }
 
-fn fail(failure: Failure, bench: &mut Bench<'_>) -> Stepped {
-    bench.tally.fail(failure);
+fn fail(failure: Failure, context: &mut ThreadContext<'_>) -> Stepped {
+    context.tally.fail(failure);
     (Phase::Down, Some(Next::BackOff))
 }
 

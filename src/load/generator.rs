@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::config::{Extent, LoadConfig, Pace};
-use super::connection::{Bench, Census, Connection, HEAD_ROOM, Next};
+use super::connection::{Connection, ConnectionCounts, HEAD_ROOM, Next, ThreadContext};
 use super::tally::{Question, Tally};
 use super::target::Target;
 use crate::sys::buffer::Buffer;
-use crate::sys::client_socket::Readiness;
+use crate::sys::poller::Poller;
 
 /// What all threads of a run share.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) struct Run<'run> {
 
 /// A thread's counts so far, for the live display.
 #[derive(Debug, Default)]
-pub(super) struct Gauge {
+pub(super) struct LiveCounts {
     pub(super) bytes: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) failures: AtomicU64,
@@ -36,7 +37,7 @@ pub(super) struct Gauge {
 /// What a thread leaves behind. Its connections are still open, so that the server can be looked at
 /// while it holds them.
 #[derive(Debug)]
-pub(super) struct Remains {
+pub(super) struct ThreadResult {
     pub(super) tally: Tally,
     pub(super) ended: Instant,
     pub(super) _open: Vec<Connection>,
@@ -45,12 +46,14 @@ pub(super) struct Remains {
 #[derive(Debug)]
 pub(super) struct Generator<'run> {
     run: &'run Run<'run>,
-    bench: Bench<'run>,
+    context: ThreadContext<'run>,
     connections: Vec<Connection>,
     /// By connection, which targets it may ask for: those of one server.
-    menus: Vec<Menu>,
+    groups: Vec<TargetGroup>,
     /// Connections that wait for a request.
     ready: VecDeque<usize>,
+    /// Connections whose sockets have more for them.
+    turns: Vec<usize>,
     /// Connections that wait after a failure, and until when; in order of time.
     resting: VecDeque<(Instant, usize)>,
     /// Connections that the ramp has let go.
@@ -64,7 +67,7 @@ pub(super) struct Generator<'run> {
 
 /// The targets of one server.
 #[derive(Clone, Debug)]
-pub(super) struct Menu {
+pub(super) struct TargetGroup {
     pub(super) targets: Vec<usize>,
     pub(super) weight: u32,
 }
@@ -90,17 +93,21 @@ impl Run<'_> {
 }
 
 impl<'run> Generator<'run> {
-    /// Prepares thread `index`, which drives one connection for each of `menus`.
-    pub(super) fn new(run: &'run Run<'run>, index: usize, menus: Vec<Menu>) -> io::Result<Self> {
+    /// Prepares thread `index`, which drives one connection for each of `groups`.
+    pub(super) fn new(
+        run: &'run Run<'run>,
+        index: usize,
+        groups: Vec<TargetGroup>,
+    ) -> io::Result<Self> {
         let config = run.config;
-        let bench = Bench {
+        let context = ThreadContext {
             config,
             targets: run.targets,
-            readiness: Readiness::new()?,
-            tally: Tally::new(menus.len()),
+            poller: Arc::new(Poller::with_fine_timeouts()?),
+            tally: Tally::new(groups.len()),
             lengths: vec![None; run.targets.len()],
             now: run.begin,
-            census: Census::default(),
+            counts: ConnectionCounts::default(),
             room: Buffer::new(config.receive_bytes.max(HEAD_ROOM)),
             request: Vec::new(),
         };
@@ -113,10 +120,11 @@ impl<'run> Generator<'run> {
         };
         Ok(Self {
             run,
-            bench,
-            connections: (0..menus.len()).map(Connection::new).collect(),
-            menus,
+            context,
+            connections: (0..groups.len()).map(Connection::new).collect(),
+            groups,
             ready: VecDeque::new(),
+            turns: Vec::new(),
             resting: VecDeque::new(),
             released: 0,
             due,
@@ -126,41 +134,45 @@ impl<'run> Generator<'run> {
     }
 
     /// Drives the connections until the run ends.
-    pub(super) fn run(mut self, gauge: &Gauge) -> io::Result<Remains> {
+    pub(super) fn run(mut self, live: &LiveCounts) -> io::Result<ThreadResult> {
         let mut events = Vec::new();
         let mut sweep = self.run.begin + SWEEP;
         let mut warming = !self.run.config.ramp.is_zero();
         loop {
-            self.bench.now = Instant::now();
-            if warming && self.bench.now >= self.run.measured_from() {
-                self.bench.tally = Tally::new(self.connections.len());
+            self.context.now = Instant::now();
+            if warming && self.context.now >= self.run.measured_from() {
+                self.context.tally = Tally::new(self.connections.len());
                 warming = false;
             }
             self.release();
             self.start_due();
-            self.publish(gauge);
+            self.publish(live);
             if self.is_over() {
                 break;
             }
             let timeout = self
                 .wake_at(sweep)
                 .saturating_duration_since(Instant::now());
-            self.bench.readiness.wait(timeout, &mut events)?;
-            self.bench.now = Instant::now();
-            for &token in &events {
-                let next = self.connections[token].advance(&mut self.bench);
+            self.context.poller.wait(&mut events, Some(timeout))?;
+            self.context.now = Instant::now();
+            let turns = std::mem::take(&mut self.turns);
+            let reports = events
+                .iter()
+                .map(|event| (event.token as usize, event.hung_up));
+            for (token, hung_up) in reports.chain(turns.into_iter().map(|token| (token, false))) {
+                let next = self.connections[token].advance(hung_up, &mut self.context);
                 self.note(token, next);
                 self.start_due();
             }
-            if self.bench.now >= sweep {
+            if self.context.now >= sweep {
                 self.expire();
-                sweep = self.bench.now + SWEEP;
+                sweep = self.context.now + SWEEP;
             }
         }
-        Ok(self.remains())
+        Ok(self.results())
     }
 
-    fn remains(mut self) -> Remains {
+    fn results(mut self) -> ThreadResult {
         let ended = match self.run.config.extent {
             Extent::For(_) => Instant::now(),
             // A thread notices only by and by that another has sent the last request.
@@ -168,10 +180,10 @@ impl<'run> Generator<'run> {
         };
         if let Some(due) = self.due {
             let late = ended.saturating_duration_since(due.at).as_secs_f64();
-            self.bench.tally.unsent = (late / due.interval.as_secs_f64()) as u64;
+            self.context.tally.unsent = (late / due.interval.as_secs_f64()) as u64;
         }
-        Remains {
-            tally: self.bench.tally,
+        ThreadResult {
+            tally: self.context.tally,
             ended,
             _open: self.connections,
         }
@@ -182,7 +194,7 @@ impl<'run> Generator<'run> {
         let total = self.connections.len();
         let ramp = self.run.config.ramp.as_secs_f64();
         let since = self
-            .bench
+            .context
             .now
             .saturating_duration_since(self.run.begin)
             .as_secs_f64();
@@ -194,7 +206,7 @@ impl<'run> Generator<'run> {
         self.ready.extend(self.released..due);
         self.released = self.released.max(due);
         while let Some(&(until, token)) = self.resting.front() {
-            if until > self.bench.now {
+            if until > self.context.now {
                 break;
             }
             self.resting.pop_front();
@@ -206,13 +218,13 @@ impl<'run> Generator<'run> {
     fn start_due(&mut self) {
         while let Some(&token) = self.ready.front() {
             let connects = self.connections[token].is_down();
-            if connects && self.bench.census.connecting >= MOST_CONNECTING {
+            if connects && self.context.counts.connecting >= MOST_CONNECTING {
                 return;
             }
             let Some(intended) = self.claim() else { return };
             self.ready.pop_front();
             let question = self.choose(token);
-            let next = self.connections[token].ask(question, intended, &mut self.bench);
+            let next = self.connections[token].ask(question, intended, &mut self.context);
             self.note(token, next);
         }
     }
@@ -238,10 +250,10 @@ impl<'run> Generator<'run> {
     }
 
     fn choose(&mut self, token: usize) -> Question {
-        let menu = &self.menus[token];
-        let mut point = self.random.u32(0..menu.weight);
-        let mut chosen = menu.targets[0];
-        for &target in &menu.targets {
+        let group = &self.groups[token];
+        let mut point = self.random.u32(0..group.weight);
+        let mut chosen = group.targets[0];
+        for &target in &group.targets {
             chosen = target;
             let weight = self.run.targets[target].weight;
             if point < weight {
@@ -252,7 +264,7 @@ impl<'run> Generator<'run> {
         let range = self.run.config.range.map(|size| {
             let size = size.get();
             // The first range tells the file's length, and is asked for until it is known.
-            let whole = self.bench.lengths[chosen].map_or(1, |length| (length / size).max(1));
+            let whole = self.context.lengths[chosen].map_or(1, |length| (length / size).max(1));
             let first = self.random.u64(0..whole) * size;
             (first, first + (size - 1))
         });
@@ -260,20 +272,21 @@ impl<'run> Generator<'run> {
     }
 
     fn note(&mut self, token: usize, next: Next) {
-        if next != Next::Wait {
+        if matches!(next, Next::Ready | Next::BackOff) {
             self.last_end = Instant::now();
         }
         match next {
             Next::Wait => {}
+            Next::Turn => self.turns.push(token),
             Next::Ready => self.ready.push_back(token),
-            Next::BackOff => self.resting.push_back((self.bench.now + BACK_OFF, token)),
+            Next::BackOff => self.resting.push_back((self.context.now + BACK_OFF, token)),
         }
     }
 
     fn expire(&mut self) {
         let timeout = self.run.config.timeout;
         for token in 0..self.connections.len() {
-            if let Some(next) = self.connections[token].expire(timeout, &mut self.bench) {
+            if let Some(next) = self.connections[token].expire(timeout, &mut self.context) {
                 self.note(token, next);
             }
         }
@@ -284,15 +297,20 @@ impl<'run> Generator<'run> {
             return true;
         }
         match self.run.ends() {
-            Some(end) => self.bench.now >= end,
-            None => self.run.remaining.load(Ordering::Relaxed) <= 0 && self.bench.census.busy == 0,
+            Some(end) => self.context.now >= end,
+            None => {
+                self.run.remaining.load(Ordering::Relaxed) <= 0 && self.context.counts.busy == 0
+            }
         }
     }
 
     fn wake_at(&self, sweep: Instant) -> Instant {
-        let mut at = sweep.min(self.bench.now + TICK);
+        if !self.turns.is_empty() {
+            return self.context.now;
+        }
+        let mut at = sweep.min(self.context.now + TICK);
         if self.released < self.connections.len() {
-            at = at.min(self.bench.now + RAMP_STEP);
+            at = at.min(self.context.now + RAMP_STEP);
         }
         if let Some(&(until, _)) = self.resting.front() {
             at = at.min(until);
@@ -305,17 +323,15 @@ impl<'run> Generator<'run> {
         self.run.ends().map_or(at, |end| at.min(end))
     }
 
-    fn publish(&self, gauge: &Gauge) {
-        gauge.bytes.store(self.bench.tally.bytes, Ordering::Relaxed);
-        gauge
-            .requests
-            .store(self.bench.tally.requests, Ordering::Relaxed);
-        gauge
-            .failures
-            .store(self.bench.tally.failed(), Ordering::Relaxed);
-        gauge
-            .open
-            .store(self.bench.census.open as u64, Ordering::Relaxed);
+    fn publish(&self, live: &LiveCounts) {
+        live.bytes
+            .store(self.context.tally.bytes, Ordering::Relaxed);
+        live.requests
+            .store(self.context.tally.requests, Ordering::Relaxed);
+        live.failures
+            .store(self.context.tally.failed(), Ordering::Relaxed);
+        live.open
+            .store(self.context.counts.open as u64, Ordering::Relaxed);
     }
 }
 

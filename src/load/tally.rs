@@ -27,7 +27,7 @@ pub enum Failure {
     NoPort,
     /// The range was ignored and the whole file came.
     RangeIgnored,
-    /// Nobody listens there.
+    /// Nothing listens there.
     Refused,
     /// The server broke the connection off.
     Reset,

@@ -42,7 +42,7 @@ pub enum SayError {
         /// What the resolver said.
         error: io::Error,
     },
-    /// Nobody could be reached.
+    /// No server could be reached.
     Connect(io::Error),
     /// The connection broke, or nothing came in time.
     Broken(io::Error),

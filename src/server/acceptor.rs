@@ -35,9 +35,9 @@ pub(super) struct Acceptor {
     turns: VecDeque<usize>,
     /// Errors of accept(2) since it last went well.
     errors_in_row: u32,
-    /// No silent connection was found lately: until then nobody is asked again.
+    /// No silent connection was found lately: until then the workers are not asked again.
     evict_after: Instant,
-    /// Descriptors from this number on are for the files of those who are in.
+    /// Descriptors from this number on are reserved for files of accepted connections.
     kept_for_files: u64,
     /// What peers on other hosts are given, if those on this host are to be spared it.
     congestion: Option<RemoteCongestion>,
@@ -57,9 +57,9 @@ enum AcceptBackoff {
 enum Accepted {
     /// More may wait.
     Some,
-    /// Nobody waits any more.
+    /// No connection waits any more.
     All,
-    /// Nobody can be accepted for now.
+    /// No connection can be accepted for now.
     Stopped,
 }
 
@@ -129,7 +129,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts from the listeners in turn until nobody waits at any. Edges tell of newcomers only,
+    /// Accepts from the listeners in turn until none has a connection waiting. Edges tell of newcomers only,
     /// so whatever stops it early has to come back by the clock.
     fn accept_all(&mut self) {
         let mut drained = 0;
@@ -211,11 +211,11 @@ impl Acceptor {
     fn permit(&self) -> Option<(Permit, Admission)> {
         let admitted = self
             .admitted
-            .take()
+            .try_acquire()
             .map(|permit| (permit, Admission::Admitted));
         admitted.or_else(|| {
             self.rejected
-                .take()
+                .try_acquire()
                 .map(|permit| (permit, Admission::Rejected))
         })
     }
@@ -227,11 +227,11 @@ impl Acceptor {
         mut permit: Permit,
         mut admission: Admission,
     ) {
-        let share = self.clients.enter(peer);
+        let share = self.clients.join(peer);
         if self.has_too_many(&share, peer) {
             if admission == Admission::Admitted {
                 // It must not sit where another client is admitted, however long it keeps silent.
-                let Some(rejected) = self.rejected.take() else {
+                let Some(rejected) = self.rejected.try_acquire() else {
                     let counters = &self.ring.service.counters;
                     return counters.count_close(CloseReason::Overloaded);
                 };
@@ -281,12 +281,12 @@ impl Acceptor {
             let until = Instant::now() + EVICTION_WAIT;
             let workers = self.ring.service.config.workers.get();
             while !self.ring.eviction.is_answered_by(workers) && Instant::now() < until {
-                if let Some(permit) = self.admitted.take() {
+                if let Some(permit) = self.admitted.try_acquire() {
                     return Some(permit);
                 }
                 std::thread::sleep(EVICTION_POLL);
             }
-            if let Some(permit) = self.admitted.take() {
+            if let Some(permit) = self.admitted.try_acquire() {
                 return Some(permit);
             }
         }
@@ -331,7 +331,7 @@ const MOST_ERRORS_IN_ROW: u32 = 16;
 const EVICTED_PART: usize = 16;
 const EVICTION_POLL: Duration = Duration::from_micros(100);
 const EVICTION_WAIT: Duration = Duration::from_millis(10);
-/// After a search in vain: those who come meanwhile are told to come back at once.
+/// After a search in vain: connections that come meanwhile are rejected at once.
 const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// With this part of the descriptors in use for connections, as many again for what they are sent

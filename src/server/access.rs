@@ -172,7 +172,7 @@ impl Access {
     pub(crate) fn decide(&self, request: &Request, peer: Peer, now: Instant) -> Decision {
         match self.judge(request, peer, now) {
             Verdict::Decided(decision) => decision,
-            Verdict::Unproven(_) => match self.waiting.take() {
+            Verdict::Unproven(_) => match self.waiting.try_acquire() {
                 Some(permit) => Decision::CheckPassword(permit),
                 None => self.without_login(request, Refusal::Overloaded),
             },

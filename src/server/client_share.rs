@@ -139,7 +139,7 @@ impl ClientShares {
     }
 
     /// Counts a new connection to its client; [`ShareHandle`] counts it off.
-    pub(crate) fn enter(&self, key: impl Into<ClientKey>) -> ShareHandle {
+    pub(crate) fn join(&self, key: impl Into<ClientKey>) -> ShareHandle {
         let (key, now) = (key.into(), Instant::now());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut *known;
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn member(clients: &ClientShares, address: &str) -> ShareHandle {
-        clients.enter(address.parse::<IpAddr>().expect("an address"))
+        clients.join(address.parse::<IpAddr>().expect("an address"))
     }
 
     #[test]

@@ -46,7 +46,7 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters, Peer};
 use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
 
@@ -228,7 +228,7 @@ impl Connection {
             Some(State::Preparing(pending)) => {
                 let mut cache = Cache::Later(&mut self.resolved);
                 Some(
-                    match prepare(&pending, service, Patience::Wait, &mut cache) {
+                    match prepare(&pending, service, Blocking::Allowed, &mut cache) {
                         Some(response) => self.start(*pending, response, service),
                         None => State::Preparing(pending),
                     },
@@ -425,7 +425,7 @@ impl Connection {
             return Flow::Stop(State::Preparing(pending), step);
         }
         let mut cache = Cache::OpenFileCache(turn.names, turn.now);
-        match prepare(&pending, turn.service, Patience::CachedOnly, &mut cache) {
+        match prepare(&pending, turn.service, Blocking::Forbidden, &mut cache) {
             Some(response) => Flow::Continue(self.start(*pending, response, turn.service)),
             None => {
                 let file_system = turn.service.root.device_towards(pending.path());
@@ -652,15 +652,15 @@ impl Connection {
 fn prepare(
     pending: &Pending,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
     match &pending.request {
         RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
         RequestKind::Http(request) => {
-            http::prepare(request, &pending.gate, service, patience, cache)
+            http::prepare(request, &pending.gate, service, blocking, cache)
         }
-        RequestKind::Name { target, .. } => name::prepare(target, service, patience, cache),
+        RequestKind::Name { target, .. } => name::prepare(target, service, blocking, cache),
     }
 }
 

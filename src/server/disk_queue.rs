@@ -69,7 +69,7 @@ impl Line {
 #[derive(Debug)]
 pub(super) enum Job {
     /// A connection whose next step may wait for a disk.
-    Visit(Box<Connection>, DiskAction),
+    Connection(Box<Connection>, DiskAction),
     /// An extent that a sequential reader will want soon.
     Prefetch(ReadAhead),
     /// A file whose close may wait.
@@ -85,7 +85,7 @@ pub(super) struct Ticket {
     reader: Option<Reader>,
 }
 
-/// Who is read ahead of: the number of its connection.
+/// The reader that is read ahead of: the number of its connection.
 type Reader = u64;
 
 /// An extent that is being read, or is to be.
@@ -169,7 +169,7 @@ impl DiskQueue {
 
     /// Puts a connection in line; if the extent it wants is on its way already, it waits for that
     /// and costs no read.
-    pub(super) fn visit(&self, connection: Box<Connection>, job: DiskJob) {
+    pub(super) fn submit(&self, connection: Box<Connection>, job: DiskJob) {
         let extent = match job.action {
             DiskAction::Read(_, key) => Some(key),
             _ => None,
@@ -191,14 +191,14 @@ impl DiskQueue {
             extent,
             reader: None,
         };
-        let job = (Job::Visit(connection, job.action), ticket);
+        let job = (Job::Connection(connection, job.action), ticket);
         lines.put(line, |queue| queue.jobs.push(&client, job));
         drop(lines);
         self.work.notify_one();
     }
 
     /// Has read ahead of a connection what it will want soon, but for what is on its way already,
-    /// and unless the line is long: then whoever waits for bytes goes first.
+    /// and unless the line is long: then connections that wait for bytes go first.
     pub(super) fn read_ahead(&self, connection: &mut Connection) {
         while let Some(ahead) = connection.next_read_ahead() {
             let (reader, client) = (connection.number(), Arc::clone(connection.client()));
@@ -233,7 +233,7 @@ impl DiskQueue {
         let mut lines = self.lock();
         loop {
             if let Some(taken) = lines.next() {
-                // Whoever comes for work passes on that there is more: nobody wakes in vain.
+                // Wakes one more worker only if there is work for it (chained wake-ups).
                 let more = lines.has_next();
                 drop(lines);
                 if more {
@@ -421,5 +421,5 @@ impl Lines {
     }
 }
 
-/// A line this long is for those who wait, not for reading ahead.
+/// A line this long is for connections that wait, not for reading ahead.
 const LONG_LINE: usize = 16;

@@ -9,21 +9,21 @@ use crate::server::disk_queue::Job;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, ReadAhead, warm};
+use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, ReadAhead, read_into_cache};
 
 /// Runs jobs from the disk queue until it is shut.
 pub(super) fn run_disk_worker(ring: &Ring) {
     let mut tools = IoBuffers::default();
     while let Some((job, ticket)) = ring.disk.take() {
         let back = match job {
-            Job::Visit(connection, action) => visit(connection, action, ring, &mut tools),
+            Job::Connection(connection, action) => run_job(connection, action, ring, &mut tools),
             Job::Prefetch(ReadAhead { file, extent, .. }) => {
                 if ring.service.config.cache == CacheChoice::DropBehind {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
                     file.drop_behind(reader);
                 }
                 // The connection that sends these bytes meets the error again, and tells its peer.
-                let read = AssertUnwindSafe(|| warm(&file, extent, &mut tools));
+                let read = AssertUnwindSafe(|| read_into_cache(&file, extent, &mut tools));
                 if matches!(catch_unwind(read), Ok(Ok(()))) {
                     Counters::add_one(&ring.service.counters.extents_warmed);
                 }
@@ -41,7 +41,7 @@ pub(super) fn run_disk_worker(ring: &Ring) {
 }
 
 /// Runs a connection's job; a panic in it costs that connection alone.
-fn visit(
+fn run_job(
     mut connection: Box<Connection>,
     action: DiskAction,
     ring: &Ring,

@@ -84,7 +84,7 @@ impl Dispatch {
         self.idle[worker / BITS].fetch_or(1 << (worker % BITS), Ordering::SeqCst);
     }
 
-    /// Says that this worker is at work. Returns whether nobody had said so before.
+    /// Says that this worker is at work. Returns whether it was idle before.
     pub(super) fn set_busy(&self, worker: usize) -> bool {
         let bit = 1 << (worker % BITS);
         let before = self.idle[worker / BITS].fetch_and(!bit, Ordering::SeqCst);

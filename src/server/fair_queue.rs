@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn share(clients: &ClientShares, address: &str) -> ShareHandle {
-        clients.enter(address.parse::<std::net::IpAddr>().expect("an address"))
+        clients.join(address.parse::<std::net::IpAddr>().expect("an address"))
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
         let clients = ClientShares::default();
         let mut queue = FairQueue::default();
         for number in 0..100_000_u32 {
-            let client = clients.enter(std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(
+            let client = clients.join(std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(
                 number,
             )));
             queue.push(&client, number);

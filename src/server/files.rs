@@ -32,7 +32,7 @@ use crate::server::files::open_file_cache::Age;
 pub(crate) use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::Registry;
 use crate::sys::beneath::{self, Handle, Support};
-use crate::sys::file::{self, Kind, Patience};
+use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;
 
 /// What a target leads to.
@@ -149,7 +149,7 @@ impl Root {
         self.current().support()
     }
 
-    // A copy: a look-up that hangs must not hold up those who wait to write.
+    // A copy: a look-up that hangs must not hold up the lock's writers.
     fn current(&self) -> Arc<beneath::Root> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -172,7 +172,7 @@ impl Root {
                 _ => known + (unknown - known) / 2,
             };
             tries += 1;
-            match root.find(&path[..ends[middle]], Patience::CachedOnly) {
+            match root.find(&path[..ends[middle]], Blocking::Forbidden) {
                 Ok(found) => (known, device) = (middle + 1, found.meta.device),
                 Err(_) => unknown = middle,
             }
@@ -182,14 +182,14 @@ impl Root {
 
     /// Looks a target up and opens it.
     #[must_use]
-    pub fn look_up(&self, target: &Target, patience: Patience) -> LookUp {
+    pub fn look_up(&self, target: &Target, blocking: Blocking) -> LookUp {
         if self.dot_names == DotNames::Hidden && has_hidden_component(&target.path) {
             return LookUp::Refused(Refusal::NotFound);
         }
-        match self.try_look_up(&target.path, patience) {
+        match self.try_look_up(&target.path, blocking) {
             Ok(Found::File(_)) if target.trailing_slash => LookUp::Refused(Refusal::NotFound),
             Ok(found) => LookUp::Found(found),
-            Err(Failure::File(error)) if is_uncached(&error, patience) => LookUp::NotCached,
+            Err(Failure::File(error)) if is_uncached(&error, blocking) => LookUp::NotCached,
             Err(Failure::File(error)) => LookUp::Refused(refusal_of(&error)),
             Err(Failure::Refused(refusal)) => LookUp::Refused(refusal),
         }
@@ -206,10 +206,10 @@ impl Root {
         }
         // An open file of a lower layer does not show that another one took its place.
         let root = self.current();
-        let found = root.find(path, Patience::CachedOnly);
+        let found = root.find(path, Blocking::Forbidden);
         found.is_ok_and(|found| found.meta == file.meta)
             && (age == Age::Fresh
-                || (self.find_siblings(&root, path, Patience::CachedOnly))
+                || (self.find_siblings(&root, path, Blocking::Forbidden))
                     .is_ok_and(|it| it == file.siblings))
     }
 
@@ -217,7 +217,7 @@ impl Root {
     #[must_use]
     pub(crate) fn follow_link(&self, path: &[u8]) -> Option<(Kind, Meta, RealPath)> {
         let root = self.current();
-        let handle = root.find(path, Patience::Wait).ok()?;
+        let handle = root.find(path, Blocking::Allowed).ok()?;
         let real_path = self.trace(&root, path, &handle);
         Some((handle.kind, handle.meta, real_path))
     }
@@ -231,10 +231,10 @@ impl Root {
     /// Where a path leads.
     ///
     /// # Errors
-    /// As a look-up; `WouldBlock` if the answer is not cached and `patience` wants it so.
-    pub(crate) fn resolve(&self, path: &[u8], patience: Patience) -> io::Result<RealPath> {
+    /// As a look-up; `WouldBlock` if the answer is not cached and `blocking` wants it so.
+    pub(crate) fn resolve(&self, path: &[u8], blocking: Blocking) -> io::Result<RealPath> {
         let root = self.current();
-        let handle = root.find(path, patience)?;
+        let handle = root.find(path, blocking)?;
         Ok(self.trace(&root, path, &handle))
     }
 
@@ -250,20 +250,20 @@ impl Root {
         }
     }
 
-    fn try_look_up(&self, path: &[u8], patience: Patience) -> Result<Found, Failure> {
+    fn try_look_up(&self, path: &[u8], blocking: Blocking) -> Result<Found, Failure> {
         let generation = self.generation.load(Ordering::Acquire);
         let root = self.current();
-        let handle = root.find(path, patience)?;
+        let handle = root.find(path, blocking)?;
         match handle.kind {
             Kind::Special => Err(Failure::Refused(Refusal::Forbidden(
                 "it is not a regular file",
             ))),
             Kind::Directory => Ok(Found::Directory(handle)),
             Kind::Regular => {
-                let siblings = self.find_siblings(&root, path, patience)?;
+                let siblings = self.find_siblings(&root, path, blocking)?;
                 let real_path = self.trace(&root, path, &handle);
                 let found = (siblings, generation, real_path);
-                let file = self.open_file(&handle, found, patience)?;
+                let file = self.open_file(&handle, found, blocking)?;
                 Ok(Found::File(Arc::new(file)))
             }
         }
@@ -274,7 +274,7 @@ impl Root {
         &self,
         root: &beneath::Root,
         path: &[u8],
-        patience: Patience,
+        blocking: Blocking,
     ) -> io::Result<Siblings> {
         let mut siblings = Siblings::default();
         if self.precompressed == Precompressed::Ignore
@@ -286,9 +286,9 @@ impl Root {
         }
         for coding in Coding::ALL {
             let path = [path, coding.suffix().as_bytes()].concat();
-            match root.find(&path, patience) {
+            match root.find(&path, blocking) {
                 Ok(handle) => siblings.codings[coding as usize] = handle.kind == Kind::Regular,
-                Err(error) if is_uncached(&error, patience) => return Err(error),
+                Err(error) if is_uncached(&error, blocking) => return Err(error),
                 Err(_) => {}
             }
         }
@@ -299,26 +299,26 @@ impl Root {
         &self,
         handle: &Handle,
         found: (Siblings, u64, RealPath),
-        patience: Patience,
+        blocking: Blocking,
     ) -> Result<OpenFile, Failure> {
         let known = self.file_systems.known(handle.file_system);
-        let file_system = match (known, patience) {
-            (None, Patience::CachedOnly) => return Err(Failure::not_cached()),
+        let file_system = match (known, blocking) {
+            (None, Blocking::Forbidden) => return Err(Failure::not_cached()),
             // To open a file of an overlay may wait for any layer.
-            (Some(known), Patience::CachedOnly) if known.is_remote() || known.is_overlay() => {
+            (Some(known), Blocking::Forbidden) if known.is_remote() || known.is_overlay() => {
                 return Err(Failure::not_cached());
             }
             (Some(known), _) => known,
-            (None, Patience::Wait) => {
+            (None, Blocking::Allowed) => {
                 let f_type = handle.file_system_type()?;
                 self.file_systems.learn(handle.file_system, f_type)
             }
         };
         let is_young = |meta: &Meta| !file_system.is_remote() && meta.is_young(file::clock());
-        if patience == Patience::CachedOnly && is_young(&handle.meta) {
+        if blocking == Blocking::Forbidden && is_young(&handle.meta) {
             return Err(Failure::not_cached());
         }
-        let file = handle.open(patience)?;
+        let file = handle.open(blocking)?;
         let mut meta = handle.meta;
         // A network file system may know better once the file is open.
         if file_system.is_remote() {
@@ -332,7 +332,7 @@ impl Root {
         // A change within the tick of the last one would not show. One that is written all the
         // time has to be taken as it is.
         for _ in 0..MAX_TICKS {
-            if patience == Patience::CachedOnly || !is_young(&meta) {
+            if blocking == Blocking::Forbidden || !is_young(&meta) {
                 break;
             }
             std::thread::sleep(file::clock_tick());
@@ -364,8 +364,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn is_uncached(error: &io::Error, patience: Patience) -> bool {
-    patience == Patience::CachedOnly && error.kind() == io::ErrorKind::WouldBlock
+fn is_uncached(error: &io::Error, blocking: Blocking) -> bool {
+    blocking == Blocking::Forbidden && error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Whether a file is as long as it is said to be. What is made when it is read is often said to be

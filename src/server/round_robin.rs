@@ -6,7 +6,7 @@ use crate::server::client_share::ClientShare;
 
 /// Items that go round by client: one of each in turn. What clients were sent so far does not
 /// count here, or a newcomer with a flood of look-ups, which send next to nothing, would go before
-/// whoever was sent a lot for as long as it likes.
+/// a connection that was sent a lot for as long as it likes.
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
     /// By the client's number.

@@ -28,7 +28,7 @@ impl Semaphore {
 
     /// Takes a permit, if one is left.
     #[must_use]
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Permit> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst);
         if taken >= self.most {
             self.taken.fetch_sub(1, Ordering::SeqCst);

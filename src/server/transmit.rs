@@ -18,10 +18,10 @@ use crate::server::files::OpenFile;
 pub(crate) use crate::server::files::extent::EXTENT_BYTES;
 pub(crate) use crate::server::files::extent::Extent;
 use crate::server::transmit::sink::{
-    FilePart, Follow, IoBuffers, SendError, Sink, blocked_or_network, send_loaded,
+    FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, send_loaded,
 };
 use crate::server::transmit::small::Gathered;
-use crate::sys::file::{self, Patience};
+use crate::sys::file::{self, Blocking};
 use crate::sys::send_file::PipeLease;
 
 /// A plan on its way, and the file it draws from.
@@ -41,7 +41,7 @@ pub struct Transfer {
     /// How much goes into the pipe before the peer takes it.
     prefill_bytes: usize,
     /// What was prepared and not taken.
-    remnant: Option<PipeLease>,
+    lease: Option<PipeLease>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
 }
@@ -98,7 +98,7 @@ pub struct RunContext<'a> {
     /// Bytes to send at the most.
     pub budget: u64,
     /// Whether the caller may wait for a disk.
-    pub lane: Patience,
+    pub blocking: Blocking,
     /// When the caller's turn began.
     pub now: Instant,
     /// What the caller moves bytes with.
@@ -125,7 +125,7 @@ impl Transfer {
             ahead_until: 0,
             is_under_way: None,
             prefill_bytes: FIRST_PREFILL_BYTES,
-            remnant: None,
+            lease: None,
             worth_keeping,
         }
     }
@@ -149,9 +149,9 @@ impl Transfer {
     }
 
     /// Sends until something stops it. Returns the bytes sent, and why it stopped.
-    pub fn run(&mut self, sink: &mut impl Sink, means: &mut RunContext<'_>) -> (u64, Progress) {
+    pub fn run(&mut self, sink: &mut impl Sink, context: &mut RunContext<'_>) -> (u64, Progress) {
         let before = self.remaining;
-        let progress = match self.run_inner(sink, means, before) {
+        let progress = match self.run_inner(sink, context, before) {
             Ok(progress) => progress,
             Err(SendError::Blocked) => {
                 // Part of a segment may wait for a successor that is not to come soon.
@@ -224,7 +224,7 @@ impl Transfer {
     fn run_inner(
         &mut self,
         sink: &mut impl Sink,
-        means: &mut RunContext<'_>,
+        context: &mut RunContext<'_>,
         before: u64,
     ) -> Result<Progress, SendError> {
         loop {
@@ -233,10 +233,10 @@ impl Transfer {
                 return Ok(Progress::Done);
             }
             let spent = before - self.remaining;
-            if spent >= means.budget {
+            if spent >= context.budget {
                 return Ok(Progress::Spent);
             }
-            match self.send_small(sink, means)? {
+            match self.send_small(sink, context)? {
                 Small::Again => continue,
                 Small::Left(progress) => return Ok(progress),
                 Small::Unfit => {}
@@ -245,11 +245,11 @@ impl Transfer {
             let held = if self.file.is_some() { HELD_BYTES } else { 0 };
             // The budget is looked at between calls, not within one: cutting an extent in two to
             // the byte would leave pages and segments incomplete.
-            let allowed = (self.remaining - held).min(means.budget);
-            let follow = if self.remaining > allowed {
-                Follow::More
+            let allowed = (self.remaining - held).min(context.budget);
+            let more = if self.remaining > allowed {
+                More::Yes
             } else {
-                Follow::Nothing
+                More::No
             };
             let sent = match self.plan.segments.front() {
                 None => return Ok(Progress::Done),
@@ -257,21 +257,20 @@ impl Transfer {
                     let len = usize::try_from(allowed)
                         .unwrap_or(usize::MAX)
                         .min(bytes.len());
-                    let follow = if self.remaining > len as u64 {
-                        Follow::More
+                    let more = if self.remaining > len as u64 {
+                        More::Yes
                     } else {
-                        follow
+                        more
                     };
-                    sink.send(&bytes[..len], follow)
-                        .map_err(blocked_or_network)? as u64
+                    sink.send(&bytes[..len], more).map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
                     // The bytes held back are looked for with the rest.
-                    let len = match self.residency(offset, len, means) {
+                    let len = match self.residency(offset, len, context) {
                         Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),
                     };
-                    match self.send_extent(sink, means.tools, offset, len, follow)? {
+                    match self.send_extent(sink, context.tools, offset, len, more)? {
                         0 => return Ok(Progress::Failed(TransmitError::Changed)),
                         sent => sent,
                     }
@@ -287,14 +286,18 @@ impl Transfer {
     fn send_small(
         &mut self,
         sink: &mut impl Sink,
-        means: &mut RunContext<'_>,
+        context: &mut RunContext<'_>,
     ) -> Result<Small, SendError> {
         let total = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let Some(file) = &self.file else {
             return Ok(Small::Unfit);
         };
         if std::mem::take(&mut self.worth_keeping) && file.kept().is_none() {
-            small::keep(file, &mut means.tools.scratch, (means.lane, means.now));
+            small::keep(
+                file,
+                &mut context.tools.scratch,
+                (context.blocking, context.now),
+            );
         }
         if let Some(content) = file.kept() {
             return match small::send_kept(&self.plan, content, sink)? {
@@ -306,32 +309,32 @@ impl Transfer {
             SendChoice::Auto if sink.socket().is_some() => SMALL_BYTES,
             SendChoice::Auto | SendChoice::Copy => SMALL_COPY_BYTES,
         };
-        if total > small.min(means.tools.scratch.len()) {
-            return self.send_at_once(sink, means);
+        if total > small.min(context.tools.scratch.len()) {
+            return self.send_at_once(sink, context);
         }
-        let bytes = &mut means.tools.scratch[..total];
+        let bytes = &mut context.tools.scratch[..total];
         match small::gather(
             &self.plan,
             file,
             bytes,
-            (means.lane, means.now, &self.resident),
+            (context.blocking, context.now, &self.resident),
         )? {
             Gathered::Whole => {}
             Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
-            Gathered::Cold if self.has_shrunk(means)? => {
+            Gathered::Cold if self.has_shrunk(context)? => {
                 return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
             }
-            Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(means)),
+            Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(context)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
-        if file.file_system.is_remote() && means.lane == Patience::CachedOnly {
+        if file.file_system.is_remote() && context.blocking == Blocking::Forbidden {
             return Ok(Small::Left(Progress::Reserved));
         }
         if !file.keeps_content().map_err(SendError::File)? {
             return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
         }
         let sent = sink
-            .send(&means.tools.scratch[..total], Follow::Nothing)
+            .send(&context.tools.scratch[..total], More::No)
             .map_err(blocked_or_network)?;
         Ok(self.after(sent))
     }
@@ -341,7 +344,7 @@ impl Transfer {
     fn send_at_once(
         &mut self,
         sink: &mut impl Sink,
-        means: &mut RunContext<'_>,
+        context: &mut RunContext<'_>,
     ) -> Result<Small, SendError> {
         let Some((offset, len)) = self.single_piece() else {
             return Ok(Small::Unfit);
@@ -350,7 +353,7 @@ impl Transfer {
             return Ok(Small::Unfit);
         };
         if len > AT_ONCE_BYTES
-            || len > means.budget
+            || len > context.budget
             || self.choice != SendChoice::Auto
             || sink.socket().is_none()
             || file.file_system.is_remote()
@@ -358,12 +361,12 @@ impl Transfer {
             return Ok(Small::Unfit);
         }
         // What is not in memory is found out again, after the head was sent.
-        if !matches!(self.residency(offset, len, means), Ok(found) if found == len) {
+        if !matches!(self.residency(offset, len, context), Ok(found) if found == len) {
             return Ok(Small::Unfit);
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let Some(loaded) = means.tools.load(file.file(), offset, len) else {
-            return Ok(if self.has_shrunk(means)? {
+        let Some(loaded) = context.tools.load(file.file(), offset, len) else {
+            return Ok(if self.has_shrunk(context)? {
                 Small::Left(Progress::Failed(TransmitError::Changed))
             } else {
                 Small::Unfit
@@ -373,7 +376,7 @@ impl Transfer {
             return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
         }
         if let Some(Segment::Memory(head)) = self.plan.segments.front() {
-            let (sent, all) = (sink.send(head, Follow::More), head.len());
+            let (sent, all) = (sink.send(head, More::Yes), head.len());
             let sent = sent.map_err(blocked_or_network)?;
             self.consume(sent as u64);
             if sent < all {
@@ -391,12 +394,15 @@ impl Transfer {
 
     /// Whether a read that came back short did so because the file is not what it was, as far as
     /// that can be told without waiting.
-    fn has_shrunk(&self, means: &RunContext<'_>) -> Result<bool, SendError> {
+    fn has_shrunk(&self, context: &RunContext<'_>) -> Result<bool, SendError> {
         match &self.file {
-            Some(file) if means.lane == Patience::Wait || !file.file_system.is_remote() => file
-                .keeps_content()
-                .map(|keeps| !keeps)
-                .map_err(SendError::File),
+            Some(file)
+                if context.blocking == Blocking::Allowed || !file.file_system.is_remote() =>
+            {
+                file.keeps_content()
+                    .map(|keeps| !keeps)
+                    .map_err(SendError::File)
+            }
             _ => Ok(false),
         }
     }
@@ -420,7 +426,7 @@ impl Transfer {
     }
 
     /// The last bytes have to be read, and that may wait: says where.
-    fn fetch_last(&mut self, means: &RunContext<'_>) -> Small {
+    fn fetch_last(&mut self, context: &RunContext<'_>) -> Small {
         let mut pieces = self
             .plan
             .segments
@@ -432,7 +438,7 @@ impl Transfer {
         let (Some((offset, len)), None) = (pieces.next(), pieces.next()) else {
             return Small::Left(Progress::Reserved);
         };
-        match self.residency(offset, len, means) {
+        match self.residency(offset, len, context) {
             // It has just come: now it can be read.
             Ok(found) if found == len => Small::Again,
             Ok(_) => Small::Left(Progress::Reserved),
@@ -445,12 +451,12 @@ impl Transfer {
         &mut self,
         offset: u64,
         len: u64,
-        means: &RunContext<'_>,
+        context: &RunContext<'_>,
     ) -> Result<u64, Progress> {
         let Some(file) = &self.file else {
             return Ok(len);
         };
-        if means.lane == Patience::Wait {
+        if context.blocking == Blocking::Allowed {
             return Ok(len);
         }
         let resident = self.resident.contains(&offset);
@@ -463,7 +469,7 @@ impl Transfer {
         // To the end of the extent, so that all readers of a file ask for the same ones.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
         let extent = Extent { offset, len };
-        if file.may_wait(extent, means.now) {
+        if file.may_wait(extent, context.now) {
             return Err(Progress::Cold(extent));
         }
         self.resident = offset..extent.end();
@@ -476,18 +482,18 @@ impl Transfer {
         tools: &mut IoBuffers,
         offset: u64,
         len: u64,
-        follow: Follow,
+        more: More,
     ) -> Result<u64, SendError> {
-        self.remnant.take_if(|kept| !tools.holds(kept));
+        self.lease.take_if(|kept| !tools.holds(kept));
         let Some(file) = &self.file else { return Ok(0) };
-        let (remnant, choice) = (&mut self.remnant, &mut self.choice);
+        let (lease, choice) = (&mut self.lease, &mut self.choice);
         let part = FilePart {
             file: file.file(),
             offset,
             len,
-            follow,
+            more,
             prefill_bytes: self.prefill_bytes,
-            remnant,
+            lease,
             choice,
         };
         let sent = sink.send_file(part, tools)?;
@@ -538,7 +544,11 @@ impl Drop for Transfer {
 ///
 /// # Errors
 /// The file cannot be read.
-pub(crate) fn warm(file: &OpenFile, extent: Extent, tools: &mut IoBuffers) -> io::Result<()> {
+pub(crate) fn read_into_cache(
+    file: &OpenFile,
+    extent: Extent,
+    tools: &mut IoBuffers,
+) -> io::Result<()> {
     let whole = file.file_system.wants_whole_extents();
     if whole {
         file::will_need(file.file(), extent.offset, extent.len);
@@ -546,8 +556,8 @@ pub(crate) fn warm(file: &OpenFile, extent: Extent, tools: &mut IoBuffers) -> io
     let begun = Instant::now();
     let mut at = extent.offset;
     while at < extent.end() {
-        match tools.take_in(file.file(), at, extent.end() - at)? {
-            // The file has shrunk: whoever sends it will find that out.
+        match tools.populate(file.file(), at, extent.end() - at)? {
+            // The file has shrunk: the send finds that out.
             0 => break,
             count => at += count as u64,
         }
@@ -579,8 +589,8 @@ const SMALL_BYTES: usize = 16 << 10;
 const SMALL_COPY_BYTES: usize = 128 << 10;
 
 /// What goes into the pipe for a new peer, and at least; later all of it where the peer took all
-/// that there was, else twice what it took. A full pipe for everybody costs paced readers a third
-/// more processor time, 128 KiB for everybody costs a lone fast reader an eighth.
+/// that there was, else twice what it took. A full pipe for all costs paced readers a third more
+/// processor time, 128 KiB for all costs a lone fast reader an eighth.
 const FIRST_PREFILL_BYTES: usize = 128 << 10;
 
 /// More is not sent from the pipe in one piece: the peer may well not take it.

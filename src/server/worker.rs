@@ -1,6 +1,6 @@
 //! The two worker loops.
 //!
-//! A hot worker owns a poller and a table of connections; what it holds, nobody else touches. It
+//! A hot worker owns a poller and a table of connections; what it holds, no other thread touches. It
 //! takes connections from the dispatch channels, advances those that are ready, and gives away
 //! what it has too much of when another worker is idle. A disk worker (in a file of its own) runs
 //! errands and sends connections back to dispatch.
@@ -249,7 +249,7 @@ impl HotWorker {
             Ok(Step::Disk(job)) => {
                 Counters::add_one(&service.counters.disk_visits);
                 if let Some(connection) = self.release(token) {
-                    self.ring.disk.visit(connection, job);
+                    self.ring.disk.submit(connection, job);
                 }
             }
             Ok(Step::Close(reason)) => self.close(token, reason),

@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, faccessat};
 use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statat, statx};
 
 use crate::meta::Meta;
-use crate::sys::file::{self, FileSystemKey, Kind, Patience};
+use crate::sys::file::{self, Blocking, FileSystemKey, Kind};
 use crate::sys::retry::retry;
 
 /// A directory that names are looked up beneath, and the directories that links in it may lead
@@ -34,7 +34,7 @@ struct Base {
     meta: Meta,
 }
 
-/// What this kernel, and whoever filters its calls, allows.
+/// What this kernel, and a filter of its calls (seccomp(2)), allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Support {
     /// openat2(2): Linux 5.6.
@@ -133,9 +133,9 @@ impl Root {
     /// Looks a relative name up. Links that lead out fail with `EXDEV`, magic links with `ELOOP`.
     ///
     /// # Errors
-    /// As openat2(2); `WouldBlock` if the answer is not cached and `patience` wants it so.
-    pub(crate) fn find(&self, path: &[u8], patience: Patience) -> io::Result<Handle> {
-        if patience == Patience::CachedOnly {
+    /// As openat2(2); `WouldBlock` if the answer is not cached and `blocking` wants it so.
+    pub(crate) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<Handle> {
+        if blocking == Blocking::Forbidden {
             return self.find_cached(path);
         }
         // Without /proc a file is opened by its last directory, which only the walk knows.
@@ -339,9 +339,9 @@ impl Handle {
     ///
     /// # Errors
     /// As open(2): permission, or the file system's own trouble.
-    pub(crate) fn open(&self, patience: Patience) -> io::Result<File> {
+    pub(crate) fn open(&self, blocking: Blocking) -> io::Result<File> {
         let mut flags = READ;
-        flags.set(OFlag::O_NONBLOCK, patience == Patience::CachedOnly);
+        flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Forbidden);
         let Some((directory, name)) = &self.place else {
             // The look-up is over: this name is the kernel's for the very inode that was found.
             return open(AT_FDCWD, magic(&self.path).as_bytes(), flags);

@@ -24,11 +24,11 @@ pub enum Kind {
 
 /// Whether a look-up may wait for a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum Blocking {
     /// Answer from the kernel's name cache, or say [`io::ErrorKind::WouldBlock`].
-    CachedOnly,
+    Forbidden,
     /// Wait for the disk.
-    Wait,
+    Allowed,
 }
 
 /// What is known of an extent's presence in the page cache.

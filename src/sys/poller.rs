@@ -3,7 +3,7 @@
 //! The contract is that of epoll's edges, which oneshot pollers can keep too: a socket is
 //! reported when it becomes readable or writable after [`Poller::watch`] or [`Poller::rearm`],
 //! and at once if it is so already. A report carries no verdict; the next call on the socket says
-//! what happened. Tokens are the caller's, [`WAKE`] excepted.
+//! what happened. Tokens are the caller's, but for the last two numbers.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use self::epoll::Poller;
@@ -43,6 +43,8 @@ mod epoll {
     use nix::errno::Errno;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use nix::sys::eventfd::{EfdFlags, EventFd};
+    use nix::sys::time::TimeSpec;
+    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
     use std::io;
     use std::os::fd::AsFd;
@@ -57,6 +59,8 @@ mod epoll {
         wake: EventFd,
         /// A wake-up is under way, so that the next ones need no system call.
         woken: AtomicBool,
+        /// Ends a wait for which a millisecond is too coarse.
+        timer: Option<TimerFd>,
     }
 
     impl Poller {
@@ -73,6 +77,24 @@ mod epoll {
                 epoll,
                 wake,
                 woken: AtomicBool::new(false),
+                timer: None,
+            })
+        }
+
+        /// Makes one that ends its waits to the microsecond, at the cost of a system call for each
+        /// wait below [`FINE`].
+        ///
+        /// # Errors
+        /// No descriptor or memory left (epoll_create1(2), eventfd(2), timerfd_create(2)).
+        pub(crate) fn with_fine_timeouts() -> io::Result<Self> {
+            let poller = Self::new()?;
+            let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+            let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            poller.epoll.add(&timer, EpollEvent::new(edges, TIMER))?;
+            Ok(Self {
+                timer: Some(timer),
+                ..poller
             })
         }
 
@@ -96,8 +118,8 @@ mod epoll {
             Ok(self.epoll.delete(socket)?)
         }
 
-        /// Stops watching a socket that is about to be closed. The kernel sees to that itself where
-        /// nobody else has the socket (epoll(7)).
+        /// Stops watching a socket that is about to be closed. The kernel does so itself where no
+        /// other descriptor has the socket (epoll(7)).
         #[inline]
         pub(crate) fn forget_closing(&self, _socket: impl AsFd) {}
 
@@ -122,6 +144,14 @@ mod epoll {
         ) -> io::Result<()> {
             ready.clear();
             let mut events = [EpollEvent::empty(); 128];
+            let timeout = match (timeout, &self.timer) {
+                (Some(timeout), Some(timer)) if !timeout.is_zero() && timeout < FINE => {
+                    let once = Expiration::OneShot(TimeSpec::from_duration(timeout));
+                    timer.set(once, TimerSetTimeFlags::empty())?;
+                    Some(FINE)
+                }
+                (timeout, _) => timeout,
+            };
             let timeout = match timeout {
                 None => EpollTimeout::NONE,
                 Some(timeout) => {
@@ -135,6 +165,10 @@ mod epoll {
                 Err(errno) => return Err(errno.into()),
             };
             for event in &events[..count] {
+                // The timer's expirations are never read: each is an edge of its own.
+                if event.data() == TIMER {
+                    continue;
+                }
                 if event.data() == WAKE {
                     // Cleared before the caller looks for work: a later wake-up writes again.
                     self.woken.swap(false, Ordering::SeqCst);
@@ -161,6 +195,11 @@ mod epoll {
             }
         }
     }
+
+    /// The token of the timer.
+    const TIMER: u64 = WAKE - 1;
+    /// From here on the millisecond of epoll_wait(2) is fine enough.
+    const FINE: Duration = Duration::from_millis(50);
 }
 
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
@@ -192,6 +231,14 @@ mod portable {
             })
         }
 
+        /// The same: its waits are as fine as the system's.
+        ///
+        /// # Errors
+        /// No descriptor or memory left.
+        pub(crate) fn with_fine_timeouts() -> io::Result<Self> {
+            Self::new()
+        }
+
         /// Watches a socket in both directions; what is ready already is reported too.
         ///
         /// # Errors
@@ -199,8 +246,8 @@ mod portable {
         pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
-            // SAFETY: whoever watches a socket calls `forget` or `forget_closing` before it lets go of
-            // the connection that owns it (`worker::Table`, `acceptor`), as `polling` demands.
+            // SAFETY: every owner of a watched socket (`worker::Table`, `acceptor`, `load`) calls
+            // `forget` or `forget_closing` before it drops the socket, as `polling` demands.
             #[allow(unsafe_code)]
             unsafe {
                 self.poller
@@ -259,7 +306,7 @@ mod portable {
                     .map(|event| Readiness {
                         token: event.key as u64,
                         readable: event.readable,
-                        // Who waits for room has asked for nothing else.
+                        // One direction is asked for at a time, so any event while sending means room.
                         writable: true,
                         // Levels are reported as often as they are asked for.
                         hung_up: false,

@@ -30,7 +30,7 @@ pub(crate) fn wait_ready(
         .iter()
         .map(|(source, direction)| PollFd::new(*source, flags(*direction)))
         .collect();
-    // A fraction of a millisecond is rounded up, so that nobody spins.
+    // A fraction of a millisecond is rounded up, so that no caller spins.
     let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
     let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
     match poll(&mut polled, timeout) {

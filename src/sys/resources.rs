@@ -33,8 +33,8 @@ fn count(limit: rlim_t) -> u64 {
     }
 }
 
-/// Has the table of descriptors grow for so many now: while it grows, whoever opens something waits
-/// for all processors (`expand_fdtable`, synchronize_rcu; 10 ms and more).
+/// Grows the table of descriptors to so many now: while it grows, a call that opens something
+/// waits for all processors (`expand_fdtable`, synchronize_rcu; 10 ms and more).
 pub(crate) fn reserve_descriptors(descriptor: &impl AsFd, count: u64) {
     if let Ok(last) = i32::try_from(count.min(open_files()).saturating_sub(1)) {
         let _ = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(last)).and_then(nix::unistd::close);

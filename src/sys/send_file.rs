@@ -40,13 +40,13 @@ pub(crate) fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<u
 ///
 /// # Errors
 /// As open(2).
-pub(crate) fn waste() -> io::Result<&'static File> {
-    static WASTE: OnceLock<File> = OnceLock::new();
-    match WASTE.get() {
-        Some(waste) => Ok(waste),
+pub(crate) fn dev_null() -> io::Result<&'static File> {
+    static DEV_NULL: OnceLock<File> = OnceLock::new();
+    match DEV_NULL.get() {
+        Some(dev_null) => Ok(dev_null),
         None => {
-            let waste = File::options().write(true).open("/dev/null")?;
-            Ok(WASTE.get_or_init(|| waste))
+            let dev_null = File::options().write(true).open("/dev/null")?;
+            Ok(DEV_NULL.get_or_init(|| dev_null))
         }
     }
 }
@@ -71,7 +71,7 @@ pub enum Fault {
     File(io::Error),
 }
 
-/// What a [`SendPipe`] has kept for whom the socket did not take it all from.
+/// Identifies bytes left in a [`SendPipe`] because their socket was full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PipeLease(u64);
 
@@ -97,12 +97,12 @@ mod pipe {
     ///
     /// sendfile(2) does the same through a pipe of 64 KiB inside the kernel; a larger one takes
     /// a tenth less processor time. What the socket does not take stays for its owner until
-    /// somebody else needs the pipe, and is then thrown away.
+    /// another connection needs the pipe, and is then thrown away.
     #[derive(Debug)]
     pub(crate) struct SendPipe {
         outlet: OwnedFd,
         inlet: OwnedFd,
-        waste: &'static File,
+        dev_null: &'static File,
         contents: Contents,
     }
 
@@ -129,11 +129,11 @@ mod pipe {
         pub(crate) fn new() -> io::Result<Self> {
             let (outlet, inlet) = pipe2(OFlag::O_CLOEXEC)?;
             fcntl(&inlet, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as _))?;
-            let waste = super::waste()?;
+            let dev_null = super::dev_null()?;
             Ok(Self {
                 outlet,
                 inlet,
-                waste,
+                dev_null,
                 contents: Contents::Nothing,
             })
         }
@@ -141,7 +141,7 @@ mod pipe {
         /// Sends up to `count` bytes of `file` from `offset`, at most `prefill` and then twice as
         /// many as were taken at a time, and says how many. Zero means that the file ends at
         /// `offset`. If `more` follows, an incomplete segment may wait for it. What the socket
-        /// does not take stays in the pipe as `remnant`, and is sent first if it is still there.
+        /// does not take stays in the pipe as `lease`, and is sent first if it is still there.
         ///
         /// # Errors
         /// [`Fault`] says whose.
@@ -151,13 +151,13 @@ mod pipe {
             file: &File,
             (offset, count): (u64, u64),
             (prefill, more): (usize, bool),
-            remnant: &mut Option<PipeLease>,
+            lease: &mut Option<PipeLease>,
         ) -> Result<usize, Fault> {
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             let mut sent = 0;
             while sent < count {
                 let at = offset + sent as u64;
-                let kept = remnant.take().and_then(|owner| self.resume(&owner, at));
+                let kept = lease.take().and_then(|owner| self.resume(&owner, at));
                 let loaded = match kept {
                     Some(len) => Ok(Loaded { pipe: self, len }),
                     // Never nothing: that would look like the end of the file.
@@ -169,7 +169,7 @@ mod pipe {
                         let (taken, fault) = loaded.empty_into(socket, count - sent, more);
                         sent += taken;
                         if matches!(fault, None | Some(Fault::Socket(_))) && !loaded.is_empty() {
-                            *remnant = Some(loaded.keep(at + taken as u64));
+                            *lease = Some(loaded.keep(at + taken as u64));
                         }
                         match fault {
                             None => {}
@@ -186,15 +186,15 @@ mod pipe {
         }
 
         /// Whether this is still in the pipe.
-        pub(crate) fn holds(&self, remnant: &PipeLease) -> bool {
-            matches!(&self.contents, Contents::Kept { owner, .. } if owner == remnant)
+        pub(crate) fn holds(&self, lease: &PipeLease) -> bool {
+            matches!(&self.contents, Contents::Kept { owner, .. } if owner == lease)
         }
 
-        /// How many bytes from `at` on were kept for this owner. Nobody else may have them: they
-        /// may be older than another's response.
-        fn resume(&mut self, remnant: &PipeLease, at: u64) -> Option<usize> {
+        /// How many bytes from `at` on were kept for this owner. No other owner may have them: they
+        /// may be older than its response.
+        fn resume(&mut self, lease: &PipeLease, at: u64) -> Option<usize> {
             match self.contents {
-                Contents::Kept { offset, len, .. } if self.holds(remnant) && offset == at => {
+                Contents::Kept { offset, len, .. } if self.holds(lease) && offset == at => {
                     self.contents = Contents::Nothing;
                     Some(len)
                 }
@@ -233,8 +233,8 @@ mod pipe {
         fn discard(&mut self, mut left: usize) {
             let flags = SpliceFFlags::SPLICE_F_MOVE;
             while left > 0 {
-                let (outlet, waste) = (&self.outlet, self.waste);
-                match retry(|| splice(outlet, None, waste, None, left, flags)) {
+                let (outlet, dev_null) = (&self.outlet, self.dev_null);
+                match retry(|| splice(outlet, None, dev_null, None, left, flags)) {
                     Ok(count) if count > 0 => left -= count,
                     _ => break,
                 }
@@ -309,7 +309,7 @@ mod pipe {
 
         /// Leaves what is left, which begins at `offset`, in the pipe.
         fn keep(mut self, offset: u64) -> PipeLease {
-            let number = NEXT_REMNANT.fetch_add(1, Ordering::Relaxed);
+            let number = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
             let len = std::mem::take(&mut self.len);
             self.pipe.contents = Contents::Kept {
                 owner: PipeLease(number),
@@ -329,7 +329,7 @@ mod pipe {
     }
 
     /// Connections go from pipe to pipe, so no two pipes use the same number.
-    static NEXT_REMNANT: AtomicU64 = AtomicU64::new(0);
+    static NEXT_LEASE: AtomicU64 = AtomicU64::new(0);
 
     /// The most an unprivileged process gets by default (`fs.pipe-max-size`, proc(5)).
     const PIPE_BYTES: usize = 1 << 20;
@@ -442,12 +442,12 @@ mod tests {
     fn send_in_turns(between: impl Fn(&mut SendPipe, &File)) -> (Vec<u8>, Vec<u8>, usize) {
         let (file, content, near, mut far) = bench();
         let mut pipe = SendPipe::new().expect("a pipe");
-        let (mut arrived, mut remnant, mut kept) = (Vec::new(), None, 0);
+        let (mut arrived, mut lease, mut kept) = (Vec::new(), None, 0);
         let mut at = 0;
         while at < LEN {
-            kept += usize::from(remnant.as_ref().is_some_and(|owner| pipe.holds(owner)));
+            kept += usize::from(lease.as_ref().is_some_and(|owner| pipe.holds(owner)));
             let extent = (at, LEN - at);
-            match pipe.send_file(&near, &file, extent, (1 << 20, false), &mut remnant) {
+            match pipe.send_file(&near, &file, extent, (1 << 20, false), &mut lease) {
                 Ok(sent) => at += sent as u64,
                 Err(Fault::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                     let mut some = vec![0; 1 << 20];

@@ -228,7 +228,7 @@ pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
 /// tcp(7)).
 ///
 /// # Errors
-/// As setsockopt(2): the system does not have it, or not for everybody; `Unsupported` where there
+/// As setsockopt(2): the system does not have it, or needs a privilege for it; `Unsupported` where there
 /// is only one.
 pub(crate) fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
     #[cfg(target_os = "linux")]

@@ -75,7 +75,7 @@ fn tell(phases: &Receiver<Phase>, handle: &Handle) {
             states.push(NotifyState::Status(&status));
         }
         if !states.is_empty() {
-            // Nobody can be told that nobody can be told.
+            // There is no way left to say that it failed.
             let _ = sd_notify::notify(&states);
         }
         drop(states);

@@ -1,4 +1,4 @@
-//! Request bodies that nobody wants (RFC 9112 section 6).
+//! Request bodies that are thrown away (RFC 9112 section 6).
 //!
 //! haul has no use for bodies, but has to know where one ends, since the next request begins
 //! there. A body that is too long or malformed ends the connection.

@@ -54,7 +54,7 @@ impl<'a> Field<'a> {
         };
     }
 
-    /// The value of a field that may occur once only; of repeated ones nobody can say which
+    /// The value of a field that may occur once only; of repeated ones it is unknown which
     /// counts.
     fn single(self) -> Option<&'a [u8]> {
         match self {

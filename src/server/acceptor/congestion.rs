@@ -1,4 +1,4 @@
-//! Congestion control, and peers for whom it is of no use.
+//! Congestion control, and peers that are better off without pacing.
 //!
 //! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
 //! there is no line that could be congested, and the timers cost more than half of the throughput.
@@ -44,7 +44,7 @@ impl RemoteCongestion {
 /// BBR in its versions.
 const PACING: [&[u8]; 1] = [b"bbr"];
 
-/// Linux's own default, which everybody may use.
+/// Linux's own default, which needs no privilege.
 const UNPACED: &[u8] = b"cubic";
 
 #[cfg(target_os = "linux")]
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn peers_on_other_hosts_have_what_the_system_has() {
         for name in [&b"bbr"[..], b"cubic", b"reno"] {
-            // Systems without BBR have nothing to spare anybody.
+            // Systems without BBR have no pacing to take away.
             for peer in ["192.0.2.1", "2001:db8::1"] {
                 let given = given(name, peer);
                 assert!(given.is_none_or(|(_, given)| given == name), "{peer}");

@@ -10,7 +10,7 @@ use crate::sys::peer::Peer;
 /// How far the decision has come.
 #[derive(Debug)]
 pub(super) enum Gate {
-    /// Nobody has looked.
+    /// Not looked at.
     Undecided,
     /// A disk worker has to look at the password.
     Waiting { _place: Permit },
@@ -52,7 +52,7 @@ impl Gate {
         match decision {
             Decision::Granted(grant) => {
                 request.audience = grant.audience();
-                // Nobody needs them any more.
+                // They are not needed any more.
                 request.credentials = None;
                 Self::Passed(grant)
             }

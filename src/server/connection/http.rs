@@ -22,14 +22,14 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::Handle;
 use crate::sys::directory::Directory;
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
-/// Answers a request, or says `None` if that takes the disk lane's patience.
+/// Answers a request, or says `None` if that takes a disk.
 pub(super) fn prepare(
     request: &Request,
     gate: &Gate,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
     if let Some(refusal) = &request.refusal {
@@ -43,22 +43,22 @@ pub(super) fn prepare(
         let response = respond::to_options(request, &service.config.http, &Now::current());
         return Some(whole(response));
     }
-    match look_up(&request.target, grant, service, patience, cache)? {
+    match look_up(&request.target, grant, service, blocking, cache)? {
         LookUp::NotCached => None,
         LookUp::Refused(refusal) => Some(refuse(Some(request), &refusal, service)),
         LookUp::Found(Found::File(file)) if request.query.blocks => {
-            answer_with_blocks(request, &file, service, patience)
+            answer_with_blocks(request, &file, service, blocking)
         }
         LookUp::Found(Found::File(file)) => answer_with_file(
             (request, grant),
             &request.target.path,
             file,
             service,
-            patience,
+            blocking,
             cache,
         ),
         LookUp::Found(Found::Directory(directory)) => {
-            answer_for_directory((request, grant), &directory, service, patience, cache)
+            answer_for_directory((request, grant), &directory, service, blocking, cache)
         }
     }
 }
@@ -106,7 +106,7 @@ fn answer_with_file(
     path: &[u8],
     file: Arc<OpenFile>,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
     let selection = if file.siblings.is_empty() {
@@ -115,7 +115,7 @@ fn answer_with_file(
         Negotiation::ByCoding
     };
     let (file, coding) =
-        match select_sibling((request, grant), path, &file, service, patience, cache)? {
+        match select_sibling((request, grant), path, &file, service, blocking, cache)? {
             Some((sibling, coding)) => (sibling, Some(coding)),
             None => (file, None),
         };
@@ -127,7 +127,7 @@ fn answer_with_file(
     };
     let digests = match &request.digests {
         None => DigestAnswer::None,
-        Some(wishes) => match service.digests.find(&file, wishes.wanted(), patience) {
+        Some(wishes) => match service.digests.find(&file, wishes.wanted(), blocking) {
             Answer::Off => DigestAnswer::None,
             Answer::Known(digests) => DigestAnswer::Known(digests),
             Answer::Pending(digests, seconds) => DigestAnswer::Pending(digests, seconds),
@@ -147,7 +147,7 @@ fn answer_with_file(
     drop(validators);
     let mut bulk = None;
     if response.content_length >= BULK_BYTES {
-        bulk = service.bulk.take();
+        bulk = service.bulk.try_acquire();
         if bulk.is_none() {
             return Some(refuse(Some(request), &Refusal::Overloaded, service));
         }
@@ -164,17 +164,17 @@ fn answer_with_blocks(
     request: &Request,
     file: &Arc<OpenFile>,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
 ) -> Option<PreparedResponse> {
     let refused = |refusal| Some(refuse(Some(request), &refusal, service));
-    match service.digests.find(file, Wanted::BLOCKS, patience) {
+    match service.digests.find(file, Wanted::BLOCKS, blocking) {
         Answer::Off => return refused(Refusal::NotFound),
         Answer::NotCached => return None,
         Answer::Pending(_, seconds) => return refused(Refusal::NotYet { seconds }),
-        Answer::Known(_) if patience == Patience::CachedOnly => return None,
+        Answer::Known(_) if blocking == Blocking::Forbidden => return None,
         Answer::Known(_) => {}
     }
-    let Some(permit) = service.digests.lists.take() else {
+    let Some(permit) = service.digests.lists.try_acquire() else {
         return refused(Refusal::NotYet { seconds: 1 });
     };
     let Some(list) = service.digests.blocks(file) else {
@@ -211,7 +211,7 @@ fn select_sibling(
     path: &[u8],
     file: &OpenFile,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<Option<(Arc<OpenFile>, crate::http::Coding)>> {
     if request.ranges.is_some() {
@@ -230,7 +230,7 @@ fn select_sibling(
             path,
             trailing_slash: false,
         };
-        match look_up(&target, grant, service, patience, cache)? {
+        match look_up(&target, grant, service, blocking, cache)? {
             // An older one was made of another content.
             LookUp::Found(Found::File(sibling)) if sibling.meta.modified < file.meta.modified => {}
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
@@ -247,7 +247,7 @@ fn answer_for_directory(
     (request, grant): (&Request, &Grant),
     directory: &Handle,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
     let policy = &service.config.http;
@@ -257,14 +257,14 @@ fn answer_for_directory(
     }
     if service.config.index == IndexChoice::Serve
         && listing::format(request) == ListingFormat::Html
-        && let Some(answer) = answer_with_index((request, grant), service, patience, cache)?
+        && let Some(answer) = answer_with_index((request, grant), service, blocking, cache)?
     {
         return Some(answer);
     }
     if service.config.listing == ListingChoice::Refuse {
         return Some(refuse(Some(request), &Refusal::NotFound, service));
     }
-    if patience == Patience::CachedOnly {
+    if blocking == Blocking::Forbidden {
         return None;
     }
     let listed = list((request, grant), directory, service).unwrap_or_else(|_| {
@@ -290,7 +290,7 @@ fn list(
         };
         let path = request.target.path.clone();
         let listing = Listing::new(
-            Directory::new(directory.open(Patience::Wait)?.into())?,
+            Directory::new(directory.open(Blocking::Allowed)?.into())?,
             request,
             policy,
             service
@@ -312,7 +312,7 @@ fn list(
 fn answer_with_index(
     (request, grant): (&Request, &Grant),
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<Option<PreparedResponse>> {
     let path = beneath(&request.target.path, INDEX);
@@ -323,13 +323,13 @@ fn answer_with_index(
         path,
         trailing_slash: false,
     };
-    match look_up(&target, grant, service, patience, cache)? {
+    match look_up(&target, grant, service, blocking, cache)? {
         LookUp::Found(Found::File(file)) => answer_with_file(
             (request, grant),
             &target.path,
             file,
             service,
-            patience,
+            blocking,
             cache,
         )
         .map(Some),

@@ -8,13 +8,13 @@ use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, lo
 use crate::server::files::{Found, LookUp, OpenFile};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
 /// Answers a name, or says `None` if that takes the disk lane's patience.
 pub(super) fn prepare(
     target: &Result<Target, Refusal>,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<PreparedResponse> {
     let target = match target {
@@ -28,7 +28,7 @@ pub(super) fn prepare(
             "it takes a password or a link, which a bare name has not",
         ));
     }
-    match look_up(target, &Grant::Open, service, patience, cache)? {
+    match look_up(target, &Grant::Open, service, blocking, cache)? {
         LookUp::Found(Found::File(file)) => Some(bytes_of(file, service)),
         LookUp::Found(Found::Directory(_)) => Some(nothing("it is a directory")),
         LookUp::Refused(refusal) => Some(nothing(refusal.reason())),
@@ -39,7 +39,11 @@ pub(super) fn prepare(
 fn bytes_of(file: Arc<OpenFile>, service: &Shared) -> PreparedResponse {
     let len = file.meta.len;
     let is_bulk = len >= BULK_BYTES;
-    let bulk = if is_bulk { service.bulk.take() } else { None };
+    let bulk = if is_bulk {
+        service.bulk.try_acquire()
+    } else {
+        None
+    };
     if is_bulk && bulk.is_none() {
         let outcome = CloseReason::Overloaded;
         return PreparedResponse {

@@ -30,7 +30,7 @@ impl Pacer {
         }
     }
 
-    /// Has the kernel spread what is sent from now on.
+    /// Paces what is sent from now on (`SO_MAX_PACING_RATE`).
     pub(super) fn smooth(&mut self, stream: &TcpStream, service: &Shared) {
         if std::mem::replace(&mut self.is_smoothed, true) {
             return;

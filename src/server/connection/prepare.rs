@@ -16,7 +16,7 @@ use crate::server::files::{Found, LookUp, OpenFile, RealPath};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Peer, access_log};
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
 /// A request that waits for its response.
 #[derive(Debug)]
@@ -172,10 +172,10 @@ pub(super) fn look_up(
     target: &Target,
     grant: &Grant,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<LookUp> {
-    let found = find(target, service, patience, cache)?;
+    let found = find(target, service, blocking, cache)?;
     let (Some(access), LookUp::Found(found_here)) = (&service.access, &found) else {
         return Some(found);
     };
@@ -187,7 +187,7 @@ pub(super) fn look_up(
         Found::Directory(handle) => service.root.real_path(&target.path, handle),
     };
     if access.permits(grant, &target.path, &real_path)
-        || leads_within(grant, &real_path, service, patience)?
+        || leads_within(grant, &real_path, service, blocking)?
     {
         return Some(found);
     }
@@ -200,12 +200,12 @@ fn leads_within(
     grant: &Grant,
     real_path: &RealPath,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
 ) -> Option<bool> {
     let (Grant::Subtree(granted), RealPath::Other(found)) = (grant, real_path) else {
         return Some(false);
     };
-    match service.root.resolve(granted, patience) {
+    match service.root.resolve(granted, blocking) {
         Ok(RealPath::Other(granted)) => Some(is_beneath(found, &granted)),
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         Ok(_) | Err(_) => Some(false),
@@ -216,7 +216,7 @@ fn leads_within(
 fn find(
     target: &Target,
     service: &Shared,
-    patience: Patience,
+    blocking: Blocking,
     cache: &mut Cache<'_>,
 ) -> Option<LookUp> {
     if let Cache::OpenFileCache(names, now) = cache
@@ -227,14 +227,14 @@ fn find(
     {
         return Some(LookUp::Found(Found::File(file)));
     }
-    let mut found = service.root.look_up(target, patience);
+    let mut found = service.root.look_up(target, blocking);
     if let (LookUp::Refused(Refusal::Overloaded), Cache::OpenFileCache(names, _)) =
         (&found, &mut *cache)
         && !names.is_empty()
     {
-        // Files that nobody is being sent take the descriptors.
+        // Files that no response sends take the descriptors.
         names.forget_all();
-        found = service.root.look_up(target, patience);
+        found = service.root.look_up(target, blocking);
     }
     match (&found, cache) {
         (LookUp::NotCached, _) => return None,

@@ -278,7 +278,7 @@ impl RequestBuffer {
                 Some(Received::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
-            // Whoever has closed its side only still reads.
+            // A peer that has closed its own direction still reads.
             Parsed::Partial { .. } if self.ended => {
                 let why = "the request ends within its head";
                 Some(Received::Malformed(Refusal::BadRequest(why)))

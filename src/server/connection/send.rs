@@ -17,9 +17,10 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
-    Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError, warm,
+    Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError,
+    read_into_cache,
 };
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
 /// A response on its way.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) struct Sending {
     detail: &'static str,
     /// Who has logged in, for the log.
     user: Option<Box<[u8]>>,
-    /// Bytes of content promised; `None` where nobody knows beforehand.
+    /// Bytes of content promised; `None` where that is not known beforehand.
     content_length: Option<u64>,
     /// Bytes before the content: the head, and what an interim response left.
     head_bytes: u64,
@@ -211,7 +212,7 @@ impl Sending {
         };
         let mut context = RunContext {
             budget,
-            lane: Patience::CachedOnly,
+            blocking: Blocking::Forbidden,
             now: turn.now,
             tools: turn.tools,
         };
@@ -322,7 +323,7 @@ impl Sending {
         }
     }
 
-    /// Ends the response. Returns its access record, if anybody wants one.
+    /// Ends the response. Returns its access record, if there is a log.
     pub(super) fn into_record(
         self: Box<Self>,
         outcome: CloseReason,
@@ -395,7 +396,7 @@ impl Sending {
         if service.config.cache == CacheChoice::DropBehind {
             file.drop_behind(extent.offset);
         }
-        warm(&file, extent, tools).map_err(TransmitError::File)?;
+        read_into_cache(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
         // What does not stay in memory shows at once.
         if file.file_system.is_remote() || !file.may_wait(extent, Instant::now()) {
@@ -414,7 +415,7 @@ impl Sending {
         Counters::add_one(&service.counters.extents_sent_cold);
         let mut context = RunContext {
             budget,
-            lane: Patience::Wait,
+            blocking: Blocking::Allowed,
             now: Instant::now(),
             tools,
         };
@@ -497,7 +498,7 @@ mod tests {
     use crate::server::files::open_file_cache::OpenFileCache;
     use crate::server::telemetry::access_log::{AccessLog, Destination};
     use crate::server::telemetry::log_format::LogFormat;
-    use crate::server::transmit::sink::{FilePart, Follow, SendError};
+    use crate::server::transmit::sink::{FilePart, More, SendError};
     use crate::sys::process::WaitWatch;
 
     const HEAD: &[u8] = b"0123456789";
@@ -510,14 +511,14 @@ mod tests {
     }
 
     impl Sink for &Script {
-        fn send(&mut self, bytes: &[u8], _: Follow) -> io::Result<usize> {
+        fn send(&mut self, bytes: &[u8], _: More) -> io::Result<usize> {
             let outcome = self.outcomes.borrow_mut().pop_front();
             let count = outcome.expect("the script goes on")?;
             self.taken.borrow_mut().extend_from_slice(&bytes[..count]);
             Ok(count)
         }
 
-        fn send_pieces(&mut self, _: &[IoSlice<'_>], _: Follow) -> io::Result<usize> {
+        fn send_pieces(&mut self, _: &[IoSlice<'_>], _: More) -> io::Result<usize> {
             unreachable!("no small file is sent here")
         }
 
@@ -597,7 +598,7 @@ mod tests {
                 watch: &mut WaitWatch::begin(),
                 served: 0,
             };
-            let client = self.clients.enter(std::net::IpAddr::from([127, 0, 0, 1]));
+            let client = self.clients.join(std::net::IpAddr::from([127, 0, 0, 1]));
             let pacer = &mut Pacer::new(&self.service, turn.now);
             sending.advance(&mut &self.sink, &mut turn, client.client(), pacer)
         }

@@ -2,7 +2,7 @@
 //! leave it.
 //!
 //! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
-//! queue is kernel memory that everybody else lacks. So every queue is short at first, and long
+//! queue is kernel memory that other connections lack. So every queue is short at first, and long
 //! for a limited number of peers that have proved to take what they are sent.
 
 use std::net::TcpStream;
@@ -39,14 +39,14 @@ impl SendQueue {
         if self.long.is_some() || sent < PROOF_BYTES {
             return;
         }
-        if let Some(permit) = long_queues.take()
+        if let Some(permit) = long_queues.try_acquire()
             && socket::limit_unsent(stream, long_bytes(rate)).is_ok()
         {
             self.long = Some(permit);
         }
     }
 
-    /// Somebody else may have the long queue: the peer has stopped taking bytes.
+    /// Gives the long queue back: the peer has stopped taking bytes.
     pub(super) fn shorten(&mut self, stream: &TcpStream) {
         if self.long.take().is_some() {
             // What is in the queue stays there; no more goes in.
@@ -72,7 +72,7 @@ fn long_bytes(rate: Option<u64>) -> u32 {
 
 /// What may wait unsent in a connection's send queue at first: enough for a fast reader on a
 /// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
-/// those who read.
+/// readers that move.
 pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
 
 /// A peer that was sent this much of a response has taken most of it: a window and a short queue

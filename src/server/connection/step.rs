@@ -36,7 +36,7 @@ pub(crate) struct DiskJob {
 }
 
 impl DiskJob {
-    /// To look at a password. It waits for no file system, and for nobody but others of its kind.
+    /// To look at a password. It waits for no file system, only for others of its kind.
     pub(crate) const CHECK_PASSWORD: Self = Self {
         file_system: 0,
         action: DiskAction::CheckPassword,

@@ -11,7 +11,7 @@ use crate::server::config::{DigestChoice, DigestPolicy};
 use crate::server::digests::task::Task;
 use crate::server::files::OpenFile;
 use crate::server::semaphore::Semaphore;
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
 /// What is known of the digests that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl DigestService {
     }
 
     /// What is known of the digests of a file; the computing of what is not begins.
-    pub(crate) fn find(&self, file: &Arc<OpenFile>, wanted: Wanted, patience: Patience) -> Answer {
+    pub(crate) fn find(&self, file: &Arc<OpenFile>, wanted: Wanted, blocking: Blocking) -> Answer {
         if self.policy.choice == DigestChoice::Off {
             return Answer::Off;
         }
@@ -80,7 +80,7 @@ impl DigestService {
             return Answer::Known(known);
         }
         if !slot.was_looked_up() {
-            if patience == Patience::CachedOnly {
+            if blocking == Blocking::Forbidden {
                 return Answer::NotCached;
             }
             slot.note_looked_up(self.store().get(&Identity::from(&file.meta)));

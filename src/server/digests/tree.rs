@@ -9,7 +9,7 @@ use crate::http::Target;
 use crate::server::digests::service::DigestService;
 use crate::server::files::{Found, LookUp, Root};
 use crate::sys::directory::{Directory, EntryKind};
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 use crate::sys::process;
 
 /// Has the digests of all files computed that are not known, until `stopped`. Links are served but
@@ -40,7 +40,7 @@ fn walk(
     let LookUp::Found(Found::Directory(handle)) = look_up(root, path) else {
         return Some(());
     };
-    let opened = handle.open(Patience::Wait);
+    let opened = handle.open(Blocking::Allowed);
     let Ok(mut directory) = opened.and_then(|file| Directory::new(file.into())) else {
         return Some(());
     };
@@ -57,7 +57,7 @@ fn walk(
             Ok(EntryKind::Directory) => directories.push(below),
             Ok(EntryKind::File) => {
                 if let LookUp::Found(Found::File(file)) = look_up(root, &below) {
-                    service.find(&file, ALL, Patience::Wait);
+                    service.find(&file, ALL, Blocking::Allowed);
                     drop(file);
                     wait_for_room(service, stopped)?;
                 }
@@ -83,7 +83,7 @@ fn look_up(root: &Root, path: &[u8]) -> LookUp {
         path: path.to_vec(),
         trailing_slash: false,
     };
-    root.look_up(&target, Patience::Wait)
+    root.look_up(&target, Blocking::Allowed)
 }
 
 const ALL: Wanted = Wanted {

@@ -1,4 +1,4 @@
-//! The disk lane with workers that nobody runs: which job comes when.
+//! The disk queue without threads: which job comes when.
 
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
@@ -18,7 +18,7 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
 use crate::server::telemetry::log_format::LogFormat;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
-use crate::sys::file::Patience;
+use crate::sys::file::Blocking;
 
 /// A lane, and a file that is read ahead.
 struct Lane {
@@ -36,7 +36,7 @@ impl Lane {
         let (closer, _) = crossbeam_channel::unbounded();
         let root = Root::open(root.path(), &[], DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a path");
-        let LookUp::Found(Found::File(file)) = root.look_up(&target, Patience::Wait) else {
+        let LookUp::Found(Found::File(file)) = root.look_up(&target, Blocking::Allowed) else {
             panic!("not found");
         };
         Self {
@@ -48,7 +48,7 @@ impl Lane {
     }
 
     fn read_ahead(&self, reader: Reader, numbers: Range<u64>) {
-        let membership = self.clients.enter(std::net::IpAddr::from([127, 0, 0, 1]));
+        let membership = self.clients.join(std::net::IpAddr::from([127, 0, 0, 1]));
         for number in numbers {
             let ahead = ReadAhead {
                 file: Arc::clone(&self.file),
@@ -64,7 +64,7 @@ impl Lane {
     fn take_all(&self) -> Vec<(u64, Ticket)> {
         let next = || self.lane.lock().next();
         let number = |(job, ticket)| match job {
-            Job::Visit(_, DiskAction::Read(extent, _))
+            Job::Connection(_, DiskAction::Read(extent, _))
             | Job::Prefetch(ReadAhead { extent, .. }) => (extent.offset / EXTENT_BYTES, ticket),
             other => panic!("{other:?}"),
         };
@@ -91,8 +91,8 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
     let (stream, address) = listener.accept().expect("accepts");
-    let membership = clients.enter(address.ip());
-    let permit = Semaphore::new(1).take().expect("one is left");
+    let membership = clients.join(address.ip());
+    let permit = Semaphore::new(1).try_acquire().expect("one is left");
     let now = (&service, Instant::now());
     let connection = Connection::new(
         stream,
@@ -113,7 +113,7 @@ fn visit(lane: &Lane, file_system: u64, action: DiskAction, times: usize) -> Vec
             file_system,
             action,
         };
-        lane.lane.visit(connection, job);
+        lane.lane.submit(connection, job);
         peer
     };
     (0..times).map(visit).collect()
@@ -177,10 +177,10 @@ fn who_waits_for_an_extent_waits_for_no_other() {
             file_system,
             action,
         };
-        lane.lane.visit(connection, job);
+        lane.lane.submit(connection, job);
     };
-    // One is being read, and two are to be: whoever wants the last of them now does not wait for
-    // the one before it, and whoever comes next shares the read.
+    // One is being read, and two are to be: a reader that wants the last of them now does not
+    // wait for the one before it, and the next reader shares the read.
     visit(1);
     visit(3);
     visit(3);
@@ -226,7 +226,7 @@ fn what_is_read_ahead_of_a_transfer_that_ended_is_not_read() {
     lane.read_ahead(3, 1..4);
     let taken = lane.take_all();
     lane.read_ahead(4, 10..12);
-    // One extent is being read, one in line; somebody waits for the latter.
+    // One extent is being read, one in line; a connection waits for the latter.
     let key = ExtentKey::new(&lane.file, extent(10));
     let action = DiskAction::Read(extent(10), key);
     let peers = visit(&lane, lane.file.file_system.device(), action, 1);
@@ -261,7 +261,7 @@ fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
     let take = || {
         let (job, ticket) = lane.lane.lock().next()?;
         match job {
-            Job::Visit(_, action) => Some((action, ticket)),
+            Job::Connection(_, action) => Some((action, ticket)),
             other => panic!("{other:?}"),
         }
     };
@@ -292,7 +292,7 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     let mut others = 0;
     let mut tickets = Vec::new();
     let next = || lane.lane.lock().next();
-    while let Some((Job::Visit(_, action), ticket)) = next() {
+    while let Some((Job::Connection(_, action), ticket)) = next() {
         match action {
             DiskAction::CheckPassword => passwords += 1,
             _ => others += 1,
@@ -306,6 +306,6 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     }
     assert!(matches!(
         next(),
-        Some((Job::Visit(_, DiskAction::CheckPassword), _))
+        Some((Job::Connection(_, DiskAction::CheckPassword), _))
     ));
 }

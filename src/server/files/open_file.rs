@@ -35,7 +35,7 @@ pub struct OpenFile {
     pub(super) generation: u64,
     /// Where it lies, if links led to it.
     pub(crate) real_path: RealPath,
-    /// What is known of it, by whoever has it open.
+    /// What all that have it open know of it.
     version: Arc<Version>,
     /// Where the file is closed if close(2) may wait.
     closer: Option<Sender<Closing>>,

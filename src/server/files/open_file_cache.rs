@@ -138,7 +138,7 @@ mod tests {
     use crate::http::Target;
     use crate::http::policy::DotNames;
     use crate::server::files::{Found, LookUp, Root};
-    use crate::sys::file::Patience;
+    use crate::sys::file::Blocking;
 
     /// A file that was just looked up, and where it is.
     fn looked_up() -> (tempfile::TempDir, PathBuf, Arc<OpenFile>) {
@@ -148,7 +148,7 @@ mod tests {
         let (closer, _) = crossbeam_channel::unbounded();
         let root = Root::open(directory.path(), &[], DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a fine name");
-        match root.look_up(&target, Patience::Wait) {
+        match root.look_up(&target, Blocking::Allowed) {
             LookUp::Found(Found::File(file)) => (directory, path, file),
             other => panic!("it is there, and not {other:?}"),
         }

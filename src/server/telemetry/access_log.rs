@@ -68,7 +68,7 @@ struct QueueState {
 #[derive(Debug)]
 enum Entry {
     Record(Box<AccessRecord>),
-    /// Has the thread look at the queue's state.
+    /// Wakes the thread to look at the queue's state.
     Wake,
 }
 
@@ -104,7 +104,7 @@ impl AccessLog {
         Ok((Self { queue, counters }, writer))
     }
 
-    /// Whether records are wanted at all, so that nobody makes one for nothing.
+    /// Whether records are wanted at all, so that none is made for nothing.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
@@ -141,7 +141,7 @@ impl AccessLog {
         Counters::add_one(&self.counters.log_lines_lost);
     }
 
-    /// Has the file opened anew, after it was moved away.
+    /// Opens the file anew, after it was moved away.
     pub fn reopen(&self) {
         if let Some(queue) = &self.queue {
             queue.state.reopens.store(true, Ordering::Release);
@@ -362,7 +362,7 @@ fn write_all(
         if ends {
             return;
         }
-        // A request that came while the queue was full has woken nobody.
+        // A request that came while the queue was full has not woken this thread.
         if state.ends.load(Ordering::Acquire) && entries.is_empty() {
             return;
         }

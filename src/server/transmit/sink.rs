@@ -12,11 +12,11 @@ use crate::sys::socket;
 
 /// Whether more bytes of the same response follow at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Follow {
+pub enum More {
     /// They do: an incomplete segment may wait for them.
-    More,
+    Yes,
     /// They do not: send all there is.
-    Nothing,
+    No,
 }
 
 /// Where a plan's bytes go. Counts may be short; `WouldBlock` means that the peer must take some
@@ -26,13 +26,13 @@ pub trait Sink {
     ///
     /// # Errors
     /// As send(2).
-    fn send(&mut self, bytes: &[u8], follow: Follow) -> io::Result<usize>;
+    fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
 
     /// Sends bytes at hand that lie in several places.
     ///
     /// # Errors
     /// As sendmsg(2).
-    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize>;
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize>;
 
     /// Sends bytes of a file; zero means that the file ends at `offset`.
     ///
@@ -70,11 +70,11 @@ pub struct FilePart<'a> {
     /// Number of bytes.
     pub len: u64,
     /// Whether more bytes of the response follow.
-    pub follow: Follow,
+    pub more: More,
     /// How much goes into the pipe before the peer takes it.
     pub prefill_bytes: usize,
     /// What was prepared for this response and not taken, and is still at hand.
-    pub remnant: &'a mut Option<PipeLease>,
+    pub lease: &'a mut Option<PipeLease>,
     /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
     pub choice: &'a mut SendChoice,
 }
@@ -120,8 +120,8 @@ impl IoBuffers {
 
     /// Whether this is still at hand.
     #[must_use]
-    pub fn holds(&self, remnant: &PipeLease) -> bool {
-        self.pipe.as_ref().is_some_and(|pipe| pipe.holds(remnant))
+    pub fn holds(&self, lease: &PipeLease) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| pipe.holds(lease))
     }
 
     /// Takes bytes of a file into the pipe, all or none: `None` if there is no pipe, or it does not
@@ -131,21 +131,21 @@ impl IoBuffers {
         (loaded.len() == len).then_some(loaded)
     }
 
-    /// Has the page cache take in bytes of a file, waits for them, and says how many they are.
+    /// Reads bytes of a file into the page cache, waits for them, and says how many they are.
     /// Zero means that the file ends at `offset`. They are copied only if need be.
     ///
     /// # Errors
     /// Those of the file.
-    pub fn take_in(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
+    pub fn populate(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
         // Not before it is needed: a user's pipes are limited, and who sends goes first.
         self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
-        let taken = match (&mut self.pipe, send_file::waste()) {
+        let taken = match (&mut self.pipe, send_file::dev_null()) {
             // Reads of this size have the kernel read ahead as much.
             (Some(pipe), _) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 pipe.load(file, offset, len).map(|loaded| loaded.len())
             }
-            (None, Ok(waste)) => send_file::send_file(&waste, file, offset, len),
+            (None, Ok(dev_null)) => send_file::send_file(&dev_null, file, offset, len),
             (None, Err(_)) => Err(io::ErrorKind::Unsupported.into()),
         };
         match taken {
@@ -166,12 +166,12 @@ impl IoBuffers {
 /// others, or read and write where the file system knows neither.
 impl Sink for &TcpStream {
     #[inline]
-    fn send(&mut self, bytes: &[u8], follow: Follow) -> io::Result<usize> {
-        socket::send(self, bytes, follow == Follow::More)
+    fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
+        socket::send(self, bytes, more == More::Yes)
     }
 
-    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], follow: Follow) -> io::Result<usize> {
-        socket::send_pieces(self, pieces, follow == Follow::More)
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize> {
+        socket::send_pieces(self, pieces, more == More::Yes)
     }
 
     fn send_file(
@@ -198,12 +198,12 @@ impl Sink for &TcpStream {
             return Ok(0);
         }
         // What the socket does not take is read again: the page cache has it.
-        let follow = if (count as u64) < part.len {
-            Follow::More
+        let more = if (count as u64) < part.len {
+            More::Yes
         } else {
-            part.follow
+            part.more
         };
-        self.send(&scratch[..count], follow)
+        self.send(&scratch[..count], more)
             .map_err(blocked_or_network)
     }
 
@@ -247,13 +247,13 @@ fn send_through_pipe(
     part: &mut FilePart<'_>,
     tools: &mut IoBuffers,
 ) -> Option<Result<usize, SendError>> {
-    if part.remnant.is_none() && part.len < PIPED_BYTES {
+    if part.lease.is_none() && part.len < PIPED_BYTES {
         return None;
     }
-    let how = (part.prefill_bytes, part.follow == Follow::More);
+    let how = (part.prefill_bytes, part.more == More::Yes);
     let extent = (part.offset, part.len);
     let pipe = tools.pipe.as_mut()?;
-    match pipe.send_file(stream, part.file, extent, how, part.remnant) {
+    match pipe.send_file(stream, part.file, extent, how, part.lease) {
         Ok(sent) => Some(Ok(sent)),
         Err(Fault::Socket(error)) => Some(Err(blocked_or_network(error))),
         Err(Fault::File(_)) => None,

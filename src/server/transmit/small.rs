@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::http::{Plan, Segment};
 use crate::server::files::OpenFile;
-use crate::server::transmit::sink::{Follow, SendError, Sink, blocked_or_network};
-use crate::sys::file::Patience;
+use crate::server::transmit::sink::{More, SendError, Sink, blocked_or_network};
+use crate::sys::file::Blocking;
 
 /// What came of gathering a plan's bytes in memory.
 pub(super) enum Gathered {
@@ -25,7 +25,7 @@ pub(super) fn gather(
     plan: &Plan,
     file: &OpenFile,
     bytes: &mut [u8],
-    at_hand: (Patience, Instant, &Range<u64>),
+    at_hand: (Blocking, Instant, &Range<u64>),
 ) -> Result<Gathered, SendError> {
     let mut filled = 0;
     for segment in &plan.segments {
@@ -44,9 +44,9 @@ pub(super) fn gather(
     Ok(Gathered::Whole)
 }
 
-/// Has the file keep its content in memory, if it is small and can be read without waiting.
+/// Keeps the file's content in memory, if it is small and can be read without waiting.
 /// Whatever speaks against it shows again, and better, when the file is sent.
-pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (lane, now): (Patience, Instant)) {
+pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (blocking, now): (Blocking, Instant)) {
     let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
     if len > KEPT_BYTES || !file.has_settled() {
         return;
@@ -55,7 +55,7 @@ pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (lane, now): (Patience, 
         return;
     };
     let is_whole =
-        matches!(read(file, bytes, 0, (lane, now, &(0..0))), Ok(Some(count)) if count == len);
+        matches!(read(file, bytes, 0, (blocking, now, &(0..0))), Ok(Some(count)) if count == len);
     if is_whole && file.keeps_content().unwrap_or(false) {
         file.keep(bytes);
     }
@@ -78,12 +78,12 @@ pub(super) fn send_kept(
         *piece = IoSlice::new(bytes);
     }
     let count = plan.segments.len().min(PIECES);
-    let follow = if count < plan.segments.len() {
-        Follow::More
+    let more = if count < plan.segments.len() {
+        More::Yes
     } else {
-        Follow::Nothing
+        More::No
     };
-    let sent = sink.send_pieces(&pieces[..count], follow);
+    let sent = sink.send_pieces(&pieces[..count], more);
     sent.map(Some).map_err(blocked_or_network)
 }
 
@@ -97,10 +97,10 @@ fn read(
     file: &OpenFile,
     bytes: &mut [u8],
     offset: u64,
-    (lane, now, resident): (Patience, Instant, &Range<u64>),
+    (blocking, now, resident): (Blocking, Instant, &Range<u64>),
 ) -> Result<Option<usize>, SendError> {
     let is_resident = resident.start <= offset && offset + bytes.len() as u64 <= resident.end;
-    let may_read = lane == Patience::Wait || (is_resident && !file.file_system.is_remote());
+    let may_read = blocking == Blocking::Allowed || (is_resident && !file.file_system.is_remote());
     let read = match may_read {
         true => file.read(bytes, offset).map(Some),
         false => file.read_resident(bytes, offset, now),

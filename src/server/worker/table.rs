@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Has the poller report the connection once it is ready. A connection that never waits is
+    /// Watches the connection, so that it is reported once it is ready. A connection that never waits is
     /// never watched.
     pub(super) fn watch(
         &mut self,

@@ -1,4 +1,4 @@
-//! A worker that nobody runs, step by step.
+//! A worker without a thread, step by step.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ const ROOM: usize = 256;
 
 const QUANTUM: u64 = 64 << 10;
 
-/// A worker that nobody runs, over a directory with one file, and what admits to it.
+/// A worker without a thread, over a directory with one file, and what admits to it.
 struct Bench {
     _root: tempfile::TempDir,
     worker: HotWorker,
@@ -74,11 +74,11 @@ impl Bench {
             .expect("a time-out");
         let (stream, address) = self.listener.accept().expect("accepts");
         stream.set_nonblocking(true).expect("a socket");
-        let permit = self.permits.take().expect("one is left");
+        let permit = self.permits.try_acquire().expect("one is left");
         let connection = Connection::new(
             stream,
             address.into(),
-            self.clients.enter(address.ip()),
+            self.clients.join(address.ip()),
             permit,
             Admission::Admitted,
             (&self.worker.ring.service, Instant::now()),
@@ -212,7 +212,7 @@ fn kept_connections_go_to_an_idle_worker_when_many_are_ready() {
         let mut ready = ready[..count].iter().map(readiness).collect();
         bench.worker.take_all(&mut ready, Instant::now());
     };
-    // Nobody is idle, or there is too little to share.
+    // No worker is idle, or there is too little to share.
     take(ready.len());
     ring.dispatch.set_idle(1);
     take(SHARED_FROM - 1);
@@ -272,7 +272,7 @@ fn what_comes_while_the_last_answer_is_made_does_not_break_it() {
     let (connection, mut peer) = bench.connect();
     let token = bench.adopt(connection);
     peer.write_all(b"GET /f HTTP/1.0\r\n\r\n").expect("sent");
-    // The look-up is left to the disk lane, which nobody runs yet.
+    // The look-up is left to the disk queue, which has no worker yet.
     bench.worker.advance(token, Instant::now());
     peer.write_all(b"\r\n").expect("sent");
     let ring = Arc::clone(&bench.worker.ring);

@@ -369,7 +369,7 @@ fn parts_that_others_can_write_to_or_name_are_refused() {
             .get(&[&server.url("/f")])
             .assert_status(6)
             .assert_says("second name");
-        if rustix::process::geteuid().is_root() {
+        if nix::unistd::geteuid().is_root() {
             std::fs::remove_file(client.path("other")).unwrap();
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
             client
