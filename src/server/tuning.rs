@@ -1,0 +1,69 @@
+//! The ledger of constants that speed depends on: what was tried, what was found, and where it is
+//! recorded.
+//!
+//! Nothing is computed here. All figures were taken on one host (AMD EPYC, two cores, server and
+//! client on the loopback interface), interleaved, by `scripts/compare` or a script of the day; a
+//! commit is named where its message holds the figures. CPU is the server's processor time unless
+//! both sides are given. "Not recorded" means that a sentence was written down and its figures
+//! were not; "not measured" means that the value is a derivation or a guess. Before a value is
+//! changed, measure both in one run: `scripts/compare --congestion cubic`, old and new binary.
+//!
+//! # How bytes are sent
+//!
+//! | constant | where | tried | found | record |
+//! |---|---|---|---|---|
+//! | pipe of 1 MiB | `sys::send_file` | sendfile(2), whose pipe has 64 KiB | a tenth less CPU for peers that keep up | b15a36b, 2026-11-25; figures not recorded |
+//! | `PipeLease`: what the peer did not take stays in the pipe | `sys::send_file` | thrown away | 1 reader: 0.172 → 0.156 CPU-s/GiB, 5.8 → 6.3 GiB/s; a reader that hashes: 0.235 → 0.219; 16, 64, 256 readers: nothing that could be measured | 84f28f3, 2026-11-26, 11 × 0.4 s. An earlier run had found 2 to 4 %, less than runs differ by |
+//! | `FIRST_PREFILL_BYTES` 128 KiB, then twice what was taken | `transmit` | a full pipe for all; 128 KiB for all; "free, regained after 8 MiB" | a full pipe: paced readers a third more CPU; 128 KiB: a lone fast reader an eighth more; the third rule left splice to peers that had never filled their queue | 1dc28b9, 2026-11-26, CUBIC; table of `benches/README.md` |
+//! | `AT_ONCE_BYTES` 128 KiB | `transmit` | sendfile, read and send of the end | a tenth to a sixth less CPU at 64 KiB | 3bc45c1, 2026-11-26 |
+//! | `PIPED_BYTES` 128 KiB | `transmit::sink` | – | not measured | – |
+//! | `SMALL_BYTES`, `KEPT_BYTES` 16 KiB | `transmit`, `transmit::small` | kept up to 64 KiB | 64 KiB kept and copied: a twelfth more CPU than sendfile; kept content, one fstat for pipelined requests and validators made once: together a twentieth less at 1 KiB | 3bc45c1, 2026-11-26 |
+//! | `SMALL_COPY_BYTES` 128 KiB | `transmit` | – | not measured | – |
+//! | `HELD_BYTES` 1 KiB | `transmit` | 1 byte, 256 B, 4 KiB | 4 KiB cost more (the copy), 256 B too (one more segment) | 0f86d78, 2026-11-25; figures not recorded |
+//! | `LARGE_BYTES` 256 KiB: no `TCP_CORK` up to it | `connection::send` | – | not measured | – |
+//! | `SCRATCH_BYTES` 256 KiB | `transmit::sink` | – | not measured | – |
+//! | buffers 64 bytes into a page | `sys::buffer` | the allocator's 16 | copies into the latter cost some processors four times as much | not recorded |
+//! | quantum 2 MiB | `ServeConfig::quantum_bytes` | – | nginx's `sendfile_max_chunk`; not measured here | – |
+//!
+//! # Send queues
+//!
+//! | constant | where | tried | found | record |
+//! |---|---|---|---|---|
+//! | `UNSENT_BYTES` 16 KiB, `PROOF_BYTES` 1 MiB | `connection::send_queue` | – | ten thousand stalled readers leave memory to those that read (`tests/it/memory.rs`); values not measured | 9201c0e, 2026-11-25 |
+//! | `LONG_BYTES` 4 MiB | `shared` | 256 KiB to 2 MiB; long for all of 256 readers | shorter: more CPU; all 256: a quarter less CPU, a quarter less throughput | CHANGELOG before fbf4826, 2026-11-26 |
+//! | a short queue for a lone reader on this host | gone | kept | under BBR 4.40 → 6.37 GiB/s, 0.223 → 0.151 CPU-s/GiB (b9febea, 9 × 0.5 s); without pacing it only costs | CHANGELOG before fbf4826, 2026-11-26 |
+//! | loopback without BBR | `acceptor::congestion` | the system's choice | BBR's pacing halved what 16 readers got, and more | `benches/README.md`, "What BBR does on the loopback" |
+//! | `KERNEL_PACED_BELOW` 64 MiB/s | `rate_limit` | – | a derivation: from there on a segment takes less time than timers are late | `benches/README.md`, rates asked for and measured |
+//!
+//! # What is in memory
+//!
+//! | constant | where | tried | found | record |
+//! |---|---|---|---|---|
+//! | `EXTENT_BYTES` 2 MiB | `files::extent` | – | not measured | – |
+//! | `SAMPLES` 8 | `files::open_file` | every page; 16 | every page: ranges of a large cached file 0.457 CPU-s/GiB (nginx 0.122); 16: ranges of 1 MiB a tenth more | 03f3fa0, 1a93377, 2026-11-27, CUBIC |
+//! | `KNOWN_SAMPLES` 5 | `files::open_file` | – | not measured | – |
+//! | `UNASKED_FOR` 100 ms | `files::residency_cache` | asked each time | five probes for each response of 64 KiB: 17 % of its CPU | a675409, 2026-11-27 |
+//! | `WaitWatch` asks after the poller, not each turn | `sys::process` | each turn | getrusage(2) each turn: 14 % of a small response's CPU | a675409, 2026-11-27 |
+//! | `VALID_FOR` 5 s, `MAX_EXTENTS` | `files::residency_cache` | – | not measured | – |
+//! | `VALID_FOR` 1 s | `files::open_file_cache` | – | not measured; each use is checked by fstat(2) | – |
+//!
+//! # Disks
+//!
+//! | constant | where | tried | found | record |
+//! |---|---|---|---|---|
+//! | `READ_AHEAD_EXTENTS` 8 (16 MiB) | `transmit` | 3 (6 MiB) | one reader of a file on a disk: a quarter more | CHANGELOG before fbf4826 |
+//! | read in order through a pipe to `/dev/null` | `transmit`, `disk_worker` | `POSIX_FADV_WILLNEED` | advice gave single pages; in order the kernel makes large folios, which cost a third less to send | afe9785, 2026-11-26 |
+//! | `SLOW_*`, `WHOLE_EXTENTS` | `files::filesystem` | – | for `read_ahead_kb` 0; not measured elsewhere | de25ded, 2026-11-26 |
+//! | `LONG_LINE` 16 | `disk_queue` | – | not measured | – |
+//! | `STALE_AFTER` 200 ms, `MAX_READS` 2 | `connection::send` | – | not measured | – |
+//!
+//! # Threads and bookkeeping
+//!
+//! | constant | where | tried | found | record |
+//! |---|---|---|---|---|
+//! | a connection is watched once it has to wait | `worker::table` | always | a connection for each request: five system calls and a tenth of the CPU less | 743a3d2, 2026-11-26 |
+//! | waking workers once for all that were accepted together | left | – | a fortieth less CPU, and in a flood no request would be served meanwhile | CHANGELOG before fbf4826 |
+//! | `GATHER` 5 ms | `telemetry::access_log` | a write for each line | 20 µs a line; with batches a small response costs a tenth more than without a log | 0f86d78, 2026-11-25 |
+//! | `LEAST_CHARGE` 4 KiB | `connection::send` | – | not measured | – |
+//! | `SHARED_FROM` 4, `MOST_ADOPTED` 64 | `worker` | – | not measured | – |
+//! | link-time optimization | `Cargo.toml` | without | small responses 5 to 8 % faster | CHANGELOG before fbf4826 |
