@@ -230,7 +230,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         match outcome {
             Outcome::Stopped => Ok(None),
             Outcome::Through(current, validator) => {
-                self.mirrors.learn(mirror, current, validator);
+                self.mirrors.learn(mirror, *current, validator);
                 if clipped {
                     self.clipped.0 += 1;
                     self.clipped.1 += received;

@@ -52,7 +52,7 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// All its bytes are in the file; the address answered from here, under this validator.
-    Through(HttpUrl, Option<Validator>),
+    Through(Box<HttpUrl>, Option<Validator>),
     /// Somebody asked it to stop.
     Stopped,
     /// The line, the server or the file failed.
@@ -82,7 +82,7 @@ impl Segment<'_> {
         let (id, mirror) = (self.id, self.mirror.index);
         let (mut received, mut clipped) = (0, false);
         let outcome = match self.work_through(&mut received, &mut clipped) {
-            Ok((url, validator)) => Outcome::Through(url, validator),
+            Ok((url, validator)) => Outcome::Through(Box::new(url), validator),
             Err(outcome) => outcome,
         };
         Report {
