@@ -13,6 +13,7 @@
 //! three places: `part_file::validate` (which bytes may be put together), `part_file` (what may be believed
 //! after a kill) and `checksum` (what the whole must be).
 
+mod blocks;
 mod checksum;
 mod client;
 mod config;
@@ -24,6 +25,7 @@ mod event;
 mod names;
 mod page;
 mod part_file;
+mod repair;
 mod sequential;
 mod shared;
 mod source;
@@ -47,8 +49,8 @@ pub use config::filter::Filter;
 pub use config::login::{Field, Login, Netrc, basic};
 pub use config::proxy::Proxies;
 pub use config::{
-    Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation,
-    ReceiveChoice, Recursion, ResumeChoice, RetryPolicy, Segments, Target,
+    DigestChoice, Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation,
+    ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Segments, Target,
 };
 pub use error::{ErrorKind, GetError};
 pub use event::{Event, FileId, Summary};

@@ -65,12 +65,36 @@ pub struct GetConfig {
     pub tls: ClientTls,
     /// Whether a redirect may lead from https to http.
     pub downgrade: Downgrade,
+    /// Whether a file that is here is repaired.
+    pub repair: RepairChoice,
+    /// Whether a file must be proved by a digest.
+    pub digests: DigestChoice,
     /// Sums that every file must have.
     pub checksums: Vec<Checksum>,
     /// Sums by file name.
     pub checksum_file: Option<ChecksumFile>,
     /// Where there is a list of sums to fetch first.
     pub checksum_list: Option<HttpUrl>,
+}
+
+/// Whether a file that is here is repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepairChoice {
+    /// Files are fetched.
+    Off,
+    /// What differs of it is fetched.
+    On,
+    /// What would be fetched is said.
+    DryRun,
+}
+
+/// Whether a file must be proved by a digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestChoice {
+    /// If the server gives one.
+    Offered,
+    /// Without one the download fails.
+    Required,
 }
 
 /// Where a file's name comes from.

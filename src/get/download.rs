@@ -15,23 +15,25 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::blocks;
 use super::checksum::{Caught, Verifier};
 use super::client::refusal;
 use super::client::{Method, Request, Response};
-use super::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
+use super::config::{DigestChoice, Existing, Job, KeptChoice, RepairChoice, ResumeChoice, Target};
 use super::destination::{self, Destination, Standing};
 use super::error::{ErrorKind, GetError, Retry};
 use super::event::{Event, Summary};
 use super::part_file::keep::{self, Decision, Kept};
 use super::part_file::validate::{Identity, Trust, Validator};
 use super::part_file::{self, PartFile, Slot, State};
+use super::repair::{self, Prepared};
 use super::sequential::{self, name_protocol};
 use super::shared::attempts::Attempts;
 use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::tree::links;
-use crate::digest::Checksum;
+use crate::digest::{Algorithm, BlockList, Checksum};
 use mirrors::{Mirrors, Ranges};
 use plan::Plan;
 use session::{Session, SessionEnd};
@@ -85,7 +87,19 @@ pub(super) fn fetch(
         Source::Http(url) => {
             let urls = [url].into_iter().chain(&job.mirrors).cloned();
             let place = (job, &*target);
-            Transfer::new(shared, reporter, url, Mirrors::new(urls), place, &checksums).run()
+            let mirrors = Mirrors::new(urls);
+            let mut transfer = Transfer::new(shared, reporter, url, mirrors, place, &checksums);
+            if shared.config.repair != RepairChoice::Off {
+                let what = (&*target, shared.config.repair);
+                match repair::prepare(shared, reporter, url, what)? {
+                    Prepared::Nothing => return Ok(None),
+                    Prepared::Part(digest) => {
+                        transfer.offered.extend(digest);
+                        transfer.is_haul = true;
+                    }
+                }
+            }
+            transfer.run()
         }
         Source::Name(url) => {
             let place = (&job.source, &*target);
@@ -148,6 +162,12 @@ struct Transfer<'a> {
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
     checksums: &'a [Checksum],
+    /// The digest that the server gives, where the user gave none.
+    offered: Vec<Checksum>,
+    /// The server is one that computes digests and block lists when it is asked.
+    is_haul: bool,
+    /// Times that damaged blocks were fetched again.
+    mended: u32,
     trust: Trust,
     attempts: Attempts,
     began: Instant,
@@ -220,6 +240,9 @@ impl<'a> Transfer<'a> {
             takes_page: matches!(job.target, Target::Path(_)),
             slot: Slot::Part,
             checksums,
+            offered: Vec::new(),
+            is_haul: false,
+            mended: 0,
             trust,
             attempts: Attempts::new(shared.config.retry),
             began: Instant::now(),
@@ -250,7 +273,13 @@ impl<'a> Transfer<'a> {
                     .and_then(|response| self.take_response(response)),
             };
             opening = match end {
-                Ok(SessionEnd::Whole) => return self.finish(),
+                Ok(SessionEnd::Whole) => match self.prove() {
+                    Ok(()) => return self.finish(),
+                    Err(error) if error.kind == ErrorKind::Verification => {
+                        self.wrong_checksum(error)?
+                    }
+                    Err(error) => return Err(self.give_up(error)),
+                },
                 Ok(SessionEnd::Broken) => self.next_opening(),
                 Ok(SessionEnd::StartOver { why, response }) => {
                     versions += 1;
@@ -399,6 +428,9 @@ impl<'a> Transfer<'a> {
             }
         }
         self.suspicions = 0;
+        let server = response.head.server.as_deref();
+        self.is_haul = server.is_some_and(|name| name.starts_with("haul"));
+        self.offered = response.head.digests().into_iter().take(1).collect();
         self.mirrors
             .learn(mirror, response.url.clone(), Validator::of(&response.head));
         self.session(Some((mirror, response)))
@@ -493,7 +525,10 @@ impl<'a> Transfer<'a> {
             state: state.clone(),
             identity,
             trust: self.trust,
-            checksums: self.checksums,
+            checksums: match self.checksums {
+                [] => &self.offered,
+                checksums => checksums,
+            },
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
@@ -521,6 +556,9 @@ impl<'a> Transfer<'a> {
     /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
     /// mirrors may be to blame, or the user asked to.
     fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
+        if let Some(opening) = self.mend()? {
+            return Ok(opening);
+        }
         let from_before = self.received == 0;
         if let Some(held) = &mut self.current {
             held.has_wrong_checksum = true;
@@ -538,10 +576,126 @@ impl<'a> Transfer<'a> {
             self.reporter.note(format!("{error}; fetching it anew"));
             return Ok(Opening::Request);
         }
-        Err(error.and(
-            "what came is kept: the same command with the right sum finishes it without the \
-             network, --restart fetches it anew",
-        ))
+        Err(error.and(match self.checksums {
+            [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
+            _ => {
+                "what came is kept: the same command with the right sum finishes it without the \
+                 network, --restart fetches it anew"
+            }
+        }))
+    }
+
+    /// Forgets the blocks of the whole file that are not as the server's list says, so that they
+    /// are fetched again; `None` if that cannot help.
+    fn mend(&mut self) -> Result<Option<Opening>, GetError> {
+        let Some(held) = &mut self.current else {
+            return Ok(None);
+        };
+        let Some(identity) = held.state.identity.clone() else {
+            return Ok(None);
+        };
+        let can_help = self.mirrors.ranges() == Ranges::Possible && identity.is_enough(self.trust);
+        if !self.is_haul || !can_help || self.mended == MOST_MENDED {
+            return Ok(None);
+        }
+        let listed = blocks::list(self.shared, self.url, &identity, LIST_PATIENCE);
+        let list = match listed {
+            Err(error) if error.is_stop() => return Err(error),
+            listed => listed.ok().flatten(),
+        };
+        let expected = [self.checksums, &self.offered].concat();
+        let is_listed = |list: &BlockList| {
+            let blake3 = expected
+                .iter()
+                .find(|it| it.algorithm() == Algorithm::Blake3);
+            blake3.is_none() || blake3.cloned() == blocks::digest(list)
+        };
+        let Some(list) = list.filter(is_listed) else {
+            return Ok(None);
+        };
+        let file = (held.part.file(), held.part.path());
+        let good = blocks::good(self.shared, file, &list)?;
+        let Some((start, end)) = good.gaps(list.len()).first().copied() else {
+            return Ok(None);
+        };
+        let bad = list.len() - good.total();
+        held.state.done = good;
+        held.state.whole = false;
+        self.mended += 1;
+        self.reporter.note(format!(
+            "{bad} bytes are damaged, the first in the block from {start} to {end}: fetched again"
+        ));
+        Ok(Some(Opening::Resume))
+    }
+
+    /// Holds a whole file without a sum against the digest that the server has by now: where it
+    /// was still computing, or only missing parts were asked for.
+    ///
+    /// # Errors
+    /// Verification: it is another one, or there is none and one is required.
+    fn prove(&mut self) -> Result<(), GetError> {
+        let Some(held) = &self.current else {
+            return Ok(());
+        };
+        let is_required = self.shared.config.digests == DigestChoice::Required;
+        let is_proved = !self.checksums.is_empty() || !self.offered.is_empty();
+        if is_proved || !(is_required || self.is_haul) {
+            return Ok(());
+        }
+        let patience = match is_required {
+            true => REQUIRED_PATIENCE,
+            false => Duration::ZERO,
+        };
+        let validator = held
+            .state
+            .identity
+            .as_ref()
+            .and_then(|it| it.validator.clone());
+        self.offered = match self.ask_digest(validator.as_ref(), patience) {
+            Err(error) if error.is_stop() || is_required => return Err(error),
+            digest => digest.ok().flatten().into_iter().collect(),
+        };
+        if self.offered.is_empty() && is_required {
+            let text = format!("{}: the server gives no digest of the file", self.url);
+            let error = GetError::new(ErrorKind::Verification, text);
+            return Err(error.and("--require-digest asks for one"));
+        }
+        let length = held.state.done.total();
+        let mut verifier = Verifier::new(&self.offered);
+        let file = (held.part.file(), held.part.path());
+        while verifier.follow(file, length)? == Caught::Behind {
+            self.shared.check()?;
+        }
+        verifier.finish()
+    }
+
+    /// The digest of the version that is here, as soon as the server has it.
+    fn ask_digest(
+        &self,
+        validator: Option<&Validator>,
+        patience: Duration,
+    ) -> Result<Option<Checksum>, GetError> {
+        let (asked, cancellation) = (Instant::now(), self.shared.cancellation());
+        loop {
+            let request = Request {
+                url: self.url,
+                method: Method::Head,
+                accept: "*/*",
+                range: None,
+            };
+            let head = self.shared.client.send(&request, &cancellation)?.head;
+            if head.status != 200 || Validator::of(&head).as_ref() != validator {
+                return Ok(None);
+            }
+            if let Some(digest) = head.digests().into_iter().next() {
+                return Ok(Some(digest));
+            }
+            let wait = head.retry_after(SystemTime::now());
+            let Some(wait) = wait.filter(|wait| asked.elapsed() + *wait <= patience) else {
+                return Ok(None);
+            };
+            cancellation.sleep(wait.clamp(LEAST_WAIT, MOST_WAIT))?;
+        }
     }
 
     /// Of two attempts that nothing can go on with, the longer one stays.
@@ -597,7 +751,7 @@ impl<'a> Transfer<'a> {
             received: self.received,
             elapsed: self.began.elapsed(),
             retries: self.attempts.retries(),
-            verified: !self.checksums.is_empty(),
+            verified: !self.checksums.is_empty() || !self.offered.is_empty(),
         })
     }
 }
@@ -632,5 +786,13 @@ const SUSPICIONS: u32 = 3;
 const PAGE_BEGINS_BYTES: u64 = 256;
 /// No page about a directory is taken for one beyond this.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
+/// Damaged blocks are fetched again so many times.
+const MOST_MENDED: u32 = 3;
+/// For a server to compute a list that would save fetching everything.
+const LIST_PATIENCE: Duration = Duration::from_secs(600);
+/// For a server to compute a digest that is required.
+const REQUIRED_PATIENCE: Duration = Duration::from_secs(3600);
+const LEAST_WAIT: Duration = Duration::from_millis(100);
+const MOST_WAIT: Duration = Duration::from_secs(5);
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

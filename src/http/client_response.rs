@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use percent_encoding::{CONTROLS, percent_encode};
 
 use super::list::{self, decimal};
+use crate::digest::Checksum;
+use crate::http::digest_fields;
 
 /// The longest answer head that is accepted, in bytes; more is [`Malformed::HeadTooLong`].
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -72,6 +74,12 @@ pub(crate) struct Head {
     pub content_encoding: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
+    /// `Repr-Digest`, unparsed.
+    pub repr_digest: Option<String>,
+    /// The BLAKE3 digest, unparsed.
+    pub blake3_digest: Option<String>,
+    /// `Server`: the program that answers.
+    pub server: Option<String>,
 }
 
 /// How an answer's body ends.
@@ -142,6 +150,13 @@ impl Head {
         }
     }
 
+    /// The digests of the whole file that the answer is of, the strongest first.
+    pub(crate) fn digests(&self) -> Vec<Checksum> {
+        let bytes = |field: &Option<String>| field.clone().map(String::into_bytes);
+        let (repr, blake3) = (bytes(&self.repr_digest), bytes(&self.blake3_digest));
+        digest_fields::parse_digests(repr.as_deref(), blake3.as_deref())
+    }
+
     /// The wait that `Retry-After` asks for, in seconds or as a date; `now` is the client's clock.
     #[must_use]
     pub(crate) fn retry_after(&self, now: SystemTime) -> Option<Duration> {
@@ -194,6 +209,9 @@ impl Head {
             "content-disposition" => self.content_disposition = Some(text()),
             "content-encoding" => self.content_encoding = Some(text()),
             "content-type" => self.content_type = Some(text()),
+            "repr-digest" => self.repr_digest = Some(text()),
+            "repr-digest-blake3" => self.blake3_digest = Some(text()),
+            "server" => self.server = Some(text()),
             _ => {}
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! `haul get` against servers that behave, and servers that do not.
 
+mod digests;
 mod endless;
 mod faults;
 mod keep;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use haul::get::display::DisplayChoice;
 use haul::get::{
-    BadAddress, Checksum, ChecksumFile, Downgrade, Existing, Filter, GetConfig, HAUL_PORT, HttpUrl,
-    Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies, ReceiveChoice,
-    Recursion, ResumeChoice, RetryPolicy, Source, Target, basic,
+    BadAddress, Checksum, ChecksumFile, DigestChoice, Downgrade, Existing, Filter, GetConfig, HAUL_PORT,
+    HttpUrl, Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies,
+    ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Source, Target, basic,
 };
 
 use super::options::{ExistingOption, GetArguments, Receive, Resume};
@@ -58,6 +58,9 @@ fn sources(args: &GetArguments) -> Result<Vec<Source>, Unusable> {
 
 /// Refuses what does not go together.
 fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
+    if urls > 1 && args.repair.is_some() {
+        return Err("--repair goes with one URL".into());
+    }
     if urls > 1 && (args.output.is_some() || !args.mirror.is_empty()) {
         return Err("-o and --mirror go with one URL".into());
     }
@@ -79,7 +82,7 @@ fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
 fn jobs(args: &GetArguments, sources: Vec<Source>) -> Result<Vec<Job>, Unusable> {
     let mirrors = args.mirror.iter().map(|url| http(url));
     let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
-    let target = match &args.output {
+    let target = match args.repair.as_ref().or(args.output.as_ref()) {
         None => Target::Named,
         Some(_) if is_stdout(args) => Target::Stream,
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
@@ -131,6 +134,7 @@ fn checksums(args: &GetArguments) -> impl Iterator<Item = &Checksum> {
 fn existing(args: &GetArguments) -> Existing {
     let several = args.recursive || args.input.is_some();
     match args.existing {
+        _ if args.repair.is_some() => Existing::Overwrite,
         Some(ExistingOption::Fail) => Existing::Refuse,
         Some(ExistingOption::Skip) => Existing::Skip,
         Some(ExistingOption::Update) => Existing::Update,
@@ -169,6 +173,15 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
         downgrade: match args.allow_downgrade {
             true => Downgrade::Allowed,
             false => Downgrade::Refused,
+        },
+        repair: match (&args.repair, args.dry_run) {
+            (None, _) => RepairChoice::Off,
+            (Some(_), false) => RepairChoice::On,
+            (Some(_), true) => RepairChoice::DryRun,
+        },
+        digests: match args.require_digest {
+            true => DigestChoice::Required,
+            false => DigestChoice::Offered,
         },
         checksums: checksums(&args).cloned().collect(),
         checksum_file,

@@ -117,6 +117,18 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "DURATION", help_heading = FAILURE, default_value = "30s", value_parser = timeout, env = "HAUL_GET_STALL_TIMEOUT")]
     pub(crate) stall_timeout: Duration,
 
+    /// Fail unless the server gives a digest of the file, and wait until it has one; without this
+    /// a file is verified where the server offers a digest
+    #[arg(long, help_heading = PROOF, env = "HAUL_GET_REQUIRE_DIGEST")]
+    pub(crate) require_digest: bool,
+    /// Make FILE, an older version or a damaged copy, what the server has: only the blocks that
+    /// differ are fetched, into a copy that takes its name. The server must be haul
+    #[arg(long, value_name = "FILE", help_heading = PROOF, conflicts_with_all = ["output", "recursive", "input"])]
+    pub(crate) repair: Option<PathBuf>,
+    /// Say what --repair would fetch, and change nothing
+    #[arg(long, help_heading = PROOF, requires = "repair")]
+    pub(crate) dry_run: bool,
+
     /// The SHA-256 that the file must have
     #[arg(long, value_name = "HEX", help_heading = PROOF, value_parser = |hex: &str| Checksum::parse(Algorithm::Sha256, hex))]
     pub(crate) sha256: Option<Checksum>,

@@ -1,0 +1,103 @@
+//! `--repair`: a file that is here in part or in an older version becomes the server's, and only
+//! the blocks that differ are fetched. What is right of it goes into a part file, and from there it
+//! is a download that goes on.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::blocks;
+use super::client::refusal;
+use super::client::{Method, Request};
+use super::config::RepairChoice;
+use super::error::{ErrorKind, GetError};
+use super::part_file::validate::Identity;
+use super::part_file::{PartFile, Slot, State};
+use super::shared::{Reporter, Shared};
+use super::source::HttpUrl;
+use crate::digest::Checksum;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// The file is the server's, or nothing was to be changed.
+    Nothing,
+    /// The part file waits for what is missing; in the end it has this digest.
+    Part(Option<Checksum>),
+}
+
+/// Makes a part file of what is right in `target`.
+///
+/// # Errors
+/// Network: the server has no block list. LocalFile: the file cannot be read or copied.
+pub(super) fn prepare(
+    shared: &Shared,
+    reporter: &Reporter,
+    url: &HttpUrl,
+    (target, choice): (&Path, RepairChoice),
+) -> Result<Prepared, GetError> {
+    let (identity, content_type) = ask(shared, url)?;
+    let patience = shared.config.max_time.unwrap_or(PATIENCE);
+    let list = blocks::list(shared, url, &identity, patience)?;
+    let list = list.ok_or_else(|| {
+        let text = format!("{url}: the server gives no list of blocks");
+        GetError::new(ErrorKind::Network, text).and("without --repair the whole file is fetched")
+    })?;
+    let file = File::open(target).map_err(|error| GetError::local("open", target, &error))?;
+    let good = blocks::good(shared, (&file, target), &list)?;
+    let there = file.metadata().map_or(0, |found| found.len());
+    let missing = list.len() - good.total();
+    reporter.note(format!(
+        "{missing} of {} bytes differ and are to be fetched",
+        list.len()
+    ));
+    let is_same = missing == 0 && there == list.len();
+    if is_same || choice == RepairChoice::DryRun {
+        return Ok(Prepared::Nothing);
+    }
+    if PartFile::open_existing(target, Slot::Part)?.is_none() {
+        let part = PartFile::create(target, Slot::Part)?;
+        let copied = copy(&file, part.file(), list.len());
+        copied.map_err(|error| {
+            let error = GetError::local("copy", target, &error);
+            error.and("the repaired file needs room beside the old one")
+        })?;
+        let mut state = State::new(url.to_string(), Some(identity), content_type);
+        state.done = good;
+        part.sync_data()?;
+        part.save(&state)?;
+    }
+    Ok(Prepared::Part(blocks::digest(&list)))
+}
+
+/// Which version of the file the server has.
+fn ask(shared: &Shared, url: &HttpUrl) -> Result<(Identity, Option<String>), GetError> {
+    let request = Request {
+        url,
+        method: Method::Head,
+        accept: "*/*",
+        range: None,
+    };
+    let response = shared.client.send(&request, &shared.cancellation())?;
+    let head = response.head;
+    if head.status != 200 {
+        return Err(refusal::of_response(&head, url, SystemTime::now()));
+    }
+    let content_type = head.content_type.clone();
+    Identity::of(&head)
+        .map(|identity| (identity, content_type))
+        .ok_or_else(|| {
+            let text = format!("{url}: the server does not say how long the file is");
+            GetError::new(ErrorKind::Network, text)
+        })
+}
+
+/// A copy that shares its blocks where the file system can (copy_file_range(2)).
+fn copy(mut from: &File, mut to: &File, len: u64) -> io::Result<()> {
+    io::copy(&mut from, &mut to)?;
+    to.set_len(len)
+}
+
+/// How long a server may take to hash a file that was never asked for.
+const PATIENCE: Duration = Duration::from_secs(3600);

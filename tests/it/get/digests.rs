@@ -1,0 +1,195 @@
+//! Files proved by the server's digest, damaged blocks fetched again, and `--repair`.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use haul::server::config::DigestChoice;
+
+use super::support::{Client, Served, Server, noise};
+use crate::support::TestServer;
+
+const BLOCK: usize = 4 << 20;
+
+/// What a proxy does to the bytes of its first answer.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Flip,
+    Double,
+    Drop,
+    Swap,
+}
+
+/// Passes bytes between clients and a server, and harms those around one place of the first long
+/// answer.
+struct Liar {
+    address: SocketAddr,
+    passed: Arc<AtomicU64>,
+}
+
+impl Liar {
+    fn before(server: SocketAddr, harm: Harm, at: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let passed = Arc::new(AtomicU64::new(0));
+        let total = Arc::clone(&passed);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let total = Arc::clone(&total);
+                let Ok(upstream) = TcpStream::connect(server) else {
+                    return;
+                };
+                thread::spawn(move || pass(&client, &upstream, (harm, at), &total));
+            }
+        });
+        Self { address, passed }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+fn pass(client: &TcpStream, upstream: &TcpStream, (harm, at): (Harm, u64), total: &AtomicU64) {
+    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), upstream);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = std::io::copy(&mut from_client, &mut to_server);
+            let _ = to_server.shutdown(Shutdown::Write);
+        });
+        let (mut from_server, mut to_client) = (upstream, client);
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from_server.read(&mut buffer) {
+            let before = total.fetch_add(count as u64, Ordering::SeqCst);
+            let mut bytes = buffer[..count].to_vec();
+            let here = at.checked_sub(before).map(|here| here as usize);
+            if let Some(here) = here.filter(|here| here + 2 < count) {
+                match harm {
+                    Harm::Flip => bytes[here] ^= 0x20,
+                    Harm::Double => bytes.insert(here, bytes[here] ^ 1),
+                    Harm::Drop => drop(bytes.remove(here)),
+                    Harm::Swap => {
+                        bytes[here] ^= 1;
+                        bytes[here + 1] ^= 2;
+                    }
+                }
+            }
+            if to_client.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = client.shutdown(Shutdown::Both);
+        let _ = upstream.shutdown(Shutdown::Both);
+    });
+}
+
+#[test]
+fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
+    let server = TestServer::start();
+    let content = noise(1, 5 * BLOCK + 77);
+    server.put("file", &content);
+    for harm in [Harm::Flip, Harm::Swap, Harm::Double, Harm::Drop] {
+        let liar = Liar::before(server.address(), harm, 9 << 20);
+        let client = Client::new();
+        let ran = client.get(&["-s1", "--retry-wait", "0.1", &liar.url("/file")]);
+        if ran.status == Some(0) {
+            client.assert_whole("file", &content);
+        } else {
+            assert!(!client.path("file").exists(), "{harm:?}: {}", ran.stderr);
+        }
+        if matches!(harm, Harm::Flip | Harm::Swap) {
+            ran.assert_status(0);
+            let passed = liar.passed.load(Ordering::SeqCst);
+            let most = (content.len() + BLOCK + (64 << 10)) as u64;
+            assert!(
+                passed <= most,
+                "{harm:?}: {passed} bytes, {most} at the most"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_required_digest_is_waited_for_or_missed() {
+    let server = TestServer::start();
+    let content = noise(2, 3 << 20);
+    server.put("file", &content);
+    let url = format!("http://{}/file", server.address());
+    let client = Client::new();
+    client.get(&["--require-digest", &url]).assert_status(0);
+    client.assert_whole("file", &content);
+
+    let without = TestServer::with(|config| config.digests.choice = DigestChoice::Off);
+    without.put("file", &content);
+    let url = format!("http://{}/file", without.address());
+    let client = Client::new();
+    let ran = client.get(&["--require-digest", &url]);
+    ran.assert_status(7).assert_says("no digest");
+    assert!(client.path("file.part").exists());
+    client.get(&[&url]).assert_status(0);
+}
+
+#[test]
+fn a_server_that_gives_a_wrong_digest_is_not_believed() {
+    let file = Served::new(3, 100_000);
+    let lying = file.clone();
+    let server = Server::start(move |request| {
+        let answer = lying.answer(request);
+        let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
+        let digest = b"\r\nRepr-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
+        let answer = [&answer[..end], digest, &answer[end..]].concat();
+        vec![super::support::Act::Send(answer)]
+    });
+    let client = Client::new();
+    client.get(&["-s1", &server.url("/f")]).assert_status(7);
+    assert!(!client.path("f").exists());
+}
+
+#[test]
+fn a_repair_fetches_only_the_blocks_that_differ() {
+    let server = TestServer::start();
+    let new = noise(4, 16 * BLOCK + 5);
+    server.put("disk.img", &new);
+    let url = format!("http://{}/disk.img", server.address());
+    let mut old = new.clone();
+    for place in [3 * BLOCK + 9, 11 * BLOCK] {
+        old[place] ^= 1;
+    }
+    // The file has grown since.
+    old.truncate(16 * BLOCK);
+    let changed = (2 * BLOCK + 5) as u64;
+
+    let client = Client::new();
+    fs::write(client.path("disk.img"), &old).unwrap();
+    let name = client.path("disk.img");
+    let name = name.to_str().unwrap();
+    let ran = client.get(&["--repair", name, "--dry-run", &url]);
+    ran.assert_status(0)
+        .assert_says(&format!("{changed} of {} bytes", new.len()));
+    client.assert_whole("disk.img", &old);
+
+    let before = server.counters().bytes_sent;
+    client.get(&["--repair", name, &url]).assert_status(0);
+    client.assert_whole("disk.img", &new);
+    let sent = server.counters().bytes_sent - before;
+    assert!(sent <= changed + (64 << 10), "{sent} bytes for {changed}");
+    // Nothing is left to do.
+    let before = server.counters().bytes_sent;
+    client.get(&["--repair", name, &url]).assert_status(0);
+    assert!(server.counters().bytes_sent - before < 8 << 10);
+}
+
+#[test]
+fn a_repair_needs_a_server_with_blocks_and_leaves_the_file_alone_without() {
+    let file = Served::new(5, 100_000);
+    let server = Server::of(file);
+    let client = Client::new();
+    fs::write(client.path("f"), b"mine").unwrap();
+    let name = client.path("f");
+    let ran = client.get(&["--repair", name.to_str().unwrap(), &server.url("/f")]);
+    assert_ne!(ran.status, Some(0));
+    client.assert_whole("f", b"mine");
+}
