@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::client::{Method, Request, Response};
 use super::error::GetError;
@@ -33,6 +33,7 @@ pub(super) fn list(
         return Ok(None);
     };
     let (asked, cancellation) = (Instant::now(), shared.cancellation());
+    let mut pause = LEAST_PAUSE;
     loop {
         let request = Request {
             url: &address,
@@ -42,19 +43,20 @@ pub(super) fn list(
         };
         let response = shared.client.send(&request, &cancellation)?;
         let head = &response.head;
-        let wait = match head.status {
+        let is_pending = match head.status {
             200 if head.content_type.as_deref() == Some(MEDIA_TYPE)
                 && Validator::of(head) == identity.validator =>
             {
                 return read(shared, response, identity.length);
             }
-            503 => head.retry_after(SystemTime::now()),
-            _ => None,
+            503 => head.retry_after.is_some(),
+            _ => false,
         };
-        let Some(wait) = wait.filter(|wait| asked.elapsed() + *wait <= patience) else {
+        pause = (pause * 2).min(MOST_PAUSE);
+        if !is_pending || asked.elapsed() + pause > patience {
             return Ok(None);
-        };
-        cancellation.sleep(wait.clamp(LEAST_WAIT, MOST_WAIT))?;
+        }
+        cancellation.sleep(pause)?;
     }
 }
 
@@ -119,6 +121,6 @@ pub(super) fn digest(list: &BlockList) -> Option<Checksum> {
 }
 
 const PIECE_BYTES: usize = 128 << 10;
-const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// A server that is done early is seen early.
-const MOST_WAIT: Duration = Duration::from_secs(5);
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
+const MOST_PAUSE: Duration = Duration::from_secs(5);

@@ -644,7 +644,7 @@ impl<'a> Transfer<'a> {
         }
         let patience = match is_required {
             true => REQUIRED_PATIENCE,
-            false => Duration::ZERO,
+            false => (self.began.elapsed() / 10).clamp(LEAST_PATIENCE, MOST_PATIENCE),
         };
         let validator = held
             .state
@@ -676,6 +676,7 @@ impl<'a> Transfer<'a> {
         patience: Duration,
     ) -> Result<Option<Checksum>, GetError> {
         let (asked, cancellation) = (Instant::now(), self.shared.cancellation());
+        let mut pause = LEAST_PAUSE;
         loop {
             let request = Request {
                 url: self.url,
@@ -690,11 +691,12 @@ impl<'a> Transfer<'a> {
             if let Some(digest) = head.digests().into_iter().next() {
                 return Ok(Some(digest));
             }
-            let wait = head.retry_after(SystemTime::now());
-            let Some(wait) = wait.filter(|wait| asked.elapsed() + *wait <= patience) else {
+            // A small file is hashed long before the server's guess.
+            pause = (pause * 2).min(MOST_PAUSE);
+            if head.retry_after.is_none() || asked.elapsed() + pause > patience {
                 return Ok(None);
-            };
-            cancellation.sleep(wait.clamp(LEAST_WAIT, MOST_WAIT))?;
+            }
+            cancellation.sleep(pause)?;
         }
     }
 
@@ -792,7 +794,10 @@ const MOST_MENDED: u32 = 3;
 const LIST_PATIENCE: Duration = Duration::from_secs(600);
 /// For a server to compute a digest that is required.
 const REQUIRED_PATIENCE: Duration = Duration::from_secs(3600);
-const LEAST_WAIT: Duration = Duration::from_millis(100);
-const MOST_WAIT: Duration = Duration::from_secs(5);
+/// For a server that is still computing: a tenth of the download's time, within these.
+const LEAST_PATIENCE: Duration = Duration::from_millis(200);
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

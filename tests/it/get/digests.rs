@@ -91,6 +91,11 @@ fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
     let server = TestServer::start();
     let content = noise(1, 5 * BLOCK + 77);
     server.put("file", &content);
+    // From here on the server knows the digest.
+    let url = format!("http://{}/file", server.address());
+    Client::new()
+        .get(&["--require-digest", &url])
+        .assert_status(0);
     for harm in [Harm::Flip, Harm::Swap, Harm::Double, Harm::Drop] {
         let liar = Liar::before(server.address(), harm, 9 << 20);
         let client = Client::new();
