@@ -49,8 +49,9 @@ pub use config::filter::Filter;
 pub use config::login::{Field, Login, Netrc, basic};
 pub use config::proxy::Proxies;
 pub use config::{
-    DigestChoice, Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming, Preallocation,
-    ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Segments, Target,
+    DigestChoice, Downgrade, Existing, GetConfig, Job, KeptChoice, Known, MinRate, Naming,
+    Preallocation, ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Segments,
+    Target,
 };
 pub use error::{ErrorKind, GetError};
 pub use event::{Event, FileId, Summary};

@@ -92,7 +92,10 @@ pub(super) fn fetch(
             if shared.config.repair != RepairChoice::Off {
                 let what = (&*target, shared.config.repair);
                 match repair::prepare(shared, reporter, url, what)? {
-                    Prepared::Nothing => return Ok(None),
+                    Prepared::Nothing => {
+                        reporter.send(|file| Event::Skipped { file, name: target });
+                        return Ok(None);
+                    }
                     Prepared::Part(digest) => {
                         transfer.offered.extend(digest);
                         transfer.is_haul = true;

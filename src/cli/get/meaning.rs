@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use haul::get::display::DisplayChoice;
 use haul::get::{
-    BadAddress, Checksum, ChecksumFile, DigestChoice, Downgrade, Existing, Filter, GetConfig, HAUL_PORT,
-    HttpUrl, Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation, Proxies,
-    ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Source, Target, basic,
+    BadAddress, Checksum, ChecksumFile, DigestChoice, Downgrade, Existing, Filter, GetConfig,
+    HAUL_PORT, HttpUrl, Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation,
+    Proxies, ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Source, Target,
+    basic,
 };
 
 use super::options::{ExistingOption, GetArguments, Receive, Resume};
