@@ -13,7 +13,7 @@ pub(crate) mod store;
 pub use algorithm::{Algorithm, Checksum, ChecksumError};
 pub(crate) use blocks::BlockList;
 pub use checksum_file::ChecksumFile;
-pub use hasher::Digests;
+pub(crate) use hasher::Digests;
 pub(crate) use hasher::{FileHasher, Wanted};
 pub(crate) use identity::Identity;
 pub(crate) use store::Store;
