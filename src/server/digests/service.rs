@@ -171,10 +171,13 @@ impl DigestService {
         queue.tasks.iter().any(|task| task.device() == device)
     }
 
-    /// Lets the threads go.
+    /// Lets the threads go, and has what is known survive.
     pub(crate) fn shut(&self) {
         self.queue().shut = true;
         self.work.notify_all();
+        if let Some(store) = self.store.get() {
+            tell(store.flush());
+        }
     }
 
     /// Files that wait for their turn.
