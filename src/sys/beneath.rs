@@ -52,14 +52,24 @@ pub(crate) struct Support {
 #[allow(unreachable_pub)] // part of what `internals` shows
 pub struct Handle {
     path: OwnedFd,
-    /// The directory and the name in it, to open it by where there is no `/proc`.
-    place: Option<(OwnedFd, Vec<u8>)>,
+    /// Where it was found, where there is no `/proc` to ask.
+    place: Option<Place>,
     /// What it is.
     pub kind: Kind,
     /// What the kernel knew of it; a network file system may not have been asked again.
     pub meta: Meta,
     /// The file system it is on.
     pub file_system: FileSystemKey,
+}
+
+/// Where something was found.
+#[derive(Debug)]
+struct Place {
+    /// The directory and the name in it, to open it by.
+    directory: OwnedFd,
+    name: Vec<u8>,
+    /// The path from the root's directory; `None` if it lies elsewhere.
+    path: Option<Vec<u8>>,
 }
 
 impl Root {
@@ -118,8 +128,11 @@ impl Root {
     /// the kernel's name cache tells, without a wait.
     ///
     /// # Errors
-    /// As readlink(2); `NotFound` for what was removed, and where there is no `/proc`.
+    /// As readlink(2); `NotFound` for what was removed.
     pub(crate) fn real_path(&self, handle: &Handle) -> io::Result<Option<Vec<u8>>> {
+        if let Some(place) = &handle.place {
+            return Ok(place.path.clone());
+        }
         let base = real_path_of(&self.bases[0].directory)?;
         let path = real_path_of(&handle.path)?;
         let base = base.strip_suffix(b"/").unwrap_or(&base);
@@ -163,12 +176,7 @@ impl Root {
         }
     }
 
-    fn handle(
-        &self,
-        path: OwnedFd,
-        place: Option<(OwnedFd, Vec<u8>)>,
-        sync: AtFlags,
-    ) -> io::Result<Handle> {
+    fn handle(&self, path: OwnedFd, place: Option<Place>, sync: AtFlags) -> io::Result<Handle> {
         let (kind, meta, file_system) = match self.support.statx {
             true => examine(&path, sync)?,
             false => {
@@ -236,6 +244,9 @@ impl Root {
             }
             passed.push((name, found, file::kind_of(stat.st_mode)));
         }
+        let names = passed.iter().map(|(name, _, _)| name.as_slice());
+        let is_beneath = std::ptr::eq(base, &self.bases[0]);
+        let way = is_beneath.then(|| names.collect::<Vec<_>>().join(&b'/'));
         let directory = match &passed[..] {
             [.., (_, directory, _), _] => directory,
             _ => &base.directory,
@@ -245,7 +256,11 @@ impl Root {
             Some((name, path, _)) => (name, path),
             None => (b".".to_vec(), base.directory.try_clone()?),
         };
-        let place = (!self.support.proc).then_some((directory, name));
+        let place = (!self.support.proc).then_some(Place {
+            directory,
+            name,
+            path: way,
+        });
         self.handle(path, place, AtFlags::empty())
     }
 
@@ -342,7 +357,10 @@ impl Handle {
     pub(crate) fn open(&self, blocking: Blocking) -> io::Result<File> {
         let mut flags = READ;
         flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Forbidden);
-        let Some((directory, name)) = &self.place else {
+        let Some(Place {
+            directory, name, ..
+        }) = &self.place
+        else {
             // The look-up is over: this name is the kernel's for the very inode that was found.
             return open(AT_FDCWD, magic(&self.path).as_bytes(), flags);
         };
@@ -426,3 +444,40 @@ const MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// As the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_where_links_lead_with_proc_and_without() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (root, outside) = (place.path().join("root"), place.path().join("outside"));
+        for directory in [root.join("a/b"), outside.clone()] {
+            std::fs::create_dir_all(directory).expect("directories");
+        }
+        std::fs::write(root.join("a/b/f"), "").expect("a file");
+        std::fs::write(outside.join("g"), "").expect("a file");
+        symlink("../a/b", root.join("a/link")).expect("a link");
+        symlink(root.join("a"), root.join("absolute")).expect("a link");
+        symlink(&outside, root.join("out")).expect("a link");
+        let mut root = Root::open(&root, &[outside]).expect("a root");
+        for proc in [true, false] {
+            root.support.proc &= proc;
+            for (path, real) in [
+                ("", Some("")),
+                ("a/b/f", Some("a/b/f")),
+                ("a/link", Some("a/b")),
+                ("a/link/f", Some("a/b/f")),
+                ("absolute/link/f", Some("a/b/f")),
+                ("out/g", None),
+            ] {
+                let handle = root.find(path.as_bytes(), Blocking::Allowed).expect(path);
+                let found = root.real_path(&handle).expect(path);
+                assert_eq!(found.as_deref(), real.map(str::as_bytes), "{path}, {proc}");
+            }
+        }
+    }
+}
