@@ -10,6 +10,7 @@ pub(crate) mod date;
 pub(crate) mod digest_fields;
 pub(crate) mod disposition;
 mod exchange;
+pub(crate) mod forwarded;
 mod list;
 mod media;
 mod negotiate;

@@ -118,6 +118,7 @@ pub mod internals {
     pub use crate::http::{Meta, Persistence, Plan, Segment, Target, Validators};
     pub use crate::name_protocol::parse as parse_name;
     pub use crate::server::connection::classify::{Classified, InputEnd, classify};
+    pub use crate::server::connection::proxy_header::{ProxyHeader, parse as parse_proxy_header};
     pub use crate::server::files::open_file_cache::OpenFileCache;
     pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::IoBuffers;

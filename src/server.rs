@@ -21,6 +21,7 @@
 
 mod acceptor;
 mod access;
+mod admin;
 mod client_share;
 pub mod config;
 pub(crate) mod connection;
@@ -32,6 +33,7 @@ mod eviction;
 mod fair_queue;
 pub(crate) mod files;
 mod listing;
+mod network;
 mod rate_limit;
 mod ring;
 mod round_robin;
@@ -55,7 +57,8 @@ use threadpool::ThreadPool;
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
-use crate::server::config::{DigestChoice, LocalAddress, SandboxChoice, ServeConfig};
+use crate::server::admin::{AdminListener, Observer};
+use crate::server::config::{AdminAddress, DigestChoice, LocalAddress, SandboxChoice, ServeConfig};
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::digests::{follow_tree, run_digest_worker};
 use crate::server::disk_queue::DiskQueue;
@@ -86,6 +89,8 @@ pub enum StartupError {
     ListenLocal(LocalAddress, io::Error),
     /// A socket that was passed on cannot be used; its name.
     Inherited(String, io::Error),
+    /// The admin interface cannot listen.
+    Admin(AdminAddress, io::Error),
     /// The user cannot be changed to.
     User(io::Error),
     /// The access log cannot be opened.
@@ -137,6 +142,12 @@ impl std::fmt::Display for StartupError {
                 formatter,
                 "cannot listen on the socket `{name}` that was passed (LISTEN_FDS): {error}"
             ),
+            Self::Admin(address, error) => {
+                write!(
+                    formatter,
+                    "cannot listen on {address}: {error}; see --admin"
+                )
+            }
             Self::User(error) => {
                 write!(formatter, "cannot become another user: {error}; see --user")
             }
@@ -171,6 +182,7 @@ pub struct Server {
     permits: (Arc<Semaphore>, Arc<Semaphore>),
     writer: AccessLogWriter,
     closing: Receiver<Closing>,
+    admin: Option<AdminListener>,
 }
 
 /// The way to a running server, from any thread.
@@ -239,6 +251,11 @@ impl Server {
     pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
         let listeners = listen_on_all(&config)?;
+        let admin = config.admin.as_ref().map(|address| {
+            AdminListener::bind(address, config.admin_reach, config.local_access)
+                .map_err(|error| StartupError::Admin(address.clone(), error))
+        });
+        let admin = admin.transpose()?;
         if let Some(user) = &config.user {
             // What is opened from here on has to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
@@ -293,6 +310,7 @@ impl Server {
             permits,
             writer,
             closing,
+            admin,
         })
     }
 
@@ -323,6 +341,12 @@ impl Server {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the admin interface listens, if it does on a TCP port.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(AdminListener::address)
     }
 
     /// What this kernel lacks, or a filter refuses (seccomp(2)), and what that costs; `None` if
@@ -362,6 +386,13 @@ impl Server {
             config.workers.get(),
             config.disk_workers.get(),
         );
+        let observer = Observer::new(
+            Arc::clone(&self.ring.service),
+            (Arc::clone(&self.permits.0), Arc::clone(&self.permits.1)),
+            self.ring.disk.gauges(),
+        );
+        let admin = self.admin.map(|admin| admin.start(Arc::new(observer)));
+        let admin = admin.transpose().map_err(StartupError::Resources)?;
         let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
         let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
         let stop_digests = start_digests(&self.ring)?;
@@ -392,8 +423,10 @@ impl Server {
         // Alone: the root's path may hang.
         spawn("haul-root", move || {
             let mut is_told = false;
+            service.look_at_root();
             while stopped.recv_timeout(ROOT_CHECK) == Err(RecvTimeoutError::Timeout) {
                 let is_covered = service.root.refresh();
+                service.look_at_root();
                 if !is_covered && !is_told {
                     say(format_args!(
                         "haul: the sandbox does not cover what is now at {}: the old directory is \
@@ -424,6 +457,9 @@ impl Server {
         if counters.open == 0 {
             hot_pool.join();
             disk_pool.join();
+        }
+        if let Some(admin) = admin {
+            admin.finish();
         }
         drop((handle, self.ring, closer));
         writer.finish();

@@ -188,6 +188,9 @@ impl ServeArguments {
         }
         access::warn(&config);
         announce(&config, server.local_addrs());
+        if let Some(address) = server.admin_addr() {
+            say(format_args!("admin on http://{address}/"));
+        }
         supervisor.tell(Phase::Ready);
         match server.run() {
             Ok(counters) => {
@@ -241,6 +244,7 @@ impl ServeArguments {
             http: self.http.policy(),
             ..defaults
         };
+        self.operations.apply(&mut config)?;
         self.listen.apply(&mut config)?;
         Ok(config)
     }

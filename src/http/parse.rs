@@ -213,6 +213,7 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
         audience: Audience::Public,
         digests: fields.digests().map(Box::new),
         line: line.raw.into(),
+        forwarded_for: None,
         client_fields: None,
     })
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::diagnostics::say;
 use crate::server::acceptor::congestion::RemoteCongestion;
-use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::ServeConfig;
 use crate::server::connection::Connection;
 use crate::server::connection::step::Admission;
@@ -26,7 +25,6 @@ pub(super) struct Acceptor {
     ring: Arc<Ring>,
     poller: Arc<Poller>,
     listeners: Vec<TcpListener>,
-    clients: ClientShares,
     /// Connections that are served.
     admitted: Arc<Semaphore>,
     /// Connections beyond those, which are told to come back later.
@@ -72,7 +70,6 @@ impl Acceptor {
         listeners: Vec<TcpListener>,
         (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
     ) -> Self {
-        let clients = ClientShares::new(ring.service.config.rates.client);
         let backoff = AcceptBackoff::Off;
         let turns = (0..listeners.len()).collect();
         let kept_for_files = kept_for_files(&ring.service.config, &listeners);
@@ -84,7 +81,6 @@ impl Acceptor {
             ring,
             poller,
             listeners,
-            clients,
             admitted,
             rejected,
             turns,
@@ -227,8 +223,11 @@ impl Acceptor {
         mut permit: Permit,
         mut admission: Admission,
     ) {
-        let share = self.clients.join(peer);
-        if self.has_too_many(&share, peer) {
+        let share = self.ring.service.clients.join(peer);
+        // A proxy has the connections of many clients; these are looked at once they are named.
+        let proxies = &self.ring.service.config.proxies;
+        let is_proxy = proxies.has_introduced(peer) || proxies.has_forwarding(peer);
+        if !is_proxy && self.ring.service.has_too_many(&share, peer) {
             if admission == Admission::Admitted {
                 // It must not sit where another client is admitted, however long it keeps silent.
                 let Some(rejected) = self.rejected.try_acquire() else {
@@ -247,27 +246,13 @@ impl Acceptor {
         self.ring.dispatch.send(connection);
     }
 
-    /// Whether a client has more connections than it may: an address, and for two of them an IPv6
-    /// network.
-    fn has_too_many(&self, share: &ShareHandle, peer: Peer) -> bool {
-        let limits = &self.ring.service.config.limits;
-        let most = match peer.is_on_this_host() {
-            true => limits.connections_per_client,
-            false => limits
-                .connections_per_client
-                .min(limits.connections_per_remote_client),
-        };
-        share.address().connections() > most
-            || share.client().connections() > most.saturating_mul(2)
-    }
-
     /// Has silent connections closed, the oldest of the clients that have most, and takes the
     /// place of one.
     fn make_room(&mut self) -> Option<Permit> {
         if Instant::now() < self.evict_after {
             return None;
         }
-        let busiest = self.clients.busiest();
+        let busiest = self.ring.service.clients.busiest();
         let most = busiest.first().map_or(0, |&(_, connections)| connections);
         // A client with few does not pay for one with many whose connections are new.
         for (client, connections) in busiest {

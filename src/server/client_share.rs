@@ -53,7 +53,7 @@ impl ClientShare {
 
 /// All clients that have a connection open, or owe their rate something.
 #[derive(Debug, Default)]
-pub(super) struct ClientShares {
+pub(crate) struct ClientShares {
     /// Bytes a second that a client may have.
     rate: Option<u64>,
     known: Mutex<Known>,
@@ -120,7 +120,7 @@ impl Known {
 
 impl ClientShares {
     /// Clients that may each have so many bytes a second.
-    pub(super) fn new(rate: Option<u64>) -> Self {
+    pub(crate) fn new(rate: Option<u64>) -> Self {
         Self {
             rate,
             ..Self::default()
@@ -128,7 +128,7 @@ impl ClientShares {
     }
 
     /// The clients that have most connections, and how many.
-    pub(super) fn busiest(&self) -> Vec<(u64, usize)> {
+    pub(crate) fn busiest(&self) -> Vec<(u64, usize)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let all = known.clients.values();
         let mut all: Vec<_> = all.map(|share| (share.id, share.connections())).collect();

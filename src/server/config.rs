@@ -1,14 +1,18 @@
 //! Validated settings, without a trace of the command line they came from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::forwarded;
+pub use crate::http::forwarded::ForwardedField;
 pub use crate::http::policy::{
     CacheRule, Cors, DotNames, EtagChoice, Field, HttpLimits, HttpPolicy, ListingPolicy,
 };
+pub use crate::server::network::Network;
+use crate::server::telemetry::Peer;
 use crate::server::telemetry::access_log::Destination;
 use crate::server::telemetry::log_format::LogFormat;
 pub use crate::sys::inherited::InheritedListener;
@@ -98,6 +102,73 @@ impl Default for DigestPolicy {
     }
 }
 
+/// Proxies whose word on who their client is counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// Those that begin each connection with a PROXY header; they have to.
+    pub introduced: Vec<Network>,
+    /// Those that name their client in a field of each request.
+    pub forwarding: Vec<Network>,
+    /// The field.
+    pub field: ForwardedField,
+}
+
+impl Proxies {
+    /// Whether a peer begins with a PROXY header.
+    #[inline]
+    pub(crate) fn has_introduced(&self, peer: Peer) -> bool {
+        self.introduced.iter().any(|network| network.holds(peer))
+    }
+
+    /// Whether a peer names its client in a field.
+    #[inline]
+    pub(crate) fn has_forwarding(&self, peer: Peer) -> bool {
+        self.forwarding.iter().any(|network| network.holds(peer))
+    }
+
+    /// The client that a request's head names, if any proxy's word counts.
+    #[inline]
+    pub(crate) fn named_by(&self, head: &[u8]) -> Option<IpAddr> {
+        if self.forwarding.is_empty() {
+            return None;
+        }
+        let is_proxy = |ip| {
+            self.forwarding
+                .iter()
+                .any(|network| network.holds_address(ip))
+        };
+        forwarded::client(head, self.field, is_proxy)
+    }
+}
+
+/// Where the admin interface listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// On a TCP port.
+    Inet(SocketAddr),
+    /// On a Unix socket.
+    Local(LocalAddress),
+}
+
+impl std::fmt::Display for AdminAddress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(formatter),
+            Self::Local(address) => address.fmt(formatter),
+        }
+    }
+}
+
+/// Whom the admin interface answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminReach {
+    /// Clients on this host, and none that came by a name from elsewhere.
+    #[default]
+    ThisHost,
+    /// Whoever can reach it.
+    Anywhere,
+}
+
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
@@ -113,6 +184,12 @@ pub struct ServeConfig {
     pub local_access: LocalAccess,
     /// Listening sockets that were passed on by who started the process.
     pub inherited: Vec<Arc<InheritedListener>>,
+    /// Where the admin interface listens; `None` is nowhere.
+    pub admin: Option<AdminAddress>,
+    /// Whom it answers.
+    pub admin_reach: AdminReach,
+    /// Proxies that are trusted.
+    pub proxies: Proxies,
     /// The user to become once all addresses are bound.
     pub user: Option<UserAccount>,
     /// Threads of the hot lane.
@@ -189,6 +266,9 @@ impl Default for ServeConfig {
             listen_local: Vec::new(),
             local_access: LocalAccess::default(),
             inherited: Vec::new(),
+            admin: None,
+            admin_reach: AdminReach::default(),
+            proxies: Proxies::default(),
             user: None,
             workers: cores,
             disk_workers: cores

@@ -11,10 +11,13 @@ mod deferred_record;
 mod discard;
 mod gate;
 mod http;
+mod introduction;
 mod lingering_close;
 mod name;
+mod observed;
 mod pacer;
 mod prepare;
+pub(crate) mod proxy_header;
 mod receive;
 mod send;
 pub(crate) mod send_queue;
@@ -22,7 +25,7 @@ mod stall;
 pub(crate) mod step;
 mod streamed_body;
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +34,9 @@ use crate::http::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::server::client_share::{ClientShare, ShareHandle};
 use crate::server::connection::deferred_record::{DeferredRecord, LOOK_EVERY, outstanding};
 use crate::server::connection::discard::{Discarding, Progress};
+use crate::server::connection::introduction::{Introduced, Introduction};
 use crate::server::connection::lingering_close::{LingerStep, Lingering};
+use crate::server::connection::observed::Observed;
 use crate::server::connection::pacer::Pacer;
 use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
 use crate::server::connection::receive::{Received, Receiving, RequestBuffer};
@@ -55,7 +60,10 @@ use crate::sys::socket;
 pub(crate) struct Connection {
     number: u64,
     stream: TcpStream,
+    /// Whom it is for: who sends, or whom a proxy speaks for.
     peer: Peer,
+    /// Who sends: the peer, or whom a PROXY header named.
+    sender: Peer,
     share: ShareHandle,
     _permit: Permit,
     admission: Admission,
@@ -70,10 +78,13 @@ pub(crate) struct Connection {
     pacer: Pacer,
     /// The record of the last response, while its bytes have not arrived.
     unconfirmed: Option<Box<DeferredRecord>>,
+    observed: Observed,
 }
 
 #[derive(Debug)]
 enum State {
+    /// Waiting for a proxy to say for whom it speaks.
+    Introducing(Introduction),
     /// Waiting for a request, or in the middle of one.
     Receiving(Receiving),
     /// Throwing a request's body away before answering.
@@ -102,22 +113,28 @@ impl Connection {
         admission: Admission,
         (service, now): (&Shared, Instant),
     ) -> Box<Self> {
+        let state = match service.config.proxies.has_introduced(peer) {
+            true => State::Introducing(Introduction::new(now)),
+            false => State::Receiving(Receiving::new(now)),
+        };
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Box::new(Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             stream,
             peer,
+            sender: peer,
             share,
             _permit: permit,
             admission,
             received: RequestBuffer::default(),
-            state: Some(State::Receiving(Receiving::new(now))),
+            state: Some(state),
             requests: 0,
             deadline: now + service.config.deadlines.first_byte,
             resolved: None,
             send_queue: SendQueue::default(),
             pacer: Pacer::new(service, now),
             unconfirmed: None,
+            observed: Observed::new(service),
         })
     }
 
@@ -194,6 +211,10 @@ impl Connection {
     /// What has to happen now that the deadline has passed.
     pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_>) -> Step {
         let flow = match self.state.take() {
+            Some(State::Introducing(introduction)) => {
+                let why = "the PROXY header was not whole in time";
+                self.refuse_introduction(introduction, (CloseReason::HeadTimeout, why), turn)
+            }
             Some(State::Receiving(receiving)) => self.expire_receiving(receiving, turn),
             Some(State::Discarding(discarding)) => {
                 let pending = discarding.into_refused(Refusal::RequestTimeout);
@@ -255,6 +276,7 @@ impl Connection {
     /// What has to happen when the server drains or aborts.
     pub(crate) fn on_shutdown(&self, service: &Shared) -> Option<CloseReason> {
         let owes_nothing = match &self.state {
+            Some(State::Introducing(_)) => true,
             Some(State::Receiving(receiving)) => {
                 self.unconfirmed.is_none() && receiving.is_idle(&self.received)
             }
@@ -264,7 +286,12 @@ impl Connection {
     }
 
     /// Ends the connection: what was promised and not sent makes the close a reset.
-    pub(crate) fn close(self: Box<Self>, reason: CloseReason, service: &Shared) {
+    pub(crate) fn close(mut self: Box<Self>, reason: CloseReason, service: &Shared) {
+        let sent = match &self.state {
+            Some(State::Sending(sending)) => sending.sent(),
+            _ => 0,
+        };
+        self.observed.note_close(sent, &self.stream, service);
         if let Some(record) = self.unconfirmed {
             record.finish(&self.stream, service);
         }
@@ -300,6 +327,7 @@ impl Connection {
     fn run_states(&mut self, mut state: State, turn: &mut TurnContext<'_>) -> Step {
         for _ in 0..MAX_STEPS {
             let flow = match state {
+                State::Introducing(introduction) => self.introduce(introduction, turn),
                 State::Receiving(receiving) => self.receive(receiving, turn),
                 State::Discarding(discarding) => self.discard(discarding, turn),
                 State::Preparing(pending) => self.prepare(pending, turn),
@@ -317,6 +345,52 @@ impl Connection {
     fn stop(&mut self, state: State, step: Step) -> Step {
         self.state = Some(state);
         step
+    }
+
+    /// Takes a proxy's word for whom it speaks.
+    fn introduce(&mut self, mut introduction: Introduction, turn: &mut TurnContext<'_>) -> Flow {
+        match introduction.advance(&self.stream, &mut turn.tools.scratch) {
+            Introduced::Incomplete => {
+                let deadlines = &turn.service.config.deadlines;
+                self.deadline = introduction.since() + deadlines.first_byte.min(deadlines.head);
+                Flow::Stop(State::Introducing(introduction), Step::Park(Interest::Read))
+            }
+            Introduced::As(client) => {
+                if let Some(address) = client {
+                    self.sender = address.into();
+                    self.speak_for(self.sender, turn.service);
+                }
+                Flow::Continue(State::Receiving(Receiving::new(turn.now)))
+            }
+            Introduced::Refused(why) => {
+                self.refuse_introduction(introduction, (CloseReason::Malformed, why), turn)
+            }
+            Introduced::End(reason) => {
+                Flow::Stop(State::Introducing(introduction), Step::Close(reason))
+            }
+        }
+    }
+
+    fn refuse_introduction(
+        &self,
+        introduction: Introduction,
+        why: (CloseReason, &'static str),
+        turn: &TurnContext<'_>,
+    ) -> Flow {
+        prepare::record_request(introduction.head(), why, self.peer, turn.service);
+        Flow::Stop(State::Introducing(introduction), Step::Close(why.0))
+    }
+
+    /// What follows is for this client: its limits, its share and its name in the log.
+    fn speak_for(&mut self, peer: Peer, service: &Shared) {
+        if peer == self.peer {
+            return;
+        }
+        self.peer = peer;
+        self.share = service.clients.join(peer);
+        if service.has_too_many(&self.share, peer) {
+            self.admission = Admission::Rejected;
+        }
     }
 
     fn receive(&mut self, mut receiving: Receiving, turn: &mut TurnContext<'_>) -> Flow {
@@ -372,6 +446,13 @@ impl Connection {
     /// Takes a request whose head is whole.
     fn begin(&mut self, mut request: Box<Request>, turn: &TurnContext<'_>) -> Flow {
         self.count_request(turn.service);
+        let proxies = &turn.service.config.proxies;
+        if proxies.has_forwarding(self.sender) {
+            let named = request
+                .forwarded_for
+                .map(|ip| SocketAddr::new(ip, 0).into());
+            self.speak_for(named.unwrap_or(self.sender), turn.service);
+        }
         let limits = &turn.service.config.http_limits;
         if self.requests >= limits.requests_per_connection || turn.service.is_draining() {
             request.persistence = Persistence::Close;
@@ -460,7 +541,10 @@ impl Connection {
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let client = self.share.client();
-        let step = match sending.advance(&mut &self.stream, turn, client, &mut self.pacer) {
+        let step = sending.advance(&mut &self.stream, turn, client, &mut self.pacer);
+        let whose = (self.number, self.peer);
+        (self.observed).note_step(&step, &sending, whose, &self.stream, turn.service);
+        let step = match step {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
                 let so_far = (sending.sent(), turn.service.config.rates.lowest());
@@ -480,6 +564,7 @@ impl Connection {
                 let ends_by_close = sending.ends_by_close();
                 return match sending.restart_after(reason) {
                     Ok(pending) => {
+                        self.observed.note_end(0);
                         // The file changed before the first byte left: answer with what it is now.
                         turn.now = Instant::now();
                         self.reset_socket(ends_by_close);
@@ -504,6 +589,7 @@ impl Connection {
     fn finish(&mut self, sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         turn.now = Instant::now();
         self.reset_socket(sending.ends_by_close());
+        self.observed.note_end(sending.sent());
         let (outcome, persistence) = (sending.outcome(), sending.persistence());
         let is_last = sending.is_answer_to_last() && !sending.ends_by_close();
         self.unconfirmed = sending

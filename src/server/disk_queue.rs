@@ -10,6 +10,7 @@
 //! reads ahead as well, and into large folios, which cost less to send. A file system where each read
 //! may take long is asked for all of it at once.
 
+pub(crate) mod gauge;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::server::client_share::ClientShare;
 use crate::server::connection::Connection;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey};
+use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
 use crate::server::files::OpenFile;
 use crate::server::round_robin::RoundRobin;
 use crate::server::telemetry::Counters;
@@ -102,6 +104,7 @@ pub(super) struct DiskQueue {
     lines: Mutex<Lines>,
     work: Condvar,
     counters: Arc<Counters>,
+    gauges: DiskGauges,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,9 @@ struct Lines {
     /// Passwords that may be looked at at once.
     most_passwords: usize,
     shut: bool,
+    /// By file system.
+    gauges: HashMap<u64, Arc<DiskGauge>>,
+    shown: DiskGauges,
 }
 
 #[derive(Debug, Default)]
@@ -149,6 +155,7 @@ impl DiskQueue {
     /// A line for so many workers.
     #[must_use]
     pub(super) fn new(workers: usize, counters: Arc<Counters>) -> Self {
+        let gauges = DiskGauges::default();
         let lines = Lines {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
@@ -159,11 +166,14 @@ impl DiskQueue {
             // Half of the cores where there are four workers a core.
             most_passwords: (workers / 8).max(1),
             shut: false,
+            gauges: HashMap::new(),
+            shown: gauges.clone(),
         };
         Self {
             lines: Mutex::new(lines),
             work: Condvar::new(),
             counters,
+            gauges,
         }
     }
 
@@ -257,6 +267,7 @@ impl DiskQueue {
     pub(super) fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {
         let mut lines = self.lock();
         lines.free_workers += 1;
+        lines.gauge(ticket.line.device).note_done();
         if let Some(reader) = ticket.reader {
             lines.go_on(reader);
         }
@@ -274,6 +285,11 @@ impl DiskQueue {
         }
         let wanted = ticket.extent.and_then(|key| lines.extents.remove(&key));
         wanted.unwrap_or_default().waiting
+    }
+
+    /// How much there is to do, by file system.
+    pub(super) fn gauges(&self) -> DiskGauges {
+        self.gauges.clone()
     }
 
     /// Lets the workers go once the line is empty.
@@ -294,6 +310,13 @@ impl Lines {
             self.turns.push_back(line);
         }
         put(queue);
+        self.gauge(line.device).note_waiting();
+    }
+
+    fn gauge(&mut self, device: u64) -> &DiskGauge {
+        let shown = &self.shown;
+        let gauge = self.gauges.entry(device);
+        gauge.or_insert_with(|| shown.add(device))
     }
 
     fn is_long(&self, line: Line) -> bool {
@@ -388,6 +411,7 @@ impl Lines {
                 self.turns.push_back(line);
             }
             if self.is_unwanted(&job, &ticket) {
+                self.gauge(line.device).note_left();
                 self.cancel(&ticket);
                 continue;
             }
@@ -395,6 +419,7 @@ impl Lines {
                 queue.running += 1;
             }
             *self.running.entry(line.device).or_default() += 1;
+            self.gauge(line.device).note_running();
             self.free_workers -= 1;
             return Some((job, ticket));
         }

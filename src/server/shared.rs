@@ -2,19 +2,22 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::server::access::Access;
+use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::{AccessConfig, ServeConfig};
 use crate::server::digests::DigestService;
 use crate::server::files::{Closing, LinkChoice, Root};
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
-use crate::server::telemetry::Counters;
 use crate::server::telemetry::access_log::AccessLog;
+use crate::server::telemetry::responses::Responses;
+use crate::server::telemetry::transfers::Transfers;
+use crate::server::telemetry::{Counters, Peer};
 use crate::sys::resources;
 
 /// What all connections of one server share.
@@ -32,6 +35,14 @@ pub(crate) struct Shared {
     pub journal: AccessLog,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
+    /// Who is here.
+    pub clients: ClientShares,
+    /// What came of responses.
+    pub responses: Responses,
+    /// Where observers, if there are any, see responses under way.
+    pub transfers: Transfers,
+    /// When the root could last be read, for observers.
+    root_seen: RootSeen,
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
     /// What all connections together may send.
@@ -39,6 +50,36 @@ pub(crate) struct Shared {
     /// Digests of files.
     pub digests: Arc<DigestService>,
     phase: Phase,
+}
+
+/// When the root could last be read.
+#[derive(Debug)]
+struct RootSeen {
+    epoch: Instant,
+    /// Milliseconds since `epoch`, and one more; 0 if it never could be.
+    at: AtomicU64,
+}
+
+impl Default for RootSeen {
+    fn default() -> Self {
+        Self {
+            epoch: Instant::now(),
+            at: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RootSeen {
+    fn note(&self) {
+        let since = self.epoch.elapsed().as_millis();
+        let since = u64::try_from(since).unwrap_or(u64::MAX - 1);
+        self.at.store(since + 1, Ordering::Relaxed);
+    }
+
+    fn when(&self) -> Option<Instant> {
+        let at = self.at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.epoch + Duration::from_millis(at))
+    }
 }
 
 /// How far the server is on its way to the end.
@@ -71,6 +112,11 @@ impl Shared {
             .with_links(links);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(long_queues());
+        let clients = ClientShares::new(config.rates.client);
+        let transfers = match config.admin {
+            Some(_) => Transfers::observed(),
+            None => Transfers::unobserved(),
+        };
         let rate = config.rates.total;
         let rate = rate.map(|rate| RateLimit::new(rate, Instant::now()));
         let digests = DigestService::new(config.digests, config.state.as_deref());
@@ -82,6 +128,10 @@ impl Shared {
             counters,
             journal,
             bulk,
+            clients,
+            responses: Responses::default(),
+            transfers,
+            root_seen: RootSeen::default(),
             long_queues,
             rate,
             digests,
@@ -119,6 +169,37 @@ impl Shared {
     #[must_use]
     pub(crate) fn is_aborting(&self) -> bool {
         self.phase.aborting.load(Ordering::Relaxed)
+    }
+
+    /// Reads the root, if somebody observes; waits for as long as its file system does.
+    pub(crate) fn look_at_root(&self) {
+        if !self.transfers.are_observed() {
+            return;
+        }
+        let read =
+            std::fs::read_dir(&self.config.root).and_then(|mut entries| entries.next().transpose());
+        if read.is_ok() {
+            self.root_seen.note();
+        }
+    }
+
+    /// When the root could last be read.
+    pub(crate) fn root_seen(&self) -> Option<Instant> {
+        self.root_seen.when()
+    }
+
+    /// Whether a client has more connections than it may: an address, and for two of them an IPv6
+    /// network.
+    pub(crate) fn has_too_many(&self, share: &ShareHandle, peer: Peer) -> bool {
+        let limits = &self.config.limits;
+        let most = match peer.is_on_this_host() {
+            true => limits.connections_per_client,
+            false => limits
+                .connections_per_client
+                .min(limits.connections_per_remote_client),
+        };
+        share.address().connections() > most
+            || share.client().connections() > most.saturating_mul(2)
     }
 
     /// The rate of all connections together, if there is one.

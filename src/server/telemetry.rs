@@ -6,9 +6,12 @@
 
 pub mod access_log;
 mod counters;
+pub mod histogram;
 pub mod log_format;
 mod record;
 mod redact;
+pub mod responses;
+pub mod transfers;
 
 pub use crate::http::ClientFields;
 pub use crate::sys::peer::Peer;

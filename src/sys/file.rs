@@ -31,6 +31,13 @@ pub enum Blocking {
     Allowed,
 }
 
+/// A file system's number as /proc/self/mountinfo has it, `MAJOR:MINOR`.
+#[must_use]
+pub(crate) fn device_number(device: u64) -> String {
+    use nix::sys::stat::{major, minor};
+    format!("{}:{}", major(device), minor(device))
+}
+
 /// What is known of an extent's presence in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {

@@ -7,6 +7,7 @@
 
 mod access;
 mod access_log;
+mod admin;
 mod clients;
 mod cold;
 mod digests;
@@ -26,6 +27,7 @@ mod message;
 mod name_protocol;
 mod old_kernels;
 mod process;
+mod proxy_protocol;
 mod rates;
 mod resources;
 mod roots;

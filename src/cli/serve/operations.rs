@@ -2,7 +2,12 @@
 
 use clap::{Args, ValueEnum};
 
+use haul::server::config::{
+    AdminAddress, AdminReach, ForwardedField, Network, Proxies, ServeConfig,
+};
 use haul::server::telemetry::log_format::LogFormat;
+
+use super::listen::{ListenAddress, any_address};
 
 /// How the server is seen and supervised.
 #[derive(Args, Debug)]
@@ -16,6 +21,42 @@ pub(super) struct OperationsArgs {
         default_value = "haul"
     )]
     log_format: LogFormatArg,
+
+    /// Address for /metrics, /healthz, /readyz, /transfers and a page for people, on this host
+    #[arg(long, env = "HAUL_ADMIN", value_name = "[HOST:]PORT|unix:PATH", value_parser = any_address)]
+    admin: Option<ListenAddress>,
+
+    /// Proxies that begin each connection with a PROXY header (version 1 or 2), and have to; who
+    /// they speak for is the client. NET is an address, ADDRESS/BITS or unix; may be repeated
+    #[arg(
+        long,
+        env = "HAUL_PROXY_PROTOCOL",
+        value_name = "NET",
+        value_delimiter = ','
+    )]
+    proxy_protocol: Vec<Network>,
+
+    /// Proxies that name their client in a field of each request; others are not believed
+    #[arg(
+        long,
+        env = "HAUL_TRUST_FORWARDED",
+        value_name = "NET",
+        value_delimiter = ','
+    )]
+    trust_forwarded: Vec<Network>,
+
+    /// The field in which they do so; what a client puts into the other one is not believed
+    #[arg(
+        long,
+        env = "HAUL_FORWARDED_FIELD",
+        value_name = "FIELD",
+        default_value = "x-forwarded-for"
+    )]
+    forwarded_field: ForwardedFieldArg,
+
+    /// Let --admin be an address that other hosts can reach: whoever reaches it sees who gets what
+    #[arg(long, env = "HAUL_ADMIN_ALLOW_REMOTE")]
+    admin_allow_remote: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,7 +71,45 @@ enum LogFormatArg {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ForwardedFieldArg {
+    /// As most proxies do
+    XForwardedFor,
+    /// RFC 7239
+    Forwarded,
+}
+
 impl OperationsArgs {
+    /// Puts the admin interface into the settings.
+    pub(super) fn apply(self, config: &mut ServeConfig) -> Result<(), String> {
+        config.proxies = Proxies {
+            introduced: self.proxy_protocol,
+            forwarding: self.trust_forwarded,
+            field: match self.forwarded_field {
+                ForwardedFieldArg::XForwardedFor => ForwardedField::XForwardedFor,
+                ForwardedFieldArg::Forwarded => ForwardedField::Forwarded,
+            },
+        };
+        config.admin_reach = match self.admin_allow_remote {
+            true => AdminReach::Anywhere,
+            false => AdminReach::ThisHost,
+        };
+        config.admin = match self.admin {
+            Some(ListenAddress::Inet(address))
+                if !address.ip().is_loopback() && !self.admin_allow_remote =>
+            {
+                return Err(format!(
+                    "--admin {address} could be reached from other hosts; say \
+                     --admin-allow-remote if they may see who gets what"
+                ));
+            }
+            Some(ListenAddress::Inet(address)) => Some(AdminAddress::Inet(address)),
+            Some(ListenAddress::Local(address)) => Some(AdminAddress::Local(address)),
+            None => None,
+        };
+        Ok(())
+    }
+
     /// The form of the access log's lines.
     pub(super) fn log_format(&self) -> LogFormat {
         match self.log_format {

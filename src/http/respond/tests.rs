@@ -33,6 +33,7 @@ fn get() -> Request {
         credentials: None,
         audience: Default::default(),
         line: b"GET /a/b.txt?x=y HTTP/1.1".as_slice().into(),
+        forwarded_for: None,
         client_fields: None,
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Pending {
     pub(super) gate: Gate,
     /// What is left of an interim response that left in part.
     pub(super) interim: &'static [u8],
+    /// When the request was whole.
+    pub(super) asked: Instant,
     /// Times that the response was made anew because the file had changed.
     pub(super) restarts: u8,
 }
@@ -65,6 +67,7 @@ impl Pending {
             request: RequestKind::Http(request),
             gate: Gate::Undecided,
             interim,
+            asked: Instant::now(),
             restarts: 0,
         }
     }
@@ -75,6 +78,7 @@ impl Pending {
             request: RequestKind::Name { target, raw },
             gate: Gate::Undecided,
             interim: b"",
+            asked: Instant::now(),
             restarts: 0,
         }
     }
@@ -84,6 +88,7 @@ impl Pending {
             request: RequestKind::Malformed { refusal, line },
             gate: Gate::Undecided,
             interim: b"",
+            asked: Instant::now(),
             restarts: 0,
         }
     }
@@ -132,6 +137,15 @@ impl Pending {
         }
     }
 
+    /// The request as it came, for observers.
+    pub(super) fn line(&self) -> &[u8] {
+        match &self.request {
+            RequestKind::Http(request) => &request.line,
+            RequestKind::Name { raw, .. } => raw,
+            RequestKind::Malformed { line, .. } => line,
+        }
+    }
+
     /// What the log needs of the request.
     pub(super) fn take_logged(&mut self) -> Logged {
         let (line, client_fields) = match &mut self.request {
@@ -149,7 +163,7 @@ impl Pending {
 }
 
 /// What the log needs of a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Logged {
     /// The request line or name as it came; cut if it is long.
     pub(super) line: Vec<u8>,

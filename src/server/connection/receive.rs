@@ -271,8 +271,10 @@ impl RequestBuffer {
                 mut request,
                 consumed,
             } => {
+                let head = &self.bytes[..consumed];
+                request.forwarded_for = turn.service.config.proxies.named_by(head);
                 if turn.service.journal.wants_client_fields() {
-                    request.client_fields = ClientFields::of(&self.bytes[..consumed]);
+                    request.client_fields = ClientFields::of(head);
                 }
                 self.consume(consumed);
                 Some(Received::Request(Box::new(request)))

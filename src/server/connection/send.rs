@@ -14,7 +14,7 @@ use crate::server::files::OpenFile;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, access_log};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{
     Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError,
@@ -115,7 +115,7 @@ impl Sending {
                 segments.push_front(Segment::Memory(bytes));
             }
         }
-        let now = Instant::now();
+        let (since, now) = (pending.asked, Instant::now());
         Self {
             transfer: Transfer::new(Plan { segments }, file, service.config.transmit),
             streamed,
@@ -132,7 +132,7 @@ impl Sending {
             content_length,
             head_bytes,
             sent: 0,
-            since: now,
+            since,
             stall: StallDetector::new(now),
             cold: Cold::Never,
             _bulk: bulk,
@@ -157,6 +157,29 @@ impl Sending {
     /// Bytes given to the kernel so far, the head included.
     pub(super) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    /// The request as it came, cut if it is long, and when it was whole.
+    pub(super) fn request_seen(&self) -> (Vec<u8>, Instant) {
+        let mut line = match &self.request {
+            Answered::Whole(pending) => pending.line().to_vec(),
+            Answered::Logged(logged) => logged.line.clone(),
+        };
+        access_log::cut(&mut line);
+        (line, self.since)
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Bytes intended, the head included; `None` where nobody knows beforehand.
+    pub(super) fn intended(&self) -> Option<u64> {
+        self.content_length.map(|length| length + self.head_bytes)
     }
 
     pub(super) fn persistence(&self) -> Persistence {
@@ -333,10 +356,12 @@ impl Sending {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
+        let duration = self.since.elapsed();
+        let responses = &service.responses;
+        responses.count_end(self.protocol, self.status, outcome, duration);
         if !service.journal.is_on() {
             return None;
         }
-        let duration = self.since.elapsed();
         let logged = match self.request {
             Answered::Whole(mut pending) => pending.take_logged(),
             Answered::Logged(logged) => logged,
@@ -364,6 +389,10 @@ impl Sending {
         service: &Shared,
     ) -> (u64, Progress) {
         let (sent, progress) = self.transfer.run(sink, context);
+        if self.sent == 0 && sent > 0 {
+            let responses = &service.responses;
+            responses.count_first_byte(self.since.elapsed());
+        }
         self.sent += sent;
         if sent > 0 {
             self.keep_line_only(service);
@@ -376,7 +405,7 @@ impl Sending {
     /// Gives up the request but for its line: the response cannot be made anew any more.
     fn keep_line_only(&mut self, service: &Shared) {
         if let Answered::Whole(pending) = &mut self.request {
-            let logged = match service.journal.is_on() {
+            let logged = match service.journal.is_on() || service.transfers.are_observed() {
                 true => pending.take_logged(),
                 false => Logged::default(),
             };

@@ -149,6 +149,8 @@ counters! {
     requests,
     /// Bytes given to the kernel, heads included.
     bytes_sent,
+    /// Bytes that peers have acknowledged, as far as somebody observes.
+    bytes_acknowledged,
     /// Times a connection was parked until its socket is ready.
     parks,
     /// Times a connection gave way to others with its quantum spent.

@@ -150,7 +150,9 @@ impl<'a> JsonRecord<'a> {
         let (client, port, uid) = match record.peer {
             Peer::Inet(address) => {
                 let ip = address.ip().to_canonical();
-                (ip.to_string(), Some(address.port()), None)
+                // A proxy that names its client in a field does not know the port.
+                let port = Some(address.port()).filter(|port| *port != 0);
+                (ip.to_string(), port, None)
             }
             Peer::Unix { uid } => ("unix".into(), None, Some(uid)),
         };

@@ -1,0 +1,159 @@
+//! What is known of a running server, from counters and cards.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
+use crate::server::semaphore::Semaphore;
+use crate::server::shared::Shared;
+use crate::server::telemetry::transfers::{TransferCard, WaitsFor};
+
+/// Looks at a server, once a second and whenever it is asked.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    pub(super) service: Arc<Shared>,
+    admitted: Arc<Semaphore>,
+    rejected: Arc<Semaphore>,
+    gauges: DiskGauges,
+    pub(super) started: SystemTime,
+    known: Mutex<Known>,
+}
+
+/// What was seen; only the admin interface's own threads take its lock.
+#[derive(Debug)]
+struct Known {
+    cards: Vec<Seen>,
+    gauges: Vec<Arc<DiskGauge>>,
+    /// Bytes a second over the last minutes, the newest at the end.
+    history: VecDeque<u64>,
+    looked: Instant,
+    sent: u64,
+}
+
+#[derive(Debug)]
+struct Seen {
+    card: Weak<TransferCard>,
+    sent: u64,
+    rate: u64,
+}
+
+/// A response under way, and how fast it is.
+#[derive(Debug)]
+pub(super) struct Moving {
+    pub card: Arc<TransferCard>,
+    /// Bytes given to the kernel in the last second.
+    pub rate: u64,
+}
+
+impl Observer {
+    /// The first permits are those of connections that are served, the others those of connections
+    /// that are told to come back later.
+    pub(crate) fn new(
+        service: Arc<Shared>,
+        (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
+        gauges: DiskGauges,
+    ) -> Self {
+        let sent = service.counters.bytes_sent.sum();
+        Self {
+            service,
+            admitted,
+            rejected,
+            gauges,
+            started: SystemTime::now(),
+            known: Mutex::new(Known {
+                cards: Vec::new(),
+                gauges: Vec::new(),
+                history: VecDeque::new(),
+                looked: Instant::now(),
+                sent,
+            }),
+        }
+    }
+
+    /// Looks how far everything has come.
+    pub(super) fn look(&self, now: Instant) {
+        let sent = self.service.counters.bytes_sent.sum();
+        let mut known = self.known();
+        let elapsed = now.saturating_duration_since(known.looked).as_secs_f64();
+        let per_second = |bytes: u64| (bytes as f64 / elapsed.max(0.001)) as u64;
+        let rate = per_second(sent.saturating_sub(known.sent));
+        (known.looked, known.sent) = (now, sent);
+        known.history.push_back(rate);
+        if known.history.len() > HISTORY {
+            known.history.pop_front();
+        }
+        for seen in &mut known.cards {
+            if let Some(card) = seen.card.upgrade() {
+                let sent = card.sent();
+                seen.rate = per_second(sent.saturating_sub(seen.sent));
+                seen.sent = sent;
+            }
+        }
+    }
+
+    /// All responses that had to wait and have not ended.
+    pub(super) fn moving(&self) -> Vec<Moving> {
+        let known = self.known();
+        let moving = known.cards.iter().filter_map(|seen| {
+            let card = seen.card.upgrade()?;
+            let is_new = seen.sent == 0;
+            let lasted = card.begun.elapsed().as_secs_f64().max(0.001);
+            let rate = match is_new {
+                true => (card.sent() as f64 / lasted) as u64,
+                false => seen.rate,
+            };
+            Some(Moving { card, rate })
+        });
+        moving.collect()
+    }
+
+    /// Bytes a second over the last minutes, the newest at the end.
+    pub(super) fn history(&self) -> Vec<u64> {
+        self.known().history.iter().copied().collect()
+    }
+
+    /// The disk lane, by file system.
+    pub(super) fn disks(&self) -> Vec<Arc<DiskGauge>> {
+        self.known().gauges.clone()
+    }
+
+    /// Connections that are served, and those that are told to come back later.
+    pub(super) fn connections(&self) -> (usize, usize) {
+        (self.admitted.taken(), self.rejected.taken())
+    }
+
+    /// How many of the responses wait for this.
+    pub(super) fn count(moving: &[Moving], what: WaitsFor) -> usize {
+        let waiting = moving.iter().filter(|it| it.card.waits_for() == what);
+        waiting.count()
+    }
+
+    /// Why the server should get no new clients, if that is so.
+    pub(super) fn not_ready(&self) -> Option<&'static str> {
+        if self.service.is_draining() {
+            return Some("draining");
+        }
+        let seen = self.service.root_seen();
+        let is_fresh = seen.is_some_and(|seen| seen.elapsed() < ROOT_STALE);
+        (!is_fresh).then_some("the root cannot be read")
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.gauges.extend(self.gauges.shown());
+        let shown = self.service.transfers.shown();
+        known.cards.retain(|seen| seen.card.strong_count() > 0);
+        known.cards.extend(shown.into_iter().map(|card| Seen {
+            card,
+            sent: 0,
+            rate: 0,
+        }));
+        known
+    }
+}
+
+/// Seconds.
+const HISTORY: usize = 300;
+/// A root that was last read this long ago may hang.
+const ROOT_STALE: Duration = Duration::from_secs(5);

@@ -1,0 +1,96 @@
+//! `/transfers`: who gets what, how far, how fast and until when.
+
+use serde::Serialize;
+
+use crate::http::Protocol;
+use crate::server::admin::observer::{Moving, Observer};
+use crate::server::telemetry::Peer;
+
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    /// Seconds since the server started.
+    uptime_seconds: u64,
+    draining: bool,
+    /// Connections open, idle ones included.
+    connections: usize,
+    connections_limit: usize,
+    requests: u64,
+    bytes_sent: u64,
+    /// Bytes a second over the last minutes, a value a second, the newest at the end.
+    bytes_per_second: Vec<u64>,
+    /// Responses that had to wait for their client, a disk, their rate or their turn.
+    transfers: Vec<Transfer>,
+}
+
+#[derive(Serialize)]
+struct Transfer {
+    connection: u64,
+    client: String,
+    protocol: &'static str,
+    request: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// Bytes given to the kernel, the head included.
+    sent: u64,
+    /// Bytes that had arrived when the client was last waited for.
+    acknowledged: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intended: Option<u64>,
+    seconds: f64,
+    bytes_per_second: u64,
+    /// At this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<u64>,
+    waits_for: &'static str,
+}
+
+pub(super) fn encode(observer: &Observer) -> String {
+    let mut moving = observer.moving();
+    moving.sort_by_key(|it| std::cmp::Reverse((it.rate, it.card.connection)));
+    let counters = &observer.service.counters;
+    let (admitted, rejected) = observer.connections();
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: observer.started.elapsed().map_or(0, |it| it.as_secs()),
+        draining: observer.service.is_draining(),
+        connections: admitted + rejected,
+        connections_limit: observer.service.config.limits.connections,
+        requests: counters.requests.sum(),
+        bytes_sent: counters.bytes_sent.sum(),
+        bytes_per_second: observer.history(),
+        transfers: moving.iter().map(Transfer::new).collect(),
+    };
+    // Strings, numbers and lists always have a JSON form.
+    serde_json::to_string(&status).unwrap_or_default()
+}
+
+impl Transfer {
+    fn new(moving: &Moving) -> Self {
+        let card = &moving.card;
+        let sent = card.sent();
+        let left = card.intended.map(|intended| intended.saturating_sub(sent));
+        Self {
+            connection: card.connection,
+            client: match card.peer {
+                Peer::Inet(address) => address.to_string(),
+                peer @ Peer::Unix { .. } => peer.to_string(),
+            },
+            protocol: match card.protocol {
+                Protocol::Name => "name",
+                Protocol::Http | Protocol::Message => "http",
+            },
+            request: String::from_utf8_lossy(&card.request).into_owned(),
+            status: (card.status != 0).then_some(card.status),
+            sent,
+            acknowledged: card.acknowledged(),
+            intended: card.intended,
+            seconds: (card.begun.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+            bytes_per_second: moving.rate,
+            seconds_left: left
+                .filter(|_| moving.rate > 0)
+                .map(|left| left / moving.rate.max(1)),
+            waits_for: card.waits_for().word(),
+        }
+    }
+}

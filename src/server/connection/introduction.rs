@@ -1,0 +1,85 @@
+//! The introduction of a proxy that is trusted: it says first for whom it speaks.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
+
+use crate::server::connection::proxy_header::{LONGEST_2, ProxyHeader, parse};
+use crate::server::telemetry::CloseReason;
+
+/// A PROXY header on its way.
+#[derive(Debug)]
+pub(super) struct Introduction {
+    since: Instant,
+    /// What came of it. Bytes behind it stay in the socket: they may be meant for TLS.
+    head: Vec<u8>,
+}
+
+/// Where an introduction stands.
+pub(super) enum Introduced {
+    /// More has to come.
+    Incomplete,
+    /// As this client, or as nobody but the proxy.
+    As(Option<SocketAddr>),
+    /// It is none; the text says why.
+    Refused(&'static str),
+    /// The connection has ended.
+    End(CloseReason),
+}
+
+impl Introduction {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            head: Vec::new(),
+        }
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What came so far, for the log.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Receives until the header is whole or nothing is left.
+    pub(super) fn advance(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> Introduced {
+        let most = LONGEST_2.min(scratch.len());
+        loop {
+            let before = self.head.len();
+            let count = match stream.peek(&mut scratch[..most - before]) {
+                Ok(0) if before == 0 => return Introduced::End(CloseReason::Complete),
+                Ok(0) => return Introduced::End(CloseReason::Aborted),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Introduced::Incomplete;
+                }
+                Err(_) => return Introduced::End(CloseReason::Aborted),
+            };
+            self.head.extend_from_slice(&scratch[..count]);
+            match parse(&self.head) {
+                // What is taken wakes nobody a second time.
+                ProxyHeader::Partial => {
+                    if take(stream, &mut scratch[..count]).is_err() {
+                        return Introduced::End(CloseReason::Aborted);
+                    }
+                }
+                ProxyHeader::Whole { len, client } => {
+                    return match take(stream, &mut scratch[..len - before]) {
+                        Ok(()) => Introduced::As(client),
+                        Err(_) => Introduced::End(CloseReason::Aborted),
+                    };
+                }
+                ProxyHeader::Malformed(why) => return Introduced::Refused(why),
+            }
+        }
+    }
+}
+
+/// Reads what was seen before.
+fn take(mut stream: &TcpStream, bytes: &mut [u8]) -> io::Result<()> {
+    stream.read_exact(bytes)
+}
