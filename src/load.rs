@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 use crate::dial::Dialer;
 pub use crate::dial::Family;
 use crate::sys::resources;
+pub use crate::tls::client::ClientTls;
+use crate::tls::client::Connector;
 
 mod config;
 mod connection;
 mod exchange;
 mod generator;
+mod link;
 mod process;
 mod report;
 mod stall;
@@ -118,10 +121,12 @@ pub fn run(
     let groups = groups(&targets, config.connections)?;
     let idle = usage(config)?;
     let mut tally = Tally::new(0);
-    let stalled = stall::hold(&targets[0], config.stalled, stop, &mut tally);
+    let connector = Connector::new(config.tls.clone());
+    let stalled = stall::hold(&targets[0], config.stalled, &connector, stop, &mut tally);
     let run = Run {
         config,
         targets: &targets,
+        connector: &connector,
         begin: Instant::now(),
         stop,
         remaining: AtomicI64::new(match config.extent {
@@ -190,7 +195,7 @@ fn groups(targets: &[Target], connections: usize) -> Result<Vec<TargetGroup>, Lo
     for (index, target) in targets.iter().enumerate() {
         let known = servers
             .iter_mut()
-            .find(|group| targets[group.targets[0]].address == target.address);
+            .find(|group| targets[group.targets[0]].has_same_server(target));
         match known {
             Some(group) => {
                 group.targets.push(index);

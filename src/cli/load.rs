@@ -12,10 +12,13 @@ use clap::{Args, ValueEnum};
 use haul::diagnostics::say;
 use haul::internals::Persistence;
 use haul::internals::raise_open_files;
-use haul::load::{self, Bodies, Extent, LoadConfig, LoadReport, Pace, Progress, WeightedUrl};
+use haul::load::{
+    self, Bodies, ClientTls, Extent, LoadConfig, LoadReport, Pace, Progress, WeightedUrl,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::signals::stop_on_signals;
+use super::tls::TlsArguments;
 use super::values::{FamilyArguments, duration, non_zero_size};
 
 /// Put a server under load and measure it.
@@ -25,7 +28,7 @@ use super::values::{FamilyArguments, duration, non_zero_size};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LoadArguments {
-    /// What to ask for: http://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or HOST[:PORT]/PATH, with
+    /// What to ask for: http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or HOST[:PORT]/PATH, with
     /// @WEIGHT behind it where some are to be asked for more often than others.
     #[arg(required = true, value_name = "URL[@WEIGHT]")]
     urls: Vec<WeightedUrl>,
@@ -86,6 +89,9 @@ pub(crate) struct LoadArguments {
     pid: Option<u32>,
 
     #[command(flatten)]
+    tls: TlsArguments,
+
+    #[command(flatten)]
     family: FamilyArguments,
 
     /// Print the figures as JSON.
@@ -101,7 +107,13 @@ impl LoadArguments {
         } else {
             Format::Table
         };
-        let config = self.config();
+        let config = match self.tls.read() {
+            Ok(tls) => self.config(tls),
+            Err(why) => {
+                say(format_args!("haul: {why}"));
+                return ExitCode::from(USAGE);
+            }
+        };
         if let Err(error) = raise_open_files() {
             say(format_args!(
                 "haul: cannot raise the limit on open files: {error}"
@@ -123,8 +135,9 @@ impl LoadArguments {
         }
     }
 
-    fn config(self) -> LoadConfig {
+    fn config(self, tls: ClientTls) -> LoadConfig {
         LoadConfig {
+            tls,
             urls: self.urls,
             connections: self.connections as usize,
             stalled: self.stalled as usize,
@@ -248,6 +261,7 @@ Examples:
   haul load -c 64 -d 10s http://127.0.0.1:7788/small
   haul load -c 16 --range 1MiB --pid 4711 http://127.0.0.1:7788/big
   haul load -c 100 --requests-per-second 5000 http://10.0.0.2/a@3 http://10.0.0.2/b
+  haul load -c 16 --cacert ca.pem https://files.example/big
   haul load -c 4 --verify -n 100 name://127.0.0.1:7788/film.mkv
 
 Exit status: 0 if something was received, 1 if nothing was, 2 for wrong usage.";

@@ -4,7 +4,6 @@ pub(super) mod body;
 pub(super) mod cancellation;
 pub(super) mod connection;
 pub(super) mod refusal;
-mod secure;
 mod socks;
 mod tunnel;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::dial::Family;
 use crate::http::Persistence;
+use crate::tls::client::ClientTls;
 
 use super::target::WeightedUrl;
 
@@ -33,6 +34,8 @@ pub struct LoadConfig {
     pub bodies: Bodies,
     /// The most bytes one `recv` may take.
     pub receive_bytes: usize,
+    /// How https servers are known.
+    pub tls: ClientTls,
     /// The address families to try.
     pub family: Family,
     /// A request on which nothing moves for so long has failed.

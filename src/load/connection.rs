@@ -2,7 +2,6 @@
 //! begin again.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,11 @@ use crate::http::chunked::Piece;
 use crate::sys::buffer::Buffer;
 use crate::sys::client_socket;
 use crate::sys::poller::{Interest, Poller};
-use crate::sys::socket;
+use crate::tls::client::{Channel, Connector, Scratch};
 
 use super::config::LoadConfig;
 use super::exchange::{Chunks, Exchange, Left, parse_head};
+use super::link::Link;
 use super::tally::{Failure, Question, Tally, record};
 use super::target::{Target, Wire};
 
@@ -54,6 +54,9 @@ pub(super) struct ThreadContext<'run> {
     /// here, so most of it is never touched.
     pub(super) room: Buffer,
     pub(super) request: Vec<u8>,
+    pub(super) connector: &'run Connector,
+    /// Where records are decrypted.
+    pub(super) scratch: Scratch,
 }
 
 /// How many connections are in which kind of phase.
@@ -72,6 +75,8 @@ enum Phase {
     Down,
     Idle(Link),
     Connecting(Link, Exchange),
+    /// With the moment when the connection stood.
+    ShakingHands(Link, Exchange, Instant),
     /// With the number of bytes sent.
     Sending(Link, Exchange, usize),
     /// With what has come of the head.
@@ -80,21 +85,6 @@ enum Phase {
     /// The answer is whole, and the server is to close first: the side that closes first keeps
     /// the port occupied, and clients run out of ports.
     Closing(Link),
-}
-
-/// A socket and what is known of it.
-#[derive(Debug)]
-struct Link {
-    socket: TcpStream,
-    /// What watches the socket, once it had to be waited for.
-    poller: Option<Arc<Poller>>,
-    /// A receive that comes back short does not mean that nothing is left.
-    hung_up: bool,
-    /// Whole answers received.
-    served: u32,
-    opened: Instant,
-    /// When a byte was last sent or received.
-    moved: Instant,
 }
 
 type Stepped = (Phase, Option<Next>);
@@ -142,6 +132,9 @@ impl Connection {
                 Phase::Down => (Phase::Down, Some(Next::Wait)),
                 Phase::Idle(link) => self.check_idle(link, context),
                 Phase::Connecting(link, exchange) => self.finish_connect(link, exchange, context),
+                Phase::ShakingHands(link, exchange, began) => {
+                    self.shake_hands(link, exchange, began, context)
+                }
                 Phase::Sending(link, exchange, sent) => self.send(link, exchange, sent, context),
                 Phase::Awaiting(link, exchange, head) => {
                     self.read_head(link, exchange, head, context)
@@ -171,6 +164,7 @@ impl Connection {
     ) -> Stepped {
         let interest = match &phase {
             Phase::Connecting(..) | Phase::Sending(..) => Interest::Write,
+            Phase::ShakingHands(link, ..) if link.has_unsent() => Interest::Write,
             _ => Interest::Read,
         };
         let Some(link) = phase.link_mut() else {
@@ -221,12 +215,21 @@ impl Connection {
         exchange: Exchange,
         context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        match send_rest(&link, &exchange, 0, context) {
+        let first = match link.handshake() {
+            None => send_rest(&mut link, &exchange, 0, context),
+            Some((channel, socket)) => channel.flush(socket).map(|()| 0),
+        };
+        match first {
             Ok(sent) => {
                 link.moved = Instant::now();
                 context.tally.connects += 1;
                 record(&mut context.tally.connect, link.moved - link.opened);
-                (Phase::Sending(link, exchange, sent), None)
+                let began = link.moved;
+                let phase = match link.handshake().is_some() {
+                    true => Phase::ShakingHands(link, exchange, began),
+                    false => Phase::Sending(link, exchange, sent),
+                };
+                (phase, None)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 (Phase::Connecting(link, exchange), Some(Next::Wait))
@@ -235,14 +238,38 @@ impl Connection {
         }
     }
 
+    fn shake_hands(
+        &self,
+        mut link: Link,
+        exchange: Exchange,
+        began: Instant,
+        context: &mut ThreadContext<'_>,
+    ) -> Stepped {
+        let Some((channel, socket)) = link.handshake() else {
+            record(&mut context.tally.handshake, Instant::now() - began);
+            return (Phase::Sending(link, exchange, 0), None);
+        };
+        match channel.shake_hands(socket, &mut context.scratch) {
+            Ok(()) => {
+                link.moved = context.now;
+                (Phase::ShakingHands(link, exchange, began), None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let phase = Phase::ShakingHands(link, exchange, began);
+                (phase, Some(Next::Wait))
+            }
+            Err(error) => fail(Failure::of(&error), context),
+        }
+    }
+
     fn send(
         &self,
-        link: Link,
+        mut link: Link,
         exchange: Exchange,
         sent: usize,
         context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        match send_rest(&link, &exchange, sent, context) {
+        match send_rest(&mut link, &exchange, sent, context) {
             Ok(0) => {
                 let phase = Phase::Awaiting(link, exchange, Vec::new());
                 (phase, Some(Next::Wait))
@@ -263,7 +290,8 @@ impl Connection {
         mut head: Vec<u8>,
         context: &mut ThreadContext<'_>,
     ) -> Stepped {
-        let received = match client_socket::receive(&link.socket, &mut context.room[..HEAD_ROOM]) {
+        let room = &mut context.room[..HEAD_ROOM];
+        let received = match link.receive(room, &mut context.scratch) {
             Ok(0) if head.is_empty() && exchange.wire(context.targets) == Wire::Name => {
                 return fail(Failure::Empty, context);
             }
@@ -345,8 +373,8 @@ impl Connection {
         };
         let room = &mut context.room[..most];
         let received = match (&exchange.hasher, &left) {
-            (None, Left::Bytes(_) | Left::UntilClose) => client_socket::discard(&link.socket, room),
-            _ => client_socket::receive(&link.socket, room),
+            (None, Left::Bytes(_) | Left::UntilClose) => link.discard(room, &mut context.scratch),
+            _ => link.receive(room, &mut context.scratch),
         };
         let received = match received {
             Ok(received) => received,
@@ -357,7 +385,7 @@ impl Connection {
         };
         link.moved = context.now;
         let content = &context.room[..received];
-        let next = Some(match received == most || link.hung_up {
+        let next = Some(match received == most || link.hung_up || link.is_secure() {
             true => Next::Turn,
             false => Next::Wait,
         });
@@ -443,8 +471,9 @@ impl Connection {
         }
     }
 
-    fn close(&self, link: Link, context: &mut ThreadContext<'_>) -> Stepped {
-        match client_socket::receive(&link.socket, &mut context.room[..HEAD_ROOM]) {
+    fn close(&self, mut link: Link, context: &mut ThreadContext<'_>) -> Stepped {
+        let room = &mut context.room[..HEAD_ROOM];
+        match link.receive(room, &mut context.scratch) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 (Phase::Closing(link), Some(Next::Wait))
             }
@@ -467,8 +496,8 @@ impl Connection {
     }
 
     /// Whether the server has closed an idle connection; the next request connects again then.
-    fn check_idle(&self, link: Link, context: &mut ThreadContext<'_>) -> Stepped {
-        match client_socket::receive(&link.socket, &mut context.room[..1]) {
+    fn check_idle(&self, mut link: Link, context: &mut ThreadContext<'_>) -> Stepped {
+        match link.receive(&mut context.room[..1], &mut context.scratch) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 (Phase::Idle(link), Some(Next::Wait))
             }
@@ -483,28 +512,11 @@ impl Phase {
             Self::Down => None,
             Self::Idle(link)
             | Self::Connecting(link, _)
+            | Self::ShakingHands(link, ..)
             | Self::Sending(link, ..)
             | Self::Awaiting(link, ..)
             | Self::Receiving(link, ..)
             | Self::Closing(link) => Some(link),
-        }
-    }
-}
-
-impl Link {
-    fn watch(&mut self, token: usize, interest: Interest, poller: &Arc<Poller>) -> io::Result<()> {
-        if self.poller.is_none() {
-            poller.watch(&self.socket, token as u64)?;
-            self.poller = Some(Arc::clone(poller));
-        }
-        poller.rearm(&self.socket, token as u64, interest)
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Some(poller) = &self.poller {
-            poller.forget_closing(&self.socket);
         }
     }
 }
@@ -531,22 +543,24 @@ fn class(phase: &Phase) -> (usize, usize, usize) {
         Phase::Down => (0, 0, 0),
         Phase::Idle(_) | Phase::Closing(_) => (0, 0, 1),
         Phase::Connecting(..) => (1, 1, 1),
-        Phase::Sending(..) | Phase::Awaiting(..) | Phase::Receiving(..) => (0, 1, 1),
+        Phase::ShakingHands(..)
+        | Phase::Sending(..)
+        | Phase::Awaiting(..)
+        | Phase::Receiving(..) => (0, 1, 1),
     }
 }
 
 fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
     let opened = Instant::now();
-    match client_socket::connect(&context.targets[exchange.question.0].address) {
+    let target = &context.targets[exchange.question.0];
+    let name = target.secure.as_deref();
+    let channel = match name.map(|name| context.connector.begin(name)).transpose() {
+        Ok(session) => session.map(Channel::new),
+        Err(failure) => return fail(Failure::Tls(failure.text), context),
+    };
+    match client_socket::connect(&target.address) {
         Ok(socket) => {
-            let link = Link {
-                socket,
-                poller: None,
-                hung_up: false,
-                served: 0,
-                opened,
-                moved: opened,
-            };
+            let link = Link::new(socket, channel, opened);
             (Phase::Connecting(link, exchange), None)
         }
         Err(error) => fail(Failure::of(&error), context),
@@ -554,7 +568,7 @@ fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
 }
 
 fn send_rest(
-    link: &Link,
+    link: &mut Link,
     exchange: &Exchange,
     sent: usize,
     context: &mut ThreadContext<'_>,
@@ -562,10 +576,7 @@ fn send_rest(
     let (target, range) = exchange.question;
     context.request.clear();
     context.targets[target].write_request(range, &mut context.request);
-    if sent == context.request.len() {
-        return Ok(0);
-    }
-    socket::send(&link.socket, &context.request[sent..], false)
+    link.send(&context.request, sent)
 }
 
 /// A kept-alive connection may be closed just as the next request is sent. The request is sent

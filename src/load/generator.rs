@@ -12,12 +12,14 @@ use super::tally::{Question, Tally};
 use super::target::Target;
 use crate::sys::buffer::Buffer;
 use crate::sys::poller::Poller;
+use crate::tls::client::{Connector, Scratch};
 
 /// What all threads of a run share.
 #[derive(Debug)]
 pub(super) struct Run<'run> {
     pub(super) config: &'run LoadConfig,
     pub(super) targets: &'run [Target],
+    pub(super) connector: &'run Connector,
     /// When connecting begins.
     pub(super) begin: Instant,
     pub(super) stop: &'run AtomicBool,
@@ -110,6 +112,8 @@ impl<'run> Generator<'run> {
             counts: ConnectionCounts::default(),
             room: Buffer::new(config.receive_bytes.max(HEAD_ROOM)),
             request: Vec::new(),
+            connector: run.connector,
+            scratch: Scratch::new(),
         };
         let due = match config.pace {
             Pace::Closed => None,

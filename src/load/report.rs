@@ -29,6 +29,8 @@ pub struct LoadReport {
     pub first_byte: Spread,
     /// From the start of a connect to its completion.
     pub connect: Spread,
+    /// From the end of a connect to the end of the TLS handshake; absent without https.
+    pub handshake: Option<Spread>,
     /// How evenly the connections were served; absent with fewer than two.
     pub fairness: Option<Fairness>,
     /// Failed requests by kind.
@@ -108,6 +110,7 @@ impl LoadReport {
             latency: Spread::of(&tally.latency),
             first_byte: Spread::of(&tally.first_byte),
             connect: Spread::of(&tally.connect),
+            handshake: (!tally.handshake.is_empty()).then(|| Spread::of(&tally.handshake)),
             fairness: Fairness::of(&tally.shares),
             errors: tally
                 .failures
@@ -197,6 +200,9 @@ impl fmt::Display for LoadReport {
             ("connect", &self.connect),
         ] {
             row(out, name, spread.to_string())?;
+        }
+        if let Some(handshake) = &self.handshake {
+            row(out, "handshake", handshake.to_string())?;
         }
         if let Some(fairness) = &self.fairness {
             row(

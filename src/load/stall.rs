@@ -1,12 +1,13 @@
 //! Clients that ask for a file and then read nothing.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::sys::client_socket;
+use crate::tls::client::{Channel, Connector, Scratch};
 
 use super::tally::{Failure, Tally};
 use super::target::Target;
@@ -16,6 +17,7 @@ use super::target::Target;
 pub(super) fn hold(
     target: &Target,
     count: usize,
+    connector: &Connector,
     stop: &AtomicBool,
     tally: &mut Tally,
 ) -> Vec<TcpStream> {
@@ -29,7 +31,7 @@ pub(super) fn hold(
             CONNECT_TIMEOUT,
             RECEIVE_BYTES,
         );
-        let asked = connected.and_then(|mut stream| stream.write_all(&request).map(|()| stream));
+        let asked = connected.and_then(|stream| ask(stream, target, connector, &request));
         match asked {
             Ok(stream) => {
                 held.push(stream);
@@ -45,6 +47,27 @@ pub(super) fn hold(
         thread::sleep(SETTLE);
     }
     held
+}
+
+fn ask(
+    mut stream: TcpStream,
+    target: &Target,
+    connector: &Connector,
+    request: &[u8],
+) -> io::Result<TcpStream> {
+    let Some(name) = &target.secure else {
+        stream.write_all(request)?;
+        return Ok(stream);
+    };
+    let mut channel = Channel::new(connector.begin(name).map_err(io::Error::other)?);
+    stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+    let mut scratch = Scratch::new();
+    while channel.is_handshaking() || channel.has_unsent() {
+        channel.shake_hands(&mut stream, &mut scratch)?;
+    }
+    channel.enqueue(request)?;
+    channel.flush(&mut stream)?;
+    Ok(stream)
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::sys::resources;
+use crate::tls;
 
 /// A way for a request to fail.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,8 @@ pub enum Failure {
     Short,
     /// Nothing moved for the time-out.
     TimedOut,
+    /// There is no TLS session, or no more of it, for this reason.
+    Tls(String),
     /// The process may not open more files.
     TooManyFiles,
     /// Any other error number, `errno(3)`.
@@ -43,7 +46,12 @@ pub enum Failure {
 
 impl Failure {
     pub(super) fn of(error: &io::Error) -> Self {
+        let tls = error.get_ref().and_then(|it| it.downcast_ref());
+        if let Some(tls::client::Failure { text, .. }) = tls {
+            return Self::Tls(text.clone());
+        }
         match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Short,
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::BrokenPipe
@@ -70,6 +78,7 @@ impl fmt::Display for Failure {
             Self::Reset => out.write_str("reset"),
             Self::Short => out.write_str("short body"),
             Self::TimedOut => out.write_str("timed out"),
+            Self::Tls(why) => out.write_str(why),
             Self::TooManyFiles => out.write_str("too many open files"),
             Self::Other(errno) => io::Error::from_raw_os_error(*errno).fmt(out),
         }
@@ -96,6 +105,8 @@ pub(super) struct Tally {
     pub(super) latency: Histogram<u64>,
     pub(super) first_byte: Histogram<u64>,
     pub(super) connect: Histogram<u64>,
+    /// Of TLS alone.
+    pub(super) handshake: Histogram<u64>,
     /// The digest of the first answer to each question.
     pub(super) digests: HashMap<Question, blake3::Hash>,
 }
@@ -113,6 +124,7 @@ impl Tally {
             latency: nanoseconds(),
             first_byte: nanoseconds(),
             connect: nanoseconds(),
+            handshake: nanoseconds(),
             digests: HashMap::new(),
         }
     }
@@ -154,6 +166,7 @@ impl Tally {
             (&mut self.latency, &other.latency),
             (&mut self.first_byte, &other.first_byte),
             (&mut self.connect, &other.connect),
+            (&mut self.handshake, &other.handshake),
         ] {
             mine.add(its).expect("all histograms have the same bounds");
         }

@@ -56,7 +56,7 @@ impl fmt::Display for TargetError {
         match self {
             Self::Malformed { text, reason } => write!(
                 out,
-                "cannot ask for \"{text}\": {reason}; write http://HOST:PORT/PATH or \
+                "cannot ask for \"{text}\": {reason}; write http://HOST:PORT/PATH, https://… or \
                  name://HOST[:PORT]/PATH, with @WEIGHT behind it if it has one"
             ),
             Self::Unresolvable { host, reason } => {
@@ -74,7 +74,7 @@ impl std::error::Error for TargetError {}
 impl FromStr for WeightedUrl {
     type Err = TargetError;
 
-    /// Reads `http://HOST[:PORT]/PATH`, `name://HOST[:PORT]/PATH` or `HOST:PORT/PATH`, each with an
+    /// Reads `http://HOST[:PORT]/PATH`, the same with `https`, `name://HOST[:PORT]/PATH` or `HOST:PORT/PATH`, each with an
     /// optional `@WEIGHT` behind the path.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let malformed = |reason: &str| TargetError::Malformed {
@@ -93,9 +93,9 @@ impl FromStr for WeightedUrl {
         let (zoneless, zone) = split_zone(&with_scheme);
         let url = Url::parse(&zoneless).map_err(|error| malformed(&error.to_string()))?;
         let wire = match url.scheme() {
-            "http" => Wire::Http,
+            "http" | "https" => Wire::Http,
             "name" => Wire::Name,
-            _ => return Err(malformed("only http and name are spoken")),
+            _ => return Err(malformed("only http, https and name are spoken")),
         };
         if url.host().is_none() {
             return Err(malformed("the host is missing"));
@@ -123,6 +123,8 @@ impl fmt::Display for WeightedUrl {
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) wire: Wire,
+    /// The name that the server has to prove, where it is spoken to through TLS.
+    pub(super) secure: Option<String>,
     pub(super) weight: u32,
     /// The request but for its end, where a range may still be added.
     request: Vec<u8>,
@@ -144,9 +146,16 @@ impl Target {
         Ok(Self {
             address: address(url, dialer, timeout, stop)?,
             wire: url.wire,
+            secure: (url.url.scheme() == "https")
+                .then(|| url.url.host_str().unwrap_or_default().to_owned()),
             weight: url.weight,
             request,
         })
+    }
+
+    /// A connection may carry requests for both.
+    pub(super) fn has_same_server(&self, other: &Self) -> bool {
+        self.address == other.address && self.secure == other.secure
     }
 
     /// Appends the request's bytes to `out`; `range` holds the first and the last byte.
@@ -201,7 +210,7 @@ fn address(
     stop: &AtomicBool,
 ) -> Result<SocketAddr, TargetError> {
     let default_port = match url.wire {
-        Wire::Http => 80,
+        Wire::Http => url.url.port_or_known_default().unwrap_or(80),
         Wire::Name => NAME_PORT,
     };
     let port = url.url.port().unwrap_or(default_port);
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asked_for_is_said() {
-        for text in ["https://h/", "http://h/a@0", "ftp://h/x", "http:///x y:z"] {
+        for text in ["http://h/a@0", "ftp://h/x", "http:///x y:z"] {
             let outcome = text.parse::<WeightedUrl>();
             assert!(
                 matches!(outcome, Err(TargetError::Malformed { .. })),

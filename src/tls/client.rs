@@ -1,6 +1,7 @@
 //! A client's side: what servers have to prove, what proves who the client is, and the sessions
 //! made of both.
 
+mod channel;
 mod explain;
 mod options;
 mod verify;
@@ -12,11 +13,13 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 
-pub(crate) use explain::{Failure, Kind, explain};
+pub(crate) use channel::{Channel, Scratch};
+pub(crate) use explain::{Failure, Kind};
 pub use options::{ClientTls, Verification};
 
 use super::provider::provider;
 use super::session::Session;
+use explain::explain;
 use verify::{Roots, Verifier};
 
 /// Makes sessions. Those of one connector resume each other.

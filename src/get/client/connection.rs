@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use crate::dial::{DialError, Dialer};
 use crate::get::client::cancellation::{Cancellation, TICK};
 use crate::get::error::{ErrorKind, GetError, Retry};
-use crate::tls::client::{Failure, Kind};
+use crate::tls::client::{Channel, Failure, Kind, Scratch};
 use crate::tls::session::Session;
-
-use super::secure::Secure;
 
 /// One connection. Reads wait at most a tick at a time, so that a stop is seen.
 #[derive(Debug)]
@@ -20,6 +18,13 @@ pub(crate) struct Connection {
     secure: Option<Box<Secure>>,
     /// Bytes that came and have not been used.
     pub(crate) input: Input,
+}
+
+/// A session with the server, and where its records are decrypted.
+#[derive(Debug)]
+struct Secure {
+    channel: Channel,
+    scratch: Scratch,
 }
 
 /// Bytes in the order in which they came; those that were used are not moved away one by one.
@@ -117,20 +122,23 @@ impl Connection {
         cancellation: &Cancellation,
     ) -> Result<(), GetError> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut secure = Box::new(Secure::new(session));
-        let stream = &mut self.stream;
-        while secure.is_handshaking() || secure.has_unsent() {
-            let shaken = wait_for(cancellation, || match secure.shake_hands(stream) {
-                Err(error) if is_tick(&error) && has_passed(deadline) => {
-                    let kind = Kind::Passing;
-                    let text = "the TLS handshake takes too long (--connect-timeout)".to_owned();
-                    Err(io::Error::other(Failure { kind, text }))
+        let mut channel = Channel::new(session);
+        let (stream, mut scratch) = (&mut self.stream, Scratch::new());
+        while channel.is_handshaking() || channel.has_unsent() {
+            let shaken = wait_for(cancellation, || {
+                match channel.shake_hands(stream, &mut scratch) {
+                    Err(error) if is_tick(&error) && has_passed(deadline) => {
+                        let kind = Kind::Passing;
+                        let text =
+                            "the TLS handshake takes too long (--connect-timeout)".to_owned();
+                        Err(io::Error::other(Failure { kind, text }))
+                    }
+                    shaken => shaken.map(|()| 0),
                 }
-                shaken => Ok(shaken.map(|()| 0)?),
             });
             shaken.map_err(|error| error.at(place))?;
         }
-        self.secure = Some(secure);
+        self.secure = Some(Box::new(Secure { channel, scratch }));
         Ok(())
     }
 
@@ -142,7 +150,10 @@ impl Connection {
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), GetError> {
         let sent = match &mut self.secure {
             None => self.stream.write_all(bytes),
-            Some(secure) => secure.send(&mut self.stream, bytes),
+            Some(secure) => secure
+                .channel
+                .enqueue(bytes)
+                .and_then(|()| secure.channel.flush(&mut self.stream)),
         };
         sent.map_err(|error| broken(&error))
     }
@@ -214,9 +225,17 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Some(secure) = &mut self.secure {
-            secure.close(&mut self.stream);
+        if let Some(secure) = &mut self.secure
+            && self.stream.set_nonblocking(true).is_ok()
+        {
+            secure.channel.close(&mut self.stream);
         }
+    }
+}
+
+impl Secure {
+    fn read(&mut self, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        self.channel.read(stream, &mut self.scratch, buffer)
     }
 }
 

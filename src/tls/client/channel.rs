@@ -1,0 +1,244 @@
+//! A client's session over a stream: records are decrypted where they were received, and their
+//! content is handed on in large pieces.
+
+use std::io::{self, Read, Write};
+
+use super::explain::{Failure, Kind, explain};
+use crate::sys::buffer::Buffer;
+use crate::tls::session::{self, Session};
+
+/// A session, and what has been received of it.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    session: Session,
+    /// Received bytes that begin a record, or a message of the handshake.
+    held: Vec<u8>,
+    /// Decrypted bytes that nobody had room for.
+    plain: Vec<u8>,
+    /// So many of them were taken since.
+    taken: usize,
+    /// What comes after `plain`.
+    failure: Option<Failure>,
+    /// The first bytes that ever came: they tell what speaks no TLS.
+    first: Vec<u8>,
+}
+
+/// Where records are received and decrypted; channels may share one.
+#[derive(Debug)]
+pub(crate) struct Scratch(Buffer);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self(Buffer::new(HEADROOM + RECEIVE_BYTES))
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            session,
+            held: Vec::new(),
+            plain: Vec::new(),
+            taken: 0,
+            failure: None,
+            first: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    /// Something has to be sent before anything else.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.session.unsent().is_empty()
+    }
+
+    /// A read gives something without looking at the stream.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.taken < self.plain.len() || self.failure.is_some() || self.session.is_closed_by_peer()
+    }
+
+    /// Goes on with the handshake: sends what is to be sent, and receives once.
+    ///
+    /// # Errors
+    /// The stream's, or a [`Failure`]; `UnexpectedEof` when the server closes.
+    pub(crate) fn shake_hands(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut Scratch,
+    ) -> io::Result<()> {
+        self.flush(stream)?;
+        if self.is_handshaking() {
+            self.receive(stream, scratch, &mut |_| 0)?;
+            self.flush(stream)?;
+        }
+        Ok(())
+    }
+
+    /// Seals all of `bytes`, for [`Self::flush`] to send.
+    ///
+    /// # Errors
+    /// A [`Failure`].
+    pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let sealed = self.session.enqueue(bytes);
+        sealed.map_err(|error| io::Error::other(self.explain(&error)))
+    }
+
+    /// Sends what is to be sent.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub(crate) fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
+        while self.has_unsent() {
+            match stream.write(self.session.unsent()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.session.note_sent(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads some of the content into `buffer`; 0 is its end, which the server has confirmed.
+    ///
+    /// # Errors
+    /// The stream's, or a [`Failure`]; `UnexpectedEof` when the stream ends without that.
+    pub(crate) fn read(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut Scratch,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        let mut filled = 0;
+        self.pass(stream, scratch, &mut |piece| {
+            let fits = piece.len().min(buffer.len() - filled);
+            buffer[filled..filled + fits].copy_from_slice(&piece[..fits]);
+            filled += fits;
+            fits
+        })
+    }
+
+    /// Throws away up to `most` bytes of the content, and says how many; otherwise as
+    /// [`Self::read`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn discard(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut Scratch,
+        most: usize,
+    ) -> io::Result<usize> {
+        let mut left = most;
+        self.pass(stream, scratch, &mut |piece| {
+            let count = piece.len().min(left);
+            left -= count;
+            count
+        })
+    }
+
+    /// Says that nothing more will be sent, as far as the stream takes it.
+    pub(crate) fn close(&mut self, stream: &mut impl Write) {
+        if !self.is_handshaking() && self.failure.is_none() {
+            self.session.close();
+            // The connection is given up in any case.
+            let _ = self.flush(stream);
+        }
+    }
+
+    /// Passes content to `take`, which says how much of each piece it has taken.
+    fn pass(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        scratch: &mut Scratch,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> io::Result<usize> {
+        loop {
+            if self.taken < self.plain.len() {
+                let count = take(&self.plain[self.taken..]);
+                self.taken += count;
+                return Ok(count);
+            }
+            if let Some(failure) = &self.failure {
+                return Err(io::Error::other(failure.clone()));
+            }
+            if self.session.is_closed_by_peer() {
+                return Ok(0);
+            }
+            let count = self.receive(stream, scratch, take)?;
+            // The answer to a key update, perhaps.
+            self.flush(stream)?;
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Receives once, decrypts what is whole, and passes it to `take`; what that leaves goes into
+    /// `plain`.
+    fn receive(
+        &mut self,
+        stream: &mut (impl Read + Write),
+        Scratch(scratch): &mut Scratch,
+        take: &mut dyn FnMut(&[u8]) -> usize,
+    ) -> io::Result<usize> {
+        // The kernel always copies to the same place in a page, whatever is held in front.
+        let count = stream.read(&mut scratch[HEADROOM..])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.first.len() < FIRST_BYTES {
+            let first = &scratch[HEADROOM..HEADROOM + count.min(FIRST_BYTES)];
+            self.first.extend_from_slice(first);
+        }
+        let (start, end) = (HEADROOM - self.held.len(), HEADROOM + count);
+        scratch[start..HEADROOM].copy_from_slice(&self.held);
+        self.plain.clear();
+        self.taken = 0;
+        let (plain, mut passed) = (&mut self.plain, 0);
+        let mut open = |piece: &[u8]| {
+            let count = take(piece);
+            passed += count;
+            plain.extend_from_slice(&piece[count..]);
+        };
+        let opened = self.session.open(&mut scratch[start..end], &mut open);
+        let failure = match opened {
+            Ok(opened) => {
+                let rest = &scratch[start + opened..end];
+                self.held.clear();
+                if rest.len() <= HEADROOM {
+                    self.held.extend_from_slice(rest);
+                    return Ok(passed);
+                }
+                Failure {
+                    kind: Kind::Permanent,
+                    text: "the server sends a TLS message that is too long".to_owned(),
+                }
+            }
+            Err(error) => {
+                // The alert says to the server what is wrong; it may be gone already.
+                let _ = self.flush(stream);
+                self.explain(&error)
+            }
+        };
+        // What came before it is as true as ever.
+        self.failure = Some(failure.clone());
+        match passed {
+            0 if self.plain.is_empty() => Err(io::Error::other(failure)),
+            _ => Ok(passed),
+        }
+    }
+
+    fn explain(&self, error: &session::Error) -> Failure {
+        explain(error, &self.first)
+    }
+}
+
+/// Room for the beginning of a record, or of a message of the handshake in many records.
+const HEADROOM: usize = 80 << 10;
+/// What is received at once: so much that it still is in the processor's cache when it is
+/// decrypted and written.
+const RECEIVE_BYTES: usize = 128 << 10;
+const FIRST_BYTES: usize = 8;
