@@ -15,4 +15,5 @@ mod segments;
 mod strangers;
 mod support;
 mod terminal;
+mod tls;
 mod trees;

@@ -13,6 +13,8 @@ use haul::internals::Persistence;
 use haul::load::{self, Bodies, Extent, LoadConfig, LoadError, LoadReport, Pace};
 use socket2::{Domain, Socket, Type};
 
+use crate::tls_front::{Authority, Ending, Front};
+
 #[test]
 fn every_request_is_counted_once() {
     let server = Server::start(|_, _| keep(ok(&[7; 1_000])));
@@ -360,6 +362,53 @@ fn the_program_says_what_came_of_it() {
     }
 }
 
+#[test]
+fn answers_through_tls_are_counted_and_handshakes_timed() {
+    let content = vec![7; 300_000];
+    let expected = content.len() as u64;
+    let server = Server::start(move |_, _| keep(ok(&content)));
+    let authority = Authority::new("the tests' authority");
+    let leaf = authority.sign(&["127.0.0.1"], |_| {});
+    let front = Front::start(server.address, leaf.config(), Ending::CloseNotify);
+    let files = tempfile::tempdir().expect("a directory");
+    let trusted = files.path().join("ca.pem");
+    authority.write(&trusted);
+    let secure = |persistence, bodies| {
+        let mut config = config_for(front.url("/f"), 6);
+        let tls = load::ClientTls::new(Some(&trusted), vec![], None, Default::default());
+        config.tls = tls.expect("a certificate");
+        (config.persistence, config.bodies, config.connections) = (persistence, bodies, 2);
+        run(config)
+    };
+    for bodies in [Bodies::Discard, Bodies::Verify] {
+        for persistence in [Persistence::KeepAlive, Persistence::Close] {
+            let report = secure(persistence, bodies);
+            assert_eq!(
+                (report.requests, report.bytes),
+                (6, 6 * expected),
+                "{report}"
+            );
+            assert_eq!(errors(&report), []);
+            let connects = match persistence {
+                Persistence::KeepAlive => 2,
+                Persistence::Close => 6,
+            };
+            assert_eq!(report.connects, connects);
+            assert!(report.handshake.is_some_and(|spread| spread.max_us > 0.0));
+        }
+    }
+    let mut config = config_for(front.url("/f"), 3);
+    config.stalled = 2;
+    let stranger = run(config);
+    assert_eq!(stranger.requests, 0);
+    let errors = errors(&stranger);
+    assert!(
+        errors.iter().all(|(why, _)| why.contains("unknown issuer")),
+        "{errors:?}"
+    );
+    assert!(run(config_for(server.url("/f"), 1)).handshake.is_none());
+}
+
 fn run(config: LoadConfig) -> LoadReport {
     load::run(&config, &AtomicBool::new(false), |_| {}).expect("the configuration is valid")
 }
@@ -383,6 +432,7 @@ fn config_for(url: String, requests: u64) -> LoadConfig {
         bodies: Bodies::Discard,
         receive_bytes: 256 * 1024,
         timeout: FOR_EVER,
+        tls: load::ClientTls::default(),
         server: None,
     }
 }

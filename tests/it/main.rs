@@ -39,6 +39,7 @@ mod startup;
 mod sum;
 mod support;
 mod systemd;
+mod tls_front;
 mod truth;
 mod unix_sockets;
 mod unread;

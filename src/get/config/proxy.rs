@@ -42,9 +42,10 @@ impl Proxy {
             Some(rest) => HttpUrl::with_default_port(rest, SOCKS_PORT).map(Self::Socks),
             None => match text.parse() {
                 Ok(Source::Http(url)) if url.is_secure() => {
+                    let text = source::without_credentials(text);
                     return Err(format!(
-                        "{url} cannot be used as a proxy: haul speaks to proxies \
-                        in plain http:// or socks5h://; what is https stays so all the way"
+                        "{text} cannot be used as a proxy: haul speaks to proxies in plain http:// \
+                         or socks5h://, through which https:// stays secret"
                     ));
                 }
                 Ok(Source::Http(url)) => Ok(Self::Http(url)),

@@ -407,6 +407,8 @@ impl Client {
         command
             .args(arguments)
             .env_remove("http_proxy")
+            .env_remove("https_proxy")
+            .env_remove("HTTPS_PROXY")
             .env_remove("all_proxy")
             .env_remove("ALL_PROXY")
             .env_remove("no_proxy")
