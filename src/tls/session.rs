@@ -15,7 +15,8 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
+    UnbufferedStatus,
 };
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
@@ -27,6 +28,9 @@ pub(crate) struct Session {
     side: Side,
     unsent: Unsent,
     is_closed_by_peer: bool,
+    /// The received records that begin a message of the handshake. The library remembers where in
+    /// them it was, and looks there again whenever it is called.
+    joining: Vec<u8>,
 }
 
 enum Side {
@@ -80,6 +84,7 @@ impl Session {
             side,
             unsent: Unsent::default(),
             is_closed_by_peer: false,
+            joining: Vec::new(),
         }
     }
 
@@ -96,10 +101,15 @@ impl Session {
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Error> {
         let (unsent, is_closed) = (&mut self.unsent, &mut self.is_closed_by_peer);
-        match &mut self.side {
+        let done = match &mut self.side {
             Side::Client(connection) => open(&mut **connection, received, take, unsent, is_closed),
             Side::Server(connection) => open(&mut **connection, received, take, unsent, is_closed),
+        }?;
+        self.joining.clear();
+        if begins_with_a_record(&received[done..]) {
+            self.joining.extend_from_slice(&received[done..]);
         }
+        Ok(done)
     }
 
     /// Seals all of `plaintext` into the front of `sealed`, which has [`sealed_len`] bytes of
@@ -108,9 +118,10 @@ impl Session {
     /// # Errors
     /// The handshake is not over, the session is closed, or its keys are used up.
     pub(crate) fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<usize, Error> {
+        let joining = &mut self.joining;
         match &mut self.side {
-            Side::Client(connection) => seal(&mut **connection, plaintext, sealed),
-            Side::Server(connection) => seal(&mut **connection, plaintext, sealed),
+            Side::Client(connection) => seal(&mut **connection, joining, plaintext, sealed),
+            Side::Server(connection) => seal(&mut **connection, joining, plaintext, sealed),
         }
     }
 
@@ -129,8 +140,8 @@ impl Session {
     pub(crate) fn close(&mut self) {
         let mut alert = [0; CLOSE_ROOM];
         let closed = match &mut self.side {
-            Side::Client(connection) => close(&mut **connection, &mut alert),
-            Side::Server(connection) => close(&mut **connection, &mut alert),
+            Side::Client(connection) => close(&mut **connection, &mut self.joining, &mut alert),
+            Side::Server(connection) => close(&mut **connection, &mut self.joining, &mut alert),
         };
         if let Some(len) = closed {
             self.unsent.push(&alert[..len]);
@@ -197,6 +208,8 @@ pub(crate) const RECORD_BYTES: usize = 16 << 10;
 /// Header, explicit nonce or content type, and tag; a key update takes 5 bytes more.
 const RECORD_OVERHEAD: usize = 64;
 
+const HEADER_BYTES: usize = 5;
+
 /// An alert, and what the library may put in front of it.
 const CLOSE_ROOM: usize = 512;
 
@@ -231,14 +244,8 @@ fn open<Data>(
     is_closed_by_peer: &mut bool,
 ) -> Result<usize, Error> {
     let mut done = 0;
-    let mut failure = None;
     loop {
-        // After a failure only the alert is left to be had.
-        let rest = match failure {
-            None => &mut received[done..],
-            Some(_) => &mut [],
-        };
-        let UnbufferedStatus { mut discard, state } = connection.process(rest);
+        let UnbufferedStatus { mut discard, state } = connection.process(&mut received[done..]);
         match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                 while let Some(record) = traffic.next_record() {
@@ -247,38 +254,46 @@ fn open<Data>(
                     take(record.payload);
                 }
             }
-            Ok(ConnectionState::EncodeTlsData(mut flight)) => {
-                let needed = match flight.encode(&mut []) {
-                    Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                        required_size
-                    }
-                    Ok(_) | Err(EncodeError::AlreadyEncoded) => 0,
-                };
-                let mut bytes = vec![0; needed];
-                if let Ok(len) = flight.encode(&mut bytes) {
-                    unsent.push(&bytes[..len]);
-                }
-            }
+            Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, unsent),
             // What is unsent is kept in order, so to the library it is sent.
             Ok(ConnectionState::TransmitTlsData(flight)) => flight.done(),
             Ok(ConnectionState::PeerClosed) => *is_closed_by_peer = true,
             // Early data is never invited.
-            Ok(_) => return failure.map_or(Ok(done + discard), Err),
-            Err(error) => match failure {
-                None => failure = Some(error),
-                Some(first) => return Err(first),
-            },
+            Ok(_) => return Ok(done + discard),
+            Err(error) => {
+                // The alert is what comes next. After it the library would look at the same
+                // bytes again, and may not send another alert.
+                let rest = &mut received[done + discard..];
+                if let Ok(ConnectionState::EncodeTlsData(alert)) = connection.process(rest).state {
+                    encode(alert, unsent);
+                }
+                return Err(error);
+            }
         }
         done += discard;
     }
 }
 
+fn encode<Data>(mut flight: EncodeTlsData<'_, Data>, unsent: &mut Unsent) {
+    let needed = match flight.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+            required_size
+        }
+        Ok(_) | Err(EncodeError::AlreadyEncoded) => 0,
+    };
+    let mut bytes = vec![0; needed];
+    if let Ok(len) = flight.encode(&mut bytes) {
+        unsent.push(&bytes[..len]);
+    }
+}
+
 fn seal<Data>(
     connection: &mut impl Connection<Data>,
+    joining: &mut [u8],
     plaintext: &[u8],
     sealed: &mut [u8],
 ) -> Result<usize, Error> {
-    let UnbufferedStatus { state, .. } = connection.process(&mut []);
+    let UnbufferedStatus { state, .. } = connection.process(joining);
     match state? {
         ConnectionState::WriteTraffic(mut traffic) => {
             traffic
@@ -294,10 +309,116 @@ fn seal<Data>(
     }
 }
 
-fn close<Data>(connection: &mut impl Connection<Data>, alert: &mut [u8]) -> Option<usize> {
-    let UnbufferedStatus { state, .. } = connection.process(&mut []);
+/// Whether the first record is whole: it was looked at, and is kept for those behind it.
+fn begins_with_a_record(bytes: &[u8]) -> bool {
+    let Some(&[_, _, _, high, low]) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return false;
+    };
+    bytes.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
+}
+
+fn close<Data>(
+    connection: &mut impl Connection<Data>,
+    joining: &mut [u8],
+    alert: &mut [u8],
+) -> Option<usize> {
+    let UnbufferedStatus { state, .. } = connection.process(joining);
     match state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(alert).ok(),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+    use crate::tls::provider::provider;
+
+    /// A client and a server; the server's records are of 64 bytes at most.
+    fn pair() -> (Session, Session) {
+        let own = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a key");
+        let certificate = own.cert.der().clone();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+        let mut server = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("a certificate");
+        server.max_fragment_size = Some(64);
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "a.example".try_into().expect("a name");
+        (
+            Session::client(Arc::new(client), name).expect("a client"),
+            Session::server(Arc::new(server)).expect("a server"),
+        )
+    }
+
+    /// What `from` has to say.
+    fn said(from: &mut Session) -> Vec<u8> {
+        let bytes = from.unsent().to_vec();
+        from.note_sent(bytes.len());
+        bytes
+    }
+
+    /// Has a handshake up to the server's last flight, which holds its tickets.
+    fn shaken() -> (Session, Session, Vec<u8>) {
+        let (mut client, mut server) = pair();
+        let mut held = Vec::new();
+        while client.is_handshaking() {
+            let mut flight = said(&mut client);
+            server.open(&mut flight, &mut |_| {}).expect("a client's");
+            held.extend(said(&mut server));
+            let done = client.open(&mut held, &mut |_| {}).expect("a server's");
+            held.drain(..done);
+        }
+        let mut flight = said(&mut client);
+        server.open(&mut flight, &mut |_| {}).expect("a client's");
+        let tickets = said(&mut server);
+        (client, server, tickets)
+    }
+
+    #[test]
+    fn a_message_in_pieces_keeps_nobody_from_sending() {
+        let (_, _, tickets) = shaken();
+        assert!(tickets.len() > 4 * 64, "they take several records");
+        for cut in 1..tickets.len() {
+            let (mut client, mut server, mut tickets) = shaken();
+            let mut rest = tickets.split_off(cut.min(tickets.len()));
+            let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
+            client.enqueue(b"asked").expect("the session stands");
+            let mut asked = Vec::new();
+            let mut take = |bytes: &[u8]| asked.extend_from_slice(bytes);
+            let mut sealed = said(&mut client);
+            server.open(&mut sealed, &mut take).expect("a request");
+            assert_eq!(asked, b"asked");
+            tickets.drain(..done);
+            tickets.append(&mut rest);
+            let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
+            assert_eq!(done, tickets.len());
+        }
+    }
+
+    #[test]
+    fn what_follows_a_piece_of_a_message_and_is_none_is_an_error() {
+        let (_, _, tickets) = shaken();
+        for cut in 70..tickets.len().min(200) {
+            let (mut client, _, mut tickets) = shaken();
+            tickets.truncate(cut);
+            tickets
+                .extend_from_slice(b"\x17\x03\x03\x00\x20no record of this session at all, is it");
+            let failed = client.open(&mut tickets, &mut |_| {});
+            assert!(failed.is_err(), "{cut}");
+            client.close();
+        }
     }
 }

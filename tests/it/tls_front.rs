@@ -160,8 +160,8 @@ struct Shared {
     stopping: AtomicBool,
     handshakes: Mutex<Vec<HandshakeKind>>,
     names: Mutex<Vec<Option<String>>>,
-    /// Bytes of ciphertext that were sent, by connection.
-    sent: Mutex<Vec<usize>>,
+    /// Bytes of ciphertext that go to the last client.
+    sent: Mutex<usize>,
 }
 
 impl Front {
@@ -219,7 +219,7 @@ impl Front {
 
     /// Bytes of ciphertext that went to the last client.
     pub fn last_sent(&self) -> usize {
-        *self.shared.sent.lock().unwrap().last().unwrap()
+        *self.shared.sent.lock().unwrap()
     }
 }
 
@@ -292,6 +292,8 @@ impl Shared {
             sealed.truncate(limit.saturating_sub(*sent));
         }
         *sent += sealed.len();
+        // Before the client can see it.
+        *self.sent.lock().unwrap() = *sent;
         client.write_all(&sealed)
     }
 
@@ -305,7 +307,6 @@ impl Shared {
             session.send_close_notify();
             self.flush(session, &mut client, sent)?;
         }
-        self.sent.lock().unwrap().push(*sent);
         client.shutdown(Shutdown::Write)?;
         // What the client still says must not turn the close into a reset.
         client.set_read_timeout(Some(Duration::from_millis(50)))?;

@@ -20,8 +20,7 @@ use crate::tls::provider::provider;
 #[derive(Debug)]
 pub(super) struct Roots {
     store: RootCertStore,
-    /// The user's own choice, as it is in the file: a certificate that is among them may be a
-    /// server's own.
+    /// As they are in the files: a certificate that is among them may be a server's own.
     given: Vec<CertificateDer<'static>>,
 }
 
@@ -43,13 +42,9 @@ impl Roots {
     /// Those of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub(super) fn of_the_system() -> Result<Self, String> {
         let found = rustls_native_certs::load_native_certs();
-        let mut store = RootCertStore::empty();
-        let (usable, _) = store.add_parsable_certificates(found.certs);
-        if usable > 0 {
-            return Ok(Self {
-                store,
-                given: Vec::new(),
-            });
+        let roots = Self::given(&found.certs);
+        if !roots.store.is_empty() {
+            return Ok(roots);
         }
         let why = found.errors.first();
         let why = why.map_or_else(String::new, |error| format!(" ({error})"));

@@ -337,7 +337,9 @@ fn credentials_of_an_address_stay_with_its_scheme() {
             "--allow-downgrade",
             &back.url("/f").replace("//", "//me:s3cret@"),
         ])
-        .assert_status(4);
+        .assert_status(0);
+    let last = server.requests().pop().unwrap();
+    assert_eq!(last.field("authorization"), None);
 }
 
 /// An HTTP proxy that only makes tunnels, for who knows the password; it keeps what it was asked.
@@ -436,7 +438,7 @@ fn a_proxy_makes_tunnels_and_sees_no_request() {
     // One for http is not asked.
     with("u:p@", &[], "http_proxy").assert_status(0);
     assert_eq!(proxy.asked().len(), before + 1);
-    let mut command = trusting.client.command(&["https://127.0.0.1:1/f"]);
+    let mut command = trusting.client.command(&["-f", "https://127.0.0.1:1/f"]);
     command.env("https_proxy", format!("u:p@{}", proxy.address));
     finish(command.spawn().unwrap())
         .assert_status(3)
@@ -462,7 +464,10 @@ fn a_body_without_length_is_whole_only_where_the_server_says_so() {
     ran.assert_status(5).assert_says("close_notify");
     assert!(without_alert < sent);
     let first_byte = sent - body.len() - 500;
-    for cut in (first_byte..sent).step_by(1_999).chain(sent - 40..sent) {
+    for cut in (first_byte..sent)
+        .step_by(7_999)
+        .chain((sent - 40..sent).step_by(3))
+    {
         let (ran, _) = get(Ending::CutAfter(cut));
         ran.assert_status(5);
         assert!(
