@@ -43,7 +43,7 @@ impl Disk {
         make_directory(directory).map_err(OpenError::Io)?;
         let file = open_private(path).map_err(OpenError::Io)?;
         let opened = guarded(|| Ok(Self::open_file(file)));
-        let mut disk = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic)))?;
+        let disk = opened.unwrap_or_else(|panic| Err(OpenError::Damaged(panic)))?;
         guarded(|| disk.check_version()).map_err(OpenError::Damaged)?;
         Ok(disk)
     }
@@ -69,7 +69,7 @@ impl Disk {
 
     /// A new store gets this version; one of another version is damaged, as far as we are
     /// concerned.
-    fn check_version(&mut self) -> Result<(), String> {
+    fn check_version(&self) -> Result<(), String> {
         let found = {
             let transaction = self.database.begin_read().map_err(text)?;
             match transaction.open_table(VERSION) {
@@ -97,14 +97,14 @@ impl Disk {
         }
     }
 
-    pub(super) fn get(&mut self, identity: &Identity) -> Result<Option<Digests>, String> {
+    pub(super) fn get(&self, identity: &Identity) -> Result<Option<Digests>, String> {
         let transaction = self.database.begin_read().map_err(text)?;
         let table = transaction.open_table(DIGESTS).map_err(text)?;
         let found = table.get(identity.file()).map_err(text)?;
         Ok(found.and_then(|found| entry::decode(identity, found.value())))
     }
 
-    pub(super) fn blocks(&mut self, identity: &Identity) -> Result<Option<BlockList>, String> {
+    pub(super) fn blocks(&self, identity: &Identity) -> Result<Option<BlockList>, String> {
         let transaction = self.database.begin_read().map_err(text)?;
         let table = transaction.open_table(BLOCKS).map_err(text)?;
         let found = table.get(identity.file()).map_err(text)?;

@@ -136,7 +136,7 @@ impl Reading {
 
     fn read(&mut self, file: &OpenFile, is_cold: bool, buffer: &mut [u8]) -> io::Result<u64> {
         let (offset, len) = self.next_extent();
-        let source = self.own.as_ref().unwrap_or(file.file());
+        let source = self.own.as_ref().unwrap_or_else(|| file.file());
         let bytes = &mut buffer[..len as usize];
         let mut count = 0;
         while count < bytes.len() {
