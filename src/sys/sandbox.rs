@@ -17,19 +17,10 @@ pub(crate) use crate::sys::sandbox::places::Places;
 /// What of the sandbox holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confinement {
-    /// How much of landlock(7) holds: for files, TCP and signals.
-    pub landlock: Option<Extent>,
+    /// landlock(7) holds: for files at least (Linux 5.13), for TCP and signals too (Linux 6.12).
+    pub landlock: bool,
     /// The seccomp(2) filter holds.
     pub seccomp: bool,
-}
-
-/// How much of a sandbox a kernel has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// All that was asked for.
-    Whole,
-    /// What the kernel knows of it: Linux 5.13 knows files, Linux 6.12 all.
-    Partial,
 }
 
 impl Confinement {
@@ -37,16 +28,15 @@ impl Confinement {
     /// signals, the filter refuses as well.
     #[must_use]
     pub(crate) fn holds(&self) -> bool {
-        self.landlock.is_some() && self.seccomp
+        self.landlock && self.seccomp
     }
 }
 
 impl std::fmt::Display for Confinement {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self.landlock {
-            Some(Extent::Whole) => "landlock holds",
-            Some(Extent::Partial) => "landlock holds for files",
-            None => "no landlock",
+            true => "landlock holds",
+            false => "no landlock",
         })?;
         formatter.write_str(match self.seccomp {
             true => ", seccomp holds",
@@ -66,13 +56,8 @@ pub(crate) fn enter(places: &Places) -> io::Result<Confinement> {
         if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {
             return Err(io::Error::other("the process has more than one thread"));
         }
-        use landlock::RulesetStatus;
         Ok(Confinement {
-            landlock: match domain::enter(places)? {
-                RulesetStatus::FullyEnforced => Some(Extent::Whole),
-                RulesetStatus::PartiallyEnforced => Some(Extent::Partial),
-                RulesetStatus::NotEnforced => None,
-            },
+            landlock: domain::enter(places)? != landlock::RulesetStatus::NotEnforced,
             seccomp: filter::install()?,
         })
     }
@@ -80,7 +65,7 @@ pub(crate) fn enter(places: &Places) -> io::Result<Confinement> {
     {
         let _ = places;
         Ok(Confinement {
-            landlock: None,
+            landlock: false,
             seccomp: false,
         })
     }

@@ -28,7 +28,7 @@ fn restrict(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
     }
     for path in &places.append {
         let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
+        let parent = parent.unwrap_or_else(|| Path::new("."));
         rules = allow(rules, parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
         // A FIFO is opened for reading as well.
         rules = allow(rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
