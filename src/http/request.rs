@@ -56,7 +56,7 @@ pub struct Request {
     /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
     /// Whom a proxy says to speak for, where proxies are trusted. Only their word counts.
-    pub forwarded_for: Option<std::net::IpAddr>,
+    pub forwarded_for: Option<Box<std::net::IpAddr>>,
     /// What the client says of itself, where the access log wants it.
     pub client_fields: Option<Box<ClientFields>>,
 }

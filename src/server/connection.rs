@@ -450,7 +450,8 @@ impl Connection {
         if proxies.has_forwarding(self.sender) {
             let named = request
                 .forwarded_for
-                .map(|ip| SocketAddr::new(ip, 0).into());
+                .take()
+                .map(|ip| SocketAddr::new(*ip, 0).into());
             self.speak_for(named.unwrap_or(self.sender), turn.service);
         }
         let limits = &turn.service.config.http_limits;

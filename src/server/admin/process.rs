@@ -25,7 +25,7 @@ impl Usage {
         let field = |number: usize| -> Option<u64> { fields.get(number - 3)?.parse().ok() };
         let ticks = field(14).zip(field(15)).map(|(user, system)| user + system);
         let per_second = resources::clock_ticks_per_second().max(1) as f64;
-        let page = resources::page_bytes() as u64;
+        let page = resources::page_bytes();
         let files = fs::read_dir("/proc/self/fd").ok();
         Self {
             cpu_seconds: ticks.map(|ticks| ticks as f64 / per_second),

@@ -272,7 +272,7 @@ impl RequestBuffer {
                 consumed,
             } => {
                 let head = &self.bytes[..consumed];
-                request.forwarded_for = turn.service.config.proxies.named_by(head);
+                request.forwarded_for = turn.service.config.proxies.named_by(head).map(Box::new);
                 if turn.service.journal.wants_client_fields() {
                     request.client_fields = ClientFields::of(head);
                 }
