@@ -24,6 +24,8 @@ pub(crate) use line::{begins_like_request, is_request_line};
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The outcome of looking at the bytes received.
+// It lives for a turn, on the stack: a box would cost every request an allocation.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// The head has not ended yet.

@@ -54,11 +54,6 @@ impl Channel {
         !self.session.unsent().is_empty()
     }
 
-    /// A read gives something without looking at the stream.
-    pub(crate) fn is_readable(&self) -> bool {
-        self.taken < self.plain.len() || self.failure.is_some() || self.session.is_closed_by_peer()
-    }
-
     /// Goes on with the handshake: sends what is to be sent, and receives once.
     ///
     /// # Errors
