@@ -1,6 +1,8 @@
 //! What haul says to a person: lines that a thread of their own writes, so that a terminal, pipe or
 //! disk that takes nothing, or is gone, never fails, blocks or ends what haul does.
 
+pub mod shell;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -111,6 +111,7 @@ pub mod internals {
     pub use crate::http::parse::body::{Discard, Discarded};
     pub use crate::http::parse::target::{Form, parse as parse_target};
     pub use crate::http::parse::{Parsed, parse_request};
+    pub use crate::http::percent_encode_component;
     pub use crate::http::policy::DotNames;
     pub use crate::http::range::{Selection, parse as parse_range, resolve as resolve_range};
     pub use crate::http::respond::{Negotiation, Now, Subject, to_file};

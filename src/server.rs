@@ -34,6 +34,7 @@ mod fair_queue;
 pub(crate) mod files;
 mod listing;
 mod network;
+mod places;
 mod rate_limit;
 mod ring;
 mod round_robin;
@@ -59,6 +60,7 @@ use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
 use crate::server::admin::{AdminListener, Observer};
 use crate::server::config::{AdminAddress, DigestChoice, LocalAddress, SandboxChoice, ServeConfig};
+use crate::server::connection::Connection;
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::digests::{follow_tree, run_digest_worker};
 use crate::server::disk_queue::DiskQueue;
@@ -66,9 +68,10 @@ use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
 use crate::server::eviction::Eviction;
 use crate::server::files::Closing;
+pub use crate::server::files::FileFault;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
-use crate::server::shared::Shared;
+use crate::server::shared::{RootError, Shared};
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
@@ -76,6 +79,7 @@ use crate::sys::local_socket;
 use crate::sys::poller::Poller;
 use crate::sys::resources;
 use crate::sys::sandbox;
+use crate::sys::send_file::missing_calls;
 use crate::sys::socket;
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
@@ -83,6 +87,8 @@ use crate::sys::socket;
 pub enum StartupError {
     /// The root cannot be opened.
     Root(PathBuf, io::Error),
+    /// A file cannot be served by its name.
+    File(PathBuf, FileFault),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// A Unix socket cannot be listened on.
@@ -115,6 +121,9 @@ impl std::fmt::Display for StartupError {
                     }
                     None => formatter.write_str("name a readable directory with --root"),
                 }
+            }
+            Self::File(path, fault) => {
+                write!(formatter, "cannot serve {}: {fault}", path.display())
             }
             Self::Listen(address, error) => {
                 write!(formatter, "cannot listen on {address}: {error}")?;
@@ -214,6 +223,7 @@ impl Handle {
     pub fn counters(&self) -> Snapshot {
         let mut snapshot = self.ring.service.counters.snapshot();
         snapshot.open = self.open();
+        snapshot.closes_waiting = self.ring.disk.closing();
         snapshot
     }
 
@@ -272,10 +282,6 @@ impl Server {
             .collect::<Result<Vec<_>, _>>()?;
         let acceptor_poller = poller()?;
         let limits = config.limits;
-        let permits = (
-            Semaphore::new(limits.connections),
-            Semaphore::new(overflow_of(limits.connections)),
-        );
         let capacity = limits
             .connections
             .saturating_add(overflow_of(limits.connections));
@@ -288,13 +294,19 @@ impl Server {
             config.disk_workers.get(),
             Arc::clone(&counters),
         ));
-        let root = config.root.clone();
         let (closer, closing) = crossbeam_channel::unbounded();
         let loaded = Access::load(&config, Arc::clone(&counters));
         let access = loaded.map_err(StartupError::Access)?;
         let service = Shared::new(config, counters, journal, closer)
-            .map_err(|error| StartupError::Root(root, error))?
+            .map_err(|error| match error {
+                RootError::Directory(path, error) => StartupError::Root(path, error),
+                RootError::File(path, fault) => StartupError::File(path, fault),
+            })?
             .with_access(access);
+        let permits = (
+            Arc::clone(&service.connections),
+            Semaphore::new(overflow_of(limits.connections)),
+        );
         let ring = Arc::new(Ring {
             service: Arc::new(service),
             eviction: Eviction::default(),
@@ -353,13 +365,25 @@ impl Server {
     /// nothing does.
     #[must_use]
     pub fn limitations(&self) -> Option<String> {
-        let missing = self.ring.service.root.support().missing();
-        (!missing.is_empty()).then(|| {
-            format!(
-                "this system has no {}: files are looked up by the disk threads, once a second each",
-                missing.join(", no ")
-            )
-        })
+        let look_ups = self.ring.service.root.support().missing();
+        let (reads, copies): (Vec<_>, Vec<_>) =
+            (missing_calls().into_iter()).partition(|call| *call == "preadv2");
+        let costs = [
+            (
+                look_ups,
+                "files are looked up by the disk threads, once a second each",
+            ),
+            (
+                reads,
+                "what is in memory is not known, and read by the disk threads first",
+            ),
+            (copies, "bytes are copied"),
+        ];
+        let costs = costs.into_iter().filter(|(missing, _)| !missing.is_empty());
+        let costs: Vec<_> = costs
+            .map(|(missing, cost)| format!("no {}: {cost}", missing.join(", no ")))
+            .collect();
+        (!costs.is_empty()).then(|| format!("this system has {}", costs.join("; ")))
     }
 
     /// The way to this server from other threads.
@@ -399,8 +423,8 @@ impl Server {
         let closer = spawn("haul-close", {
             let (closing, disk) = (self.closing, Arc::clone(&self.ring.disk));
             move || {
-                for Closing { file, device } in closing {
-                    disk.close_file(device, file);
+                for closing in closing {
+                    disk.close_file(closing);
                 }
             }
         })?;
@@ -437,8 +461,15 @@ impl Server {
                 is_told = !is_covered;
             }
         })?;
+        let (sweeping, swept) = crossbeam_channel::bounded::<()>(0);
+        let ring = Arc::clone(&self.ring);
+        spawn("haul-sweep", move || {
+            while swept.recv_timeout(SWEEP) == Err(RecvTimeoutError::Timeout) {
+                sweep(&ring);
+            }
+        })?;
         acceptor.run();
-        drop((stop, stop_digests));
+        drop((stop, stop_digests, sweeping));
         self.ring.service.digests.shut();
         let grace_ends = Instant::now() + grace;
         handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
@@ -516,6 +547,18 @@ fn start_digests(ring: &Ring) -> Result<Option<Sender<()>>, StartupError> {
     Ok(Some(stop))
 }
 
+/// Lets go of connections that wait for a file system that hangs, and whose peers have left.
+fn sweep(ring: &Ring) {
+    let swept = ring.disk.sweep(Connection::has_left);
+    ring.service.counters.swept.add(swept.gone.len() as u64);
+    for connection in swept.gone {
+        connection.close(CloseReason::Aborted, &ring.service);
+    }
+    for connection in swept.back {
+        ring.dispatch.send_back(connection);
+    }
+}
+
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartupError> {
     let builder = std::thread::Builder::new().name(name.into());
     builder.spawn(work).map_err(StartupError::Resources)
@@ -531,5 +574,7 @@ fn overflow_of(connections: usize) -> usize {
 const BACKLOG: i32 = 4096;
 /// A root that is replaced is seen after at most this.
 const ROOT_CHECK: Duration = Duration::from_millis(250);
+/// Whoever has left a line that does not move is seen after at most twice this.
+const SWEEP: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 const ABORT_GRACE: Duration = Duration::from_secs(2);

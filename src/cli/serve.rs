@@ -46,6 +46,7 @@ mod tuning;
 const EXAMPLES: &str = "\
 Examples:
   haul serve                                  this directory, on http://127.0.0.1:7788/
+  haul serve big.iso notes.pdf                just these files, with commands that fetch them
   haul serve --root /data --listen 0.0.0.0:80 a data directory, to the network
   haul serve --total-rate 100MB               at most 100 MB a second in all
   haul serve --htpasswd users --protect 'private/**'
@@ -66,9 +67,10 @@ pub(crate) struct ServeArguments {
     #[arg(long, short, value_name = "DIR", default_value_os_t = root_of_environment())]
     root: PathBuf,
 
-    /// The same as --root DIR
-    #[arg(value_name = "DIR", conflicts_with = "root")]
-    directory: Option<PathBuf>,
+    /// A directory, as by --root; or files, of which each is served by its name and nothing that
+    /// lies beside them
+    #[arg(value_name = "DIR|FILE", conflicts_with = "root")]
+    paths: Vec<PathBuf>,
 
     /// Directory that links beneath the root may lead beneath as well; may be repeated
     #[arg(long, env = "HAUL_LINKS_INTO", value_name = "DIR")]
@@ -214,8 +216,14 @@ impl ServeArguments {
             (_, None) => Destination::StandardError,
         };
         let workers = self.workers.unwrap_or(defaults.workers);
+        let (root, files) = match &self.paths[..] {
+            [] => (self.root, Vec::new()),
+            [path] if path.is_dir() => (path.clone(), Vec::new()),
+            _ => (self.root, self.paths),
+        };
         let mut config = ServeConfig {
-            root: self.directory.unwrap_or(self.root),
+            root,
+            files,
             links_into: self.links_into,
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),

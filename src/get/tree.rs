@@ -183,6 +183,11 @@ impl<'a> Tree<'a> {
             let Some((url, components)) = below(&base, traits, &link) else {
                 return true;
             };
+            if link.leads_out {
+                let note = format!("{url}: a link that leads out of what is served, left out");
+                self.reporter.note(note);
+                return true;
+            }
             let found = self.place(directory, &url, &components);
             wants_more = match found {
                 Place::Nowhere => true,

@@ -82,7 +82,7 @@ impl Target {
 
 /// Percent-encodes one path component, so that it stands for itself in a URL, in HTML and
 /// between a shell's single quotes.
-pub(crate) fn percent_encode_component(component: &[u8]) -> impl Iterator<Item = &str> {
+pub fn percent_encode_component(component: &[u8]) -> impl Iterator<Item = &str> {
     percent_encode(component, ENCODED)
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,8 +172,10 @@ pub enum AdminReach {
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
-    /// The directory that is served.
+    /// The directory that is served, if no `files` are.
     pub root: PathBuf,
+    /// Files that are served by their names, with nothing of what lies beside them.
+    pub files: Vec<PathBuf>,
     /// Directories that links beneath the root may lead beneath as well.
     pub links_into: Vec<PathBuf>,
     /// Where to listen; port 0 takes a free one.
@@ -240,8 +242,18 @@ impl ServeConfig {
     /// What is opened while the server runs.
     pub(crate) fn places(&self) -> Places {
         let mut places = Places::default();
-        for base in std::iter::once(&self.root).chain(&self.links_into) {
+        let root = Some(&self.root).filter(|_| self.files.is_empty());
+        for base in root.into_iter().chain(&self.links_into) {
             places.read_replaceable(base);
+        }
+        for file in &self.files {
+            let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+            places.read_replaceable(parent.unwrap_or(Path::new(".")));
+            // A link leads on to what lies beside its end.
+            let end = file.canonicalize().ok();
+            places
+                .read
+                .extend(end.as_deref().and_then(Path::parent).map(Path::to_owned));
         }
         if let Destination::File(path) = &self.access_log {
             places.append.push(path.clone());
@@ -261,6 +273,7 @@ impl Default for ServeConfig {
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Self {
             root: PathBuf::from("."),
+            files: Vec::new(),
             links_into: Vec::new(),
             listen: vec![SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT))],
             listen_local: Vec::new(),

@@ -45,6 +45,7 @@ use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{
     Admission, DiskAction, DiskJob, Resolved, Step, TurnContext,
 };
+use crate::server::places::Place;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
@@ -76,6 +77,10 @@ pub(crate) struct Connection {
     resolved: Option<Resolved>,
     send_queue: SendQueue,
     pacer: Pacer,
+    /// Whether the kernel asks now and then whether the peer is there.
+    is_probed: bool,
+    /// While it waits for a disk, or is about to.
+    place: Option<Place>,
     /// The record of the last response, while its bytes have not arrived.
     unconfirmed: Option<Box<DeferredRecord>>,
     observed: Observed,
@@ -133,6 +138,8 @@ impl Connection {
             resolved: None,
             send_queue: SendQueue::default(),
             pacer: Pacer::new(service, now),
+            is_probed: false,
+            place: None,
             unconfirmed: None,
             observed: Observed::new(service),
         })
@@ -184,6 +191,16 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has left, as far as can be told without sending anything: it reset the
+    /// connection, or no host answers any more. Who has closed its side only may still read.
+    pub(crate) fn has_left(&mut self) -> bool {
+        if !self.is_probed {
+            // The kernel finds out who has closed both sides.
+            self.is_probed = socket::keep_alive(&self.stream).is_ok();
+        }
+        socket::is_broken(&self.stream)
+    }
+
     /// Notes that the poller saw something to read.
     pub(crate) fn note_readable(&mut self, readiness: Readiness) {
         self.received.note(readiness);
@@ -199,6 +216,7 @@ impl Connection {
 
     /// Takes the connection as far as it can go without waiting, for a quantum at the most.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
+        self.place = None;
         if let Some((path, file)) = self.resolved.take() {
             turn.names.remember(&path, &file, turn.now);
         }
@@ -511,6 +529,11 @@ impl Connection {
             Some(response) => Flow::Continue(self.start(*pending, response, turn.service)),
             None => {
                 let file_system = turn.service.root.device_towards(pending.path());
+                if !turn.service.has_place(file_system) {
+                    let response = turn_away(&pending, turn.service);
+                    return Flow::Continue(self.start(*pending, response, turn.service));
+                }
+                self.place = Some(turn.service.places.take(file_system));
                 let action = DiskAction::LookUp;
                 let job = DiskJob {
                     file_system,
@@ -560,7 +583,10 @@ impl Connection {
                 Step::Delay
             }
             SendStep::Spent => Step::Yield,
-            SendStep::Disk(job) => Step::Disk(job),
+            SendStep::Disk(job) => {
+                self.place = Some(turn.service.places.take(job.file_system));
+                Step::Disk(job)
+            }
             SendStep::Broken(reason) => {
                 let ends_by_close = sending.ends_by_close();
                 return match sending.restart_after(reason) {
@@ -748,6 +774,15 @@ fn prepare(
             http::prepare(request, &pending.gate, service, blocking, cache)
         }
         RequestKind::Name { target, .. } => name::prepare(target, service, blocking, cache),
+    }
+}
+
+/// The answer where too many wait for the same file system.
+fn turn_away(pending: &Pending, service: &Shared) -> PreparedResponse {
+    match &pending.request {
+        RequestKind::Http(request) => http::refuse(Some(request), &Refusal::Overloaded, service),
+        RequestKind::Name { .. } => name::turn_away(),
+        RequestKind::Malformed { refusal, .. } => http::refuse(None, refusal, service),
     }
 }
 

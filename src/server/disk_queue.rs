@@ -16,14 +16,13 @@ mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::server::client_share::ClientShare;
 use crate::server::connection::Connection;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey};
 use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
-use crate::server::files::OpenFile;
+use crate::server::files::{Closing, OpenFile};
 use crate::server::round_robin::RoundRobin;
 use crate::server::telemetry::Counters;
 use crate::server::transmit::ReadAhead;
@@ -75,7 +74,7 @@ pub(super) enum Job {
     /// An extent that a sequential reader will want soon.
     Prefetch(ReadAhead),
     /// A file whose close may wait.
-    Close(File),
+    Close(Closing),
 }
 
 /// A job taken from the line; hand it back to [`DiskQueue::finish`].
@@ -89,6 +88,15 @@ pub(super) struct Ticket {
 
 /// The reader that is read ahead of: the number of its connection.
 type Reader = u64;
+
+/// Who was taken out of lines that do not move.
+#[derive(Debug, Default)]
+pub(super) struct Swept {
+    /// To be closed.
+    pub(super) gone: Vec<Box<Connection>>,
+    /// To go on: what they waited for is done.
+    pub(super) back: Vec<Box<Connection>>,
+}
 
 /// An extent that is being read, or is to be.
 #[derive(Debug, Default)]
@@ -129,8 +137,10 @@ struct Lines {
 #[derive(Debug, Default)]
 struct Queue {
     jobs: RoundRobin<(Job, Ticket)>,
-    closing: VecDeque<File>,
+    closing: VecDeque<Closing>,
     running: usize,
+    /// Whether a job was finished since the last sweep.
+    has_moved: bool,
 }
 
 impl Queue {
@@ -147,7 +157,7 @@ impl Queue {
         let closing = self.closing.pop_front();
         closing
             .map(|file| (Job::Close(file), ticket))
-            .or_else(|| self.jobs.pop())
+            .or_else(|| self.jobs.pop().map(|(_, job)| job))
     }
 }
 
@@ -225,16 +235,84 @@ impl DiskQueue {
     }
 
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
-    pub(super) fn close_file(&self, device: u64, file: File) {
+    pub(super) fn close_file(&self, closing: Closing) {
+        let (device, kind) = (closing.device(), LineKind::Closes);
         let mut lines = self.lock();
         if lines.shut {
             drop(lines);
-            return drop(file);
+            return drop(closing);
         }
-        let kind = LineKind::Closes;
-        lines.put(Line { device, kind }, |queue| queue.closing.push_back(file));
+        lines.put(Line { device, kind }, |queue| {
+            queue.closing.push_back(closing);
+        });
         drop(lines);
         self.work.notify_one();
+    }
+
+    /// How many files wait to be closed, or are being closed.
+    pub(super) fn closing(&self) -> u64 {
+        let lines = self.lock();
+        let closes = lines
+            .waiting
+            .iter()
+            .filter(|(line, _)| line.kind == LineKind::Closes);
+        closes
+            .map(|(_, queue)| (queue.closing.len() + queue.running) as u64)
+            .sum()
+    }
+
+    /// Takes out who waits in a line that does not move, and need not: `looks_gone` is asked about
+    /// each. Returns those, and others whose wait has ended meanwhile.
+    #[must_use]
+    pub(super) fn sweep(&self, looks_gone: impl Fn(&mut Connection) -> bool) -> Swept {
+        let mut swept = Swept::default();
+        let standing = self.lock().standing();
+        for line in standing {
+            let mut left = self
+                .lock()
+                .waiting
+                .get(&line)
+                .map_or(0, |queue| queue.jobs.len());
+            while left > 0 {
+                // A few at a time: others need the lock.
+                let some = left.min(SWEPT_AT_ONCE);
+                let gone = self.lock().sweep(line, some, &looks_gone);
+                swept.gone.extend(gone);
+                left -= some;
+            }
+            if line.kind == LineKind::Reads {
+                self.sweep_extents(line.device, &looks_gone, &mut swept);
+            }
+        }
+        swept
+    }
+
+    /// Those who wait for an extent that somebody else reads.
+    fn sweep_extents(
+        &self,
+        device: u64,
+        looks_gone: &impl Fn(&mut Connection) -> bool,
+        swept: &mut Swept,
+    ) {
+        let keys = self.lock().extents_of(device);
+        for key in keys {
+            let mut lines = self.lock();
+            let wanted = lines.extents.get_mut(&key);
+            let waiting =
+                wanted.map_or_else(Vec::new, |wanted| std::mem::take(&mut wanted.waiting));
+            drop(lines);
+            let (gone, left): (Vec<_>, Vec<_>) = (waiting.into_iter())
+                .map(|mut connection| (looks_gone(&mut connection), connection))
+                .partition(|(is_gone, _)| *is_gone);
+            swept
+                .gone
+                .extend(gone.into_iter().map(|(_, connection)| connection));
+            let left = left.into_iter().map(|(_, connection)| connection);
+            match self.lock().extents.get_mut(&key) {
+                Some(wanted) => wanted.waiting.extend(left),
+                None => swept.back.extend(left),
+            }
+        }
     }
 
     /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
@@ -273,6 +351,7 @@ impl DiskQueue {
         }
         if let Some(queue) = lines.waiting.get_mut(&ticket.line) {
             queue.running -= 1;
+            queue.has_moved = true;
             if queue.running == 0 && queue.is_empty() {
                 lines.waiting.remove(&ticket.line);
             }
@@ -304,6 +383,68 @@ impl DiskQueue {
 }
 
 impl Lines {
+    /// Lines of which no job was finished since the last time.
+    fn standing(&mut self) -> Vec<Line> {
+        let mut standing = Vec::new();
+        for (line, queue) in &mut self.waiting {
+            if !std::mem::take(&mut queue.has_moved) && line.kind != LineKind::Closes {
+                standing.push(*line);
+            }
+        }
+        standing
+    }
+
+    /// Looks at so many connections at the front of a line, and puts those behind that stay.
+    fn sweep(
+        &mut self,
+        line: Line,
+        most: usize,
+        looks_gone: &impl Fn(&mut Connection) -> bool,
+    ) -> Vec<Box<Connection>> {
+        let mut gone = Vec::new();
+        for _ in 0..most {
+            let queue = self.waiting.get_mut(&line);
+            let Some((client, (job, ticket))) = queue.and_then(|queue| queue.jobs.pop()) else {
+                break;
+            };
+            let key = ticket.extent;
+            let wanted = key.and_then(|key| self.extents.get(&key));
+            // Without it nobody would read the extent for those who wait for it as well.
+            let is_needed = wanted.is_some_and(|wanted| !wanted.waiting.is_empty());
+            let job = match job {
+                Job::Connection(mut connection, action) if !is_needed => {
+                    if looks_gone(&mut connection) {
+                        if let Some(key) = key {
+                            self.extents.remove(&key);
+                        }
+                        gone.push(connection);
+                        continue;
+                    }
+                    Job::Connection(connection, action)
+                }
+                job => job,
+            };
+            if let Some(queue) = self.waiting.get_mut(&line) {
+                queue.jobs.push_of(client, (job, ticket));
+            }
+        }
+        let queue = self.waiting.get(&line);
+        if queue.is_some_and(Queue::is_empty) {
+            self.turns.retain(|turn| *turn != line);
+            if queue.is_some_and(|queue| queue.running == 0) {
+                self.waiting.remove(&line);
+            }
+        }
+        gone
+    }
+
+    fn extents_of(&self, device: u64) -> Vec<ExtentKey> {
+        let keys = self.extents.iter();
+        let waited_for =
+            keys.filter(|(key, wanted)| key.device() == device && !wanted.waiting.is_empty());
+        waited_for.map(|(key, _)| *key).collect()
+    }
+
     fn put(&mut self, line: Line, put: impl FnOnce(&mut Queue)) {
         let queue = self.waiting.entry(line).or_default();
         if queue.is_empty() {
@@ -445,6 +586,9 @@ impl Lines {
         }
     }
 }
+
+/// Connections that are looked at while others wait for the lock: some 100 us.
+const SWEPT_AT_ONCE: usize = 256;
 
 /// A line this long is for connections that wait, not for reading ahead.
 const LONG_LINE: usize = 16;

@@ -99,7 +99,7 @@ impl<T> FairQueue<T> {
             if !flow.items.is_empty() {
                 self.order.insert((tag, id));
             }
-            return item;
+            return item.map(|(_, item)| item);
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod open_file_cache;
 mod real_path;
 mod registry;
 mod residency_cache;
+mod served;
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,9 @@ pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
 use crate::server::files::open_file_cache::Age;
 pub(crate) use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::Registry;
+pub use crate::server::files::served::FileFault;
+pub(crate) use crate::server::files::served::Names;
+use crate::server::files::served::{NamedFiles, Served};
 use crate::sys::beneath::{self, Handle, Support};
 use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;
@@ -42,6 +46,8 @@ pub enum Found {
     File(Arc<OpenFile>),
     /// A directory, not opened yet.
     Directory(Handle),
+    /// The files that are served by their names, in the place of a directory that holds them.
+    Names(Names),
 }
 
 /// What came of a look-up.
@@ -55,10 +61,10 @@ pub enum LookUp {
     Refused(Refusal),
 }
 
-/// The served directory.
+/// The served directory, or the files that are served by their names.
 #[derive(Debug)]
 pub struct Root {
-    current: RwLock<Arc<beneath::Root>>,
+    current: RwLock<Arc<Served>>,
     /// How often the path has led to another directory.
     generation: AtomicU64,
     file_systems: FileSystems,
@@ -91,8 +97,28 @@ impl Root {
         dot_names: DotNames,
         closer: Sender<Closing>,
     ) -> io::Result<Self> {
-        Ok(Self {
-            current: RwLock::new(Arc::new(beneath::Root::open(path, links_into)?)),
+        let served = Served::Tree(beneath::Root::open(path, links_into)?);
+        Ok(Self::of(served, dot_names, closer))
+    }
+
+    /// Takes files, each by its name alone, and nothing that lies beside them. Links may lead as
+    /// they do now, and beneath `links_into`. Files whose close may wait are sent to `closer`.
+    ///
+    /// # Errors
+    /// The file that cannot be served, and why.
+    pub(crate) fn of_files(
+        paths: &[PathBuf],
+        links_into: &[PathBuf],
+        closer: Sender<Closing>,
+    ) -> Result<Self, (PathBuf, FileFault)> {
+        let served = Served::Files(NamedFiles::open(paths, links_into)?);
+        // Who names a file wants it served.
+        Ok(Self::of(served, DotNames::Shown, closer))
+    }
+
+    fn of(served: Served, dot_names: DotNames, closer: Sender<Closing>) -> Self {
+        Self {
+            current: RwLock::new(Arc::new(served)),
             generation: AtomicU64::new(0),
             file_systems: FileSystems::default(),
             registry: Registry::default(),
@@ -100,7 +126,7 @@ impl Root {
             precompressed: Precompressed::Ignore,
             links: LinkChoice::default(),
             closer,
-        })
+        }
     }
 
     /// With precompressed siblings looked for, or not.
@@ -150,7 +176,7 @@ impl Root {
     }
 
     // A copy: a look-up that hangs must not hold up the lock's writers.
-    fn current(&self) -> Arc<beneath::Root> {
+    fn current(&self) -> Arc<Served> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -164,7 +190,10 @@ impl Root {
         // Most often it is the last name alone that is not known. Otherwise the last known
         // directory is found by halving: all that lies beneath an unknown one is unknown.
         let (mut known, mut unknown, mut tries) = (0, ends.len(), 0);
-        let root = self.current();
+        let current = self.current();
+        let Some(root) = current.root_of(path) else {
+            return NAMES_DEVICE;
+        };
         let mut device = root.device();
         while known < unknown {
             let middle = match tries {
@@ -213,13 +242,15 @@ impl Root {
                     .is_ok_and(|it| it == file.siblings))
     }
 
-    /// What a link beneath the root leads to.
-    #[must_use]
-    pub(crate) fn follow_link(&self, path: &[u8]) -> Option<(Kind, Meta, RealPath)> {
+    /// What a link beneath the root leads to. May wait.
+    ///
+    /// # Errors
+    /// As [`beneath::Root::find`].
+    pub(crate) fn follow_link(&self, path: &[u8]) -> io::Result<(Kind, Meta, RealPath)> {
         let root = self.current();
-        let handle = root.find(path, Blocking::Allowed).ok()?;
+        let handle = root.find(path, Blocking::Allowed)?;
         let real_path = self.trace(&root, path, &handle);
-        Some((handle.kind, handle.meta, real_path))
+        Ok((handle.kind, handle.meta, real_path))
     }
 
     /// Where a directory lies that was found at this path.
@@ -238,10 +269,10 @@ impl Root {
         Ok(self.trace(&root, path, &handle))
     }
 
-    fn trace(&self, root: &beneath::Root, path: &[u8], handle: &Handle) -> RealPath {
+    fn trace(&self, root: &Served, path: &[u8], handle: &Handle) -> RealPath {
         match self.links {
             LinkChoice::Follow => RealPath::AsAsked,
-            LinkChoice::Trace => match root.real_path(handle) {
+            LinkChoice::Trace => match root.real_path(path, handle) {
                 Ok(Some(found)) if found == path => RealPath::AsAsked,
                 Ok(Some(found)) => RealPath::Other(found.into()),
                 Ok(None) => RealPath::Outside,
@@ -253,6 +284,9 @@ impl Root {
     fn try_look_up(&self, path: &[u8], blocking: Blocking) -> Result<Found, Failure> {
         let generation = self.generation.load(Ordering::Acquire);
         let root = self.current();
+        if let Some(names) = root.names_at(path) {
+            return Ok(Found::Names(names));
+        }
         let handle = root.find(path, blocking)?;
         match handle.kind {
             Kind::Special => Err(Failure::Refused(Refusal::Forbidden(
@@ -272,7 +306,7 @@ impl Root {
     /// Which precompressed siblings there are.
     fn find_siblings(
         &self,
-        root: &beneath::Root,
+        root: &Served,
         path: &[u8],
         blocking: Blocking,
     ) -> io::Result<Siblings> {
@@ -314,6 +348,9 @@ impl Root {
                 self.file_systems.learn(handle.file_system, f_type)
             }
         };
+        if file_system.is_clogged() {
+            return Err(Failure::Refused(Refusal::Overloaded));
+        }
         let is_young = |meta: &Meta| !file_system.is_remote() && meta.is_young(file::clock());
         if blocking == Blocking::Forbidden && is_young(&handle.meta) {
             return Err(Failure::not_cached());
@@ -396,6 +433,9 @@ fn refusal_of(error: &io::Error) -> Refusal {
         _ => Refusal::Internal("the file system failed to look it up"),
     }
 }
+
+/// Has a line of its own in the disk lane: the named files may lie on any file system.
+pub(crate) const NAMES_DEVICE: u64 = 0;
 
 /// So many ticks of the clock are waited for a file that is being written.
 const MAX_TICKS: u32 = 2;

@@ -6,10 +6,11 @@
 //! next ones.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::http::policy::ListingPolicy;
 use crate::http::{ContentKind, Explanation, ListingFormat, Query, Request, SortKey, SortOrder};
-use crate::sys::directory::Directory;
+use crate::server::semaphore::Semaphore;
 
 mod index;
 mod json;
@@ -22,9 +23,9 @@ use index::Index;
 use json::Json;
 use page::Page;
 use scan::Scan;
-pub(super) use scan::Visible;
+pub(super) use scan::{Source, Visible};
 use step::Follow;
-pub(super) use step::Progress;
+pub(super) use step::{Followed, Memory, Progress};
 
 /// A listing on its way.
 #[derive(Debug)]
@@ -80,25 +81,40 @@ pub(super) fn content_kind(format: ListingFormat) -> ContentKind {
 }
 
 impl Listing {
-    /// Begins the listing of the directory that `request` names; `visible` says which names the
-    /// requester may see, if not all.
+    /// Begins the listing of what `request` names; `visible` says which names the requester may
+    /// see, if not all. Names are in memory for as many pages at a time as `pages` permits.
     pub(super) fn new(
-        directory: Directory,
+        source: Source,
         request: &Request,
         policy: ListingPolicy,
-        visible: Option<Visible>,
+        (visible, pages): (Option<Visible>, Arc<Semaphore>),
     ) -> Self {
         let filter = request.query.filter.as_deref();
-        let scan = Scan::new(directory, filter, policy.dot_names, visible);
+        let scan = Scan::new(source, filter, policy.dot_names, visible);
         let form = match format(request) {
             ListingFormat::Html if wants_pages(request) => {
-                Form::Page(Box::new(Page::new(request, policy.page_entries)))
+                Form::Page(Box::new(Page::new(request, policy.page_entries, pages)))
             }
             ListingFormat::Html => Form::Index(Index::new(request)),
             ListingFormat::Json => Form::Json(Json::array()),
             ListingFormat::Ndjson => Form::Json(Json::lines()),
         };
         Self { scan, form }
+    }
+
+    /// Gives back memory for a peer that does not read.
+    pub(super) fn give_back(&mut self) {
+        if let Form::Page(page) = &mut self.form {
+            page.give_back();
+        }
+    }
+
+    /// Whether there is memory to give back.
+    pub(super) fn memory(&self) -> Memory {
+        match &self.form {
+            Form::Page(page) => page.memory(),
+            Form::Index(_) | Form::Json(_) => Memory::Little,
+        }
     }
 
     /// Does one step: looks at some entries, or appends about `step::STEP_BYTES` to `out`. May wait

@@ -27,15 +27,21 @@ impl<T> Default for RoundRobin<T> {
 
 impl<T> RoundRobin<T> {
     pub(super) fn push(&mut self, client: &ClientShare, item: T) {
-        let items = self.items.entry(client.id()).or_default();
+        self.push_of(client.id(), item);
+    }
+
+    /// Puts an item of the client with that number in line.
+    pub(super) fn push_of(&mut self, client: u64, item: T) {
+        let items = self.items.entry(client).or_default();
         if items.is_empty() {
-            self.turns.push_back(client.id());
+            self.turns.push_back(client);
         }
         items.push_back(item);
         self.len += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<T> {
+    /// The next item, and the number of its client.
+    pub(super) fn pop(&mut self) -> Option<(u64, T)> {
         let client = self.turns.pop_front()?;
         let items = self.items.get_mut(&client)?;
         let item = items.pop_front()?;
@@ -45,7 +51,7 @@ impl<T> RoundRobin<T> {
             self.turns.push_back(client);
         }
         self.len -= 1;
-        Some(item)
+        Some((client, item))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -39,6 +39,18 @@ impl Semaphore {
         })
     }
 
+    /// Whether more than half are taken.
+    #[must_use]
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.taken() > self.most / 2
+    }
+
+    /// How many are left.
+    #[must_use]
+    pub(crate) fn left(&self) -> usize {
+        self.most.saturating_sub(self.taken())
+    }
+
     /// How many are taken.
     #[must_use]
     pub(crate) fn taken(&self) -> usize {

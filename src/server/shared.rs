@@ -1,8 +1,10 @@
 //! What all connections of one server share.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -11,7 +13,8 @@ use crate::server::access::Access;
 use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::{AccessConfig, ServeConfig};
 use crate::server::digests::DigestService;
-use crate::server::files::{Closing, LinkChoice, Root};
+use crate::server::files::{Closing, FileFault, LinkChoice, Root};
+use crate::server::places::Places;
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::access_log::AccessLog;
@@ -33,6 +36,10 @@ pub(crate) struct Shared {
     pub counters: Arc<Counters>,
     /// Where access records go.
     pub journal: AccessLog,
+    /// Connections within the limit.
+    pub connections: Arc<Semaphore>,
+    /// Connections in the disk lane.
+    pub places: Arc<Places>,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
     /// Who is here.
@@ -49,6 +56,9 @@ pub(crate) struct Shared {
     rate: Option<RateLimit>,
     /// Digests of files.
     pub digests: Arc<DigestService>,
+    /// Pages of listings whose names may be in memory, by file system: one that hangs takes none
+    /// of another's.
+    pages: Mutex<HashMap<u64, Arc<Semaphore>>>,
     phase: Phase,
 }
 
@@ -93,13 +103,13 @@ impl Shared {
     /// Opens the root. Files whose close may wait are sent to `closer`.
     ///
     /// # Errors
-    /// The root cannot be opened.
+    /// The root or a file cannot be opened.
     pub(crate) fn new(
         config: ServeConfig,
         counters: Arc<Counters>,
         journal: AccessLog,
         closer: Sender<Closing>,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, RootError> {
         let AccessConfig {
             protect, link_keys, ..
         } = &config.access;
@@ -107,9 +117,10 @@ impl Shared {
             true => LinkChoice::Follow,
             false => LinkChoice::Trace,
         };
-        let root = Root::open(&config.root, &config.links_into, config.dot_names, closer)?
+        let root = open_root(&config, closer)?
             .with_siblings(config.precompressed)
             .with_links(links);
+        let connections = Semaphore::new(config.limits.connections);
         let bulk = Semaphore::new(config.limits.bulk_transfers);
         let long_queues = Semaphore::new(long_queues());
         let clients = ClientShares::new(config.rates.client);
@@ -127,6 +138,8 @@ impl Shared {
             access: None,
             counters,
             journal,
+            connections,
+            places: Arc::default(),
             bulk,
             clients,
             responses: Responses::default(),
@@ -135,6 +148,7 @@ impl Shared {
             long_queues,
             rate,
             digests,
+            pages: Mutex::default(),
             phase: Phase::default(),
         })
     }
@@ -202,10 +216,41 @@ impl Shared {
             || share.client().connections() > most.saturating_mul(2)
     }
 
+    /// The permits for pages of listings on a file system. For the disk lane.
+    pub(crate) fn pages(&self, device: u64) -> Arc<Semaphore> {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_device = pages.entry(device);
+        Arc::clone(of_device.or_insert_with(|| Semaphore::new(PAGES_IN_MEMORY)))
+    }
+
+    /// Whether another connection may wait for this file system: no more do than there are
+    /// connections left, so that one that hangs keeps nobody else out.
+    pub(crate) fn has_place(&self, device: u64) -> bool {
+        self.places.taken(device) <= self.connections.left()
+    }
+
     /// The rate of all connections together, if there is one.
     pub(crate) fn rate(&self) -> Option<&RateLimit> {
         self.rate.as_ref()
     }
+}
+
+/// What cannot be served.
+#[derive(Debug)]
+pub(crate) enum RootError {
+    /// The directory.
+    Directory(PathBuf, io::Error),
+    /// A file that was named.
+    File(PathBuf, FileFault),
+}
+
+fn open_root(config: &ServeConfig, closer: Sender<Closing>) -> Result<Root, RootError> {
+    if config.files.is_empty() {
+        return Root::open(&config.root, &config.links_into, config.dot_names, closer)
+            .map_err(|error| RootError::Directory(config.root.clone(), error));
+    }
+    Root::of_files(&config.files, &config.links_into, closer)
+        .map_err(|(path, fault)| RootError::File(path, fault))
 }
 
 /// How many connections' send queues may be long: in all half of the memory at which the kernel
@@ -216,6 +261,9 @@ fn long_queues() -> usize {
         usize::try_from(bytes / 2 / u64::from(LONG_BYTES)).map_or(usize::MAX, |many| many.max(1))
     })
 }
+
+/// At 1,000 of the longest names each, some 20 MiB.
+const PAGES_IN_MEMORY: usize = 64;
 
 /// What may wait unsent for a peer that reads.
 pub(crate) const LONG_BYTES: u32 = 4 << 20;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 use rustix::fs::Dir;
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use crate::meta::Timestamp;
 
@@ -47,6 +47,8 @@ pub(crate) struct EntryFacts {
     pub len: u64,
     /// Last change of the content.
     pub modified: Timestamp,
+    /// Device and number, which no other inode has at the same time.
+    pub inode: (u64, u64),
 }
 
 impl Directory {
@@ -79,6 +81,14 @@ impl Directory {
         }
     }
 
+    /// Goes back to the first entry.
+    ///
+    /// # Errors
+    /// Of lseek(2).
+    pub(crate) fn rewind(&mut self) -> io::Result<()> {
+        Ok(self.0.rewind()?)
+    }
+
     /// Looks at an entry, without following it if it is a link.
     ///
     /// # Errors
@@ -92,6 +102,7 @@ impl Directory {
                 seconds: stat.st_mtime as i64,
                 nanoseconds: stat.st_mtime_nsec as u32,
             },
+            inode: inode_of(&stat),
         })
     }
 }
@@ -104,7 +115,7 @@ mod dir {
     use std::mem::MaybeUninit;
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-    use rustix::fs::{FileType, RawDir};
+    use rustix::fs::{FileType, RawDir, SeekFrom};
     use rustix::io::Result;
 
     #[derive(Debug)]
@@ -129,6 +140,11 @@ mod dir {
 
         pub(super) fn fd(&self) -> Result<BorrowedFd<'_>> {
             Ok(self.descriptor.as_fd())
+        }
+
+        pub(super) fn rewind(&mut self) -> Result<()> {
+            self.ahead.clear();
+            rustix::fs::seek(&self.descriptor, SeekFrom::Start(0)).map(drop)
         }
 
         pub(super) fn read(&mut self) -> Option<Result<DirEntry>> {
@@ -168,6 +184,12 @@ mod dir {
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use dir::Dir;
+
+// Their types differ between systems.
+#[allow(clippy::unnecessary_cast)]
+fn inode_of(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
 
 fn kind(file_type: FileType) -> EntryKind {
     match file_type {

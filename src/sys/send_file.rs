@@ -36,6 +36,42 @@ pub(crate) fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<u
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Calls for sending without waits and copies that a seccomp(2) filter refuses, or the kernel does
+/// not have.
+#[must_use]
+pub(crate) fn missing_calls() -> Vec<&'static str> {
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    {
+        use nix::errno::Errno;
+        use nix::fcntl::{SpliceFFlags, splice};
+        use nix::sys::sendfile::sendfile64;
+        use rustix::io::{Errno as Refused, ReadWriteFlags, preadv2};
+
+        let Ok(null) = File::open("/dev/null") else {
+            return Vec::new();
+        };
+        // Each fails for other reasons where it is there.
+        let is_there =
+            |result: nix::Result<usize>| !matches!(result, Err(Errno::ENOSYS | Errno::EPERM));
+        let mut byte = [0];
+        let mut buffers = [io::IoSliceMut::new(&mut byte)];
+        let read = preadv2(&null, &mut buffers, 0, ReadWriteFlags::NOWAIT);
+        let says_residency = !matches!(read, Err(Refused::NOSYS | Refused::PERM));
+        let splices = is_there(splice(&null, None, &null, None, 1, SpliceFFlags::empty()));
+        let sends = is_there(sendfile64(&null, &null, None, 1));
+        [
+            (says_residency, "preadv2"),
+            (sends, "sendfile"),
+            (splices, "splice"),
+        ]
+        .into_iter()
+        .filter_map(|(there, what)| (!there).then_some(what))
+        .collect()
+    }
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    Vec::new()
+}
+
 /// `/dev/null`, where bytes are thrown away.
 ///
 /// # Errors

@@ -4,10 +4,12 @@ use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, getsockopt, setsockopt, sockopt};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::sys::peer::Peer;
 use crate::sys::retry::retry;
@@ -303,6 +305,27 @@ mod linux {
         SetStruct<u64>
     );
 }
+
+/// Whether the connection is over in both directions: it was reset, or has failed (poll(2)).
+#[must_use]
+pub(crate) fn is_broken(stream: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+    let asked = poll(&mut polled, PollTimeout::ZERO);
+    asked.is_ok() && polled[0].revents().is_some_and(|seen| !seen.is_empty())
+}
+
+/// Has the kernel ask the peer each ten seconds whether it is there (tcp(7)).
+///
+/// # Errors
+/// As setsockopt(2).
+pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let every = TcpKeepalive::new()
+        .with_time(PROBE_EVERY)
+        .with_interval(PROBE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&every)
+}
+
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
 /// the system cannot say. What is in a Unix socket is in its peer's hands.

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use haul::internals::{Residency, drop_behind, residency};
+use haul::server::config::ConnectionLimits;
 use haul::server::telemetry::CloseReason;
 
 use crate::limits::connect_from;
@@ -569,6 +570,114 @@ fn a_reader_that_leaves_a_file_system_that_hangs_is_let_go() {
 }
 
 #[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn who_leaves_while_a_file_system_hangs_is_let_go_while_it_hangs() {
+    for one_file in [false, true] {
+        let Some(mut stage) = Stage::set() else {
+            return;
+        };
+        stage.slow.hold(Call::Read);
+        let leaving = stage.ask(40, |number| match one_file {
+            true => "slow/f7".to_owned(),
+            false => format!("slow/f{number}"),
+        });
+        let staying = stage.ask(1, |_| "slow/f99".to_owned());
+        stage.slow.wait_for(Call::Read, 1);
+        leaving.into_iter().for_each(Client::reset);
+        // Those for whom a disk worker waits, and the one that stays.
+        let counters = stage
+            .server
+            .counters_when(|counters| counters.accepted > 41 && counters.open <= 5);
+        assert!(counters.swept >= 36, "{counters:#?}");
+        stage.serves_the_cached_file();
+        stage.slow.release(Call::Read);
+        all_whole(staying, |_| 99);
+        let counters = stage.server.counters_when(|counters| counters.open == 0);
+        assert_eq!((counters.hot_waits, counters.panics), (0, 0));
+    }
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn a_file_system_that_hangs_holds_no_more_connections_than_are_left() {
+    for call in [Call::LookUp, Call::Read] {
+        let server = TestServer::with(|config| {
+            config.limits = ConnectionLimits::for_connections(32);
+        });
+        let Some(mut slow) = SlowFs::mount(&server.root().join("slow")) else {
+            return;
+        };
+        server.put("hot", "at hand");
+        assert_eq!(server.by_name("hot"), b"at hand");
+        slow.hold(call);
+        let ask = |number| {
+            let mut client = server.connect();
+            client.send(format!(
+                "GET /slow/f{number} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            ));
+            client
+        };
+        let mut waiting: Vec<_> = (0..31).map(ask).collect();
+        server.counters_when(|counters| counters.closed(CloseReason::Overloaded) > 5);
+        for _ in 0..10 {
+            assert_eq!(server.by_name("hot"), b"at hand");
+        }
+        slow.release(call);
+        let (mut whole, mut refused) = (0, 0);
+        for (number, client) in (0..).zip(&mut waiting) {
+            let answer = Answer::parse(&client.rest());
+            match answer.status {
+                200 => whole += u32::from(answer.body == content(number)),
+                status => {
+                    assert_eq!(status, 503);
+                    assert!(answer.field("retry-after").is_some());
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(whole + refused, 31);
+        assert!(whole >= 10, "{whole} whole, {refused} refused");
+    }
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn closes_that_hang_hold_few_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("hot"), b"at hand").expect("a file");
+    let server = Program::serve(directory.path());
+    let Some(mut slow) = SlowFs::mount(&directory.path().join("slow")) else {
+        return;
+    };
+    slow.hold(Call::Close);
+    let mut refused = 0;
+    for number in 0..200 {
+        let got = server.fetch(&format!("slow/f{number}"));
+        match got.is_empty() {
+            true => refused += 1,
+            false => assert!(got == content(number)),
+        }
+        assert_eq!(server.fetch("hot"), b"at hand");
+    }
+    assert!((50..=100).contains(&refused), "{refused} refused");
+    slow.release(Call::Close);
+    slow.wait_for(Call::Close, 200 - refused);
+    let begun = Instant::now();
+    while server.fetch("slow/f1") != content(1) {
+        assert!(begun.elapsed() < PATIENCE, "still refused");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_in_memory_is_served_whole() {
     let server = TestServer::start();
     let content = noise(21 << 20, 3);
@@ -725,13 +834,13 @@ impl Drop for Program {
 }
 
 /// A file system that the test mounts. Dropping it unmounts it, lazily.
-struct Mount {
+pub struct Mount {
     path: PathBuf,
 }
 
 impl Mount {
     /// Mounts at a path that is made for it. `None`, after saying so, where that cannot be done.
-    fn new(path: &Path, kind: &str, options: &str) -> Option<Self> {
+    pub fn new(path: &Path, kind: &str, options: &str) -> Option<Self> {
         fs::create_dir_all(path).expect("a place to mount");
         let mount = Command::new("mount")
             .args(["-t", kind, "-o", options, kind])

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -142,6 +142,62 @@ fn names_that_hurt_come_through() {
 }
 
 #[test]
+fn a_link_that_leads_out_is_shown_as_what_it_is() {
+    let server = TestServer::start();
+    let outside = tempfile::tempdir().expect("a directory");
+    fs::write(outside.path().join("secret"), "secret").expect("a file");
+    server.put("d/file", "12345");
+    symlink(outside.path(), server.root().join("d/o&ut")).expect("a link");
+    symlink("/nowhere/at/all", server.root().join("d/away")).expect("a link");
+    let page = text(&listing(&server, "/d/", BROWSER));
+    assert_eq!(links(&page), ["file"]);
+    assert!(page.contains("o&amp;ut") && page.contains("away"), "{page}");
+    assert!(page.contains("link that leads out"), "{page}");
+    let index = text(&listing(&server, "/d/", "Accept: */*\r\n"));
+    let anchors: Vec<_> = index.split("href=\"").skip(1).collect();
+    assert_eq!(anchors.len(), 2, "the parent and the file: {index}");
+    assert!(
+        index.contains("o&amp;ut (a link that leads out)"),
+        "{index}"
+    );
+    for format in ["json", "ndjson"] {
+        let target = format!("/d/?format={format}");
+        let listing = text(&listing(&server, &target, ""));
+        assert!(listing.contains(r#"{"name":"o&ut","kind":"link","size":null,"mtime":""#));
+        let path = outside.path().to_str().expect("UTF-8");
+        assert!(!listing.contains(path), "{listing}");
+    }
+}
+
+#[test]
+fn a_directory_has_one_identity_under_all_its_names() {
+    let server = TestServer::start();
+    server.put("one/f", "");
+    server.put("two/f", "");
+    symlink("one", server.root().join("alias")).expect("a link");
+    let listing = listing(&server, "/?format=json", "");
+    let array: Vec<Value> = serde_json::from_slice(&listing.body).expect("JSON");
+    let id = |name: &str| {
+        let entry = array.iter().find(|entry| entry["name"] == name);
+        entry.expect("listed")["id"]
+            .as_str()
+            .expect("an identity")
+            .to_owned()
+    };
+    assert_eq!(id("one"), id("alias"));
+    assert_ne!(id("one"), id("two"));
+    let inode = fs::metadata(server.root().join("one"))
+        .expect("there")
+        .ino();
+    let shown = [
+        inode.to_string(),
+        format!("{inode:x}"),
+        format!("{inode:016x}"),
+    ];
+    assert!(!shown.contains(&id("one")), "the number itself");
+}
+
+#[test]
 fn what_is_not_served_is_not_listed() {
     let server = TestServer::start();
     let outside = tempfile::tempdir().expect("a directory");
@@ -158,8 +214,11 @@ fn what_is_not_served_is_not_listed() {
     link(&outside.path().join("secret"), "out");
     link(outside.path(), "out-directory");
     let names = names(&server, "/d/?format=json");
-    assert_eq!(names, ["file", "to-directory", "to-file"]);
-    for name in names {
+    assert_eq!(
+        names,
+        ["file", "out", "out-directory", "to-directory", "to-file"]
+    );
+    for name in ["file", "to-directory", "to-file"] {
         let target = format!("/d/{name}");
         assert!(
             matches!(server.get(&target, "").status, 200 | 301),

@@ -51,8 +51,25 @@ fn a_peer_that_asks_for_a_json_listing_and_reads_nothing_costs_little() {
 }
 
 #[test]
-fn a_peer_that_asks_for_a_page_of_usual_names_and_reads_nothing_costs_little() {
-    stall(&get("/e/", "Accept: text/html\r\n"), Small::No);
+fn a_peer_that_asks_for_a_page_and_reads_nothing_costs_little() {
+    for sort in ["", "?sort=size"] {
+        for directory in ["d", "e"] {
+            let target = format!("/{directory}/{sort}");
+            stall(&get(&target, "Accept: text/html\r\n"), Small::No);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_asks_for_an_index_or_with_long_words_and_reads_nothing_costs_little() {
+    stall(&(get("/d/", "Accept: */*\r\n") + &pipelined()), Small::No);
+    let long = "n".repeat(14_000);
+    let cursor = format!("/d/?format=html&after=f:0{long}");
+    stall(&get(&cursor, ""), Small::Yes);
+    for format in ["html", "json", "ndjson"] {
+        let target = format!("/d/?format={format}&q={long}");
+        stall(&get(&target, ""), Small::Yes);
+    }
 }
 
 #[test]

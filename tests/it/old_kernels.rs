@@ -46,13 +46,30 @@ fn all_calls_may_be_refused_at_once() {
 #[test]
 fn what_is_refused_is_said_at_the_start() {
     let root = tempfile::tempdir().expect("a directory");
-    let mut server = Program::start(&mut serve(root.path(), &[libc::SYS_openat2], libc::ENOSYS));
-    assert!(
-        server
-            .line("haul: this system has no ")
-            .starts_with("openat2")
-    );
+    for (call, said) in [
+        (libc::SYS_openat2, "no openat2: files are looked up"),
+        (
+            libc::SYS_preadv2,
+            "no preadv2: what is in memory is not known",
+        ),
+        (libc::SYS_sendfile, "no sendfile: bytes are copied"),
+        (libc::SYS_splice, "no splice: bytes are copied"),
+    ] {
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let mut server = Program::start(&mut serve(root.path(), &[call], errno));
+            let line = server.line("haul: this system has ");
+            assert!(line.starts_with(said), "{line}");
+            server.address();
+        }
+    }
+    // Nothing is said where nothing is missing.
+    let mut server = Program::start(&mut serve(
+        root.path(),
+        &[libc::SYS_memfd_secret],
+        libc::ENOSYS,
+    ));
     server.address();
+    assert!(!server.said.iter().any(|line| line.contains("this system")));
 }
 
 /// Every protocol in short, and no way out of the root.

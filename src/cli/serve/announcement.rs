@@ -1,34 +1,30 @@
 //! What `haul serve` says when it starts.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use haul::diagnostics::say;
-use haul::internals::host_name as kernel_host_name;
+use haul::diagnostics::{say, shell};
+use haul::internals::{host_name as kernel_host_name, percent_encode_component};
 use haul::server::config::ServeConfig;
 
 /// Says what is served, where, and how to reach it.
 pub(super) fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
-    let root = config
-        .root
-        .canonicalize()
-        .unwrap_or_else(|_| config.root.clone());
     let (hot, cold) = (config.workers, config.disk_workers);
     say(format_args!(
         "haul {} serves {}",
         env!("CARGO_PKG_VERSION"),
-        root.display()
+        what_is_served(config)
     ));
     say(format_args!(
         "with {hot} workers and {cold} disk workers, for up to {} connections",
         config.limits.connections
     ));
     for address in addresses {
-        let host = match address.ip() {
-            ip if ip.is_unspecified() => host_name(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-            ip => ip.to_string(),
-        };
-        say(format_args!("  http://{host}:{}/", address.port()));
+        say(format_args!("  {}", origin_of(address)));
+    }
+    if let Some(address) = addresses.first() {
+        announce_files(&config.files, &origin_of(address));
     }
     let is_local = addresses.iter().all(|address| address.ip().is_loopback());
     if is_local && !addresses.is_empty() {
@@ -45,6 +41,53 @@ pub(super) fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
     }
 }
 
+fn what_is_served(config: &ServeConfig) -> String {
+    match &config.files[..] {
+        [] => {
+            let root = config.root.canonicalize();
+            let root = root.unwrap_or_else(|_| config.root.clone());
+            root.display().to_string()
+        }
+        [file] => shell::quote(file.as_os_str().as_bytes()),
+        files => format!("{} files", files.len()),
+    }
+}
+
+/// `http://host:port/`, as other hosts reach it.
+fn origin_of(address: &SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => host_name(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        ip => ip.to_string(),
+    };
+    format!("http://{host}:{}/", address.port())
+}
+
+/// Says how to fetch the files.
+fn announce_files(files: &[PathBuf], origin: &str) {
+    for file in files.iter().take(MOST_FILES) {
+        announce_file(file, origin);
+    }
+    if files.len() > MOST_FILES {
+        say(format_args!("  and {} more", files.len() - MOST_FILES));
+    }
+}
+
+fn announce_file(file: &Path, origin: &str) {
+    let name = file.file_name().unwrap_or_default().as_bytes();
+    let escaped: String = percent_encode_component(name).collect();
+    let output = match escaped.as_bytes() == name {
+        true => "-fOC -".to_owned(),
+        // By its URL curl would name it as it is escaped.
+        false => format!("-fC - -o {}", shell::quote(name)),
+    };
+    say(format_args!("  haul get '{origin}{escaped}'"));
+    say(format_args!("  curl {output} '{origin}{escaped}'"));
+}
+
 fn host_name() -> String {
     kernel_host_name().unwrap_or_else(|| "localhost".into())
 }
+
+/// Files whose commands are printed: as many as a screen has room for.
+const MOST_FILES: usize = 10;

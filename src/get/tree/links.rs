@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) modified: Option<SystemTime>,
     /// What tells a directory from all others of its server, whatever its path.
     pub(crate) identity: Option<String>,
+    /// The server says that it leads to what it does not serve.
+    pub(crate) leads_out: bool,
 }
 
 /// What a page says about itself.
@@ -245,6 +247,7 @@ impl Entry {
             length: self.size.and_then(|size| size.as_u64()),
             modified: self.mtime.and_then(|text| time(&text)),
             identity: self.id,
+            leads_out: self.kind.as_deref() == Some("link"),
         }
     }
 }

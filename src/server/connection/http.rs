@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::digest::{Wanted, blocks};
-use crate::http::policy::ListingPolicy;
+use crate::http::policy::{DotNames, ListingPolicy};
 use crate::http::respond::{self, Negotiation, Now, StreamFraming, Subject};
 use crate::http::{
     DigestAnswer, ListingFormat, Meta, Method, Refusal, Request, Response, Target, Validators,
@@ -16,8 +16,8 @@ use crate::server::connection::gate::Gate;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::digests::Answer;
-use crate::server::files::{Found, LookUp, OpenFile};
-use crate::server::listing::{self, Listing, Visible};
+use crate::server::files::{Found, LookUp, NAMES_DEVICE, Names, OpenFile};
+use crate::server::listing::{self, Listing, Source, Visible};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::Handle;
@@ -58,7 +58,12 @@ pub(super) fn prepare(
             cache,
         ),
         LookUp::Found(Found::Directory(directory)) => {
-            answer_for_directory((request, grant), &directory, service, blocking, cache)
+            let listed = Listed::Directory(&directory);
+            answer_for_directory((request, grant), listed, service, blocking, cache)
+        }
+        LookUp::Found(Found::Names(names)) => {
+            let listed = Listed::Names(names);
+            answer_for_directory((request, grant), listed, service, blocking, cache)
         }
     }
 }
@@ -236,16 +241,22 @@ fn select_sibling(
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
             // It has gone since, or may not be read: the file itself will do.
-            LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => {}
+            LookUp::Found(Found::Directory(_) | Found::Names(_)) | LookUp::Refused(_) => {}
         }
     }
     Some(None)
 }
 
+/// What a listing is of.
+enum Listed<'a> {
+    Directory(&'a Handle),
+    Names(Names),
+}
+
 /// The answer for a directory. What its listing takes is the disk lane's work.
 fn answer_for_directory(
     (request, grant): (&Request, &Grant),
-    directory: &Handle,
+    listed: Listed<'_>,
     service: &Shared,
     blocking: Blocking,
     cache: &mut Cache<'_>,
@@ -267,44 +278,47 @@ fn answer_for_directory(
     if blocking == Blocking::Forbidden {
         return None;
     }
-    let listed = list((request, grant), directory, service).unwrap_or_else(|_| {
+    let answer = list((request, grant), listed, service).unwrap_or_else(|_| {
         let refusal = Refusal::Internal("the directory cannot be read");
         refuse(Some(request), &refusal, service)
     });
-    Some(listed)
+    Some(answer)
 }
 
 /// The head of a listing; its content follows from the disk lane.
 fn list(
     (request, grant): (&Request, &Grant),
-    directory: &Handle,
+    listed: Listed<'_>,
     service: &Shared,
 ) -> io::Result<PreparedResponse> {
     let kind = listing::content_kind(listing::format(request));
     let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
     let mut answer = whole(stream.response);
-    if stream.framing != StreamFraming::Bodiless {
-        let policy = ListingPolicy {
-            dot_names: service.config.dot_names,
-            ..ListingPolicy::default()
-        };
-        let path = request.target.path.clone();
-        let listing = Listing::new(
-            Directory::new(directory.open(Blocking::Allowed)?.into())?,
-            request,
-            policy,
-            service
-                .access
-                .as_ref()
-                .map(|access| shown(access, grant, &path)),
-        );
-        answer.rest = Some(StreamedBody::new(
-            listing,
-            stream.framing,
-            (path, grant.clone()),
-            directory.meta.device,
-        ));
+    if stream.framing == StreamFraming::Bodiless {
+        return Ok(answer);
     }
+    let (source, device, dot_names) = match listed {
+        Listed::Directory(directory) => {
+            let entries = Directory::new(directory.open(Blocking::Allowed)?.into())?;
+            let device = directory.meta.device;
+            (Source::Directory(entries), device, service.config.dot_names)
+        }
+        Listed::Names(names) => (
+            Source::Names { names, at: 0 },
+            NAMES_DEVICE,
+            DotNames::Shown,
+        ),
+    };
+    let policy = ListingPolicy {
+        dot_names,
+        ..ListingPolicy::default()
+    };
+    let path = request.target.path.clone();
+    let access = service.access.as_ref();
+    let visible = access.map(|access| shown(access, grant, &path));
+    let listing = Listing::new(source, request, policy, (visible, service.pages(device)));
+    let body = StreamedBody::new(listing, stream.framing, (path, grant.clone()), device);
+    answer.rest = Some(body);
     Ok(answer)
 }
 
@@ -334,7 +348,7 @@ fn answer_with_index(
         )
         .map(Some),
         LookUp::NotCached => None,
-        LookUp::Found(Found::Directory(_)) | LookUp::Refused(_) => Some(None),
+        LookUp::Found(Found::Directory(_) | Found::Names(_)) | LookUp::Refused(_) => Some(None),
     }
 }
 

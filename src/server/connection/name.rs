@@ -30,7 +30,7 @@ pub(super) fn prepare(
     }
     match look_up(target, &Grant::Open, service, blocking, cache)? {
         LookUp::Found(Found::File(file)) => Some(bytes_of(file, service)),
-        LookUp::Found(Found::Directory(_)) => Some(nothing("it is a directory")),
+        LookUp::Found(Found::Directory(_) | Found::Names(_)) => Some(nothing("it is a directory")),
         LookUp::Refused(refusal) => Some(nothing(refusal.reason())),
         LookUp::NotCached => None,
     }
@@ -45,11 +45,7 @@ fn bytes_of(file: Arc<OpenFile>, service: &Shared) -> PreparedResponse {
         None
     };
     if is_bulk && bulk.is_none() {
-        let outcome = CloseReason::Overloaded;
-        return PreparedResponse {
-            outcome,
-            ..nothing("too many large transfers")
-        };
+        return overloaded("too many large transfers");
     }
     let mut answer = nothing("");
     if len > 0 {
@@ -65,6 +61,19 @@ fn bytes_of(file: Arc<OpenFile>, service: &Shared) -> PreparedResponse {
         outcome: CloseReason::Complete,
         bulk,
         ..answer
+    }
+}
+
+/// The answer where too many wait for the same file system.
+pub(super) fn turn_away() -> PreparedResponse {
+    overloaded("too many wait for the file system")
+}
+
+fn overloaded(why: &'static str) -> PreparedResponse {
+    let outcome = CloseReason::Overloaded;
+    PreparedResponse {
+        outcome,
+        ..nothing(why)
     }
 }
 

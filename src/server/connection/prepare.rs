@@ -199,6 +199,7 @@ pub(super) fn look_up(
     let real_path = match found_here {
         Found::File(file) => file.real_path.clone(),
         Found::Directory(handle) => service.root.real_path(&target.path, handle),
+        Found::Names(_) => RealPath::AsAsked,
     };
     if access.permits(grant, &target.path, &real_path)
         || leads_within(grant, &real_path, service, blocking)?

@@ -11,6 +11,7 @@ use crate::server::connection::stall::StallDetector;
 use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::OpenFile;
+use crate::server::listing::Memory;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
@@ -271,7 +272,7 @@ impl Sending {
                 self.transfer.shrink();
                 let config = &turn.service.config;
                 match self.stall.block(sink, self.sent, config, turn.now) {
-                    Ok(deadline) => SendStep::Blocked(deadline),
+                    Ok(deadline) => SendStep::Blocked(self.hold_listing(deadline, turn.now)),
                     Err(reason) => SendStep::Broken(reason),
                 }
             }
@@ -299,7 +300,25 @@ impl Sending {
         config: &ServeConfig,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
-        self.stall.expire(sink, self.sent, config, now)
+        let deadline = self.stall.expire(sink, self.sent, config, now)?;
+        Ok(self.hold_listing(deadline, now))
+    }
+
+    /// The response is blocked until `deadline`. Gives back what a listing can make anew once it
+    /// has been for some time, or at once if others need it. Returns when to look again.
+    fn hold_listing(&mut self, deadline: Instant, now: Instant) -> Instant {
+        let Some(body) = &mut self.streamed else {
+            return deadline;
+        };
+        let until = now - self.stall.waited_since(now) + HOLD_LISTING;
+        match body.memory() {
+            Memory::Little => deadline,
+            Memory::Some if now < until => deadline.min(until),
+            Memory::Some | Memory::Dear => {
+                body.give_back();
+                deadline
+            }
+        }
     }
 
     /// Does in a disk worker what a hot worker must not. Returns the bytes sent.
@@ -500,6 +519,9 @@ fn reason_of(error: &TransmitError) -> CloseReason {
 
 /// Pages that were seen in memory may be gone after so long.
 const STALE_AFTER: Duration = Duration::from_millis(200);
+
+/// A peer that takes nothing for so long has its listing's names looked up anew.
+const HOLD_LISTING: Duration = Duration::from_millis(100);
 
 /// An extent that was read so often and is still not in memory is sent from the disk lane.
 const MAX_READS: u8 = 2;

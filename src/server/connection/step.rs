@@ -68,6 +68,11 @@ pub(crate) struct ExtentKey {
 }
 
 impl ExtentKey {
+    /// The file system the extent is on (`st_dev`).
+    pub(crate) fn device(&self) -> u64 {
+        self.device
+    }
+
     /// The key of the aligned extent that holds the first byte of this one.
     pub(crate) fn new(file: &OpenFile, extent: Extent) -> Self {
         Self {

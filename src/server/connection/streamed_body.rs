@@ -6,10 +6,10 @@ use std::io;
 use crate::http::chunked;
 use crate::http::respond::StreamFraming;
 use crate::server::access::{Grant, beneath};
-use crate::server::listing::{Listing, Progress};
+use crate::server::listing::{Followed, Listing, Memory, Progress};
 use crate::server::shared::Shared;
 use crate::sys::directory::{EntryFacts, EntryKind};
-use crate::sys::file::Kind;
+use crate::sys::file::{Kind, is_escape};
 
 /// A listing that the disk lane produces while the response is on its way.
 #[derive(Debug)]
@@ -50,6 +50,16 @@ impl StreamedBody {
         }
     }
 
+    /// Gives back memory for a peer that does not read.
+    pub(super) fn give_back(&mut self) {
+        self.listing.give_back();
+    }
+
+    /// Whether there is memory to give back.
+    pub(super) fn memory(&self) -> Memory {
+        self.listing.memory()
+    }
+
     /// Whether the close alone tells the client that it has all.
     pub(super) fn ends_by_close(&self) -> bool {
         self.framing == StreamFraming::UntilClose
@@ -84,21 +94,26 @@ impl StreamedBody {
     }
 }
 
-/// What a link at this path leads to, if that may be shown.
-fn follow(path: &[u8], grant: &Grant, service: &Shared) -> Option<EntryFacts> {
-    let (kind, meta, real_path) = service.root.follow_link(path)?;
+/// What a link at this path leads to, as far as that may be shown.
+fn follow(path: &[u8], grant: &Grant, service: &Shared) -> Followed {
+    let (kind, meta, real_path) = match service.root.follow_link(path) {
+        Ok(found) => found,
+        Err(error) if is_escape(&error) => return Followed::Outside,
+        Err(_) => return Followed::Nothing,
+    };
     let access = service.access.as_ref();
     if access.is_some_and(|access| !access.permits(grant, path, &real_path)) {
-        return None;
+        return Followed::Nothing;
     }
     let kind = match kind {
         Kind::Directory => EntryKind::Directory,
         Kind::Regular => EntryKind::File,
-        Kind::Special => return None,
+        Kind::Special => return Followed::Nothing,
     };
-    Some(EntryFacts {
+    Followed::Inside(EntryFacts {
         kind,
         len: meta.len,
         modified: meta.modified,
+        inode: (meta.device, meta.inode),
     })
 }

@@ -37,8 +37,13 @@ fn walk(
     directories: &mut Vec<Vec<u8>>,
     stopped: &Receiver<()>,
 ) -> Option<()> {
-    let LookUp::Found(Found::Directory(handle)) = look_up(root, path) else {
-        return Some(());
+    let handle = match look_up(root, path) {
+        LookUp::Found(Found::Directory(handle)) => handle,
+        LookUp::Found(Found::Names(names)) => {
+            let mut names = names.iter();
+            return names.try_for_each(|name| have_digest(service, root, name, stopped));
+        }
+        _ => return Some(()),
     };
     let opened = handle.open(Blocking::Allowed);
     let Ok(mut directory) = opened.and_then(|file| Directory::new(file.into())) else {
@@ -55,17 +60,26 @@ fn walk(
         };
         match kind {
             Ok(EntryKind::Directory) => directories.push(below),
-            Ok(EntryKind::File) => {
-                if let LookUp::Found(Found::File(file)) = look_up(root, &below) {
-                    service.find(&file, ALL, Blocking::Allowed);
-                    drop(file);
-                    wait_for_room(service, stopped)?;
-                }
-            }
+            Ok(EntryKind::File) => have_digest(service, root, &below, stopped)?,
             _ => {}
         }
     }
     Some(())
+}
+
+/// Has a file's digests made; `None` at the end of the server.
+fn have_digest(
+    service: &DigestService,
+    root: &Root,
+    path: &[u8],
+    stopped: &Receiver<()>,
+) -> Option<()> {
+    let LookUp::Found(Found::File(file)) = look_up(root, path) else {
+        return Some(());
+    };
+    service.find(&file, ALL, Blocking::Allowed);
+    drop(file);
+    wait_for_room(service, stopped)
 }
 
 /// Leaves room in the line for files that are asked for.

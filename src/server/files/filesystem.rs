@@ -1,7 +1,7 @@
 //! File systems: what a call on their files may wait for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ pub struct FileSystem {
     kind: FileSystemKind,
     /// So many extents are still to be asked for at once: reading one in pieces took long.
     whole_extents: AtomicU32,
+    /// Files that wait to be closed.
+    closing: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,23 @@ impl FileSystem {
         self.is_remote() || self.whole_extents.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether so many files wait to be closed that no more should be opened: each holds a
+    /// descriptor, and its file system seems to hang.
+    #[must_use]
+    pub(crate) fn is_clogged(&self) -> bool {
+        self.is_remote() && self.closing.load(Ordering::Relaxed) > MOST_CLOSING
+    }
+
+    /// Notes that a file begins to wait for its close.
+    pub(crate) fn begin_close(&self) {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that it is closed.
+    pub(crate) fn end_close(&self) {
+        self.closing.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Notes that an extent was asked for whole: in the end the other way is tried again.
     pub(crate) fn note_whole(&self) {
         let less = |left: u32| left.checked_sub(1);
@@ -90,6 +109,9 @@ impl FileSystem {
         }
     }
 }
+
+/// Files of a file system that may wait for their close at the same time.
+const MOST_CLOSING: usize = 128;
 
 /// The file systems met so far.
 #[derive(Debug, Default)]
@@ -139,6 +161,7 @@ impl FileSystems {
             device: key.device,
             kind,
             whole_extents: AtomicU32::new(0),
+            closing: AtomicUsize::new(0),
         });
         let entry = Known {
             file_system: Arc::clone(&file_system),

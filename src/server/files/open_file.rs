@@ -41,13 +41,34 @@ pub struct OpenFile {
     closer: Option<Sender<Closing>>,
 }
 
-/// A file whose close(2) may wait, on its way to the disk lane.
+/// A file whose close(2) may wait, on its way to the disk lane. Dropping it closes the file.
 #[derive(Debug)]
 pub struct Closing {
-    /// The file.
-    pub file: File,
+    file: Option<File>,
+    file_system: Arc<FileSystem>,
+}
+
+impl Closing {
+    fn new(file: File, file_system: Arc<FileSystem>) -> Self {
+        file_system.begin_close();
+        Self {
+            file: Some(file),
+            file_system,
+        }
+    }
+
     /// The file system it is on (`st_dev`).
-    pub device: u64,
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.file_system.device()
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        drop(self.file.take());
+        self.file_system.end_close();
+    }
 }
 
 /// Codings, each in or out.
@@ -299,9 +320,8 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
-            let device = self.meta.device;
             // Without a disk lane (at the very end) the file is closed here and now.
-            let _ = closer.send(Closing { file, device });
+            let _ = closer.send(Closing::new(file, Arc::clone(&self.file_system)));
         }
     }
 }

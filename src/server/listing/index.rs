@@ -77,6 +77,9 @@ fn line(item: &Item, link: &str) -> Markup {
     let (slash, size) = match item.facts.kind {
         ItemKind::Directory => ("/", "-".to_owned()),
         ItemKind::File { len } => ("", len.to_string()),
+        ItemKind::LinkOut => {
+            return html! { (name) " (a link that leads out)  " (minute) "  -\n" };
+        }
     };
     html! {
         a href={ (href) (slash) (link) } { (name) (slash) } "  " (minute) "  " (size) "\n"

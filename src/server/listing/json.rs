@@ -2,7 +2,9 @@
 //! is what lets a listing of a million names begin at once and take no memory.
 
 use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -41,8 +43,12 @@ struct Object<'a> {
     /// The percent-encoded name; only where `name` is not the name itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     href: Option<String>,
+    /// `file`, `directory`, or `link` for one that leads out and has no address.
     kind: &'static str,
-    /// In bytes; null for a directory.
+    /// Of a directory: the same under each of its names, and for as long as the server runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// In bytes; null for what is no file.
     size: Option<u64>,
     /// RFC 3339, in UTC.
     mtime: String,
@@ -101,21 +107,29 @@ impl Json {
 
 fn object(item: &Item) -> Object<'_> {
     let name = String::from_utf8_lossy(&item.name);
-    let href = match name {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(_) => Some(percent_encode_component(&item.name).collect()),
+    let href = match (&name, item.facts.kind) {
+        (Cow::Borrowed(_), _) | (_, ItemKind::LinkOut) => None,
+        (Cow::Owned(_), _) => Some(percent_encode_component(&item.name).collect()),
     };
-    let (kind, size) = match item.facts.kind {
-        ItemKind::Directory => ("directory", None),
-        ItemKind::File { len } => ("file", Some(len)),
+    let (kind, id, size) = match item.facts.kind {
+        ItemKind::Directory => ("directory", Some(identity(item.facts.inode)), None),
+        ItemKind::File { len } => ("file", None, Some(len)),
+        ItemKind::LinkOut => ("link", None, None),
     };
     Object {
         name,
         href,
         kind,
+        id,
         size,
         mtime: rfc3339(item.facts.modified),
     }
+}
+
+/// A hash by a key that nobody knows, so that inode numbers stay within.
+fn identity(inode: (u64, u64)) -> String {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    format!("{:016x}", KEY.hash_one(inode))
 }
 
 /// `2026-11-25T15:00:19.123456789Z`.

@@ -85,7 +85,7 @@ impl Ranked {
     pub(super) fn cursor(&self) -> Vec<u8> {
         let group = match self.item.facts.kind {
             ItemKind::Directory => "d",
-            ItemKind::File { .. } => "f",
+            ItemKind::File { .. } | ItemKind::LinkOut => "f",
         };
         let value = match self.primary {
             Primary::Nothing | Primary::Kind(_) => String::new(),
@@ -127,7 +127,11 @@ fn parse_cursor(cursor: &[u8], sort: SortKey, order: SortOrder) -> Option<Ranked
     }
     let item = Item {
         name,
-        facts: super::scan::ItemFacts { kind, modified },
+        facts: super::scan::ItemFacts {
+            kind,
+            modified,
+            inode: (0, 0),
+        },
     };
     Some(Ranked {
         primary: primary(&item, sort),
@@ -139,10 +143,12 @@ fn parse_cursor(cursor: &[u8], sort: SortKey, order: SortOrder) -> Option<Ranked
 fn primary(item: &Item, sort: SortKey) -> Primary {
     match (sort, item.facts.kind) {
         (SortKey::Name, _) | (SortKey::Kind, ItemKind::Directory) => Primary::Nothing,
-        (SortKey::Size, ItemKind::Directory) => Primary::Size(0),
+        (SortKey::Size, ItemKind::Directory | ItemKind::LinkOut) => Primary::Size(0),
         (SortKey::Size, ItemKind::File { len }) => Primary::Size(len),
         (SortKey::Time, _) => Primary::Time(item.facts.modified),
-        (SortKey::Kind, ItemKind::File { .. }) => Primary::Kind(MediaType::of(&item.name)),
+        (SortKey::Kind, ItemKind::File { .. } | ItemKind::LinkOut) => {
+            Primary::Kind(MediaType::of(&item.name))
+        }
     }
 }
 
@@ -242,7 +248,11 @@ mod tests {
         };
         Item {
             name: name.into(),
-            facts: ItemFacts { kind, modified },
+            facts: ItemFacts {
+                kind,
+                modified,
+                inode: (0, 0),
+            },
         }
     }
 

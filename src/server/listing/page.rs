@@ -4,18 +4,21 @@
 //! at once. Scripts and styles are in the page itself and allowed by their hashes alone.
 
 use std::io;
+use std::sync::Arc;
 
-use super::order::{Ranked, Selection};
-use super::scan::{Depth, Found, Scan};
-use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
+use super::order::Selection;
+use super::scan::{Found, Scan};
+use super::step::{Follow, Memory, Progress, STEP_BYTES, STEP_ENTRIES};
 use crate::http::Request;
+use crate::server::semaphore::{Permit, Semaphore};
 
 mod markup;
+mod names;
 mod row;
-mod shell;
 mod style;
 mod view;
 
+use names::{Hashes, Missing, Names};
 pub(super) use style::SECURITY_POLICY;
 use view::{Summary, View};
 
@@ -24,6 +27,12 @@ use view::{Summary, View};
 pub(super) struct Page {
     view: View,
     state: State,
+    /// Of names that were given back.
+    hashes: Hashes,
+    /// Pages whose names may be in memory at the same time.
+    permits: Arc<Semaphore>,
+    /// Held while a scan is under way or names are in memory.
+    permit: Option<Permit>,
 }
 
 #[derive(Debug)]
@@ -31,46 +40,28 @@ enum State {
     Top,
     Scan(Selection),
     Rows {
-        /// In the page's order.
         rows: Names,
         summary: Summary,
     },
-}
-
-/// Names in one piece of memory, for as long as the peer takes to read the page.
-#[derive(Debug)]
-struct Names {
-    /// Each ends in a NUL, which no name holds.
-    bytes: Box<[u8]>,
-    at: usize,
-}
-
-impl Names {
-    fn of(rows: &[Ranked]) -> Self {
-        let mut bytes = Vec::with_capacity(rows.iter().map(|row| row.item.name.len() + 1).sum());
-        for row in rows {
-            bytes.extend_from_slice(&row.item.name);
-            bytes.push(0);
-        }
-        Self {
-            bytes: bytes.into_boxed_slice(),
-            at: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<&[u8]> {
-        let rest = &self.bytes[self.at..];
-        let len = memchr::memchr(0, rest)?;
-        self.at += len + 1;
-        Some(&rest[..len])
-    }
+    /// The rows' names were given back.
+    GivenBack(Summary),
+    /// They are found in the directory again.
+    Finding {
+        rows: Missing,
+        summary: Summary,
+    },
+    /// While a step runs.
+    Taken,
 }
 
 impl Page {
-    pub(super) fn new(request: &Request, page_entries: usize) -> Self {
+    pub(super) fn new(request: &Request, page_entries: usize, permits: Arc<Semaphore>) -> Self {
         Self {
             view: View::new(request, page_entries),
             state: State::Top,
+            hashes: Hashes::with_room(page_entries),
+            permits,
+            permit: None,
         }
     }
 
@@ -80,54 +71,120 @@ impl Page {
         out: &mut Vec<u8>,
         follow: Follow<'_>,
     ) -> io::Result<Progress> {
-        match &mut self.state {
+        let (state, progress) = match std::mem::replace(&mut self.state, State::Taken) {
             State::Top => {
                 markup::top(&self.view, out);
-                self.state = State::Scan(self.view.selection());
+                (State::Scan(self.view.selection()), Progress::More)
             }
-            State::Scan(selection) => {
-                if select(selection, self.view.depth(), scan, follow)? == Progress::Done {
-                    let (rows, summary) = self.view.summarize(selection);
+            waiting @ (State::Scan(_) | State::GivenBack(_)) if !self.is_permitted() => {
+                (waiting, Progress::More)
+            }
+            State::Scan(selection) => (self.select(selection, scan, out, follow)?, Progress::More),
+            State::GivenBack(summary) => {
+                scan.rewind()?;
+                let rows = self.hashes.find();
+                (State::Finding { rows, summary }, Progress::More)
+            }
+            State::Finding { rows, summary } => (find(rows, summary, scan)?, Progress::More),
+            State::Rows { rows, summary } => self.write(rows, summary, scan, out, follow),
+            State::Taken => return Err(io::Error::other("the listing is over")),
+        };
+        self.state = state;
+        Ok(progress)
+    }
+
+    /// Gives back, for a peer that does not read, what the directory tells again.
+    pub(super) fn give_back(&mut self) {
+        if let State::Rows { rows, summary } = &self.state
+            && rows.are_large()
+        {
+            self.hashes.keep(rows);
+            self.state = State::GivenBack(summary.clone());
+            self.permit = None;
+        }
+    }
+
+    /// What of the names is in memory.
+    pub(super) fn memory(&self) -> Memory {
+        match &self.state {
+            State::Rows { summary, .. } if self.permit.is_some() => {
+                match summary.total <= CHEAP_ENTRIES || self.permits.is_scarce() {
+                    true => Memory::Dear,
+                    false => Memory::Some,
+                }
+            }
+            _ => Memory::Little,
+        }
+    }
+
+    fn is_permitted(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit = self.permits.try_acquire();
+        }
+        self.permit.is_some()
+    }
+
+    /// Offers the next names to the selection.
+    fn select(
+        &self,
+        mut selection: Selection,
+        scan: &mut Scan,
+        out: &mut Vec<u8>,
+        follow: Follow<'_>,
+    ) -> io::Result<State> {
+        for _ in 0..STEP_ENTRIES {
+            match scan.next(self.view.depth(), follow)? {
+                Found::Item(item) => selection.offer(item),
+                Found::Skipped => {}
+                Found::End => {
+                    let (rows, summary) = self.view.summarize(&mut selection);
                     markup::table_top(&self.view, &summary, out);
-                    self.state = State::Rows {
-                        rows: Names::of(&rows),
-                        summary,
-                    };
+                    let rows = Names::of(rows);
+                    return Ok(State::Rows { rows, summary });
                 }
-            }
-            State::Rows { rows, summary } => {
-                let start = out.len();
-                while let Some(name) = rows.next() {
-                    // Looked at only now if the order did not need it: a page's worth of inodes
-                    // instead of the whole directory's. What has gone since is left out.
-                    if let Some(facts) = scan.facts(name, follow) {
-                        summary.bytes += row::row(&self.view, name, facts, out);
-                    }
-                    if out.len() - start >= STEP_BYTES {
-                        return Ok(Progress::More);
-                    }
-                }
-                markup::bottom(&self.view, summary, out);
-                return Ok(Progress::Done);
             }
         }
-        Ok(Progress::More)
+        Ok(State::Scan(selection))
+    }
+
+    fn write(
+        &mut self,
+        mut rows: Names,
+        mut summary: Summary,
+        scan: &Scan,
+        out: &mut Vec<u8>,
+        follow: Follow<'_>,
+    ) -> (State, Progress) {
+        let start = out.len();
+        while let Some(name) = rows.next() {
+            // Looked at only now if the order did not need it: a page's worth of inodes
+            // instead of the whole directory's. What has gone since is left out.
+            if let Some(facts) = scan.facts(&name, follow) {
+                summary.bytes += row::row(&self.view, &name, facts, out);
+            }
+            if out.len() - start >= STEP_BYTES {
+                return (State::Rows { rows, summary }, Progress::More);
+            }
+        }
+        markup::bottom(&self.view, &summary, out);
+        self.permit = None;
+        (State::Taken, Progress::Done)
     }
 }
 
-/// Offers the next names to the selection.
-fn select(
-    selection: &mut Selection,
-    depth: Depth,
-    scan: &mut Scan,
-    follow: Follow<'_>,
-) -> io::Result<Progress> {
+/// Looks for names that were given back among the directory's next ones.
+fn find(mut rows: Missing, summary: Summary, scan: &mut Scan) -> io::Result<State> {
     for _ in 0..STEP_ENTRIES {
-        match scan.next(depth, follow)? {
-            Found::Item(item) => selection.offer(item),
-            Found::Skipped => {}
-            Found::End => return Ok(Progress::Done),
+        match scan.next_name()? {
+            Some(name) if !rows.is_complete() => rows.offer(name),
+            _ => {
+                let rows = rows.into_names();
+                return Ok(State::Rows { rows, summary });
+            }
         }
     }
-    Ok(Progress::More)
+    Ok(State::Finding { rows, summary })
 }
+
+/// Names that take less than a few milliseconds to be found again.
+const CHEAP_ENTRIES: u64 = 10_000;

@@ -1,8 +1,9 @@
 //! The entries of a directory that are shown, one after another.
 
+use std::sync::Arc;
 use std::{fmt, io};
 
-use super::step::Follow;
+use super::step::{Follow, Followed};
 use crate::http::Timestamp;
 use crate::http::policy::DotNames;
 use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
@@ -10,7 +11,7 @@ use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
 /// Reads a directory and leaves out what is not served.
 #[derive(Debug)]
 pub(super) struct Scan {
-    directory: Directory,
+    source: Source,
     /// In lower case.
     filter: Option<Box<[u8]>>,
     dot_names: DotNames,
@@ -35,6 +36,20 @@ impl fmt::Debug for Visible {
     }
 }
 
+/// Where names come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// All names in a directory.
+    Directory(Directory),
+    /// These names; what they stand for only following them tells.
+    Names {
+        /// In the order in which they are listed.
+        names: Arc<[Vec<u8>]>,
+        /// How many were listed.
+        at: usize,
+    },
+}
+
 /// An entry that is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
@@ -47,6 +62,8 @@ pub(super) struct Item {
 pub(super) struct ItemFacts {
     pub(super) kind: ItemKind,
     pub(super) modified: Timestamp,
+    /// See [`EntryFacts::inode`].
+    pub(super) inode: (u64, u64),
 }
 
 /// What can be served; directories stand before files.
@@ -57,6 +74,8 @@ pub(super) enum ItemKind {
         /// In bytes.
         len: u64,
     },
+    /// A link that leads out of what is served.
+    LinkOut,
 }
 
 /// What has to be known of an entry before it is of use.
@@ -82,14 +101,16 @@ pub(super) enum Found {
 
 impl Scan {
     pub(super) fn new(
-        directory: Directory,
+        source: Source,
         filter: Option<&[u8]>,
         dot_names: DotNames,
         visible: Option<Visible>,
     ) -> Self {
+        // No name is longer, and a peer that reads nothing may have sent a long one.
+        let filter = filter.map(|filter| &filter[..filter.len().min(LONGEST_NAME + 1)]);
         let filter = filter.map(|filter| filter.to_ascii_lowercase().into());
         Self {
-            directory,
+            source,
             filter,
             dot_names,
             visible,
@@ -98,7 +119,7 @@ impl Scan {
 
     /// Looks at one more name.
     pub(super) fn next(&mut self, depth: Depth, follow: Follow<'_>) -> io::Result<Found> {
-        let Some(entry) = self.directory.next_entry().transpose()? else {
+        let Some(entry) = self.source.next()? else {
             return Ok(Found::End);
         };
         if !self.shows(&entry.name) {
@@ -119,21 +140,52 @@ impl Scan {
         })
     }
 
+    /// The next name, shown or not, without a look at it.
+    pub(super) fn next_name(&mut self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.source.next()?.map(|entry| entry.name))
+    }
+
+    /// Begins with the first name again.
+    pub(super) fn rewind(&mut self) -> io::Result<()> {
+        match &mut self.source {
+            Source::Directory(directory) => directory.rewind(),
+            Source::Names { at, .. } => {
+                *at = 0;
+                Ok(())
+            }
+        }
+    }
+
     /// Looks at a name that was found before; `None` when it has gone or become something else.
     pub(super) fn facts(&self, name: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
-        let facts = self.directory.stat(name).ok()?;
-        let facts = if facts.kind == EntryKind::Link {
-            follow(name)?
-        } else {
-            facts
-        };
-        item_facts(facts)
+        match &self.source {
+            Source::Directory(directory) => match directory.stat(name).ok()? {
+                facts if facts.kind == EntryKind::Link => self.look_through(name, follow),
+                facts => item_facts(facts),
+            },
+            Source::Names { .. } => self.look_through(name, follow),
+        }
     }
 
     fn look(&self, entry: &Entry, follow: Follow<'_>) -> Option<ItemFacts> {
         match entry.kind {
-            EntryKind::Link => item_facts(follow(&entry.name)?),
+            EntryKind::Link => self.look_through(&entry.name, follow),
             _ => self.facts(&entry.name, follow),
+        }
+    }
+
+    fn look_through(&self, link: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
+        match (follow(link), &self.source) {
+            (Followed::Inside(facts), _) => item_facts(facts),
+            (Followed::Outside, Source::Directory(directory)) => {
+                let facts = directory.stat(link).ok()?;
+                Some(ItemFacts {
+                    kind: ItemKind::LinkOut,
+                    modified: facts.modified,
+                    inode: facts.inode,
+                })
+            }
+            (Followed::Outside, Source::Names { .. }) | (Followed::Nothing, _) => None,
         }
     }
 
@@ -155,10 +207,25 @@ impl Scan {
     }
 }
 
+impl Source {
+    fn next(&mut self) -> io::Result<Option<Entry>> {
+        match self {
+            Self::Directory(directory) => directory.next_entry().transpose(),
+            Self::Names { names, at } => {
+                let name = names.get(*at).cloned();
+                *at += 1;
+                let kind = EntryKind::Link;
+                Ok(name.map(|name| Entry { name, kind }))
+            }
+        }
+    }
+}
+
 fn unseen(kind: ItemKind) -> ItemFacts {
     ItemFacts {
         kind,
         modified: Timestamp::default(),
+        inode: (0, 0),
     }
 }
 
@@ -171,5 +238,9 @@ fn item_facts(facts: EntryFacts) -> Option<ItemFacts> {
     Some(ItemFacts {
         kind,
         modified: facts.modified,
+        inode: facts.inode,
     })
 }
+
+/// Bytes in the longest name of any file system (255 UTF-16 units in UTF-8, and to spare).
+pub(super) const LONGEST_NAME: usize = 1 << 10;

@@ -11,9 +11,30 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// Looks at what a link in the directory leads to, following it; `None` when that is outside the
-/// root, absent, or neither a file nor a directory.
-pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Option<EntryFacts>;
+/// What a listing holds that it could make anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Nothing to speak of.
+    Little,
+    /// Something that takes time to make anew.
+    Some,
+    /// Something that others are short of, or that is soon made anew.
+    Dear,
+}
+
+/// What a link in the directory leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// A file or a directory beneath the root.
+    Inside(EntryFacts),
+    /// To what is not served.
+    Outside,
+    /// It is absent, or neither a file nor a directory.
+    Nothing,
+}
+
+/// Looks at what a link in the directory leads to, following it.
+pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Followed;
 
 /// How much a step appends before it ends: all that is kept of it for a peer that reads nothing.
 /// A step may exceed it by one entry.

@@ -176,6 +176,10 @@ counters! {
     passwords_wrong,
     /// Passwords that were not looked at, since too many of the client's were wrong.
     guesses_slowed,
+    /// Files that wait to be closed now: many where a file system hangs.
+    closes_waiting,
+    /// Connections let go that waited for a file system, and whose peer had left.
+    swept,
     /// Jobs that panicked.
     panics,
     /// Lines the access log lost because it could not be written fast enough.

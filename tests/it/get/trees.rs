@@ -64,6 +64,21 @@ fn links_to_the_directory_itself_are_listed_once() {
     assert_eq!(names, ["f"]);
 }
 
+#[test]
+fn sibling_links_to_one_directory_are_fetched_once_and_links_out_named() {
+    let client = Client::new();
+    let served = TestServer::start();
+    served.put("real/f", b"once");
+    symlink("real", served.root().join("alias")).unwrap();
+    symlink("/nowhere/else", served.root().join("away")).unwrap();
+    let url = format!("http://{}/", served.address());
+    let output = client.get(&["-r", "-d", "here", &url]);
+    output.assert_status(0);
+    output.assert_says("away: a link that leads out of what is served, left out");
+    output.assert_says("the same directory as another one");
+    assert_eq!(walk(&client.path("here")).len(), 1);
+}
+
 fn walk(directory: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {

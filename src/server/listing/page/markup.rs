@@ -179,23 +179,24 @@ fn column(view: &View, class: &str, label: &str, sort: SortKey) -> Markup {
     }
 }
 
-/// The address of the page behind the place `after`.
+/// The address of the page behind the place `after`. Where the order is the usual one it is a
+/// single parameter: wget2 takes the `&amp;` between two for text.
 fn address(view: &View, after: &[u8]) -> String {
     let mut address = match &*view.link {
         "" => "?".to_owned(),
         link => format!("{link}&"),
     };
-    address.push_str("sort=");
-    address.push_str(key(view.query.sort));
-    if view.query.order == SortOrder::Descending {
-        address.push_str("&order=desc");
-    }
+    address.push_str("after=");
+    address.extend(percent_encode(after, NON_ALPHANUMERIC));
     if let Some(filter) = &view.query.filter {
         address.push_str("&q=");
         address.extend(percent_encode_component(filter));
     }
-    address.push_str("&after=");
-    address.extend(percent_encode(after, NON_ALPHANUMERIC));
+    let (sort, order) = (view.query.sort, view.query.order);
+    if (sort, order) != (SortKey::default(), SortOrder::default()) {
+        address.push_str("&sort=");
+        address.push_str(&order_value(sort, order));
+    }
     address
 }
 
@@ -235,6 +236,7 @@ fn sprite() -> Markup {
             symbol id="d" viewBox="0 0 24 24" { path d="M3 6.5A1.5 1.5 0 0 1 4.500 5H9l2.500 2.500h8A1.500 1.500 0 0 1 21 9v8.500a1.500 1.500 0 0 1-1.500 1.500h-15A1.500 1.500 0 0 1 3 17.500z" {} }
             symbol id="f" viewBox="0 0 24 24" { path d="M6 3h8l4.500 4.500V21H6zM14 3v4.500h4.500" {} }
             symbol id="u" viewBox="0 0 24 24" { path d="M5 11l7-7 7 7M12 4v16" {} }
+            symbol id="o" viewBox="0 0 24 24" { path d="M10 14L20 4M13 4h7v7M17 14v6H4V7h6" {} }
             symbol id="g" viewBox="0 0 24 24" { path d="M12 4v11M7 11l5 5 5-5M5 20h14" {} }
         }
     }

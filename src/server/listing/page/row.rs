@@ -2,8 +2,8 @@
 
 use maud::html;
 
-use super::shell;
 use super::view::View;
+use crate::diagnostics::shell;
 use crate::http::{MediaType, Timestamp, percent_encode_component};
 use crate::server::listing::json::rfc3339;
 use crate::server::listing::scan::{ItemFacts, ItemKind};
@@ -26,6 +26,15 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
                 }
             }
         }
+        ItemKind::LinkOut => html! {
+            tr data-size="0" {
+                td.name { svg { use href="#o" {} } span { bdi { (shown) } } }
+                td.size { "–" }
+                (when(facts.modified))
+                td.kind { "link that leads out" }
+                td.get {}
+            }
+        },
         ItemKind::File { len } => {
             href.push_str(&view.link);
             let url = format!("{}{}{href}", view.origin, view.target.url_path());
@@ -51,7 +60,7 @@ pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>)
     };
     out.extend_from_slice(markup.into_string().as_bytes());
     match facts.kind {
-        ItemKind::Directory => 0,
+        ItemKind::Directory | ItemKind::LinkOut => 0,
         ItemKind::File { len } => len,
     }
 }

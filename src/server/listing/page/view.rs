@@ -3,7 +3,7 @@
 use crate::http::{Query, Request, SortKey, Target};
 use crate::server::listing::index::link_query;
 use crate::server::listing::order::{Ranked, Selection};
-use crate::server::listing::scan::Depth;
+use crate::server::listing::scan::{Depth, LONGEST_NAME};
 
 /// What the page shows, and under which address.
 #[derive(Debug)]
@@ -35,12 +35,13 @@ pub(super) struct Summary {
 impl View {
     pub(super) fn new(request: &Request, page_entries: usize) -> Self {
         let host = request.host.as_deref().unwrap_or("HOST");
+        let host = host.get(..LONGEST_HOST).unwrap_or(host);
         Self {
             target: Target {
                 trailing_slash: true,
                 ..request.target.clone()
             },
-            query: request.query.clone(),
+            query: short(&request.query),
             origin: format!("http://{host}"),
             link: link_query(request),
             page_entries,
@@ -81,3 +82,17 @@ impl View {
         )
     }
 }
+
+/// A query without what no name can match; a peer that reads nothing may have sent a long one.
+fn short(query: &Query) -> Query {
+    let mut short = query.clone();
+    for text in [&mut short.filter, &mut short.after].into_iter().flatten() {
+        if text.len() > 2 * LONGEST_NAME {
+            *text = text[..2 * LONGEST_NAME].into();
+        }
+    }
+    short
+}
+
+/// No name of a host is longer (RFC 1035 section 2.3.4), with a port.
+const LONGEST_HOST: usize = 255 + 6;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Quotes a name for a POSIX shell. Control characters, which no terminal shows as what they
 /// are, and what is no UTF-8 become `_`.
-pub(super) fn quote(name: &[u8]) -> String {
+pub fn quote(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     let name: Cow<'_, str> = if name.chars().any(is_unsightly) {
         name.chars()
