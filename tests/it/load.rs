@@ -366,7 +366,10 @@ fn the_program_says_what_came_of_it() {
 fn answers_through_tls_are_counted_and_handshakes_timed() {
     let content = vec![7; 300_000];
     let expected = content.len() as u64;
-    let server = Server::start(move |_, _| keep(ok(&content)));
+    let server = Server::start(move |_, head| match head.contains("Connection: close") {
+        true => hang_up(ok(&content)),
+        false => keep(ok(&content)),
+    });
     let authority = Authority::new("the tests' authority");
     let leaf = authority.sign(&["127.0.0.1"], |_| {});
     let front = Front::start(server.address, leaf.config(), Ending::CloseNotify);
