@@ -59,7 +59,9 @@ use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
 use crate::server::admin::{AdminListener, Observer};
-use crate::server::config::{AdminAddress, DigestChoice, LocalAddress, SandboxChoice, ServeConfig};
+use crate::server::config::{
+    AdminAddress, DigestChoice, InheritedListener, LocalAddress, SandboxChoice, ServeConfig,
+};
 use crate::server::connection::Connection;
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::digests::{follow_tree, run_digest_worker};
@@ -81,6 +83,9 @@ use crate::sys::resources;
 use crate::sys::sandbox;
 use crate::sys::send_file::missing_calls;
 use crate::sys::socket;
+pub use crate::tls::identity::IdentityError;
+pub use crate::tls::pin::Pin;
+use crate::tls::server::ServerTls;
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
 #[derive(Debug)]
@@ -99,6 +104,8 @@ pub enum StartupError {
     Admin(AdminAddress, io::Error),
     /// The user cannot be changed to.
     User(io::Error),
+    /// A certificate or a key cannot be used.
+    Tls(IdentityError),
     /// The access log cannot be opened.
     AccessLog(io::Error),
     /// The sandbox is required, and a part of it cannot be had.
@@ -160,6 +167,7 @@ impl std::fmt::Display for StartupError {
             Self::User(error) => {
                 write!(formatter, "cannot become another user: {error}; see --user")
             }
+            Self::Tls(error) => write!(formatter, "TLS: {error}"),
             Self::AccessLog(error) => {
                 write!(
                     formatter,
@@ -185,7 +193,10 @@ impl std::error::Error for StartupError {}
 pub struct Server {
     ring: Arc<Ring>,
     listeners: Vec<TcpListener>,
+    /// Those from this number on speak TLS.
+    first_tls: usize,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     pollers: Vec<Arc<Poller>>,
     acceptor_poller: Arc<Poller>,
     permits: (Arc<Semaphore>, Arc<Semaphore>),
@@ -240,6 +251,18 @@ impl Handle {
         access.map(|access| access.reload()).unwrap_or_default()
     }
 
+    /// Loads certificates and keys anew, for connections that come from now on. Returns whether
+    /// there are any.
+    ///
+    /// # Errors
+    /// [`IdentityError`] says which file and what is wrong with it; the old ones stay.
+    pub fn reload_certificates(&self) -> Result<bool, IdentityError> {
+        match &self.ring.service.tls {
+            Some(tls) => tls.reload().map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     fn open(&self) -> u64 {
         (self.permits.0.taken() + self.permits.1.taken()) as u64
     }
@@ -260,7 +283,7 @@ impl Server {
     /// [`StartupError`] names what cannot be had.
     pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
-        let listeners = listen_on_all(&config)?;
+        let (listeners, first_tls) = listen_on_all(&config)?;
         let admin = config.admin.as_ref().map(|address| {
             AdminListener::bind(address, config.admin_reach, config.local_access)
                 .map_err(|error| StartupError::Admin(address.clone(), error))
@@ -273,9 +296,15 @@ impl Server {
         let log = config.access_log.clone();
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;
+        let tls = match config.speaks_tls() {
+            true => Some(ServerTls::new(config.tls.clone()).map_err(StartupError::Tls)?),
+            false => None,
+        };
         // Unix sockets have none.
         let addresses = listeners.iter().map(TcpListener::local_addr);
         let addresses = addresses.filter_map(Result::ok).collect();
+        let tls_addresses = listeners[first_tls..].iter().map(TcpListener::local_addr);
+        let tls_addresses = tls_addresses.filter_map(Result::ok).collect();
         let poller = || Poller::new().map(Arc::new).map_err(StartupError::Resources);
         let pollers = (0..config.workers.get())
             .map(|_| poller())
@@ -302,7 +331,8 @@ impl Server {
                 RootError::Directory(path, error) => StartupError::Root(path, error),
                 RootError::File(path, fault) => StartupError::File(path, fault),
             })?
-            .with_access(access);
+            .with_access(access)
+            .with_tls(tls);
         let permits = (
             Arc::clone(&service.connections),
             Semaphore::new(overflow_of(limits.connections)),
@@ -316,7 +346,9 @@ impl Server {
         Ok(Self {
             ring,
             listeners,
+            first_tls,
             addresses,
+            tls_addresses,
             pollers,
             acceptor_poller,
             permits,
@@ -349,7 +381,7 @@ impl Server {
         }
     }
 
-    /// The addresses listened on, with the ports that were chosen.
+    /// The addresses listened on, with the ports that were chosen; those with TLS come last.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
@@ -359,6 +391,22 @@ impl Server {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().and_then(AdminListener::address)
+    }
+
+    /// The addresses listened on for TLS, with the ports that were chosen.
+    #[must_use]
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
+    /// The pins of the server's keys, the first certificate's first.
+    #[must_use]
+    pub fn pins(&self) -> Vec<Pin> {
+        self.ring
+            .service
+            .tls
+            .as_ref()
+            .map_or_else(Vec::new, ServerTls::pins)
     }
 
     /// What this kernel lacks, or a filter refuses (seccomp(2)), and what that costs; `None` if
@@ -439,7 +487,7 @@ impl Server {
         let acceptor = Acceptor::new(
             Arc::clone(&self.ring),
             self.acceptor_poller,
-            self.listeners,
+            (self.listeners, self.first_tls),
             self.permits,
         );
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
@@ -499,13 +547,14 @@ impl Server {
 }
 
 /// Opens the listening sockets, those that were passed on first.
-fn listen_on_all(config: &ServeConfig) -> Result<Vec<TcpListener>, StartupError> {
+fn listen_on_all(config: &ServeConfig) -> Result<(Vec<TcpListener>, usize), StartupError> {
     let mut listeners = Vec::new();
-    for inherited in &config.inherited {
+    let inherit = |inherited: &InheritedListener| {
         let listener = inherited.socket.try_clone();
-        listeners.push(
-            listener.map_err(|error| StartupError::Inherited(inherited.name.clone(), error))?,
-        );
+        listener.map_err(|error| StartupError::Inherited(inherited.name.clone(), error))
+    };
+    for inherited in config.inherited.iter().filter(|it| !it.speaks_tls()) {
+        listeners.push(inherit(inherited)?);
     }
     for address in &config.listen {
         let listener = socket::listen(*address, BACKLOG);
@@ -516,12 +565,20 @@ fn listen_on_all(config: &ServeConfig) -> Result<Vec<TcpListener>, StartupError>
         listeners
             .push(listener.map_err(|error| StartupError::ListenLocal(address.clone(), error))?);
     }
+    let first_tls = listeners.len();
+    for inherited in config.inherited.iter().filter(|it| it.speaks_tls()) {
+        listeners.push(inherit(inherited)?);
+    }
+    for address in &config.listen_tls {
+        let listener = socket::listen(*address, BACKLOG);
+        listeners.push(listener.map_err(|error| StartupError::Listen(*address, error))?);
+    }
     for listener in &listeners {
         // Handed down to every connection. Without them only memory is lost, not function.
         let _ = socket::send_at_once(listener);
         let _ = socket::limit_unsent(listener, UNSENT_BYTES);
     }
-    Ok(listeners)
+    Ok((listeners, first_tls))
 }
 
 /// Starts the threads that hash. The tree is followed until the sender is dropped.

@@ -2,6 +2,8 @@
 //! sessions from. Nothing outside names a method of rustls' connections.
 
 pub(crate) mod client;
+pub(crate) mod identity;
 pub(crate) mod pin;
 pub(crate) mod provider;
+pub(crate) mod server;
 pub(crate) mod session;

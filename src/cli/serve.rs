@@ -28,6 +28,7 @@ use operations::OperationsArgs;
 use sandbox::SandboxArg;
 use signals::follow_signals;
 use supervisor::{Phase, Supervisor};
+use tls::TlsArgs;
 use tuning::TuningArgs;
 
 mod access;
@@ -41,6 +42,7 @@ mod operations;
 mod sandbox;
 mod signals;
 mod supervisor;
+mod tls;
 mod tuning;
 
 const EXAMPLES: &str = "\
@@ -53,10 +55,12 @@ Examples:
                                               a password for one directory; `htpasswd -B` adds users
   printf 'big.iso' | nc -N HOST 7788 >big.iso the name protocol: a name, then its bytes
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
+  haul serve --listen-tls 443 --tls-cert fullchain.pem --tls-key privkey.pem
+                                              HTTPS
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
-the access log and reads the files of passwords and keys anew.";
+the access log, and reads certificates and the files of passwords and keys anew.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -119,6 +123,9 @@ pub(crate) struct ServeArguments {
 
     #[command(flatten)]
     digests: DigestArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
 
     #[command(flatten)]
     limits: LimitArgs,
@@ -189,7 +196,7 @@ impl ServeArguments {
             say(format_args!("sandbox: {sandbox}"));
         }
         access::warn(&config);
-        announce(&config, server.local_addrs());
+        announce(&config, &server);
         if let Some(address) = server.admin_addr() {
             say(format_args!("admin on http://{address}/"));
         }
@@ -216,6 +223,7 @@ impl ServeArguments {
             (_, None) => Destination::StandardError,
         };
         let workers = self.workers.unwrap_or(defaults.workers);
+        let state = self.state.directory();
         let (root, files) = match &self.paths[..] {
             [] => (self.root, Vec::new()),
             [path] if path.is_dir() => (path.clone(), Vec::new()),
@@ -225,6 +233,8 @@ impl ServeArguments {
             root,
             files,
             links_into: self.links_into,
+            listen_tls: self.tls.listen_tls.clone(),
+            tls: self.tls.config(state.clone())?,
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),
             transmit: self.tuning.transmit(),
@@ -242,7 +252,7 @@ impl ServeArguments {
             deadlines: self.deadlines.deadlines(),
             rates: self.limits.rates(),
             grace: self.drain_timeout,
-            state: self.state.directory(),
+            state,
             digests: self.digests.policy(),
             access_log,
             sandbox: self.sandbox.choice(),
@@ -254,6 +264,7 @@ impl ServeArguments {
         };
         self.operations.apply(&mut config)?;
         self.listen.apply(&mut config)?;
+        tls::check(&config)?;
         Ok(config)
     }
 }

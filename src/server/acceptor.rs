@@ -25,6 +25,8 @@ pub(super) struct Acceptor {
     ring: Arc<Ring>,
     poller: Arc<Poller>,
     listeners: Vec<TcpListener>,
+    /// Those from this number on speak TLS.
+    first_tls: usize,
     /// Connections that are served.
     admitted: Arc<Semaphore>,
     /// Connections beyond those, which are told to come back later.
@@ -67,7 +69,7 @@ impl Acceptor {
     pub(super) fn new(
         ring: Arc<Ring>,
         poller: Arc<Poller>,
-        listeners: Vec<TcpListener>,
+        (listeners, first_tls): (Vec<TcpListener>, usize),
         (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
     ) -> Self {
         let backoff = AcceptBackoff::Off;
@@ -81,6 +83,7 @@ impl Acceptor {
             ring,
             poller,
             listeners,
+            first_tls,
             admitted,
             rejected,
             turns,
@@ -167,7 +170,7 @@ impl Acceptor {
                     if let Some(congestion) = &self.congestion {
                         congestion.apply(&stream, peer);
                     }
-                    self.dispatch(stream, peer, permit, admission);
+                    self.dispatch((stream, number), peer, permit, admission);
                     self.backoff = AcceptBackoff::Off;
                     self.errors_in_row = 0;
                 }
@@ -218,7 +221,7 @@ impl Acceptor {
 
     fn dispatch(
         &mut self,
-        stream: TcpStream,
+        (stream, listener): (TcpStream, usize),
         peer: Peer,
         mut permit: Permit,
         mut admission: Admission,
@@ -241,8 +244,17 @@ impl Acceptor {
         {
             (permit, admission) = (admitted, Admission::Admitted);
         }
-        let context = (&*self.ring.service, Instant::now());
-        let connection = Connection::new(stream, peer, share, permit, admission, context);
+        let (service, now) = (&*self.ring.service, Instant::now());
+        let mut connection =
+            Connection::new(stream, peer, share, permit, admission, (service, now));
+        if listener >= self.first_tls
+            && let Some(tls) = &service.tls
+        {
+            let Ok(session) = tls.session() else {
+                return connection.close(CloseReason::Exhausted, service);
+            };
+            connection = connection.with_session(session, now);
+        }
         self.ring.dispatch.send(connection);
     }
 

@@ -19,6 +19,7 @@ pub use crate::sys::inherited::InheritedListener;
 pub use crate::sys::local_socket::{LocalAccess, LocalAddress};
 use crate::sys::sandbox::Places;
 pub use crate::sys::user::UserAccount;
+pub use crate::tls::server::{ClientAuth, IdentityFiles, OwnIdentity, TlsConfig};
 
 /// How file bytes get into a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,6 +195,10 @@ pub struct ServeConfig {
     pub proxies: Proxies,
     /// The user to become once all addresses are bound.
     pub user: Option<UserAccount>,
+    /// Where to listen for TLS.
+    pub listen_tls: Vec<SocketAddr>,
+    /// Certificates, for TLS.
+    pub tls: TlsConfig,
     /// Threads of the hot lane.
     pub workers: NonZeroUsize,
     /// Threads of the disk lane.
@@ -239,6 +244,11 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
+    /// Whether any address is listened on for TLS.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        !self.listen_tls.is_empty() || self.inherited.iter().any(|it| it.speaks_tls())
+    }
+
     /// What is opened while the server runs.
     pub(crate) fn places(&self) -> Places {
         let mut places = Places::default();
@@ -263,6 +273,7 @@ impl ServeConfig {
         for file in access.into_iter().flatten() {
             places.read_replaceable(file);
         }
+        places.read.extend(self.tls.directories());
         places.change.extend(self.state.clone());
         places
     }
@@ -283,6 +294,8 @@ impl Default for ServeConfig {
             admin_reach: AdminReach::default(),
             proxies: Proxies::default(),
             user: None,
+            listen_tls: Vec::new(),
+            tls: TlsConfig::default(),
             workers: cores,
             disk_workers: cores
                 .saturating_mul(NonZeroUsize::MIN.saturating_add(3))

@@ -10,6 +10,7 @@ pub(crate) mod classify;
 mod deferred_record;
 mod discard;
 mod gate;
+mod handshake;
 mod http;
 mod introduction;
 mod lingering_close;
@@ -34,12 +35,13 @@ use crate::http::{BodyLength, Expectation, Persistence, Refusal, Request};
 use crate::server::client_share::{ClientShare, ShareHandle};
 use crate::server::connection::deferred_record::{DeferredRecord, LOOK_EVERY, outstanding};
 use crate::server::connection::discard::{Discarding, Progress};
+use crate::server::connection::handshake::{HandshakeStep, Handshaking};
 use crate::server::connection::introduction::{Introduced, Introduction};
 use crate::server::connection::lingering_close::{LingerStep, Lingering};
 use crate::server::connection::observed::Observed;
 use crate::server::connection::pacer::Pacer;
 use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
-use crate::server::connection::receive::{Received, Receiving, RequestBuffer};
+use crate::server::connection::receive::{Received, Receiving, RequestBuffer, Source};
 use crate::server::connection::send::{LEAST_CHARGE, SendStep, Sending};
 use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{
@@ -49,12 +51,14 @@ use crate::server::places::Place;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{CloseReason, Counters, Peer};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, TlsClient};
 use crate::server::transmit::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
+use crate::server::transmit::tls::{TlsSink, TlsStream};
 use crate::sys::file::Blocking;
 use crate::sys::poller::{Interest, Readiness};
 use crate::sys::socket;
+use crate::tls::session::Session;
 
 /// A connection. Dropping it closes the socket.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub(crate) struct Connection {
     number: u64,
     stream: TcpStream,
     /// Whom it is for: who sends, or whom a proxy speaks for.
+    /// The session, if it speaks TLS.
+    tls: Option<Box<TlsStream>>,
     peer: Peer,
     /// Who sends: the peer, or whom a PROXY header named.
     sender: Peer,
@@ -90,6 +96,8 @@ pub(crate) struct Connection {
 enum State {
     /// Waiting for a proxy to say for whom it speaks.
     Introducing(Introduction),
+    /// Agreeing on keys.
+    Handshaking(Handshaking),
     /// Waiting for a request, or in the middle of one.
     Receiving(Receiving),
     /// Throwing a request's body away before answering.
@@ -126,6 +134,7 @@ impl Connection {
         Box::new(Self {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             stream,
+            tls: None,
             peer,
             sender: peer,
             share,
@@ -143,6 +152,16 @@ impl Connection {
             unconfirmed: None,
             observed: Observed::new(service),
         })
+    }
+
+    /// Has a new connection begin with the handshake of a session.
+    pub(crate) fn with_session(mut self: Box<Self>, session: Session, now: Instant) -> Box<Self> {
+        self.tls = Some(Box::new(TlsStream::new(session)));
+        // A proxy's word comes in plain text, before the handshake.
+        if let Some(State::Receiving(_)) = self.state {
+            self.state = Some(State::Handshaking(Handshaking::new(now)));
+        }
+        self
     }
 
     /// The socket, to be watched.
@@ -175,20 +194,33 @@ impl Connection {
         matches!(self.state, Some(State::Sending(_)))
     }
 
+    /// Whether keys are being agreed upon, which takes as long as sending a piece of a file.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        matches!(self.state, Some(State::Handshaking(_)))
+    }
+
+    /// Whether the end of our side of the stream waits for room in the send queue.
+    pub(crate) fn owes_end(&self) -> bool {
+        matches!(&self.state, Some(State::Lingering(lingering)) if !lingering.is_closed())
+    }
+
     /// Since when nothing has come and nothing is owed; `None` while a request is under way, or
     /// may still be on its way.
     pub(crate) fn silent_since(&self, now: Instant) -> Option<Instant> {
-        match &self.state {
-            Some(State::Receiving(receiving)) if self.unconfirmed.is_none() => {
-                // A request may lie in the socket, unread so far.
-                let nothing_came = matches!(self.stream.peek(&mut [0]),
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
-                let since = receiving.since();
-                let is_new = self.requests == 0 && now < since + FIRST_REQUEST_GRACE;
-                (receiving.is_idle(&self.received) && nothing_came && !is_new).then_some(since)
+        let since = match &self.state {
+            Some(State::Handshaking(handshaking)) => handshaking.silent_since()?,
+            Some(State::Receiving(receiving))
+                if self.unconfirmed.is_none() && receiving.is_idle(&self.received) =>
+            {
+                receiving.since()
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        // A request may lie in the socket, unread so far.
+        let nothing_came = matches!(self.stream.peek(&mut [0]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
+        let is_new = self.requests == 0 && now < since + FIRST_REQUEST_GRACE;
+        (nothing_came && !is_new).then_some(since)
     }
 
     /// Whether the peer has left, as far as can be told without sending anything: it reset the
@@ -233,6 +265,7 @@ impl Connection {
                 let why = "the PROXY header was not whole in time";
                 self.refuse_introduction(introduction, (CloseReason::HeadTimeout, why), turn)
             }
+            Some(State::Handshaking(handshaking)) => self.expire_handshaking(handshaking, turn),
             Some(State::Receiving(receiving)) => self.expire_receiving(receiving, turn),
             Some(State::Discarding(discarding)) => {
                 let pending = discarding.into_refused(Refusal::RequestTimeout);
@@ -257,14 +290,18 @@ impl Connection {
         service: &Shared,
         tools: &mut IoBuffers,
     ) {
-        self.state = match self.state.take() {
-            Some(State::Preparing(mut pending)) if action == DiskAction::CheckPassword => {
+        self.state = match (self.state.take(), &mut self.tls) {
+            (Some(State::Handshaking(mut handshaking)), Some(tls)) => {
+                handshaking.open(tls, &mut self.received);
+                Some(State::Handshaking(handshaking))
+            }
+            (Some(State::Preparing(mut pending)), _) if action == DiskAction::CheckPassword => {
                 if let Some(access) = &service.access {
                     pending.check_password(access, self.peer);
                 }
                 Some(State::Preparing(pending))
             }
-            Some(State::Preparing(pending)) => {
+            (Some(State::Preparing(pending)), _) => {
                 let mut cache = Cache::Later(&mut self.resolved);
                 Some(
                     match prepare(&pending, service, Blocking::Allowed, &mut cache) {
@@ -273,21 +310,32 @@ impl Connection {
                     },
                 )
             }
-            Some(State::Sending(mut sending)) => {
+            (Some(State::Sending(mut sending)), tls) => {
                 let (client, now) = (self.share.client(), Instant::now());
                 let budget = match self.pacer.allowance(service, client, now) {
                     Allowance::Bytes(bytes) => bytes.min(service.config.quantum_bytes),
                     // Another connection of the client was faster: the first piece is on credit.
                     Allowance::NotBefore(_) => LEAST_CHARGE,
                 };
-                let charged =
-                    sending.run_disk_job(action, &mut &self.stream, service, tools, budget);
+                let charged = match tls {
+                    None => {
+                        let mut sink = &self.stream;
+                        sending.run_disk_job(action, &mut sink, service, tools, budget)
+                    }
+                    Some(tls) => {
+                        let mut buffers = tools.sealing.take().unwrap_or_default();
+                        let mut sink = TlsSink::new(&self.stream, tls, &mut buffers);
+                        let sent = sending.run_disk_job(action, &mut sink, service, tools, budget);
+                        tools.sealing = Some(buffers);
+                        sent
+                    }
+                };
                 client.charge(charged);
                 self.pacer.charge(charged, service, client, now);
                 Some(State::Sending(sending))
             }
             // No other state asks for a disk job.
-            state => state,
+            (state, _) => state,
         };
     }
 
@@ -298,12 +346,14 @@ impl Connection {
             Some(State::Receiving(receiving)) => {
                 self.unconfirmed.is_none() && receiving.is_idle(&self.received)
             }
+            Some(State::Handshaking(_)) => true,
             _ => false,
         };
         (service.is_aborting() || owes_nothing).then_some(CloseReason::Shutdown)
     }
 
-    /// Ends the connection: what was promised and not sent makes the close a reset.
+    /// Ends the connection: what was promised and not sent makes the close a reset. Over TLS the
+    /// lack of `close_notify` tells as much, and takes no byte away that is on its way.
     pub(crate) fn close(mut self: Box<Self>, reason: CloseReason, service: &Shared) {
         let sent = match &self.state {
             Some(State::Sending(sending)) => sending.sent(),
@@ -315,12 +365,27 @@ impl Connection {
         }
         match self.state {
             Some(State::Sending(sending)) => {
-                let _ = socket::reset_on_close(&self.stream);
-                if let Some(record) = sending.into_record(reason, self.peer, service) {
+                let is_ours = matches!(reason, CloseReason::Changed | CloseReason::ReadError);
+                let is_told = self.tls.is_some() && !sending.ends_by_close();
+                if !(is_ours && is_told) {
+                    let _ = socket::reset_on_close(&self.stream);
+                }
+                let unsent = self.tls.as_mut().map_or(0, |tls| {
+                    let _ = tls.flush(&self.stream);
+                    tls.unsent()
+                });
+                if let Some(mut record) = sending.into_record(reason, self.peer, service) {
+                    record.sent = record.sent.saturating_sub(unsent);
+                    record.tls = self.tls.as_deref().map(client_of);
                     service.journal.record(record);
                 }
             }
-            Some(_) => {}
+            Some(_) => {
+                if let Some(tls) = &mut self.tls {
+                    tls.close();
+                    let _ = tls.flush(&self.stream);
+                }
+            }
             None => {
                 let _ = socket::reset_on_close(&self.stream);
             }
@@ -346,6 +411,7 @@ impl Connection {
         for _ in 0..MAX_STEPS {
             let flow = match state {
                 State::Introducing(introduction) => self.introduce(introduction, turn),
+                State::Handshaking(handshaking) => self.handshake(handshaking, turn),
                 State::Receiving(receiving) => self.receive(receiving, turn),
                 State::Discarding(discarding) => self.discard(discarding, turn),
                 State::Preparing(pending) => self.prepare(pending, turn),
@@ -378,13 +444,82 @@ impl Connection {
                     self.sender = address.into();
                     self.speak_for(self.sender, turn.service);
                 }
-                Flow::Continue(State::Receiving(Receiving::new(turn.now)))
+                Flow::Continue(match self.tls {
+                    Some(_) => State::Handshaking(Handshaking::new(turn.now)),
+                    None => State::Receiving(Receiving::new(turn.now)),
+                })
             }
             Introduced::Refused(why) => {
                 self.refuse_introduction(introduction, (CloseReason::Malformed, why), turn)
             }
             Introduced::End(reason) => {
                 Flow::Stop(State::Introducing(introduction), Step::Close(reason))
+            }
+        }
+    }
+
+    fn handshake(&mut self, mut handshaking: Handshaking, turn: &mut TurnContext<'_>) -> Flow {
+        let Some(tls) = &mut self.tls else {
+            return Flow::Continue(State::Receiving(Receiving::new(turn.now)));
+        };
+        let scratch = &mut turn.tools.scratch;
+        let socket = (&self.stream, &mut **tls);
+        match handshaking.advance(socket, &mut self.received, scratch, turn.now) {
+            HandshakeStep::Opens if turn.service.has_slow_keys() => {
+                let job = DiskJob {
+                    file_system: NO_FILE_SYSTEM,
+                    action: DiskAction::Handshake,
+                };
+                Flow::Stop(State::Handshaking(handshaking), Step::Disk(job))
+            }
+            HandshakeStep::Opens => {
+                handshaking.open(tls, &mut self.received);
+                self.share.client().charge(HANDSHAKE_CHARGE);
+                turn.served += HANDSHAKE_CHARGE;
+                Flow::Continue(State::Handshaking(handshaking))
+            }
+            HandshakeStep::Wait(interest) => {
+                self.deadline = handshaking.deadline(&turn.service.config.deadlines);
+                if self.admission == Admission::Rejected {
+                    self.deadline = self.deadline.min(turn.now + REJECTED_WAIT);
+                }
+                Flow::Stop(State::Handshaking(handshaking), Step::Park(interest))
+            }
+            HandshakeStep::Done => {
+                let counters = &turn.service.counters;
+                Counters::add_one(&counters.handshakes);
+                if tls.session().is_resumed() {
+                    Counters::add_one(&counters.handshakes_resumed);
+                }
+                tls.note_subject();
+                if tls.session().is_closed_by_peer() {
+                    self.received.note_end();
+                }
+                turn.now = Instant::now();
+                Flow::Continue(State::Receiving(Receiving::new(turn.now)))
+            }
+            HandshakeStep::PlainHttp => {
+                let text = self.tls.take().map(|tls| tls.into_partial());
+                self.received.replace(text.unwrap_or_default());
+                self.refuse(Refusal::BadRequest(
+                    "this port speaks TLS: the address begins with https://",
+                ))
+            }
+            HandshakeStep::Failed(why) => {
+                Counters::add_one(&turn.service.counters.handshakes_failed);
+                let why = (CloseReason::Malformed, why);
+                prepare::record_no_request(&self.received, why, self.peer, turn.service);
+                // What else comes is nothing that could be opened.
+                self.tls = None;
+                self.end(
+                    State::Handshaking(handshaking),
+                    CloseReason::Malformed,
+                    turn.now,
+                )
+            }
+            HandshakeStep::Ended => {
+                let step = Step::Close(CloseReason::Aborted);
+                Flow::Stop(State::Handshaking(handshaking), step)
             }
         }
     }
@@ -413,9 +548,13 @@ impl Connection {
 
     fn receive(&mut self, mut receiving: Receiving, turn: &mut TurnContext<'_>) -> Flow {
         let is_kept = self.requests > 0;
+        let mut source = Source {
+            stream: &self.stream,
+            tls: self.tls.as_deref_mut(),
+        };
         let received = self
             .received
-            .recognize(&mut receiving, &self.stream, turn, is_kept);
+            .recognize(&mut receiving, &mut source, turn, is_kept);
         let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
         match received {
             Received::Incomplete(wait_until) => {
@@ -450,6 +589,15 @@ impl Connection {
             Received::Unrecognized(why) => {
                 let why = (CloseReason::Malformed, why);
                 prepare::record_no_request(&self.received, why, self.peer, turn.service);
+                if self.tls.is_none() && classify::is_tls(self.received.bytes()) {
+                    // Whoever means TLS understands this. If the socket does not take it, no harm.
+                    let _ = socket::send(&self.stream, TLS_ALERT, false);
+                    return self.end(
+                        State::Receiving(receiving),
+                        CloseReason::Malformed,
+                        turn.now,
+                    );
+                }
                 close(CloseReason::Malformed)
             }
             // The peer has closed its side only, and reads on.
@@ -493,13 +641,21 @@ impl Connection {
             return Flow::Continue(State::Preparing(Box::new(Pending::http(request, b""))));
         }
         let most = limits.discarded_body_bytes;
-        let discarding = Discarding::new(request, most, &self.stream, &self.received, turn.now);
+        let mut source = Source {
+            stream: &self.stream,
+            tls: self.tls.as_deref_mut(),
+        };
+        let discarding = Discarding::new(request, most, &mut source, &self.received, turn.now);
         Flow::Continue(State::Discarding(discarding))
     }
 
     fn discard(&mut self, mut discarding: Discarding, turn: &mut TurnContext<'_>) -> Flow {
         let scratch = &mut turn.tools.scratch;
-        match discarding.advance(&self.stream, &mut self.received, scratch) {
+        let mut source = Source {
+            stream: &self.stream,
+            tls: self.tls.as_deref_mut(),
+        };
+        match discarding.advance(&mut source, &mut self.received, scratch) {
             Progress::Done => Flow::Continue(State::Preparing(Box::new(discarding.into_pending()))),
             Progress::Refused(refusal) => {
                 let pending = discarding.into_refused(refusal);
@@ -565,10 +721,19 @@ impl Connection {
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let client = self.share.client();
-        let step = sending.advance(&mut &self.stream, turn, client, &mut self.pacer);
+        let sent = match &mut self.tls {
+            None => sending.advance(&mut &self.stream, turn, client, &mut self.pacer),
+            Some(tls) => {
+                let mut buffers = turn.tools.sealing.take().unwrap_or_default();
+                let mut sink = TlsSink::new(&self.stream, tls, &mut buffers);
+                let sent = sending.advance(&mut sink, turn, client, &mut self.pacer);
+                turn.tools.sealing = Some(buffers);
+                sent
+            }
+        };
         let whose = (self.number, self.peer);
-        (self.observed).note_step(&step, &sending, whose, &self.stream, turn.service);
-        let step = match step {
+        (self.observed).note_step(&sent, &sending, whose, &self.stream, turn.service);
+        let step = match sent {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
                 let so_far = (sending.sent(), turn.service.config.rates.lowest());
@@ -621,6 +786,10 @@ impl Connection {
         let is_last = sending.is_answer_to_last() && !sending.ends_by_close();
         self.unconfirmed = sending
             .into_record(outcome, self.peer, turn.service)
+            .map(|record| AccessRecord {
+                tls: self.tls.as_deref().map(client_of),
+                ..record
+            })
             .and_then(|record| DeferredRecord::defer(record, &self.stream, turn.service));
         let next = State::Receiving(Receiving::new(turn.now));
         if persistence == Persistence::KeepAlive {
@@ -638,14 +807,43 @@ impl Connection {
     /// sent has time to arrive.
     fn end(&mut self, state: State, reason: CloseReason, now: Instant) -> Flow {
         let has_all = self.received.has_ended() && self.unconfirmed.is_none();
-        if socket::end_of_stream(&self.stream).is_err() || has_all {
+        let Ok(is_closed) = self.end_stream() else {
+            return Flow::Stop(state, Step::Close(reason));
+        };
+        if is_closed && has_all {
             return Flow::Stop(state, Step::Close(reason));
         }
         self.received.clear();
-        Flow::Continue(State::Lingering(Lingering::new(reason, now)))
+        Flow::Continue(State::Lingering(Lingering::new(reason, is_closed, now)))
+    }
+
+    /// Ends our side of the stream, over TLS by `close_notify` first; `false` if the socket has no
+    /// room for that now.
+    fn end_stream(&mut self) -> std::io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+            match tls.flush(&self.stream) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+                flushed => flushed?,
+            }
+        }
+        socket::end_of_stream(&self.stream).map(|()| true)
     }
 
     fn linger(&mut self, mut lingering: Lingering, turn: &mut TurnContext<'_>) -> Flow {
+        if !lingering.is_closed() {
+            match self.end_stream() {
+                Ok(true) => lingering.note_closed(),
+                Ok(false) => {
+                    self.deadline = lingering.deadline(&turn.service.config);
+                    return Flow::Stop(State::Lingering(lingering), Step::Park(Interest::Write));
+                }
+                Err(_) => {
+                    let step = Step::Close(CloseReason::Aborted);
+                    return Flow::Stop(State::Lingering(lingering), step);
+                }
+            }
+        }
         let is_owed = self.is_unacknowledged();
         let scratch = &mut turn.tools.scratch;
         let step = match lingering.advance(&self.stream, &mut self.received, is_owed, scratch) {
@@ -661,6 +859,21 @@ impl Connection {
             LingerStep::Ended => Step::Close(lingering.reason()),
         };
         Flow::Stop(State::Lingering(lingering), step)
+    }
+
+    fn expire_handshaking(&mut self, handshaking: Handshaking, turn: &TurnContext<'_>) -> Flow {
+        let reason = match handshaking.silent_since() {
+            Some(_) => CloseReason::FirstByteTimeout,
+            None => {
+                let why = (
+                    CloseReason::HeadTimeout,
+                    "the handshake was not whole in time",
+                );
+                prepare::record_no_request(&self.received, why, self.peer, turn.service);
+                CloseReason::HeadTimeout
+            }
+        };
+        Flow::Stop(State::Handshaking(handshaking), Step::Close(reason))
     }
 
     fn expire_receiving(&mut self, mut receiving: Receiving, turn: &TurnContext<'_>) -> Flow {
@@ -695,11 +908,20 @@ impl Connection {
         Flow::Stop(State::Receiving(receiving), Step::Close(reason))
     }
 
-    fn expire_sending(&mut self, mut sending: Box<Sending>, turn: &TurnContext<'_>) -> Flow {
+    fn expire_sending(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
         let step = if self.pacer.is_throttled() {
             Step::Yield
         } else {
-            match sending.expire(&&self.stream, &turn.service.config, turn.now) {
+            let config = &turn.service.config;
+            let expired = match &mut self.tls {
+                None => sending.expire(&&self.stream, config, turn.now),
+                Some(tls) => {
+                    let buffers = turn.tools.sealing.get_or_insert_default();
+                    let sink = TlsSink::new(&self.stream, tls, buffers);
+                    sending.expire(&sink, config, turn.now)
+                }
+            };
+            match expired {
                 Ok(deadline) => {
                     if sending.seems_stalled() {
                         self.send_queue.shorten(&self.stream);
@@ -761,6 +983,13 @@ impl Connection {
     }
 }
 
+/// What the log says of a client that came by TLS.
+fn client_of(tls: &TlsStream) -> TlsClient {
+    TlsClient {
+        subject: tls.subject(),
+    }
+}
+
 /// Makes the response; `None` if that may wait for a disk.
 fn prepare(
     pending: &Pending,
@@ -785,6 +1014,15 @@ fn turn_away(pending: &Pending, service: &Shared) -> PreparedResponse {
         RequestKind::Malformed { refusal, .. } => http::refuse(None, refusal, service),
     }
 }
+
+/// What a handshake is in service, in bytes: it takes as long as sealing so many.
+const HANDSHAKE_CHARGE: u64 = 128 << 10;
+
+/// A line of its own in the disk queue: no file system has this device number.
+const NO_FILE_SYSTEM: u64 = u64::MAX;
+
+/// A fatal alert, `protocol_version` (RFC 8446 section 6).
+const TLS_ALERT: &[u8] = &[0x15, 3, 1, 0, 2, 2, 70];
 
 /// For a rejected connection's request; others may be told the same in its place.
 const REJECTED_WAIT: Duration = Duration::from_secs(2);

@@ -41,6 +41,8 @@ enum LineKind {
     Passwords,
     LookUps,
     Listings,
+    /// Signatures, which wait for no disk.
+    Handshakes,
     /// Of extents, also where they are sent at the same time.
     Reads,
     /// One at a time: if closes hang, reads may still be well.
@@ -53,6 +55,7 @@ impl Line {
             DiskAction::CheckPassword => LineKind::Passwords,
             DiskAction::LookUp => LineKind::LookUps,
             DiskAction::ProduceListing => LineKind::Listings,
+            DiskAction::Handshake => LineKind::Handshakes,
             DiskAction::Read(..) | DiskAction::Send => LineKind::Reads,
         };
         let device = job.file_system;

@@ -22,6 +22,7 @@ use crate::server::telemetry::responses::Responses;
 use crate::server::telemetry::transfers::Transfers;
 use crate::server::telemetry::{Counters, Peer};
 use crate::sys::resources;
+use crate::tls::server::ServerTls;
 
 /// What all connections of one server share.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub access: Option<Arc<Access>>,
     /// What happened so far.
     pub counters: Arc<Counters>,
+    /// What TLS sessions are made from, where it speaks TLS.
+    pub tls: Option<ServerTls>,
     /// Where access records go.
     pub journal: AccessLog,
     /// Connections within the limit.
@@ -137,6 +140,7 @@ impl Shared {
             root,
             access: None,
             counters,
+            tls: None,
             journal,
             connections,
             places: Arc::default(),
@@ -158,6 +162,16 @@ impl Shared {
     pub(crate) fn with_access(self, access: Option<Access>) -> Self {
         let access = access.map(Arc::new);
         Self { access, ..self }
+    }
+
+    /// With what TLS sessions are made from.
+    pub(crate) fn with_tls(self, tls: Option<ServerTls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Whether a handshake takes longer than a hot worker has.
+    pub(crate) fn has_slow_keys(&self) -> bool {
+        self.tls.as_ref().is_some_and(ServerTls::is_slow)
     }
 
     /// Has connections close once nothing is owed on them.

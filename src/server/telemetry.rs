@@ -16,4 +16,4 @@ pub mod transfers;
 pub use crate::http::ClientFields;
 pub use crate::sys::peer::Peer;
 pub use counters::{CloseReason, Counter, Counters, Snapshot};
-pub use record::{AccessRecord, Escaped};
+pub use record::{AccessRecord, Escaped, TlsClient};

@@ -4,8 +4,10 @@
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
+mod seal_buffers;
 pub(crate) mod sink;
 mod small;
+pub(crate) mod tls;
 
 use std::io;
 use std::ops::Range;
@@ -306,8 +308,8 @@ impl Transfer {
             };
         }
         let small = match self.choice {
-            SendChoice::Auto if sink.socket().is_some() => SMALL_BYTES,
-            SendChoice::Auto | SendChoice::Copy => SMALL_COPY_BYTES,
+            SendChoice::Copy if sink.socket().is_some() => SMALL_COPY_BYTES,
+            SendChoice::Auto | SendChoice::Copy => sink.at_once().min(SMALL_COPY_BYTES),
         };
         if total > small.min(context.tools.scratch.len()) {
             return self.send_at_once(sink, context);
@@ -581,11 +583,8 @@ enum Small {
     Unfit,
 }
 
-/// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
-/// copying costs more than the calls it saves.
-const SMALL_BYTES: usize = 16 << 10;
-
-/// The same where the bytes are copied in any case.
+/// Responses up to this size, head included, are gathered and sent in one call where the bytes are
+/// copied in any case.
 const SMALL_COPY_BYTES: usize = 128 << 10;
 
 /// What goes into the pipe for a new peer, and at least; later all of it where the peer took all

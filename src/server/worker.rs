@@ -187,7 +187,10 @@ impl HotWorker {
             }
             entry.queued = true;
             self.queue.push(entry.connection.share(), readiness.token);
-        } else if readiness.readable {
+        } else if entry.connection.is_handshaking() {
+            entry.queued = true;
+            self.queue.push(entry.connection.share(), readiness.token);
+        } else if readiness.readable || entry.connection.owes_end() {
             self.advance(readiness.token, now);
         }
     }

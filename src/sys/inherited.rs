@@ -15,6 +15,15 @@ pub struct InheritedListener {
     pub name: String,
 }
 
+impl InheritedListener {
+    /// Whether it is meant for TLS: it is named `tls`, which is for whoever opened it to do
+    /// (`FileDescriptorName=`, systemd.socket(5)).
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        self.name == "tls"
+    }
+}
+
 /// Takes the sockets, and what tells of them out of the environment. To be called once, before any
 /// thread is started.
 ///

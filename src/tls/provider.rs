@@ -5,15 +5,25 @@
 
 use std::sync::{Arc, LazyLock};
 
+use rustls::Error;
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as chosen;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as chosen;
+use rustls::server::ProducesTickets;
 
 /// The provider, for `builder_with_provider` of either side.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(chosen::default_provider()));
     Arc::clone(&PROVIDER)
+}
+
+/// New keys for tickets, which change by themselves from time to time.
+///
+/// # Errors
+/// The system has no random numbers.
+pub(crate) fn ticketer() -> Result<Arc<dyn ProducesTickets>, Error> {
+    chosen::Ticketer::new()
 }

@@ -18,9 +18,11 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus,
 };
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
 
 pub(crate) use rustls::Error;
+
+use crate::tls::identity::subject;
 
 /// A session, of a server or a client.
 #[derive(Debug)]
@@ -181,6 +183,16 @@ impl Session {
     /// Whether the handshake is still under way.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.state().is_handshaking()
+    }
+
+    /// Whose certificate the peer has shown, if it has shown one.
+    pub(crate) fn peer_subject(&self) -> Option<String> {
+        subject(self.state().peer_certificates()?.first()?)
+    }
+
+    /// Whether an earlier session was resumed.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Whether the peer has said that it sends nothing more (`close_notify`).

@@ -42,6 +42,7 @@ mod startup;
 mod sum;
 mod support;
 mod systemd;
+mod tls;
 mod tls_front;
 mod truth;
 mod unix_sockets;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use haul::server::config::{SendChoice, ServeConfig};
 use haul::server::telemetry::Snapshot;
 use haul::server::telemetry::access_log::Destination;
-use haul::server::{Handle, Server, StartupError};
+use haul::server::{Handle, Pin, Server, StartupError};
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Nothing in a test waits longer than this for a peer.
@@ -25,6 +25,8 @@ pub struct TestServer {
     root: Option<tempfile::TempDir>,
     handle: Handle,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
+    pins: Vec<Pin>,
     thread: Option<JoinHandle<Result<Snapshot, StartupError>>>,
 }
 
@@ -48,12 +50,16 @@ impl TestServer {
         adjust(&mut config);
         let server = Server::bind(config).expect("the server binds");
         let address = server.local_addrs()[0];
+        let tls_address = server.tls_addrs().first().copied();
+        let pins = server.pins();
         let handle = server.handle();
         let thread = Some(std::thread::spawn(move || server.run()));
         Self {
             root: Some(root),
             handle,
             address,
+            tls_address,
+            pins,
             thread,
         }
     }
@@ -74,6 +80,16 @@ impl TestServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls_address.expect("it listens for TLS")
+    }
+
+    /// The pins of its keys.
+    pub fn pins(&self) -> &[Pin] {
+        &self.pins
     }
 
     /// The way to it.

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use haul::diagnostics::{say, shell};
 use haul::internals::{host_name as kernel_host_name, percent_encode_component};
+use haul::server::Server;
 use haul::server::config::ServeConfig;
 
 /// Says what is served, where, and how to reach it.
-pub(super) fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
+pub(super) fn announce(config: &ServeConfig, server: &Server) {
+    let addresses = server.local_addrs();
     let (hot, cold) = (config.workers, config.disk_workers);
     say(format_args!(
         "haul {} serves {}",
@@ -21,10 +23,22 @@ pub(super) fn announce(config: &ServeConfig, addresses: &[SocketAddr]) {
         config.limits.connections
     ));
     for address in addresses {
-        say(format_args!("  {}", origin_of(address)));
+        let is_tls = server.tls_addrs().contains(address);
+        say(format_args!("  {}", origin_of(address, is_tls)));
     }
     if let Some(address) = addresses.first() {
-        announce_files(&config.files, &origin_of(address));
+        let is_tls = server.tls_addrs().contains(address);
+        announce_files(&config.files, &origin_of(address, is_tls));
+    }
+    if config.tls.own.is_some()
+        && let (Some(pin), Some(address)) = (server.pins().last(), server.tls_addrs().first())
+    {
+        let host = host_name();
+        say(format_args!(
+            "whoever is to trust this server's own key fetches by\n  \
+             haul get --pin {pin} https://{host}:{}/FILE",
+            address.port()
+        ));
     }
     let is_local = addresses.iter().all(|address| address.ip().is_loopback());
     if is_local && !addresses.is_empty() {
@@ -54,13 +68,14 @@ fn what_is_served(config: &ServeConfig) -> String {
 }
 
 /// `http://host:port/`, as other hosts reach it.
-fn origin_of(address: &SocketAddr) -> String {
+fn origin_of(address: &SocketAddr, is_tls: bool) -> String {
     let host = match address.ip() {
         ip if ip.is_unspecified() => host_name(),
         IpAddr::V6(ip) => format!("[{ip}]"),
         ip => ip.to_string(),
     };
-    format!("http://{host}:{}/", address.port())
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{host}:{}/", address.port())
 }
 
 /// Says how to fetch the files.

@@ -17,7 +17,8 @@ use crate::cli::values::listen_address;
 #[command(next_help_heading = "Listening")]
 pub(super) struct ListenArgs {
     /// Address to listen on, or unix:PATH or unix:@NAME (abstract); may be repeated. Port 0 takes
-    /// a free port [default: 127.0.0.1:7788, unless sockets were passed on (systemd.socket(5))]
+    /// a free port [default: 127.0.0.1:7788, unless sockets were passed on (systemd.socket(5)) or
+    /// there is --listen-tls]
     #[arg(long, short, env = "HAUL_LISTEN", value_name = "[HOST:]PORT",
         value_parser = any_address, value_delimiter = ',')]
     listen: Vec<ListenAddress>,
@@ -93,12 +94,6 @@ impl ListenArgs {
         let inherited = inherited_listeners().map_err(|error| {
             format!("a descriptor that was passed (LISTEN_FDS) is no listening socket: {error}")
         })?;
-        if let Some(tls) = inherited.iter().find(|it| it.name == TLS_NAME) {
-            return Err(format!(
-                "the socket named `{}` needs a certificate",
-                tls.name
-            ));
-        }
         config.inherited = inherited
             .into_iter()
             .map(Arc::<InheritedListener>::new)
@@ -110,8 +105,13 @@ impl ListenArgs {
                 ListenAddress::Local(address) => config.listen_local.push(address),
             }
         }
-        if config.inherited.is_empty() && config.listen.is_empty() && config.listen_local.is_empty()
-        {
+        let is_silent = [
+            config.inherited.is_empty(),
+            config.listen.is_empty(),
+            config.listen_local.is_empty(),
+            config.listen_tls.is_empty(),
+        ];
+        if is_silent.into_iter().all(|is_empty| is_empty) {
             config
                 .listen
                 .push(SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)));
@@ -125,9 +125,6 @@ impl ListenArgs {
         Ok(())
     }
 }
-
-/// The name of TLS sockets that are passed on (`FileDescriptorName=`, systemd.socket(5)).
-const TLS_NAME: &str = "tls";
 
 /// `sun_path` (unix(7)), without its end.
 const LONGEST_NAME: usize = 107;

@@ -37,6 +37,13 @@ pub(super) fn follow_signals(
                     for error in handle.reload_access() {
                         say(format_args!("haul: {error}; what was read before stays"));
                     }
+                    match handle.reload_certificates() {
+                        Ok(true) => say(format_args!("haul: certificates loaded anew")),
+                        Ok(false) => {}
+                        Err(error) => say(format_args!(
+                            "haul: the certificates stay as they were: {error}"
+                        )),
+                    }
                     supervisor.tell(Phase::Ready);
                 }
                 signal if asked => {

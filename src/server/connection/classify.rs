@@ -64,12 +64,19 @@ pub fn classify(input: &[u8], end: InputEnd) -> Classified {
             },
         };
     }
-    if parse::begins_like_request(input) {
+    if is_tls(input) {
+        Classified::Unrecognized("TLS on a port that speaks plain text; see --listen-tls")
+    } else if parse::begins_like_request(input) {
         // Whatever follows: a client that means HTTP gets its answer in HTTP.
         Classified::Http
     } else {
         classify_name(input, end)
     }
+}
+
+/// Whether it is the start of a TLS handshake (RFC 8446 section 5.1), which is no name.
+pub(super) fn is_tls(input: &[u8]) -> bool {
+    input.starts_with(&[0x16, 3])
 }
 
 /// A name, unless the line that it would be ends in something like an HTTP version.

@@ -1,13 +1,12 @@
 //! Discarding: a request's body is thrown away before the request is answered.
 
-use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::http::parse::CONTINUE;
 use crate::http::parse::body::{Discard, Discarded};
 use crate::http::{Expectation, Persistence, Refusal, Request, Version};
 use crate::server::connection::prepare::Pending;
-use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::receive::{RequestBuffer, Source};
 use crate::sys::socket;
 
 /// A request whose body is on its way.
@@ -40,14 +39,14 @@ impl Discarding {
     pub(super) fn new(
         request: Box<Request>,
         most: u64,
-        stream: &TcpStream,
+        source: &mut Source<'_>,
         received: &RequestBuffer,
         now: Instant,
     ) -> Self {
         let is_awaited = request.expectation == Expectation::Continue
             && request.version == Version::Http11
             && received.bytes().is_empty();
-        let interim = if is_awaited { invite(stream) } else { b"" };
+        let interim = if is_awaited { invite(source) } else { b"" };
         Self {
             discard: Discard::new(request.body, most),
             request,
@@ -63,7 +62,7 @@ impl Discarding {
     /// Throws away what came, and reads once more.
     pub(super) fn advance(
         &mut self,
-        stream: &TcpStream,
+        source: &mut Source<'_>,
         received: &mut RequestBuffer,
         scratch: &mut [u8],
     ) -> Progress {
@@ -78,7 +77,7 @@ impl Discarding {
         if received.has_ended() {
             return Progress::Ended;
         }
-        match received.receive(stream, scratch) {
+        match received.receive(source, scratch) {
             Ok(true) => Progress::Again,
             Ok(false) => Progress::Incomplete,
             Err(_) => Progress::Ended,
@@ -100,8 +99,15 @@ impl Discarding {
 
 /// Sends `100 Continue`, and returns what the send queue has no room for. A client whose queue is
 /// full has not read its earlier responses, and is not invited at all.
-fn invite(stream: &TcpStream) -> &'static [u8] {
-    match socket::send(stream, CONTINUE, false) {
+fn invite(source: &mut Source<'_>) -> &'static [u8] {
+    if let Some(tls) = &mut source.tls {
+        if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
+            // What the socket does not take goes before the response.
+            let _ = tls.flush(source.stream);
+        }
+        return b"";
+    }
+    match socket::send(source.stream, CONTINUE, false) {
         Ok(sent) => &CONTINUE[sent..],
         Err(_) => b"",
     }

@@ -1,18 +1,20 @@
 //! The end of a connection: our side of the stream closes first, and the peer has time to take
-//! what it was sent and to say its last.
+//! what it was sent and to say its last. Over TLS nothing it says is opened any more.
 
 use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::server::config::ServeConfig;
-use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::receive::{RequestBuffer, Source};
 use crate::server::telemetry::CloseReason;
 
-/// All is sent and our side closed.
+/// All is sent and our side closed, or about to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lingering {
     since: Instant,
     reason: CloseReason,
+    /// Our side is closed: `close_notify` is in the socket, if there is one.
+    is_closed: bool,
     discarded: u64,
     /// Bytes that had not arrived when the deadline last passed, if it has.
     outstanding: Option<u64>,
@@ -29,10 +31,11 @@ pub(super) enum LingerStep {
 }
 
 impl Lingering {
-    pub(super) fn new(reason: CloseReason, now: Instant) -> Self {
+    pub(super) fn new(reason: CloseReason, is_closed: bool, now: Instant) -> Self {
         Self {
             since: now,
             reason,
+            is_closed,
             discarded: 0,
             outstanding: None,
         }
@@ -41,6 +44,16 @@ impl Lingering {
     /// How the connection ends if nothing goes wrong.
     pub(super) fn reason(&self) -> CloseReason {
         self.reason
+    }
+
+    /// Whether our side is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Notes that our side is closed now.
+    pub(super) fn note_closed(&mut self) {
+        self.is_closed = true;
     }
 
     pub(super) fn deadline(&self, config: &ServeConfig) -> Instant {
@@ -55,7 +68,8 @@ impl Lingering {
         is_owed: bool,
         scratch: &mut [u8],
     ) -> LingerStep {
-        match received.receive(stream, scratch) {
+        let mut source = Source { stream, tls: None };
+        match received.receive(&mut source, scratch) {
             Ok(true) if self.discarded < MAX_LINGER_BYTES => {
                 self.discarded += received.bytes().len() as u64;
                 received.clear();

@@ -289,6 +289,7 @@ pub(super) fn record_request(
         peer,
         protocol: None,
         request: line.to_vec(),
+        tls: None,
         client_fields: None,
         status: 0,
         sent: 0,

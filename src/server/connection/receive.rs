@@ -10,6 +10,7 @@ use crate::name_protocol;
 use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, classify};
 use crate::server::connection::step::TurnContext;
 use crate::server::telemetry::CloseReason;
+use crate::server::transmit::tls::TlsStream;
 use crate::sys::poller::Readiness;
 
 /// What has been received and not yet used.
@@ -33,6 +34,13 @@ impl Default for RequestBuffer {
             ended: false,
         }
     }
+}
+
+/// Where bytes are received from.
+pub(super) struct Source<'a> {
+    pub(super) stream: &'a TcpStream,
+    /// The session that they are opened by.
+    pub(super) tls: Option<&'a mut TlsStream>,
 }
 
 /// How far a request has come.
@@ -162,33 +170,94 @@ impl RequestBuffer {
         line.strip_suffix(b"\r").unwrap_or(line).into()
     }
 
-    /// Reads once. `true` if anything came of it: bytes, or the end of the stream.
-    pub(super) fn receive(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> io::Result<bool> {
-        if !self.readable || self.ended {
+    /// Takes the place of what was received.
+    pub(super) fn replace(&mut self, bytes: Vec<u8>) {
+        self.bytes = bytes;
+    }
+
+    /// Notes that the peer has closed its side.
+    pub(super) fn note_end(&mut self) {
+        self.ended = true;
+        self.readable = false;
+    }
+
+    /// Where a session's plaintext goes.
+    pub(super) fn plaintext(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Receives once. `true` if anything came of it: bytes, or the end of the stream.
+    pub(super) fn receive(
+        &mut self,
+        source: &mut Source<'_>,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
+        if self.ended {
             return Ok(false);
         }
+        let Some(count) = self.read(source.stream, scratch)? else {
+            return Ok(false);
+        };
+        let received = &scratch[..count];
+        match &mut source.tls {
+            Some(tls) => self.receive_sealed(source.stream, tls, received)?,
+            None if received.is_empty() => self.ended = true,
+            None => {
+                // Doubling would take twice what a long head needs.
+                self.bytes.reserve_exact(count);
+                self.bytes.extend_from_slice(received);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Opens what came. The peer has closed its side only if the session says so: anybody on the
+    /// way can end the stream.
+    fn receive_sealed(
+        &mut self,
+        stream: &TcpStream,
+        tls: &mut TlsStream,
+        received: &[u8],
+    ) -> io::Result<()> {
+        if received.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        tls.take_in(received);
+        let opened = tls.open(&mut self.bytes);
+        if tls.unsent() > 0 {
+            // An alert, or a new key: what the socket does not take goes before the next response.
+            let _ = tls.flush(stream);
+        }
+        opened.map_err(io::Error::other)?;
+        if tls.session().is_closed_by_peer() {
+            self.note_end();
+        }
+        Ok(())
+    }
+
+    /// Reads once into the front of `scratch`; 0 is the end of the stream, `None` says that nothing
+    /// has come.
+    pub(super) fn read(
+        &mut self,
+        mut stream: &TcpStream,
+        scratch: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
         let buffer = &mut scratch[..READ_BYTES];
-        let mut stream = stream;
         loop {
             match stream.read(buffer) {
-                Ok(0) => {
-                    self.ended = true;
-                    self.readable = false;
-                    return Ok(true);
-                }
                 Ok(count) => {
                     // A short count empties a stream socket (epoll(7)): what comes later is
                     // reported anew.
-                    self.readable = count == buffer.len() || self.hung_up;
-                    // Doubling would take twice what a long head needs.
-                    self.bytes.reserve_exact(count);
-                    self.bytes.extend_from_slice(&buffer[..count]);
-                    return Ok(true);
+                    self.readable = count == buffer.len() || self.hung_up && count > 0;
+                    return Ok(Some(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.readable = false;
-                    return Ok(false);
+                    return Ok(None);
                 }
                 Err(error) => return Err(error),
             }
@@ -199,7 +268,7 @@ impl RequestBuffer {
     pub(super) fn recognize(
         &mut self,
         receiving: &mut Receiving,
-        stream: &TcpStream,
+        source: &mut Source<'_>,
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {
@@ -207,7 +276,7 @@ impl RequestBuffer {
             if let Some(recognized) = self.look(receiving, turn, kept) {
                 return recognized;
             }
-            match self.receive(stream, &mut turn.tools.scratch) {
+            match self.receive(source, &mut turn.tools.scratch) {
                 Ok(true) => {
                     if receiving.progress == Progress::Empty && !self.bytes.is_empty() {
                         receiving.since = turn.now;

@@ -331,7 +331,7 @@ impl Sending {
         budget: u64,
     ) -> u64 {
         let done = match action {
-            DiskAction::CheckPassword | DiskAction::LookUp => Ok(()),
+            DiskAction::CheckPassword | DiskAction::LookUp | DiskAction::Handshake => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
             DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
             DiskAction::ProduceListing => self.produce_listing(service),
@@ -397,6 +397,7 @@ impl Sending {
             detail: self.detail,
             user: self.user,
             request: logged.line,
+            tls: None,
             client_fields: logged.client_fields,
         })
     }
@@ -579,6 +580,10 @@ mod tests {
 
         fn socket(&self) -> Option<&TcpStream> {
             None
+        }
+
+        fn at_once(&self) -> usize {
+            usize::MAX
         }
 
         fn flush(&mut self) -> io::Result<()> {

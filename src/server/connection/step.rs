@@ -57,6 +57,8 @@ pub(crate) enum DiskAction {
     Send,
     /// Produce more of a listing.
     ProduceListing,
+    /// Sign, with a key that takes its time.
+    Handshake,
 }
 
 /// An extent of a file, as the disk queue tells them apart.

@@ -145,6 +145,12 @@ counters! {
     /// Times that accepting found the system out of something, or down to the descriptors that
     /// are kept for files.
     accept_exhausted,
+    /// TLS handshakes that ended well.
+    handshakes,
+    /// Those among them that resumed an earlier session.
+    handshakes_resumed,
+    /// TLS handshakes that failed.
+    handshakes_failed,
     /// Requests received whole.
     requests,
     /// Bytes given to the kernel, heads included.

@@ -118,7 +118,7 @@ struct JsonRecord<'a> {
     /// Who has logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Text<'a>>,
-    /// `http` or `name`.
+    /// `http`, `https` or `name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     protocol: Option<&'a str>,
     request: Text<'a>,
@@ -135,6 +135,9 @@ struct JsonRecord<'a> {
     seconds: f64,
     /// A close reason's word; `complete` is the good one.
     outcome: &'a str,
+    /// The subject of the client's certificate (RFC 4514).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +176,7 @@ impl<'a> JsonRecord<'a> {
             intended: record.intended,
             seconds: (record.duration.as_secs_f64() * 1e6).round() / 1e6,
             outcome: record.outcome.word(),
+            subject: record.subject(),
             detail: record.detail,
             referer: fields.and_then(|it| text(&it.referer)),
             user_agent: fields.and_then(|it| text(&it.user_agent)),
@@ -201,6 +205,7 @@ mod tests {
             outcome: CloseReason::Aborted,
             user: None,
             detail: "",
+            tls: None,
             client_fields: Some(Box::new(ClientFields {
                 referer: b"".as_slice().into(),
                 user_agent: b"a\"\\\n\xff".as_slice().into(),

@@ -1,6 +1,7 @@
 //! One response, as a line of the access log.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::diagnostics::is_unprintable;
@@ -33,14 +34,29 @@ pub struct AccessRecord {
     pub user: Option<Box<[u8]>>,
     /// Why, where the outcome alone does not say.
     pub detail: &'static str,
+    /// What is known of a client that came by TLS.
+    pub tls: Option<TlsClient>,
     /// What the client says of itself, where the log's format has it.
     pub client_fields: Option<Box<ClientFields>>,
 }
 
+/// A client that came by TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsClient {
+    /// The subject of the certificate that it has shown.
+    pub subject: Option<Arc<str>>,
+}
+
 impl AccessRecord {
+    /// The subject of the client's certificate.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.tls.as_ref()?.subject.as_deref()
+    }
+
     /// The word for the protocol; `-` if it could not be told.
     pub(super) fn protocol_word(&self) -> &'static str {
         match self.protocol {
+            Some(Protocol::Http) if self.tls.is_some() => "https",
             Some(Protocol::Http) => "http",
             Some(Protocol::Message) => "message",
             Some(Protocol::Name) => "name",
@@ -55,7 +71,8 @@ impl AccessRecord {
 }
 
 impl fmt::Display for AccessRecord {
-    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs [user="USER"] OUTCOME[: DETAIL]`, one line.
+    /// `TIME PEER PROTOCOL "REQUEST" STATUS SENT/INTENDED SECONDSs [user="USER"] OUTCOME[: DETAIL]`, one
+    /// line; the subject of a client's certificate comes last, as ` "CN=NAME"`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (at, protocol) = (self.timestamp(), self.protocol_word());
         write!(
@@ -78,10 +95,13 @@ impl fmt::Display for AccessRecord {
             write!(formatter, "user=\"{}\" ", Escaped(user))?;
         }
         write!(formatter, "{}", self.outcome)?;
-        if self.detail.is_empty() {
-            return Ok(());
+        if !self.detail.is_empty() {
+            write!(formatter, ": {}", self.detail)?;
         }
-        write!(formatter, ": {}", self.detail)
+        match self.subject() {
+            Some(subject) => write!(formatter, " \"{}\"", Escaped(subject.as_bytes())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -129,6 +149,7 @@ mod tests {
             outcome: CloseReason::Aborted,
             user: None,
             detail: "",
+            tls: None,
             client_fields: None,
         };
         assert_eq!(

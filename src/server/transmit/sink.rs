@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
 use crate::server::config::SendChoice;
+use crate::server::transmit::seal_buffers::SealBuffers;
 use crate::sys::buffer::Buffer;
 use crate::sys::send_file::{self, Fault, Loaded, PipeLease, SendPipe};
 use crate::sys::socket;
@@ -43,6 +44,9 @@ pub trait Sink {
     /// The socket, if bytes go to the peer as they are: then the kernel can send a file's pages,
     /// and nothing has to be copied.
     fn socket(&self) -> Option<&TcpStream>;
+
+    /// Bytes that are best given in one call, where they have to be copied for it.
+    fn at_once(&self) -> usize;
 
     /// Sends what was taken before and has not gone to the socket.
     ///
@@ -95,6 +99,8 @@ pub enum SendError {
 pub struct IoBuffers {
     /// Memory for copying.
     pub(crate) scratch: Buffer,
+    /// What TLS connections are sealed with, once there was one.
+    pub(crate) sealing: Option<SealBuffers>,
     pipe: Option<SendPipe>,
 }
 
@@ -102,6 +108,7 @@ impl Default for IoBuffers {
     fn default() -> Self {
         Self {
             scratch: Buffer::new(SCRATCH_BYTES),
+            sealing: None,
             pipe: None,
         }
     }
@@ -212,6 +219,11 @@ impl Sink for &TcpStream {
     }
 
     #[inline]
+    fn at_once(&self) -> usize {
+        SMALL_BYTES
+    }
+
+    #[inline]
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -298,6 +310,10 @@ fn blame(error: io::Error) -> SendError {
         _ => SendError::File(error),
     }
 }
+
+/// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
+/// copying costs more than the calls it saves.
+const SMALL_BYTES: usize = 16 << 10;
 
 /// Less than this goes as fast without the pipe.
 const PIPED_BYTES: u64 = 128 << 10;

@@ -1,0 +1,139 @@
+//! The handshake: a TLS connection's first state.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use crate::http::parse;
+use crate::server::config::Deadlines;
+use crate::server::connection::receive::RequestBuffer;
+use crate::server::transmit::tls::TlsStream;
+use crate::sys::poller::Interest;
+use crate::tls::session::Error;
+
+/// A handshake that is not over.
+#[derive(Debug)]
+pub(super) struct Handshaking {
+    /// When the connection came; from its first byte on, when that came.
+    since: Instant,
+    has_begun: bool,
+    failure: Option<&'static str>,
+}
+
+/// Where a handshake stands.
+pub(super) enum HandshakeStep {
+    /// A flight has come that [`Handshaking::open`] has to process.
+    Opens,
+    /// The socket has to become ready.
+    Wait(Interest),
+    /// Both sides have agreed.
+    Done,
+    /// The peer speaks HTTP without TLS.
+    PlainHttp,
+    /// It has failed, and the peer was told if it can be.
+    Failed(&'static str),
+    /// The peer has gone.
+    Ended,
+}
+
+impl Handshaking {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            has_begun: false,
+            failure: None,
+        }
+    }
+
+    /// When the connection came, if it has been silent since.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        (!self.has_begun).then_some(self.since)
+    }
+
+    pub(super) fn deadline(&self, deadlines: &Deadlines) -> Instant {
+        match self.has_begun {
+            true => self.since + deadlines.head,
+            false => self.since + deadlines.first_byte,
+        }
+    }
+
+    /// Sends what is to be sent and takes in what came.
+    pub(super) fn advance(
+        &mut self,
+        (stream, tls): (&TcpStream, &mut TlsStream),
+        received: &mut RequestBuffer,
+        scratch: &mut [u8],
+        now: Instant,
+    ) -> HandshakeStep {
+        let flushed = tls.flush(stream);
+        if let Some(why) = self.failure {
+            return HandshakeStep::Failed(why);
+        }
+        match flushed {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return HandshakeStep::Wait(Interest::Write);
+            }
+            Err(_) => return HandshakeStep::Ended,
+        }
+        if !tls.session().is_handshaking() {
+            return HandshakeStep::Done;
+        }
+        match received.read(stream, scratch) {
+            Ok(None) => HandshakeStep::Wait(Interest::Read),
+            Ok(Some(0)) | Err(_) => HandshakeStep::Ended,
+            Ok(Some(count)) => {
+                tls.take_in(&scratch[..count]);
+                if !self.has_begun {
+                    self.has_begun = true;
+                    self.since = now;
+                }
+                // No record has this type; a handshake begins with 0x16.
+                match tls.partial().first() {
+                    Some(first) if first.is_ascii_graphic() => plain(tls.partial()),
+                    _ => HandshakeStep::Opens,
+                }
+            }
+        }
+    }
+
+    /// Processes what was taken in, which may take a signature's time.
+    pub(super) fn open(&mut self, tls: &mut TlsStream, received: &mut RequestBuffer) {
+        if let Err(error) = tls.open(received.plaintext()) {
+            self.failure = Some(explain(&error));
+        }
+    }
+}
+
+/// What text on a port of TLS is.
+fn plain(text: &[u8]) -> HandshakeStep {
+    if parse::begins_like_request(text) {
+        return HandshakeStep::PlainHttp;
+    }
+    let is_method_so_far = text.len() < LONGEST_METHOD && text.iter().all(u8::is_ascii_uppercase);
+    match is_method_so_far {
+        true => HandshakeStep::Wait(Interest::Read),
+        false => HandshakeStep::Failed("plain text on a port that speaks TLS"),
+    }
+}
+
+/// What went wrong, for the log.
+pub(super) fn explain(error: &Error) -> &'static str {
+    match error {
+        Error::AlertReceived(_) => "TLS: the client broke the handshake off, by an alert",
+        Error::NoCertificatesPresented => "TLS: the client has no certificate",
+        Error::InvalidCertificate(_) => "TLS: the client's certificate is not accepted",
+        Error::PeerIncompatible(_) => "TLS: no version or cipher in common with the client",
+        Error::NoApplicationProtocol => "TLS: the client speaks no protocol of this server (ALPN)",
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "TLS: malformed",
+        Error::PeerSentOversizedRecord => "TLS: a record that is too large",
+        Error::DecryptError => "TLS: a record that does not decrypt",
+        Error::PeerMisbehaved(_) | Error::InappropriateHandshakeMessage { .. } => {
+            "TLS: the client breaks the protocol"
+        }
+        _ => "TLS: the handshake failed",
+    }
+}
+
+/// `CONNECT`, `OPTIONS`.
+const LONGEST_METHOD: usize = 8;

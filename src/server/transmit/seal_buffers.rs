@@ -1,0 +1,26 @@
+//! Memory that a worker seals with, shared by its TLS connections.
+
+use crate::sys::buffer::Buffer;
+use crate::tls::session::sealed_len;
+
+/// What is to be sealed, gathered from several places, and what it becomes.
+#[derive(Debug)]
+pub(crate) struct SealBuffers {
+    pub(super) plain: Vec<u8>,
+    pub(super) sealed: Buffer,
+}
+
+impl Default for SealBuffers {
+    fn default() -> Self {
+        Self {
+            plain: Vec::new(),
+            sealed: Buffer::new(sealed_len(LARGEST_BATCH + HEAD_BYTES)),
+        }
+    }
+}
+
+/// Bytes that are sealed at a time at the most: more is not faster.
+pub(super) const LARGEST_BATCH: usize = 256 << 10;
+
+/// Most heads are shorter: what may go before a full batch.
+pub(super) const HEAD_BYTES: usize = 1 << 10;

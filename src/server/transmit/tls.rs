@@ -1,0 +1,245 @@
+//! The sink of a TLS connection: bytes are sealed, then sent.
+//!
+//! What is sealed counts as taken: its nonces are spent, so it is never sealed again, and what the
+//! socket has no room for is kept until it has. A batch is as large as the peer has shown that it
+//! takes at once, so that a peer that reads nothing has little kept for it.
+
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::server::transmit::seal_buffers::{HEAD_BYTES, LARGEST_BATCH, SealBuffers};
+use crate::server::transmit::sink::{
+    FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, read_at,
+};
+use crate::sys::socket;
+use crate::tls::session::{Error, RECORD_BYTES, Session};
+
+/// A connection's session, and what its peer takes.
+#[derive(Debug)]
+pub(crate) struct TlsStream {
+    session: Session,
+    /// The beginning of a record whose end has not come.
+    partial: Vec<u8>,
+    /// Bytes that are sealed at a time.
+    batch: usize,
+    /// Whose certificate the client has shown.
+    subject: Option<Arc<str>>,
+}
+
+impl TlsStream {
+    /// A session before its first byte.
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            session,
+            partial: Vec::new(),
+            batch: RECORD_BYTES,
+            subject: None,
+        }
+    }
+
+    /// Notes whose certificate the client has shown, now that it may have.
+    pub(crate) fn note_subject(&mut self) {
+        self.subject = self.session.peer_subject().map(Arc::from);
+    }
+
+    /// Whose certificate the client has shown.
+    pub(crate) fn subject(&self) -> Option<Arc<str>> {
+        self.subject.clone()
+    }
+
+    /// The session.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Ciphertext that came and has not been opened.
+    pub(crate) fn partial(&self) -> &[u8] {
+        &self.partial
+    }
+
+    /// Gives the session up. Returns what came and was not opened.
+    pub(crate) fn into_partial(self) -> Vec<u8> {
+        self.partial
+    }
+
+    /// Notes what the socket gave.
+    pub(crate) fn take_in(&mut self, ciphertext: &[u8]) {
+        self.partial.reserve_exact(ciphertext.len());
+        self.partial.extend_from_slice(ciphertext);
+    }
+
+    /// Opens the records that are whole; their plaintext goes to the end of `plaintext`.
+    ///
+    /// # Errors
+    /// The session has failed; an alert is ready to be sent.
+    pub(crate) fn open(&mut self, plaintext: &mut Vec<u8>) -> Result<(), Error> {
+        let opened = self.session.open(&mut self.partial, &mut |bytes| {
+            plaintext.reserve_exact(bytes.len());
+            plaintext.extend_from_slice(bytes);
+        });
+        let done = opened.inspect_err(|_| self.partial = Vec::new())?;
+        // An idle connection holds no buffer.
+        self.partial = self.partial[done..].to_vec();
+        Ok(())
+    }
+
+    /// Has `close_notify` follow what is to be sent.
+    pub(crate) fn close(&mut self) {
+        self.session.close();
+    }
+
+    /// Seals a few bytes behind what is to be sent.
+    ///
+    /// # Errors
+    /// The session is not open.
+    pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.session.enqueue(bytes).map_err(io::Error::other)
+    }
+
+    /// Bytes that were sealed and that the socket has not taken.
+    pub(crate) fn unsent(&self) -> u64 {
+        self.session.unsent().len() as u64
+    }
+
+    /// Sends what is sealed.
+    ///
+    /// # Errors
+    /// As send(2); `WouldBlock` if some of it is left.
+    pub(crate) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
+        while !self.session.unsent().is_empty() {
+            match socket::send(stream, self.session.unsent(), false) {
+                Ok(sent) => self.session.note_sent(sent),
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        self.batch = RECORD_BYTES;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A TLS connection's stream for the time of a turn.
+#[derive(Debug)]
+pub(crate) struct TlsSink<'a> {
+    stream: &'a TcpStream,
+    tls: &'a mut TlsStream,
+    buffers: &'a mut SealBuffers,
+}
+
+impl<'a> TlsSink<'a> {
+    pub(crate) fn new(
+        stream: &'a TcpStream,
+        tls: &'a mut TlsStream,
+        buffers: &'a mut SealBuffers,
+    ) -> Self {
+        Self {
+            stream,
+            tls,
+            buffers,
+        }
+    }
+
+    /// The most that may be sealed now; what came before has left.
+    fn room(&self) -> usize {
+        // A head before a full record should not cost the record its last bytes.
+        self.tls.batch + HEAD_BYTES
+    }
+}
+
+impl Sink for TlsSink<'_> {
+    fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
+        self.flush()?;
+        let len = bytes.len().min(self.room());
+        let more = match len < bytes.len() {
+            true => More::Yes,
+            false => more,
+        };
+        seal_and_send(
+            self.stream,
+            self.tls,
+            &bytes[..len],
+            &mut self.buffers.sealed,
+            more,
+        )?;
+        Ok(len)
+    }
+
+    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize> {
+        self.flush()?;
+        let room = self.room();
+        let SealBuffers { plain, sealed } = &mut *self.buffers;
+        plain.clear();
+        for piece in pieces {
+            let len = piece.len().min(room - plain.len());
+            plain.extend_from_slice(&piece[..len]);
+        }
+        seal_and_send(self.stream, self.tls, plain, sealed, more)?;
+        Ok(plain.len())
+    }
+
+    fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {
+        self.flush().map_err(blocked_or_network)?;
+        let len = usize::try_from(part.len).unwrap_or(usize::MAX);
+        let len = len.min(self.tls.batch).min(tools.scratch.len());
+        let count = read_at(part.file, &mut tools.scratch[..len], part.offset)?;
+        if count == 0 {
+            return Ok(0);
+        }
+        let more = match (count as u64) < part.len {
+            true => More::Yes,
+            false => part.more,
+        };
+        let plain = &tools.scratch[..count];
+        seal_and_send(self.stream, self.tls, plain, &mut self.buffers.sealed, more)
+            .map_err(blocked_or_network)?;
+        Ok(count)
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn at_once(&self) -> usize {
+        self.tls.batch
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tls.flush(self.stream)
+    }
+
+    fn push(&self) -> io::Result<()> {
+        socket::push(self.stream)
+    }
+
+    fn unacknowledged(&self) -> Option<u64> {
+        Some(socket::unacknowledged(self.stream)? + self.tls.unsent())
+    }
+}
+
+/// Seals all of `plain`, for which `sealed` has room, and sends as much as the socket takes.
+fn seal_and_send(
+    stream: &TcpStream,
+    tls: &mut TlsStream,
+    plain: &[u8],
+    sealed: &mut [u8],
+    more: More,
+) -> io::Result<()> {
+    let sealed_len = tls.session.seal(plain, sealed).map_err(io::Error::other)?;
+    let sent = match socket::send(stream, &sealed[..sealed_len], more == More::Yes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        sent => sent?,
+    };
+    if sent == sealed_len {
+        if plain.len() >= tls.batch {
+            tls.batch = (2 * tls.batch).min(LARGEST_BATCH);
+        }
+        return Ok(());
+    }
+    tls.session.keep(&sealed[sent..sealed_len]);
+    tls.batch = (sent / RECORD_BYTES * RECORD_BYTES).max(RECORD_BYTES);
+    Ok(())
+}

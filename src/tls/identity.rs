@@ -1,0 +1,199 @@
+//! Certificates and keys: from files, or of this server's own making.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+use x509_cert::der::Decode;
+
+use crate::tls::provider::provider;
+
+/// Why a certificate, a key or a set of them is of no use: for the operator.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// A file cannot be read.
+    Read(PathBuf, io::Error),
+    /// A file is no PEM.
+    Pem(PathBuf, pem::Error),
+    /// A file holds no certificate.
+    NoCertificate(PathBuf),
+    /// A file holds no private key.
+    NoKey(PathBuf),
+    /// The key in the second file is not that of the certificate in the first.
+    Mismatch(PathBuf, PathBuf),
+    /// A certificate or key is of a kind that cannot be used.
+    Unusable(PathBuf, String),
+    /// There is no directory for the server's own key.
+    NoDirectory,
+    /// The server's own key cannot be made or kept.
+    Own(PathBuf, String),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, error) => write!(formatter, "cannot read {}: {error}", path.display()),
+            Self::Pem(path, error) => {
+                write!(formatter, "{} is not in PEM: {error}", path.display())
+            }
+            Self::NoCertificate(path) => write!(
+                formatter,
+                "{} holds no certificate (-----BEGIN CERTIFICATE-----)",
+                path.display()
+            ),
+            Self::NoKey(path) => write!(
+                formatter,
+                "{} holds no private key without a passphrase (-----BEGIN PRIVATE KEY-----)",
+                path.display()
+            ),
+            Self::Mismatch(certificate, key) => write!(
+                formatter,
+                "the key in {} is not that of the first certificate in {}",
+                key.display(),
+                certificate.display()
+            ),
+            Self::Unusable(path, why) => {
+                write!(formatter, "{} cannot be used: {why}", path.display())
+            }
+            Self::NoDirectory => formatter
+                .write_str("there is no directory for the server's own key; name one with --state"),
+            Self::Own(path, why) => write!(
+                formatter,
+                "cannot keep the server's own key in {}: {why}",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+/// Reads a chain, the end entity first, and its key.
+///
+/// # Errors
+/// [`IdentityError`] names the file.
+pub(crate) fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, IdentityError> {
+    let chain = certificates(certificate)?;
+    let pem = read(key)?;
+    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        pem::Error::NoItemsFound => IdentityError::NoKey(key.to_owned()),
+        error => IdentityError::Pem(key.to_owned(), error),
+    })?;
+    let certified = CertifiedKey::from_der(chain, private, &provider());
+    certified.map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            IdentityError::Mismatch(certificate.to_owned(), key.to_owned())
+        }
+        Error::InvalidCertificate(error) => {
+            IdentityError::Unusable(certificate.to_owned(), format!("{error:?}"))
+        }
+        error => IdentityError::Unusable(key.to_owned(), error.to_string()),
+    })
+}
+
+/// All certificates in a file.
+///
+/// # Errors
+/// [`IdentityError`] names the file; none at all is an error.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let pem = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| IdentityError::Pem(path.to_owned(), error))?;
+    match found.is_empty() {
+        true => Err(IdentityError::NoCertificate(path.to_owned())),
+        false => Ok(found),
+    }
+}
+
+/// A certificate that this server signs itself, for a key that it keeps in `directory`. The
+/// certificate is new each time; the pin is that of the key, and stays.
+///
+/// # Errors
+/// The key cannot be made, kept or read.
+pub(crate) fn own(directory: &Path, names: Vec<String>) -> Result<CertifiedKey, IdentityError> {
+    let path = directory.join(OWN_KEY);
+    let failed = |why: String| IdentityError::Own(path.clone(), why);
+    let pem = match fs::read_to_string(&path) {
+        Ok(pem) => pem,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_key(&path).map_err(|error| failed(error.to_string()))?
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let key = KeyPair::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
+    let certificate = sign(&key, names).map_err(|error| failed(error.to_string()))?;
+    let private = PrivatePkcs8KeyDer::from(key.serialize_der());
+    CertifiedKey::from_der(vec![certificate], private.into(), &provider())
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn sign(key: &KeyPair, names: Vec<String>) -> Result<CertificateDer<'static>, rcgen::Error> {
+    let mut parameters = CertificateParams::new(names)?;
+    let name = &mut parameters.distinguished_name;
+    name.push(DnType::CommonName, "haul");
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(parameters.self_signed(key)?.der().clone())
+}
+
+/// Makes a key that only this user can read. Another server may do so at the same moment: then
+/// its key is the one.
+fn make_key(path: &Path) -> io::Result<String> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory)?;
+    let pem = KeyPair::generate()
+        .map_err(io::Error::other)?
+        .serialize_pem();
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(pem.as_bytes())?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(pem),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::read_to_string(path)
+        }
+        Err(error) => Err(error.error),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    fs::read(path).map_err(|error| IdentityError::Read(path.to_owned(), error))
+}
+
+/// Whose certificate it is, as RFC 4514 writes names; `None` if it does not say.
+pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
+    let subject = certificate.tbs_certificate().subject().to_string();
+    (!subject.is_empty()).then_some(subject)
+}
+
+/// The file of the server's own key, in its state directory.
+const OWN_KEY: &str = "tls-self.key";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::pin::Pin;
+
+    #[test]
+    fn the_own_key_stays_and_only_its_user_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path().join("not/there/yet");
+        let pin = || {
+            let own = own(&state, vec!["localhost".into()]).expect("a key");
+            Pin::of(own.end_entity_cert().expect("a certificate"))
+        };
+        assert_eq!(pin(), pin());
+        let mode = fs::metadata(state.join(OWN_KEY))
+            .expect("kept")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+}

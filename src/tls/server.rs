@@ -1,0 +1,246 @@
+//! What a server's sessions are made from: certificates by name, tickets, and who may come. It can
+//! be loaded anew while sessions go on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
+
+use crate::tls::identity::{self, IdentityError};
+use crate::tls::pin::Pin;
+use crate::tls::provider::{provider, ticketer};
+use crate::tls::session::{Error, Session};
+
+/// Which certificates a server shows, and which it asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Certificate chains and their keys. A client that names no host, or one that is in none of
+    /// them, gets the first.
+    pub identities: Vec<IdentityFiles>,
+    /// A key of the server's own.
+    pub own: Option<OwnIdentity>,
+    /// Who signs the certificates of clients; `None` asks clients for none.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have one.
+    pub client_auth: ClientAuth,
+}
+
+/// A certificate chain and its key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The chain, the server's certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Where a server keeps a key of its own, and which names its certificate has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnIdentity {
+    /// The directory; `None` if there is none, which is an error to tell the operator.
+    pub directory: Option<PathBuf>,
+    /// Host names and addresses.
+    pub names: Vec<String>,
+}
+
+/// Whether clients need a certificate, where they are asked for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// No handshake without.
+    #[default]
+    Require,
+    /// One that is shown has to be good.
+    Allow,
+}
+
+/// What sessions are made from at present.
+#[derive(Debug)]
+pub(crate) struct ServerTls {
+    config: TlsConfig,
+    current: RwLock<Loaded>,
+}
+
+#[derive(Clone, Debug)]
+struct Loaded {
+    sessions: Arc<ServerConfig>,
+    /// Some key takes about a millisecond to sign.
+    is_slow: bool,
+    /// The pins of all keys.
+    pins: Vec<Pin>,
+}
+
+impl ServerTls {
+    /// Loads what `config` names.
+    ///
+    /// # Errors
+    /// [`IdentityError`] says which file, and what is wrong.
+    pub(crate) fn new(config: TlsConfig) -> Result<Self, IdentityError> {
+        let current = RwLock::new(load(&config)?);
+        Ok(Self { config, current })
+    }
+
+    /// Loads all anew, for sessions that begin from now on. What was loaded before stays if
+    /// something is wrong.
+    ///
+    /// # Errors
+    /// [`IdentityError`] says which file, and what is wrong.
+    pub(crate) fn reload(&self) -> Result<(), IdentityError> {
+        let loaded = load(&self.config)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// A new session.
+    ///
+    /// # Errors
+    /// None that is known; the library says so if its configuration lacks something.
+    pub(crate) fn session(&self) -> Result<Session, Error> {
+        Session::server(self.current().sessions)
+    }
+
+    /// Whether a handshake may take about a millisecond, for a signature with RSA.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_slow
+    }
+
+    /// The pins of all keys, the first one's first.
+    pub(crate) fn pins(&self) -> Vec<Pin> {
+        self.current().pins
+    }
+
+    fn current(&self) -> Loaded {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+}
+
+impl TlsConfig {
+    /// The directories whose files are read again by a reload. A renewed certificate may lie
+    /// elsewhere than the link that names it (certbot's `archive` beside `live`).
+    pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
+        let files = self
+            .identities
+            .iter()
+            .flat_map(|identity| [&identity.certificate, &identity.key])
+            .chain(&self.client_ca);
+        let places = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
+        let own = self.own.iter().filter_map(|own| own.directory.clone());
+        places
+            .flatten()
+            .filter_map(|file| Some(file.parent()?.to_owned()))
+            .map(|parent| match parent.as_os_str().is_empty() {
+                true => PathBuf::from("."),
+                false => parent,
+            })
+            .chain(own)
+            .collect()
+    }
+}
+
+fn load(config: &TlsConfig) -> Result<Loaded, IdentityError> {
+    let mut keys = Vec::new();
+    for files in &config.identities {
+        let key = identity::load(&files.certificate, &files.key)?;
+        keys.push((files.certificate.clone(), key));
+    }
+    if let Some(own) = &config.own {
+        let directory = own.directory.as_ref().ok_or(IdentityError::NoDirectory)?;
+        let key = identity::own(directory, own.names.clone())?;
+        keys.push((directory.clone(), key));
+    }
+    let is_slow = |(_, key): &(_, CertifiedKey)| key.key.algorithm() == SignatureAlgorithm::RSA;
+    let pin = |(_, key): &(_, CertifiedKey)| Pin::of(key.end_entity_cert().ok()?);
+    Ok(Loaded {
+        is_slow: keys.iter().any(is_slow),
+        pins: keys.iter().filter_map(pin).collect(),
+        sessions: Arc::new(sessions(config, Certificates::new(keys)?)?),
+    })
+}
+
+fn sessions(config: &TlsConfig, keys: Certificates) -> Result<ServerConfig, IdentityError> {
+    let unusable = |error: &dyn fmt::Display| {
+        let file = config.client_ca.clone().unwrap_or_default();
+        IdentityError::Unusable(file, error.to_string())
+    };
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?;
+    let builder = match &config.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in identity::certificates(file)? {
+                roots.add(certificate).map_err(|error| unusable(&error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
+            let verifier = match config.client_auth {
+                ClientAuth::Require => verifier,
+                ClientAuth::Allow => verifier.allow_unauthenticated(),
+            };
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| unusable(&error))?)
+        }
+    };
+    let mut sessions = builder.with_cert_resolver(Arc::new(keys));
+    sessions.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    // With the keys of the tickets goes what was agreed with clients under the old certificates.
+    sessions.ticketer = ticketer().map_err(|error| unusable(&error))?;
+    Ok(sessions)
+}
+
+/// The server's keys, by the names in their certificates.
+#[derive(Debug)]
+struct Certificates {
+    all: Vec<Arc<CertifiedKey>>,
+    /// In lower case; a wildcard begins with `*.`.
+    by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
+}
+
+impl Certificates {
+    fn new(keys: Vec<(PathBuf, CertifiedKey)>) -> Result<Self, IdentityError> {
+        let mut certificates = Self {
+            all: Vec::new(),
+            by_name: HashMap::new(),
+        };
+        for (file, key) in keys {
+            let unusable = |why: String| IdentityError::Unusable(file.clone(), why);
+            let key = Arc::new(key);
+            let end_entity = key.end_entity_cert().map_err(|e| unusable(e.to_string()))?;
+            let parsed = webpki::EndEntityCert::try_from(end_entity)
+                .map_err(|error| unusable(error.to_string()))?;
+            for name in parsed.valid_dns_names() {
+                let named = certificates.by_name.entry(name.to_ascii_lowercase());
+                named.or_default().push(Arc::clone(&key));
+            }
+            certificates.all.push(key);
+        }
+        Ok(certificates)
+    }
+
+    /// The keys for a host: by its own name, or by a wildcard in the place of its first label.
+    fn of(&self, host: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
+        let host = host.to_ascii_lowercase();
+        self.by_name.get(&host).or_else(|| {
+            let (_, domain) = host.split_once('.')?;
+            self.by_name.get(&format!("*.{domain}"))
+        })
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|host| self.of(host));
+        let fits = |key: &&Arc<CertifiedKey>| {
+            let schemes = hello.signature_schemes();
+            key.key.choose_scheme(schemes).is_some()
+        };
+        let mut candidates = named.unwrap_or(&self.all).iter();
+        candidates.find(fits).cloned()
+    }
+}
