@@ -239,6 +239,9 @@ const CLOSE_ROOM: usize = 512;
 /// One of rustls' two connections.
 trait Connection<Data> {
     fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Data>;
+
+    /// Whether bytes wait to be encoded.
+    fn has_unsent(&self) -> bool;
 }
 
 impl Connection<ClientConnectionData> for UnbufferedClientConnection {
@@ -248,6 +251,10 @@ impl Connection<ClientConnectionData> for UnbufferedClientConnection {
     ) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
         self.process_tls_records(received)
     }
+
+    fn has_unsent(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Connection<ServerConnectionData> for UnbufferedServerConnection {
@@ -256,6 +263,10 @@ impl Connection<ServerConnectionData> for UnbufferedServerConnection {
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
         self.process_tls_records(received)
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -284,11 +295,14 @@ fn open<Data>(
             // Early data is never invited.
             Ok(_) => return Ok(done + discard),
             Err(error) => {
-                // The alert is what comes next. After it the library would look at the same
-                // bytes again, and may not send another alert.
+                // The alert comes last, behind what of a flight was ready. After it the library
+                // would look at the same bytes again, and may not send another alert.
                 let rest = &mut received[done + discard..];
-                if let Ok(ConnectionState::EncodeTlsData(alert)) = connection.process(rest).state {
-                    encode(alert, unsent);
+                while connection.has_unsent()
+                    && let Ok(ConnectionState::EncodeTlsData(flight)) =
+                        connection.process(rest).state
+                {
+                    encode(flight, unsent);
                 }
                 return Err(error);
             }
