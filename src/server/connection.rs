@@ -360,8 +360,9 @@ impl Connection {
             _ => 0,
         };
         self.observed.note_close(sent, &self.stream, service);
-        if let Some(record) = self.unconfirmed {
-            record.finish(&self.stream, service);
+        let missing = self.outstanding();
+        if let Some(record) = self.unconfirmed.take() {
+            record.finish(missing, service);
         }
         match self.state {
             Some(State::Sending(sending)) => {
@@ -938,7 +939,7 @@ impl Connection {
     /// Over a slow line the last megabytes take their time: a peer that takes some is not cut.
     fn expire_lingering(&mut self, mut lingering: Lingering, turn: &TurnContext<'_>) -> Flow {
         let missing = match &self.unconfirmed {
-            Some(_) => outstanding(&self.stream),
+            Some(_) => self.outstanding(),
             None => 0,
         };
         let ended = lingering.expire(missing, &self.received, &turn.service.config, turn.now);
@@ -959,14 +960,23 @@ impl Connection {
 
     /// Writes the record of the last response once all of it has arrived.
     fn record_if_arrived(&mut self, service: &Shared) -> bool {
-        let has_arrived = |_: &mut Box<DeferredRecord>| outstanding(&self.stream) == 0;
-        let record = self.unconfirmed.take_if(has_arrived);
+        if self.unconfirmed.is_none() || self.outstanding() > 0 {
+            return false;
+        }
+        let record = self.unconfirmed.take();
         record.map(|record| record.flush(service)).is_some()
+    }
+
+    /// Bytes of responses that the peer has not acknowledged. `close_notify` is none of them: a peer
+    /// that has all may be gone when it comes.
+    fn outstanding(&self) -> u64 {
+        let closing = self.tls.as_ref().map_or(0, |tls| tls.closing());
+        outstanding(&self.stream).saturating_sub(closing)
     }
 
     /// Whether the last response has not arrived.
     fn is_unacknowledged(&self) -> bool {
-        self.unconfirmed.is_some() && outstanding(&self.stream) > 0
+        self.unconfirmed.is_some() && self.outstanding() > 0
     }
 
     /// Whether the peer has acknowledged all (RFC 9112 section 9.6), and sent nothing more, which

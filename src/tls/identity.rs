@@ -145,7 +145,7 @@ fn sign(key: &KeyPair, names: Vec<String>) -> Result<CertificateDer<'static>, rc
 /// Makes a key that only this user can read. Another server may do so at the same moment: then
 /// its key is the one.
 fn make_key(path: &Path) -> io::Result<String> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;
     let pem = KeyPair::generate()
         .map_err(io::Error::other)?

@@ -39,9 +39,8 @@ impl DeferredRecord {
         service.journal.record(self.record);
     }
 
-    /// Writes the record of a response whose connection ends now.
-    pub(super) fn finish(mut self, stream: &TcpStream, service: &Shared) {
-        let missing = outstanding(stream);
+    /// Writes the record of a response whose connection ends now, with so many bytes missing.
+    pub(super) fn finish(mut self, missing: u64, service: &Shared) {
         if missing > 0 {
             self.record.sent = self.record.sent.saturating_sub(missing);
             self.record.outcome = CloseReason::Aborted;

@@ -252,7 +252,7 @@ impl Sending {
     fn step_after(
         &mut self,
         progress: Progress,
-        sink: &mut impl Sink,
+        sink: &impl Sink,
         turn: &TurnContext<'_>,
     ) -> SendStep {
         match progress {

@@ -25,6 +25,8 @@ pub(crate) struct TlsStream {
     batch: usize,
     /// Whose certificate the client has shown.
     subject: Option<Arc<str>>,
+    /// Bytes of `close_notify`, once it was sealed.
+    closing: u64,
 }
 
 impl TlsStream {
@@ -35,6 +37,7 @@ impl TlsStream {
             partial: Vec::new(),
             batch: RECORD_BYTES,
             subject: None,
+            closing: 0,
         }
     }
 
@@ -86,7 +89,14 @@ impl TlsStream {
 
     /// Has `close_notify` follow what is to be sent.
     pub(crate) fn close(&mut self) {
+        let before = self.unsent();
         self.session.close();
+        self.closing += self.unsent() - before;
+    }
+
+    /// Bytes of `close_notify`, once it was sealed: no response has them.
+    pub(crate) fn closing(&self) -> u64 {
+        self.closing
     }
 
     /// Seals a few bytes behind what is to be sent.

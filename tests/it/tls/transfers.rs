@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use haul::server::config::SendChoice;
 use haul::server::telemetry::CloseReason;
+use haul::server::telemetry::access_log::Destination;
 
 use super::support::{TlsClient, TlsServer};
 use crate::support::{Answer, Client, noise};
@@ -252,4 +253,26 @@ fn a_transfer_under_way_ends_well_when_the_server_drains() {
     );
     let bytes = [begun, client.rest().expect("close_notify")].concat();
     assert!(Answer::parse(&bytes).body == content);
+}
+
+#[test]
+fn what_arrived_whole_is_logged_as_whole() {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let tls = TlsServer::with(|config, _| {
+        config.access_log = Destination::File(log.path().to_owned());
+    });
+    let content = noise(20 << 20, 15);
+    tls.server.put("large", &content);
+    for fields in ["", "Connection: close\r\n"] {
+        // Gone as soon as it has all, as curl is: `close_notify` meets no one.
+        let mut client = tls.connect();
+        client.request("/large", fields);
+        assert!(client.answer().body == content);
+        drop(client);
+        tls.server.counters_when(|counters| counters.open == 0);
+    }
+    tls.server.shut_down();
+    let log = fs::read_to_string(log.path()).expect("a log");
+    assert_eq!(log.matches(" 20971520/20971520 ").count(), 2, "{log}");
+    assert_eq!(log.matches(" complete").count(), 2, "{log}");
 }
