@@ -204,8 +204,11 @@ impl Shared {
         if !self.transfers.are_observed() {
             return;
         }
-        let read =
-            std::fs::read_dir(&self.config.root).and_then(|mut entries| entries.next().transpose());
+        let read = match self.config.files.first() {
+            Some(file) => std::fs::metadata(file).map(drop),
+            None => std::fs::read_dir(&self.config.root)
+                .and_then(|mut entries| entries.next().transpose().map(drop)),
+        };
         if read.is_ok() {
             self.root_seen.note();
         }
@@ -276,8 +279,9 @@ fn long_queues() -> usize {
     })
 }
 
-/// At 1,000 of the longest names each, some 20 MiB.
-const PAGES_IN_MEMORY: usize = 64;
+/// As many as disk workers list at a time of one file system by default; at 1,000 of the longest
+/// names each, one MiB.
+const PAGES_IN_MEMORY: usize = 4;
 
 /// What may wait unsent for a peer that reads.
 pub(crate) const LONG_BYTES: u32 = 4 << 20;
