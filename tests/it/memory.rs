@@ -12,6 +12,9 @@ use crate::support::{Client, PATIENCE, noise};
 /// Peers at a time.
 const PEERS: usize = 100;
 
+/// Peers before those.
+const FIRST: usize = 20;
+
 /// What one may cost, the allocator's losses included.
 const MOST_BYTES: usize = 24 << 10;
 
@@ -119,8 +122,11 @@ fn stall(request: &str, small: Small) {
         root.path().as_os_str(),
     ]);
     let address = program.address();
-    // The first one has the server take what it takes once.
-    let _first = ask(Client::with_small_window(address), request, small);
+    // The first ones have the server take what it takes once: for listings that is room for as
+    // many pages as are made at a time.
+    let _first: Vec<_> = (0..FIRST)
+        .map(|_| ask(Client::with_small_window(address), request, small))
+        .collect();
     let before = settled(&program);
     let peers: Vec<_> = (0..PEERS)
         .map(|_| ask(Client::with_small_window(address), request, small))
