@@ -114,7 +114,7 @@ fn whatever_a_peer_sends_stays_on_its_line() {
             "name \"quo\\\"te\\\\d\" - 0/0 TOOK refused: no such file",
             "- \"bad \\xff utf-8\" - 0/0 TOOK malformed: a name that is not UTF-8",
             "name \"turn \\u{202e}around\" - 0/0 TOOK refused: no such file",
-            "- \"\\u{16}\\u{3}\\u{1}\\u{2}\\u{0}\\u{1}\" - 0/0 TOOK malformed: control characters in the name",
+            "- \"\\u{16}\\u{3}\\u{1}\\u{2}\\u{0}\\u{1}\" - 0/0 TOOK malformed: TLS on a port that speaks plain text; see --listen-tls",
             "- \"carriage\\u{d}return\" - 0/0 TOOK malformed: control characters in the name",
         ]
     );
