@@ -287,8 +287,8 @@ fn message(grant: &Grant<'_>) -> Vec<u8> {
     });
     let (family, prefix, address) = match grant.client {
         None => (0, 0, 0),
-        Some(IpNet::V4(net)) => (4, net.prefix_len(), u128::from(net.network().to_bits())),
-        Some(IpNet::V6(net)) => (6, net.prefix_len(), net.network().to_bits()),
+        Some(IpNet::V4(net)) => (4, net.prefix_len(), u128::from(net.addr().to_bits())),
+        Some(IpNet::V6(net)) => (6, net.prefix_len(), net.addr().to_bits()),
     };
     message.extend_from_slice(&[family, prefix]);
     message.extend_from_slice(&address.to_be_bytes());

@@ -258,7 +258,7 @@ impl ServeConfig {
         }
         for file in &self.files {
             let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
-            places.read_replaceable(parent.unwrap_or(Path::new(".")));
+            places.read_replaceable(parent.unwrap_or_else(|| Path::new(".")));
             // A link leads on to what lies beside its end.
             let end = file.canonicalize().ok();
             places

@@ -862,7 +862,7 @@ impl Connection {
         Flow::Stop(State::Lingering(lingering), step)
     }
 
-    fn expire_handshaking(&mut self, handshaking: Handshaking, turn: &TurnContext<'_>) -> Flow {
+    fn expire_handshaking(&self, handshaking: Handshaking, turn: &TurnContext<'_>) -> Flow {
         let reason = match handshaking.silent_since() {
             Some(_) => CloseReason::FirstByteTimeout,
             None => {
