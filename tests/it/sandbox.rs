@@ -40,12 +40,12 @@ fn a_worker_can_do_nothing_but_serve() {
         assert_eq!(client.rest(), b"content");
     };
     serves();
-    let mut worker = Debugged::attach(server.id(), "haul-hot");
+    let worker = Debugged::attach(server.id(), "haul-hot");
 
     let (own, read) = (c_long::from(server.id()), libc::O_RDONLY);
     let here = libc::AT_FDCWD;
     let make = libc::O_WRONLY | libc::O_CREAT;
-    let mut open = |path: &Path, flags: i32| {
+    let open = |path: &Path, flags: i32| {
         worker.call(
             libc::SYS_openat,
             [here.into(), STRING, flags.into(), 0o600, 0],
@@ -284,7 +284,7 @@ impl Debugged {
         }
     }
 
-    fn call(&mut self, call: c_long, arguments: [c_long; 5], string: impl AsRef<Path>) -> Returned {
+    fn call(&self, call: c_long, arguments: [c_long; 5], string: impl AsRef<Path>) -> Returned {
         use std::os::unix::ffi::OsStrExt;
         let mut registers = self.registers;
         let address = registers.rsp - (64 << 10);

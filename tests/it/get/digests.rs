@@ -140,9 +140,8 @@ fn a_required_digest_is_waited_for_or_missed() {
 #[test]
 fn a_server_that_gives_a_wrong_digest_is_not_believed() {
     let file = Served::new(3, 100_000);
-    let lying = file.clone();
     let server = Server::start(move |request| {
-        let answer = lying.answer(request);
+        let answer = file.answer(request);
         let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
         let digest = b"\r\nRepr-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
         let answer = [&answer[..end], digest, &answer[end..]].concat();

@@ -133,19 +133,13 @@ fn redirects_in_a_circle_end() {
 
 #[test]
 fn redirects_to_what_haul_cannot_do_say_so() {
-    for (location, word) in [
-        ("https://example.org/f", "curl"),
-        ("file:///etc/passwd", "http"),
-    ] {
-        let client = Client::new();
-        let location = location.to_owned();
-        let server = Server::start(move |_| redirect(&location));
-        client
-            .get(&[&server.url("/f")])
-            .assert_status(4)
-            .assert_says(word);
-        assert!(client.names().is_empty());
-    }
+    let client = Client::new();
+    let server = Server::start(|_| redirect("file:///etc/passwd"));
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(4)
+        .assert_says("http");
+    assert!(client.names().is_empty());
 }
 
 #[test]
@@ -303,5 +297,5 @@ fn a_proxy_that_is_not_there_is_called_one() {
     command.env("http_proxy", "http://127.0.0.1:1");
     finish(command.spawn().unwrap())
         .assert_status(4)
-        .assert_says("the proxy of http_proxy");
+        .assert_says("the proxy of the environment");
 }

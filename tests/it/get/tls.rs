@@ -385,9 +385,8 @@ fn tunnel(mut client: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<
         return client.write_all(answer);
     }
     let target = head.split(' ').nth(1).unwrap_or_default();
-    let mut server = match TcpStream::connect(target) {
-        Ok(server) => server,
-        Err(_) => return client.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
+    let Ok(mut server) = TcpStream::connect(target) else {
+        return client.write_all(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
     };
     client.write_all(b"HTTP/1.1 200 There you are\r\n\r\n")?;
     let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
@@ -542,10 +541,7 @@ fn a_directory_comes_whole() {
     let trusting = Trusting::new();
     let served = TestServer::start();
     for number in 0..5 {
-        served.put(
-            &format!("d{}/f{number}", number % 2),
-            &noise(number, 10_000),
-        );
+        served.put(&format!("d{}/f{number}", number % 2), noise(number, 10_000));
     }
     let front = trusting.front(served.address());
     trusting

@@ -278,7 +278,7 @@ fn policy_cases() -> Vec<Case> {
         request(": a preflight", "OPTIONS", "/ten.txt", "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: range\r\n")
             .is(204).has("access-control-allow-origin", "*").has("access-control-allow-methods", "GET, HEAD, OPTIONS"),
         get(": what scripts may read", "/ten.txt", "Origin: https://a.example\r\n").is(200)
-            .has("access-control-expose-headers", "Accept-Ranges, Content-Encoding, Content-Range, ETag"),
+            .has("access-control-expose-headers", "Accept-Ranges, Content-Encoding, Content-Range, ETag, Repr-Digest, Repr-Digest-BLAKE3"),
     ]
 }
 

@@ -237,7 +237,7 @@ fn clients_show_certificates_where_they_are_asked_for_them() {
         assert_eq!(ask(None).is_ok(), auth == ClientAuth::Allow);
         ask(Some(&stranger)).expect_err("not signed by the authority");
         tls.server.shut_down();
-        let log = std::fs::read_to_string(log.path()).expect("a log");
+        let log = fs::read_to_string(log.path()).expect("a log");
         assert!(log.contains(" https \"GET /file"), "{log}");
         assert!(log.contains("complete \"CN=alice\""), "{log}");
         assert!(log.contains("TLS: "), "{log}");
