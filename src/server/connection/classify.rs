@@ -223,7 +223,7 @@ mod tests {
             b"name with spaces.bin\r\n",
             b"GET a\0b HTTP/1.1\r\n",
             b"a\0b HTTP/1.1\r\n",
-            b"\x16\x03\x01\x00\n",
+            b"\x15\x03\x01\x00\n",
             b"\r\nGET / HTTP/1.1\r\n",
         ];
         for input in inputs {
