@@ -86,7 +86,11 @@ impl Directory {
     /// # Errors
     /// Of lseek(2).
     pub(crate) fn rewind(&mut self) -> io::Result<()> {
-        Ok(self.0.rewind()?)
+        #[cfg(all(target_os = "linux", not(feature = "portable")))]
+        self.0.rewind()?;
+        #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+        self.0.rewind();
+        Ok(())
     }
 
     /// Looks at an entry, without following it if it is a link.
