@@ -125,7 +125,7 @@ impl Client {
     /// Asks over a connection that stands.
     ///
     /// # Errors
-    /// As [`Self::ask`].
+    /// As `Self::ask`.
     pub(super) fn send_on(
         &self,
         mut prepared: Prepared,

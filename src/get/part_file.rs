@@ -192,7 +192,7 @@ impl PartFile {
     }
 
     /// Begins anew: an empty file with room for `length` bytes, and a state that claims nothing.
-    /// Who calls this has asked [`super::keep`].
+    /// Who calls this has asked `get::keep`.
     ///
     /// # Errors
     /// LocalFile, with advice when the disk is full; the room is given back.
