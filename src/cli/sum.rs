@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use haul::diagnostics::say;
@@ -96,7 +97,7 @@ impl SumArguments {
     /// Prints or checks digests.
     pub(crate) fn run(self) -> ExitCode {
         let progress = Progress::default();
-        if let Err(error) = stop_on_signals(progress.cancelled.clone(), None) {
+        if let Err(error) = stop_on_signals(progress.cancelled.clone(), Some(GRACE)) {
             say(format_args!("haul: cannot catch signals: {error}"));
         }
         let done = match self.check {
@@ -171,6 +172,9 @@ fn each(
     bar.clear();
     outcome
 }
+
+/// After a signal, for what is under way; a pipe may never say a word. The store stands a kill.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A name for a person.
 fn shown(path: &Path) -> String {

@@ -531,7 +531,8 @@ impl Connection {
         why: (CloseReason, &'static str),
         turn: &TurnContext<'_>,
     ) -> Flow {
-        prepare::record_request(introduction.head(), why, self.peer, turn.service);
+        let line = receive::first_line(introduction.head());
+        prepare::record_request(line, why, self.peer, turn.service);
         Flow::Stop(State::Introducing(introduction), Step::Close(why.0))
     }
 

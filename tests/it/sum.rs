@@ -153,3 +153,32 @@ fn with_a_state_directory_a_changed_file_gets_its_new_digest() {
     let without = sum(tree.path(), &["-a", "blake3", "sub"]);
     assert_eq!(third.stdout, without.stdout);
 }
+
+#[test]
+fn a_list_without_a_checksum_vouches_for_nothing() {
+    let place = tempfile::tempdir().expect("a directory");
+    for (name, text) in [("empty", ""), ("blank", "\n\n")] {
+        let list = place.path().join(name);
+        fs::write(&list, text).expect("a file");
+        let output = crate::process::run(haul().args(["sum", "--check"]).arg(&list));
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no checksum"));
+    }
+}
+
+#[test]
+fn a_signal_ends_it_whatever_it_waits_for() {
+    let place = tempfile::tempdir().expect("a directory");
+    let fifo = place.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let mut child = haul().arg("sum").arg(&fifo).spawn().expect("it starts");
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    // A writer finds a reader only once the file is open.
+    let writer = fs::File::options()
+        .write(true)
+        .open(&fifo)
+        .expect("it reads");
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    assert_eq!(child.wait().expect("its end").code(), Some(143));
+    drop(writer);
+}

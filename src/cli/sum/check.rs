@@ -20,6 +20,13 @@ pub(super) fn run(arguments: &SumArguments, progress: &Progress) -> io::Result<b
             ChecksumFile::parse_as(&text, Some(default)).map_err(|error| error.to_string())
         });
         match sums {
+            Ok(sums) if sums.iter().next().is_none() => {
+                tally.unreadable += 1;
+                say(format_args!(
+                    "haul: {}: there is no checksum in it",
+                    shown(list)
+                ));
+            }
             Ok(sums) => check_list(arguments, &sums, progress, &mut tally)?,
             Err(error) => {
                 tally.unreadable += 1;

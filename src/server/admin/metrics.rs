@@ -295,7 +295,7 @@ impl Out<'_> {
     }
 
     fn histogram(&mut self, name: &str, help: &str, found: &Distribution) -> fmt::Result {
-        let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(found.counts).collect();
         let count = found.counts.iter().sum();
         self.0

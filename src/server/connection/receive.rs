@@ -114,6 +114,13 @@ impl Receiving {
     }
 }
 
+/// The beginning of what came, up to its first line end: what follows may hold credentials.
+pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+    let line = &bytes[..end.min(MAX_LOGGED)];
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 impl RequestBuffer {
     /// Notes what the poller saw.
     pub(super) fn note(&mut self, readiness: Readiness) {
@@ -161,13 +168,7 @@ impl RequestBuffer {
 
     /// What came up to the first line end, for the log.
     pub(super) fn first_line(&self) -> Box<[u8]> {
-        let end = self
-            .bytes
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .unwrap_or(self.bytes.len());
-        let line = &self.bytes[..end.min(MAX_LOGGED)];
-        line.strip_suffix(b"\r").unwrap_or(line).into()
+        first_line(&self.bytes).into()
     }
 
     /// Takes the place of what was received.

@@ -6,10 +6,11 @@ use memchr::memmem;
 pub(crate) fn redact(request: &mut Vec<u8>) {
     redact_signatures(request);
     redact_userinfo(request);
+    redact_field(request);
 }
 
-/// `sig=…`: also with its name in capitals, or with an equals sign that is percent-encoded, which
-/// opens nothing but holds what would.
+/// `sig=…`: also with its name in capitals, or with any of it percent-encoded, which opens nothing
+/// but holds what would.
 fn redact_signatures(request: &mut Vec<u8>) {
     let mut from = 0;
     while let Some(value) = find_signature(&request[from..]).map(|at| from + at) {
@@ -23,17 +24,37 @@ fn redact_signatures(request: &mut Vec<u8>) {
 
 /// Where the next signature begins.
 fn find_signature(bytes: &[u8]) -> Option<usize> {
-    let mut windows = bytes.windows(3).enumerate();
-    windows.find_map(|(at, name)| {
-        if !name.eq_ignore_ascii_case(b"sig") {
-            return None;
-        }
-        match &bytes[at + 3..] {
-            [b'=', ..] => Some(at + 4),
-            [b'%', b'3', b'd' | b'D', ..] => Some(at + 6),
-            _ => None,
-        }
+    (0..bytes.len()).find_map(|at| {
+        let rest = b"sig=".iter().try_fold(&bytes[at..], |rest, wanted| {
+            let (found, rest) = decode_first(rest)?;
+            found.eq_ignore_ascii_case(wanted).then_some(rest)
+        })?;
+        Some(bytes.len() - rest.len())
     })
+}
+
+/// The first byte of a query, percent-decoded (RFC 3986 section 2.1), and what follows it.
+fn decode_first(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    if let [b'%', high, low, rest @ ..] = bytes
+        && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+    {
+        return Some((u8::try_from(high * 16 + low).ok()?, rest));
+    }
+    bytes.split_first().map(|(first, rest)| (*first, rest))
+}
+
+/// A field that came where a request was awaited, as after a head that was cut off.
+fn redact_field(request: &mut Vec<u8>) {
+    for name in [&b"authorization:"[..], b"proxy-authorization:", b"cookie:"] {
+        if request
+            .get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name))
+        {
+            request.truncate(name.len());
+            request.extend_from_slice(ELLIPSIS.as_bytes());
+        }
+    }
 }
 
 /// `http://user:password@host`, which no client should send.
@@ -64,6 +85,9 @@ mod tests {
             ),
             ("GET /f?sig=abc&SIG=def", "GET /f?sig=…&SIG=…"),
             ("f?sig%3Dabc", "f?sig%3D…"),
+            ("f?%73ig=abc&s%49%67%3d=def", "f?%73ig=…&s%49%67%3d…"),
+            ("f?%zzsig%", "f?%zzsig%"),
+            ("authorization: Basic dTpw", "authorization:…"),
             ("GET /sig HTTP/1.1", "GET /sig HTTP/1.1"),
             (
                 "GET http://a:b@c@h/x@y HTTP/1.1",
