@@ -258,7 +258,7 @@ fn a_file_that_changes_before_its_first_byte_has_left_is_answered_anew() {
             }
         });
         let reader = scope.spawn(|| {
-            for len in lens.iter().cycle().take(6_000) {
+            for len in lens.iter().cycle().take(3_000) {
                 let fields = "Host: x\r\nConnection: close\r\n\r\n";
                 let mut connection = server.connect();
                 connection.send(format!("GET /{len} HTTP/1.1\r\n{fields}"));
@@ -272,11 +272,11 @@ fn a_file_that_changes_before_its_first_byte_has_left_is_answered_anew() {
         is_over.store(true, Ordering::Relaxed);
         outcome.expect("all answers were whole");
     });
-    // Where the machine is busy elsewhere, all tries may meet a change. That is rare, and the
-    // answer is a reset; without further tries it is one in two hundred.
+    // All tries may meet a change, the more so the longer one takes: of 1,500 answers 25 broke in a
+    // build without optimization, none in one with it, and 328 in one that does not try again.
     let counters = server.shut_down();
     let broken = counters.closed(CloseReason::Changed);
-    assert!(broken < 300, "{broken} broken: {counters:#?}");
+    assert!(broken < 3_000 / 20, "{broken} broken: {counters:#?}");
 }
 
 #[test]
