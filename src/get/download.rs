@@ -3,6 +3,7 @@
 mod coordinator;
 mod mirrors;
 mod plan;
+mod proof;
 mod run;
 mod scaler;
 mod segment;
@@ -15,11 +16,10 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::blocks;
 use super::checksum::{Caught, Verifier};
 use super::client::refusal;
 use super::client::{Method, Request, Response};
-use super::config::{DigestChoice, Existing, Job, KeptChoice, RepairChoice, ResumeChoice, Target};
+use super::config::{Existing, Job, KeptChoice, RepairChoice, ResumeChoice, Target};
 use super::destination::{self, Destination, Standing};
 use super::error::{ErrorKind, GetError, Retry};
 use super::event::{Event, Summary};
@@ -33,9 +33,10 @@ use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::tree::links;
-use crate::digest::{Algorithm, BlockList, Checksum};
+use crate::digest::Checksum;
 use mirrors::{Mirrors, Ranges};
 use plan::Plan;
+use proof::Proof;
 use session::{Session, SessionEnd};
 
 /// Fetches the file of `job`; `None` when it is there already, which the event says.
@@ -97,8 +98,7 @@ pub(super) fn fetch(
                         return Ok(None);
                     }
                     Prepared::Part(digest) => {
-                        transfer.offered.extend(digest);
-                        transfer.is_haul = true;
+                        transfer.proof.note_server(true, digest);
                     }
                 }
             }
@@ -164,13 +164,8 @@ struct Transfer<'a> {
     slot: Slot,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
-    checksums: &'a [Checksum],
-    /// The digest that the server gives, where the user gave none.
-    offered: Vec<Checksum>,
-    /// The server is one that computes digests and block lists when it is asked.
-    is_haul: bool,
-    /// Times that damaged blocks were fetched again.
-    mended: u32,
+    /// What its content is held against.
+    proof: Proof<'a>,
     trust: Trust,
     attempts: Attempts,
     began: Instant,
@@ -242,10 +237,7 @@ impl<'a> Transfer<'a> {
             source: &job.source,
             takes_page: matches!(job.target, Target::Path(_)),
             slot: Slot::Part,
-            checksums,
-            offered: Vec::new(),
-            is_haul: false,
-            mended: 0,
+            proof: Proof::new(checksums),
             trust,
             attempts: Attempts::new(shared.config.retry),
             began: Instant::now(),
@@ -432,8 +424,9 @@ impl<'a> Transfer<'a> {
         }
         self.suspicions = 0;
         let server = response.head.server.as_deref();
-        self.is_haul = server.is_some_and(|name| name.starts_with("haul"));
-        self.offered = response.head.digests().into_iter().take(1).collect();
+        let is_haul = server.is_some_and(|name| name.starts_with("haul"));
+        let digest = response.head.digests().into_iter().next();
+        self.proof.note_server(is_haul, digest);
         self.mirrors
             .learn(mirror, response.url.clone(), Validator::of(&response.head));
         self.session(Some((mirror, response)))
@@ -528,10 +521,7 @@ impl<'a> Transfer<'a> {
             state: state.clone(),
             identity,
             trust: self.trust,
-            checksums: match self.checksums {
-                [] => &self.offered,
-                checksums => checksums,
-            },
+            checksums: self.proof.checksums(),
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
@@ -579,7 +569,7 @@ impl<'a> Transfer<'a> {
             self.reporter.note(format!("{error}; fetching it anew"));
             return Ok(Opening::Request);
         }
-        Err(error.and(match self.checksums {
+        Err(error.and(match self.proof.given() {
             [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
             _ => {
                 "what came is kept: the same command with the right sum finishes it without the \
@@ -594,113 +584,34 @@ impl<'a> Transfer<'a> {
         let Some(held) = &mut self.current else {
             return Ok(None);
         };
-        let Some(identity) = held.state.identity.clone() else {
-            return Ok(None);
+        let identity = held.state.identity.clone();
+        let can_resume = |identity: &Identity| {
+            self.mirrors.ranges() == Ranges::Possible && identity.is_enough(self.trust)
         };
-        let can_help = self.mirrors.ranges() == Ranges::Possible && identity.is_enough(self.trust);
-        if !self.is_haul || !can_help || self.mended == MOST_MENDED {
-            return Ok(None);
-        }
-        let listed = blocks::list(self.shared, self.url, &identity, LIST_PATIENCE);
-        let list = match listed {
-            Err(error) if error.is_stop() => return Err(error),
-            listed => listed.ok().flatten(),
-        };
-        let expected = [self.checksums, &self.offered].concat();
-        let is_listed = |list: &BlockList| {
-            let blake3 = expected
-                .iter()
-                .find(|it| it.algorithm() == Algorithm::Blake3);
-            blake3.is_none() || blake3.cloned() == blocks::digest(list)
-        };
-        let Some(list) = list.filter(is_listed) else {
+        let Some(identity) = identity.filter(can_resume) else {
             return Ok(None);
         };
         let file = (held.part.file(), held.part.path());
-        let good = blocks::good(self.shared, file, &list)?;
-        let Some((start, end)) = good.gaps(list.len()).first().copied() else {
-            return Ok(None);
-        };
-        let bad = list.len() - good.total();
-        held.state.done = good;
-        held.state.whole = false;
-        self.mended += 1;
-        self.reporter.note(format!(
-            "{bad} bytes are damaged, the first in the block from {start} to {end}: fetched again"
-        ));
-        Ok(Some(Opening::Resume))
+        let damage = self.proof.damage(self.shared, self.url, file, &identity)?;
+        Ok(damage.map(|damage| {
+            self.reporter.note(damage.to_string());
+            held.state.done = damage.good;
+            held.state.whole = false;
+            Opening::Resume
+        }))
     }
 
-    /// Holds a whole file without a sum against the digest that the server has by now: where it
-    /// was still computing, or only missing parts were asked for.
-    ///
-    /// # Errors
-    /// Verification: it is another one, or there is none and one is required.
+    /// Holds a whole file without a sum against the server's digest.
     fn prove(&mut self) -> Result<(), GetError> {
         let Some(held) = &self.current else {
             return Ok(());
         };
-        let is_required = self.shared.config.digests == DigestChoice::Required;
-        let is_proved = !self.checksums.is_empty() || !self.offered.is_empty();
-        if is_proved || !(is_required || self.is_haul) {
-            return Ok(());
-        }
-        let patience = match is_required {
-            true => REQUIRED_PATIENCE,
-            false => (self.began.elapsed() / 10).clamp(LEAST_PATIENCE, MOST_PATIENCE),
-        };
-        let validator = held
-            .state
-            .identity
-            .as_ref()
-            .and_then(|it| it.validator.clone());
-        self.offered = match self.ask_digest(validator.as_ref(), patience) {
-            Err(error) if error.is_stop() || is_required => return Err(error),
-            digest => digest.ok().flatten().into_iter().collect(),
-        };
-        if self.offered.is_empty() && is_required {
-            let text = format!("{}: the server gives no digest of the file", self.url);
-            let error = GetError::new(ErrorKind::Verification, text);
-            return Err(error.and("--require-digest asks for one"));
-        }
-        let length = held.state.done.total();
-        let mut verifier = Verifier::new(&self.offered);
+        let identity = held.state.identity.as_ref();
+        let validator = identity.and_then(|it| it.validator.as_ref());
         let file = (held.part.file(), held.part.path());
-        while verifier.follow(file, length)? == Caught::Behind {
-            self.shared.check()?;
-        }
-        verifier.finish()
-    }
-
-    /// The digest of the version that is here, as soon as the server has it.
-    fn ask_digest(
-        &self,
-        validator: Option<&Validator>,
-        patience: Duration,
-    ) -> Result<Option<Checksum>, GetError> {
-        let (asked, cancellation) = (Instant::now(), self.shared.cancellation());
-        let mut pause = LEAST_PAUSE;
-        loop {
-            let request = Request {
-                url: self.url,
-                method: Method::Head,
-                accept: "*/*",
-                range: None,
-            };
-            let head = self.shared.client.send(&request, &cancellation)?.head;
-            if head.status != 200 || Validator::of(&head).as_ref() != validator {
-                return Ok(None);
-            }
-            if let Some(digest) = head.digests().into_iter().next() {
-                return Ok(Some(digest));
-            }
-            // A small file is hashed long before the server's guess.
-            pause = (pause * 2).min(MOST_PAUSE);
-            if head.retry_after.is_none() || asked.elapsed() + pause > patience {
-                return Ok(None);
-            }
-            cancellation.sleep(pause)?;
-        }
+        let version = (validator, held.state.done.total());
+        let took = self.began.elapsed();
+        self.proof.hold(self.shared, self.url, file, version, took)
     }
 
     /// Of two attempts that nothing can go on with, the longer one stays.
@@ -756,7 +667,7 @@ impl<'a> Transfer<'a> {
             received: self.received,
             elapsed: self.began.elapsed(),
             retries: self.attempts.retries(),
-            verified: !self.checksums.is_empty() || !self.offered.is_empty(),
+            verified: !self.proof.checksums().is_empty(),
         })
     }
 }
@@ -791,16 +702,5 @@ const SUSPICIONS: u32 = 3;
 const PAGE_BEGINS_BYTES: u64 = 256;
 /// No page about a directory is taken for one beyond this.
 const MAX_LISTING_BYTES: u64 = 64 << 20;
-/// Damaged blocks are fetched again so many times.
-const MOST_MENDED: u32 = 3;
-/// For a server to compute a list that would save fetching everything.
-const LIST_PATIENCE: Duration = Duration::from_secs(600);
-/// For a server to compute a digest that is required.
-const REQUIRED_PATIENCE: Duration = Duration::from_secs(3600);
-/// For a server that is still computing: a tenth of the download's time, within these.
-const LEAST_PATIENCE: Duration = Duration::from_millis(200);
-const MOST_PATIENCE: Duration = Duration::from_secs(10);
-const LEAST_PAUSE: Duration = Duration::from_millis(5);
-const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;

@@ -1,0 +1,199 @@
+//! What a file's content is held against: the user's checksums, or the server's digest and blocks.
+
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::digest::{Algorithm, BlockList, Checksum};
+use crate::get::blocks;
+use crate::get::checksum::{Caught, Verifier};
+use crate::get::client::{Method, Request};
+use crate::get::config::DigestChoice;
+use crate::get::error::{ErrorKind, GetError};
+use crate::get::part_file::extents::Extents;
+use crate::get::part_file::validate::{Identity, Validator};
+use crate::get::shared::Shared;
+use crate::get::source::HttpUrl;
+
+/// The checksums of one file.
+pub(super) struct Proof<'a> {
+    given: &'a [Checksum],
+    /// The digest that the server gives, where the user gave none.
+    offered: Vec<Checksum>,
+    /// The server is one that computes digests and block lists when it is asked.
+    is_haul: bool,
+    /// Times that damaged blocks were fetched again.
+    mended: u32,
+}
+
+/// What of a whole file is not as the server's list says.
+pub(super) struct Damage {
+    /// What is.
+    pub(super) good: Extents,
+    bad_bytes: u64,
+    first: (u64, u64),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bad, (start, end)) = (self.bad_bytes, self.first);
+        write!(
+            formatter,
+            "{bad} bytes are damaged, the first in the block from {start} to {end}: fetched again"
+        )
+    }
+}
+
+impl<'a> Proof<'a> {
+    pub(super) fn new(given: &'a [Checksum]) -> Self {
+        Self {
+            given,
+            offered: Vec::new(),
+            is_haul: false,
+            mended: 0,
+        }
+    }
+
+    /// Notes which server answers, and the digest in its answer.
+    pub(super) fn note_server(&mut self, is_haul: bool, digest: Option<Checksum>) {
+        self.is_haul = is_haul;
+        self.offered = digest.into_iter().collect();
+    }
+
+    /// The user's checksums.
+    pub(super) fn given(&self) -> &'a [Checksum] {
+        self.given
+    }
+
+    /// The user's checksums, or what the server offers in their place.
+    pub(super) fn checksums(&self) -> &[Checksum] {
+        match self.given {
+            [] => &self.offered,
+            given => given,
+        }
+    }
+
+    /// Compares a whole file with the server's block list; `None` if that cannot help, or has been
+    /// tried [`MAX_MENDED`] times.
+    ///
+    /// # Errors
+    /// Of the file; the user stops it.
+    pub(super) fn damage(
+        &mut self,
+        shared: &Shared,
+        url: &HttpUrl,
+        file: (&File, &Path),
+        identity: &Identity,
+    ) -> Result<Option<Damage>, GetError> {
+        if !self.is_haul || self.mended == MAX_MENDED {
+            return Ok(None);
+        }
+        let list = match blocks::list(shared, url, identity, LIST_PATIENCE) {
+            Err(error) if error.is_stop() => return Err(error),
+            listed => listed.ok().flatten(),
+        };
+        let Some(list) = list.filter(|list| self.agrees_with(list)) else {
+            return Ok(None);
+        };
+        let good = blocks::good(shared, file, &list)?;
+        let Some(first) = good.gaps(list.len()).first().copied() else {
+            return Ok(None);
+        };
+        self.mended += 1;
+        let bad_bytes = list.len() - good.total();
+        Ok(Some(Damage {
+            good,
+            bad_bytes,
+            first,
+        }))
+    }
+
+    fn agrees_with(&self, list: &BlockList) -> bool {
+        let mut known = self.given.iter().chain(&self.offered);
+        let blake3 = known.find(|it| it.algorithm() == Algorithm::Blake3);
+        blake3.is_none_or(|blake3| blocks::digest(list).as_ref() == Some(blake3))
+    }
+
+    /// Holds a whole file without a checksum against the digest that the server has by now: where
+    /// it was still computing, or only missing parts were asked for. `version` is the file's
+    /// validator and length, `took` what its download took.
+    ///
+    /// # Errors
+    /// Verification: it is another one, or there is none and one is required.
+    pub(super) fn hold(
+        &mut self,
+        shared: &Shared,
+        url: &HttpUrl,
+        file: (&File, &Path),
+        (validator, length): (Option<&Validator>, u64),
+        took: Duration,
+    ) -> Result<(), GetError> {
+        let is_required = shared.config.digests == DigestChoice::Required;
+        if !self.checksums().is_empty() || !(is_required || self.is_haul) {
+            return Ok(());
+        }
+        let patience = match is_required {
+            true => REQUIRED_PATIENCE,
+            false => (took / 10).clamp(MIN_PATIENCE, MAX_PATIENCE),
+        };
+        self.offered = match ask_digest(shared, url, validator, patience) {
+            Err(error) if error.is_stop() || is_required => return Err(error),
+            digest => digest.ok().flatten().into_iter().collect(),
+        };
+        if self.offered.is_empty() && is_required {
+            let text = format!("{url}: the server gives no digest of the file");
+            let error = GetError::new(ErrorKind::Verification, text);
+            return Err(error.and("--require-digest asks for one"));
+        }
+        let mut verifier = Verifier::new(&self.offered);
+        while verifier.follow(file, length)? == Caught::Behind {
+            shared.check()?;
+        }
+        verifier.finish()
+    }
+}
+
+/// The digest of the version with this validator, as soon as the server has it.
+fn ask_digest(
+    shared: &Shared,
+    url: &HttpUrl,
+    validator: Option<&Validator>,
+    patience: Duration,
+) -> Result<Option<Checksum>, GetError> {
+    let (asked, cancellation) = (Instant::now(), shared.cancellation());
+    let mut pause = MIN_PAUSE;
+    loop {
+        let request = Request {
+            url,
+            method: Method::Head,
+            accept: "*/*",
+            range: None,
+        };
+        let head = shared.client.send(&request, &cancellation)?.head;
+        if head.status != 200 || Validator::of(&head).as_ref() != validator {
+            return Ok(None);
+        }
+        if let Some(digest) = head.digests().into_iter().next() {
+            return Ok(Some(digest));
+        }
+        // A small file is hashed long before the server's guess.
+        pause = (pause * 2).min(MAX_PAUSE);
+        if head.retry_after.is_none() || asked.elapsed() + pause > patience {
+            return Ok(None);
+        }
+        cancellation.sleep(pause)?;
+    }
+}
+
+/// Damaged blocks are fetched again so many times.
+const MAX_MENDED: u32 = 3;
+/// For a server to compute a list that would save fetching everything.
+const LIST_PATIENCE: Duration = Duration::from_secs(600);
+/// For a server to compute a digest that is required.
+const REQUIRED_PATIENCE: Duration = Duration::from_secs(3600);
+/// For a server that is still computing: a tenth of the download's time, within these.
+const MIN_PATIENCE: Duration = Duration::from_millis(200);
+const MAX_PATIENCE: Duration = Duration::from_secs(10);
+const MIN_PAUSE: Duration = Duration::from_millis(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
