@@ -129,8 +129,12 @@ impl Handle {
     /// The counters now.
     #[must_use]
     pub fn counters(&self) -> Snapshot {
+        // A permit is taken before its connection is counted, and goes back after its close was:
+        // read in this order, every connection accepted is open or closed.
+        let accepted = self.ring.service.counters.accepted.sum();
+        let open = self.open();
         let mut snapshot = self.ring.service.counters.snapshot();
-        snapshot.open = self.open();
+        (snapshot.accepted, snapshot.open) = (accepted, open);
         snapshot.closes_waiting = self.ring.disk.closing();
         snapshot
     }
