@@ -15,13 +15,13 @@
 //! | pipe of 1 MiB | `sys::send_file` | sendfile(2), whose pipe has 64 KiB | a tenth less CPU for peers that keep up | b15a36b, 2026-11-25; figures not recorded |
 //! | `PipeLease`: what the peer did not take stays in the pipe | `sys::send_file` | thrown away | 1 reader: 0.172 → 0.156 CPU-s/GiB, 5.8 → 6.3 GiB/s; a reader that hashes: 0.235 → 0.219; 16, 64, 256 readers: nothing that could be measured | 84f28f3, 2026-11-26, 11 × 0.4 s. An earlier run had found 2 to 4 %, less than runs differ by |
 //! | `FIRST_PREFILL_BYTES` 128 KiB, then twice what was taken | `transmit` | a full pipe for all; 128 KiB for all; "free, regained after 8 MiB" | a full pipe: paced readers a third more CPU; 128 KiB: a lone fast reader an eighth more; the third rule left splice to peers that had never filled their queue | 1dc28b9, 2026-11-26, CUBIC; table of `benches/README.md` |
-//! | `AT_ONCE_BYTES` 128 KiB | `transmit` | sendfile, read and send of the end | a tenth to a sixth less CPU at 64 KiB | 3bc45c1, 2026-11-26 |
-//! | `PIPED_BYTES` 128 KiB | `transmit::sink` | – | not measured | – |
-//! | `SMALL_BYTES`, `KEPT_BYTES` 16 KiB | `transmit`, `transmit::small` | kept up to 64 KiB | 64 KiB kept and copied: a twelfth more CPU than sendfile; kept content, one fstat for pipelined requests and validators made once: together a twentieth less at 1 KiB | 3bc45c1, 2026-11-26 |
+//! | `AT_ONCE_BYTES` 128 KiB | `transmit` | sendfile, read and send of the end | a tenth to a sixth less CPU at 64 KiB; again 8 % | 3bc45c1, 2026-11-26; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `PIPED_BYTES` 128 KiB | `transmit::sink` | 0: always the pipe; never | always: nothing that could be measured, so small parts go by sendfile(2); never: 16 readers of 1 GiB 0.040 → 0.043, both sides 0.058 → 0.064 CPU-s/GiB, 256 readers 0.062 → 0.073 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `SMALL_BYTES`, `KEPT_BYTES` 16 KiB | `transmit`, `transmit::small` | kept up to 64 KiB | 64 KiB kept and copied: a twelfth more CPU than sendfile; kept content, one fstat for pipelined requests and validators made once: together a twentieth less at 1 KiB; without kept content 5.0 → 6.4 µs at 1 KiB | 3bc45c1, 2026-11-26; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | `SMALL_COPY_BYTES` 128 KiB | `transmit` | – | not measured | – |
-//! | `HELD_BYTES` 1 KiB | `transmit` | 1 byte, 256 B, 4 KiB | 4 KiB cost more (the copy), 256 B too (one more segment) | 0f86d78, 2026-11-25; figures not recorded |
-//! | `LARGE_BYTES` 256 KiB: no `TCP_CORK` up to it | `connection::send` | – | not measured | – |
-//! | `SCRATCH_BYTES` 256 KiB | `transmit::sink` | – | not measured | – |
+//! | `HELD_BYTES` 1 KiB | `transmit` | 1 byte, 256 B, 4 KiB | 4 KiB cost more (the copy), 256 B too (one more segment); 1 byte: nothing that could be measured | 0f86d78, 2026-11-25; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `LARGE_BYTES` 256 KiB: no `TCP_CORK` up to it | `connection::send` | 0: always; never | always: 64 KiB 9.1 → 10.0 µs, 1 KiB 5.0 → 5.6 µs; never: 16 readers of 1 GiB 0.040 → 0.050 CPU-s/GiB, both sides 0.059 → 0.073 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `SCRATCH_BYTES` 256 KiB | `transmit::sink` | 64 KiB, 1 MiB | copying for 1 and 16 readers of 1 GiB: 0.258, 0.172 CPU-s/GiB; 64 KiB 0.347, 0.214; 1 MiB 0.310, 0.186 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | buffers 64 bytes into a page | `sys::buffer` | the allocator's 16 | copies into the latter cost some processors four times as much | not recorded |
 //! | quantum 2 MiB | `ServeConfig::quantum_bytes` | – | nginx's `sendfile_max_chunk`; not measured here | – |
 //!
@@ -29,7 +29,7 @@
 //!
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
-//! | `UNSENT_BYTES` 16 KiB, `PROOF_BYTES` 1 MiB | `connection::send_queue` | – | ten thousand stalled readers leave memory to those that read (`tests/it/memory.rs`); values not measured | 9201c0e, 2026-11-25 |
+//! | `UNSENT_BYTES` 16 KiB, `PROOF_BYTES` 1 MiB | `connection::send_queue` | 0: long at once; never | ten thousand stalled readers leave memory to those that read (`tests/it/memory.rs`); long at once: nothing that could be measured; never: 256 readers 0.038 → 0.043 CPU-s/GiB | 9201c0e, 2026-11-25; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | `LONG_BYTES` 4 MiB | `shared` | 256 KiB to 2 MiB; long for all of 256 readers | shorter: more CPU; all 256: a quarter less CPU, a quarter less throughput | CHANGELOG before fbf4826, 2026-11-26 |
 //! | a short queue for a lone reader on this host | gone | kept | under BBR 4.40 → 6.37 GiB/s, 0.223 → 0.151 CPU-s/GiB (b9febea, 9 × 0.5 s); without pacing it only costs | CHANGELOG before fbf4826, 2026-11-26 |
 //! | loopback without BBR | `acceptor::congestion` | the system's choice | BBR's pacing halved what 16 readers got, and more | `benches/README.md`, "What BBR does on the loopback" |
@@ -40,8 +40,8 @@
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
 //! | `EXTENT_BYTES` 2 MiB | `files::extent` | – | not measured | – |
-//! | `SAMPLES` 8 | `files::open_file` | every page; 16 | every page: ranges of a large cached file 0.457 CPU-s/GiB (nginx 0.122); 16: ranges of 1 MiB a tenth more | 03f3fa0, 1a93377, 2026-11-27, CUBIC |
-//! | `KNOWN_SAMPLES` 5 | `files::open_file` | – | not measured | – |
+//! | `SAMPLES` 8 | `files::open_file` | every page; 16 | every page: ranges of a large cached file 0.457 CPU-s/GiB (nginx 0.122); 16: ranges of 1 MiB a tenth more; 4 (2 where known): 8 % less, but misses an extent half of which is gone once in 16, not once in 256 | 03f3fa0, 1a93377; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `KNOWN_SAMPLES` 5 | `files::open_file` | 2 | with `SAMPLES` | – |
 //! | `UNASKED_FOR` 100 ms | `files::residency_cache` | asked each time | five probes for each response of 64 KiB: 17 % of its CPU | a675409, 2026-11-27 |
 //! | `WaitWatch` asks after the poller, not each turn | `sys::process` | each turn | getrusage(2) each turn: 14 % of a small response's CPU | a675409, 2026-11-27 |
 //! | `VALID_FOR` 5 s, `MAX_EXTENTS` | `files::residency_cache` | – | not measured | – |
@@ -64,6 +64,6 @@
 //! | a connection is watched once it has to wait | `worker::table` | always | a connection for each request: five system calls and a tenth of the CPU less | 743a3d2, 2026-11-26 |
 //! | waking workers once for all that were accepted together | left | – | a fortieth less CPU, and in a flood no request would be served meanwhile | CHANGELOG before fbf4826 |
 //! | `GATHER` 5 ms | `telemetry::access_log` | a write for each line | 20 µs a line; with batches a small response costs a tenth more than without a log | 0f86d78, 2026-11-25 |
-//! | `LEAST_CHARGE` 4 KiB | `connection::send` | – | not measured | – |
-//! | `SHARED_FROM` 4, `MOST_ADOPTED` 64 | `worker` | – | not measured | – |
+//! | `LEAST_CHARGE` 4 KiB | `connection::send` | 1 byte | nothing that could be measured; it bounds the pipelined requests of a turn to 512 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `SHARED_FROM` 4, `MOST_ADOPTED` 64 | `worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | link-time optimization | `Cargo.toml` | without | small responses 5 to 8 % faster | CHANGELOG before fbf4826 |
