@@ -21,7 +21,7 @@ pub(crate) struct ClientShare {
     /// Bytes of service, by all workers.
     served: AtomicU64,
     connections: AtomicUsize,
-    rate: Option<RateLimit>,
+    rate: RateLimit,
 }
 
 impl ClientShare {
@@ -45,17 +45,15 @@ impl ClientShare {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The rate of all its connections together, if there is one.
-    pub(crate) fn rate(&self) -> Option<&RateLimit> {
-        self.rate.as_ref()
+    /// The rate of all its connections together.
+    pub(crate) fn rate(&self) -> &RateLimit {
+        &self.rate
     }
 }
 
 /// All clients that have a connection open, or owe their rate something.
 #[derive(Debug, Default)]
 pub(crate) struct ClientShares {
-    /// Bytes a second that a client may have.
-    rate: Option<u64>,
     known: Mutex<Known>,
 }
 
@@ -85,6 +83,8 @@ impl From<Peer> for ClientKey {
 
 #[derive(Debug, Default)]
 struct Known {
+    /// Bytes a second that a client may have.
+    rate: Option<u64>,
     clients: HashMap<ClientKey, Arc<ClientShare>>,
     /// Addresses within IPv6 networks.
     addresses: HashMap<IpAddr, Arc<ClientShare>>,
@@ -99,15 +99,14 @@ impl Known {
             id: self.next_id,
             served: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
-            rate: rate.map(|rate| RateLimit::new(rate, now)),
+            rate: RateLimit::new(rate, now),
         })
     }
 
     /// Forgets clients that have left and owe nothing, at a cost that is spread over newcomers.
     fn sweep(&mut self, now: Instant) {
-        let is_used = |share: &Arc<ClientShare>| {
-            Arc::strong_count(share) > 1 || share.rate().is_some_and(|rate| rate.is_in_debt(now))
-        };
+        let is_used =
+            |share: &Arc<ClientShare>| Arc::strong_count(share) > 1 || share.rate().is_in_debt(now);
         self.clients.retain(|_, share| is_used(share));
         self.addresses.retain(|_, share| is_used(share));
         self.sweep_at = (self.len() * 2).max(MIN_SWEEP);
@@ -122,8 +121,19 @@ impl ClientShares {
     /// Clients that may each have so many bytes a second.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         Self {
-            rate,
-            ..Self::default()
+            known: Mutex::new(Known {
+                rate,
+                ..Known::default()
+            }),
+        }
+    }
+
+    /// Sets what a client may have, of those that are here too.
+    pub(crate) fn set_rate(&self, rate: Option<u64>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.rate = rate;
+        for share in known.clients.values() {
+            share.rate.set(rate);
         }
     }
 
@@ -149,7 +159,7 @@ impl ClientShares {
         let network = network_of(key);
         let client = known.clients.get(&network).map(Arc::clone);
         let client = client.unwrap_or_else(|| {
-            let share = known.share(self.rate, now);
+            let share = known.share(known.rate, now);
             known.clients.insert(network, Arc::clone(&share));
             share
         });
@@ -263,11 +273,7 @@ mod tests {
     fn a_client_that_has_left_is_remembered_until_its_rate_is_paid_for() {
         let clients = ClientShares::new(Some(1));
         let debtor = member(&clients, "10.0.0.1");
-        debtor
-            .client()
-            .rate()
-            .expect("a rate")
-            .charge(3600, Instant::now());
+        debtor.client().rate().charge(3600, Instant::now());
         let id = debtor.client().id();
         let other = member(&clients, "10.0.0.2").client().id();
         drop(debtor);

@@ -722,6 +722,7 @@ impl Connection {
     }
 
     fn send(&mut self, mut sending: Box<Sending>, turn: &mut TurnContext<'_>) -> Flow {
+        self.pacer.smooth(&self.stream, turn.service);
         let client = self.share.client();
         let sent = match &mut self.tls {
             None => sending.advance(&mut &self.stream, turn, client, &mut self.pacer),
@@ -738,7 +739,7 @@ impl Connection {
         let step = match sent {
             SendStep::Done => return self.finish(sending, turn),
             SendStep::Blocked(deadline) => {
-                let so_far = (sending.sent(), turn.service.config.rates.lowest());
+                let so_far = (sending.sent(), turn.service.rates().lowest());
                 let long_queues = &turn.service.long_queues;
                 self.send_queue.note_full(&self.stream, so_far, long_queues);
                 self.received.shrink();
@@ -914,13 +915,12 @@ impl Connection {
         let step = if self.pacer.is_throttled() {
             Step::Yield
         } else {
-            let config = &turn.service.config;
             let expired = match &mut self.tls {
-                None => sending.expire(&&self.stream, config, turn.now),
+                None => sending.expire(&&self.stream, turn.service, turn.now),
                 Some(tls) => {
                     let buffers = turn.tools.sealing.get_or_insert_default();
                     let sink = TlsSink::new(&self.stream, tls, buffers);
-                    sending.expire(&sink, config, turn.now)
+                    sending.expire(&sink, turn.service, turn.now)
                 }
             };
             match expired {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// A rate, and what it owes.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    bytes_per_second: u64,
+    /// 0 if there is no limit.
+    bytes_per_second: AtomicU64,
     epoch: Instant,
     /// Nanoseconds since `epoch`.
     due: AtomicU64,
@@ -37,33 +38,49 @@ impl Allowance {
 }
 
 impl RateLimit {
-    /// A rate without debts.
-    pub(crate) fn new(bytes_per_second: u64, now: Instant) -> Self {
+    /// A rate without debts; without a rate, what allows everything.
+    pub(crate) fn new(bytes_per_second: Option<u64>, now: Instant) -> Self {
         Self {
-            bytes_per_second: bytes_per_second.max(1),
+            bytes_per_second: AtomicU64::new(as_number(bytes_per_second)),
             epoch: now,
             due: AtomicU64::new(0),
         }
     }
 
+    /// Sets the rate; if it is another one, debts of the old one are forgotten.
+    pub(crate) fn set(&self, bytes_per_second: Option<u64>) {
+        let rate = as_number(bytes_per_second);
+        if self.bytes_per_second.load(Ordering::Relaxed) != rate {
+            self.bytes_per_second.store(rate, Ordering::Relaxed);
+            self.due.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn rate(&self) -> Option<u64> {
+        Some(self.bytes_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+
     /// What may be sent now. Several that ask at the same time may all send so much; the next
     /// ones wait until all of it is paid for.
     pub(crate) fn allowance(&self, now: Instant) -> Allowance {
+        let Some(rate) = self.rate() else {
+            return Allowance::Bytes(u64::MAX);
+        };
         let (due, at) = (self.due.load(Ordering::Relaxed), self.nanoseconds(now));
         if due > at {
             return Allowance::NotBefore(self.epoch + Duration::from_nanos(due));
         }
         let late = Duration::from_nanos(at - due).min(MADE_UP_FOR);
-        let missed = self.bytes_per_second as f64 * late.as_secs_f64();
-        Allowance::Bytes((missed as u64).saturating_add(burst_of(self.bytes_per_second)))
+        let missed = rate as f64 * late.as_secs_f64();
+        Allowance::Bytes((missed as u64).saturating_add(burst_of(rate)))
     }
 
     /// Charges bytes that were sent.
     pub(crate) fn charge(&self, bytes: u64, now: Instant) {
-        if bytes == 0 {
+        let Some(rate) = self.rate().filter(|_| bytes > 0) else {
             return;
-        }
-        let seconds = (bytes as f64 / self.bytes_per_second as f64).min(MOST_OWED);
+        };
+        let seconds = (bytes as f64 / rate as f64).min(MOST_OWED);
         let cost = (seconds * 1e9) as u64;
         let earliest = self
             .nanoseconds(now)
@@ -82,6 +99,10 @@ impl RateLimit {
         let since = now.saturating_duration_since(self.epoch).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX)
     }
+}
+
+fn as_number(bytes_per_second: Option<u64>) -> u64 {
+    bytes_per_second.map_or(0, |rate| rate.max(1))
 }
 
 /// Bytes that are sent at a time: ten milliseconds' worth where the kernel spreads them, two where
@@ -138,7 +159,7 @@ mod tests {
     fn a_rate_is_kept_to_whatever_the_turns_are_like() {
         for rate in [10_000, 200_000, 20_000_000, 1_000_000_000] {
             for late in [0, 300, 5_000, 40_000] {
-                let limit = RateLimit::new(rate, Instant::now());
+                let limit = RateLimit::new(Some(rate), Instant::now());
                 let late = Duration::from_micros(late);
                 let sent = sent_in(20 * SECOND, &limit, u64::MAX, late);
                 assert!(sent.abs_diff(20 * rate) < rate, "{rate} {late:?}: {sent}");
@@ -148,21 +169,21 @@ mod tests {
 
     #[test]
     fn small_responses_one_after_another_keep_to_the_rate() {
-        let limit = RateLimit::new(200_000, Instant::now());
+        let limit = RateLimit::new(Some(200_000), Instant::now());
         let sent = sent_in(20 * SECOND, &limit, 14_000, Duration::from_micros(500));
         assert!(sent.abs_diff(4_000_000) < 200_000, "{sent}");
     }
 
     #[test]
     fn a_slow_reader_saves_little_up() {
-        let limit = RateLimit::new(1_000_000_000, Instant::now());
+        let limit = RateLimit::new(Some(1_000_000_000), Instant::now());
         let later = limit.epoch + 3600 * SECOND;
         assert_eq!(limit.allowance(later), Allowance::Bytes(52_000_000));
     }
 
     #[test]
     fn what_was_sent_before_is_paid_for_first() {
-        let limit = RateLimit::new(1_000, Instant::now());
+        let limit = RateLimit::new(Some(1_000), Instant::now());
         limit.charge(5_000, limit.epoch);
         let due = limit.epoch + 5 * SECOND;
         assert_eq!(limit.allowance(limit.epoch), Allowance::NotBefore(due));
@@ -173,7 +194,7 @@ mod tests {
     #[test]
     fn no_rate_is_too_high_or_too_low() {
         for rate in [0, 1, u64::MAX] {
-            let limit = RateLimit::new(rate, Instant::now());
+            let limit = RateLimit::new(Some(rate), Instant::now());
             assert!(matches!(
                 limit.allowance(limit.epoch),
                 Allowance::Bytes(1..)
@@ -182,6 +203,19 @@ mod tests {
             limit.charge(u64::MAX, limit.epoch);
             let _ = limit.allowance(limit.epoch);
         }
+    }
+
+    #[test]
+    fn another_rate_holds_at_once_and_forgets_the_debts_of_the_last() {
+        let limit = RateLimit::new(Some(1), Instant::now());
+        limit.charge(3_600, limit.epoch);
+        limit.set(Some(1));
+        assert!(limit.is_in_debt(limit.epoch), "the same rate");
+        limit.set(Some(1_000_000));
+        assert!(!limit.is_in_debt(limit.epoch));
+        limit.set(None);
+        limit.charge(u64::MAX, limit.epoch);
+        assert_eq!(limit.allowance(limit.epoch), Allowance::Bytes(u64::MAX));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A limit, and how much of it is taken.
 #[derive(Debug)]
 pub(crate) struct Semaphore {
-    most: usize,
+    most: AtomicUsize,
     taken: AtomicUsize,
 }
 
@@ -21,7 +21,7 @@ impl Semaphore {
     #[must_use]
     pub(crate) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
-            most,
+            most: AtomicUsize::new(most),
             taken: AtomicUsize::new(0),
         })
     }
@@ -30,7 +30,7 @@ impl Semaphore {
     #[must_use]
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let taken = self.taken.fetch_add(1, Ordering::SeqCst);
-        if taken >= self.most {
+        if taken >= self.most() {
             self.taken.fetch_sub(1, Ordering::SeqCst);
             return None;
         }
@@ -42,13 +42,24 @@ impl Semaphore {
     /// Whether more than half are taken.
     #[must_use]
     pub(crate) fn is_scarce(&self) -> bool {
-        self.taken() > self.most / 2
+        self.taken() > self.most() / 2
+    }
+
+    /// How many there may be at once.
+    #[must_use]
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// Sets the limit; permits beyond it stay until they are dropped.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// How many are left.
     #[must_use]
     pub(crate) fn left(&self) -> usize {
-        self.most.saturating_sub(self.taken())
+        self.most().saturating_sub(self.taken())
     }
 
     /// How many are taken.

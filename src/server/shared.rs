@@ -11,9 +11,10 @@ use crossbeam_channel::Sender;
 
 use crate::server::access::Access;
 use crate::server::client_share::{ClientShares, ShareHandle};
-use crate::server::config::{AccessConfig, ServeConfig};
+use crate::server::config::{AccessConfig, ConnectionLimits, Rates, ServeConfig};
 use crate::server::digests::DigestService;
 use crate::server::files::{Closing, FileFault, LinkChoice, Root};
+use crate::server::live_limits::LiveLimits;
 use crate::server::places::Places;
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
@@ -56,7 +57,9 @@ pub(crate) struct Shared {
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
     /// What all connections together may send.
-    rate: Option<RateLimit>,
+    rate: RateLimit,
+    /// Rates and limits as they are now; those of `config` are of the start.
+    limits: LiveLimits,
     /// Digests of files.
     pub digests: Arc<DigestService>,
     /// Pages of listings whose names may be in memory, by file system: one that hangs takes none
@@ -131,8 +134,8 @@ impl Shared {
             Some(_) => Transfers::observed(),
             None => Transfers::unobserved(),
         };
-        let rate = config.rates.total;
-        let rate = rate.map(|rate| RateLimit::new(rate, Instant::now()));
+        let rate = RateLimit::new(config.rates.total, Instant::now());
+        let limits = LiveLimits::new(&config.rates, &config.limits);
         let digests = DigestService::new(config.digests, config.state.as_deref());
         let digests = Arc::new(digests);
         Ok(Self {
@@ -151,6 +154,7 @@ impl Shared {
             root_seen: RootSeen::default(),
             long_queues,
             rate,
+            limits,
             digests,
             pages: Mutex::default(),
             phase: Phase::default(),
@@ -222,13 +226,7 @@ impl Shared {
     /// Whether a client has more connections than it may: an address, and for two of them an IPv6
     /// network.
     pub(crate) fn has_too_many(&self, share: &ShareHandle, peer: Peer) -> bool {
-        let limits = &self.config.limits;
-        let most = match peer.is_on_this_host() {
-            true => limits.connections_per_client,
-            false => limits
-                .connections_per_client
-                .min(limits.connections_per_remote_client),
-        };
+        let most = self.limits.connections_per_client(peer.is_on_this_host());
         share.address().connections() > most
             || share.client().connections() > most.saturating_mul(2)
     }
@@ -246,9 +244,24 @@ impl Shared {
         self.places.taken(device) <= self.connections.left()
     }
 
-    /// The rate of all connections together, if there is one.
-    pub(crate) fn rate(&self) -> Option<&RateLimit> {
-        self.rate.as_ref()
+    /// The rate of all connections together.
+    pub(crate) fn rate(&self) -> &RateLimit {
+        &self.rate
+    }
+
+    /// The rates as they are now.
+    #[inline]
+    pub(crate) fn rates(&self) -> Rates {
+        self.limits.rates()
+    }
+
+    /// Changes rates and limits, for what is under way too.
+    pub(crate) fn set_limits(&self, rates: &Rates, limits: &ConnectionLimits) {
+        self.limits.set(rates, limits);
+        self.rate.set(rates.total);
+        self.clients.set_rate(rates.client);
+        self.connections.set_most(limits.connections);
+        self.bulk.set_most(limits.bulk_transfers);
     }
 }
 
@@ -261,7 +274,11 @@ pub(crate) enum RootError {
     File(PathBuf, FileFault),
 }
 
-fn open_root(config: &ServeConfig, closer: Sender<Closing>) -> Result<Root, RootError> {
+/// Opens what is served.
+///
+/// # Errors
+/// The root or a file cannot be opened.
+pub(crate) fn open_root(config: &ServeConfig, closer: Sender<Closing>) -> Result<Root, RootError> {
     if config.files.is_empty() {
         return Root::open(&config.root, &config.links_into, config.dot_names, closer)
             .map_err(|error| RootError::Directory(config.root.clone(), error));

@@ -115,7 +115,7 @@ impl HotWorker {
     /// When the server's rate lets the queue go on, if that is not now. To ask each connection
     /// in it would cost a turn of all of them for each burst.
     fn not_before(&self, now: Instant) -> Option<Instant> {
-        match self.ring.service.rate()?.allowance(now) {
+        match self.ring.service.rate().allowance(now) {
             Allowance::NotBefore(due) => Some(due),
             Allowance::Bytes(_) => None,
         }

@@ -48,7 +48,6 @@ impl Sample {
         let waiting = |what| Observer::count(&moving, what);
         let others = admitted.saturating_sub(moving.len());
         let started = observer.started.duration_since(UNIX_EPOCH);
-        let limits = &service.config.limits;
         Self {
             counters: service.counters.snapshot(),
             responses: service.responses.counts(),
@@ -61,12 +60,8 @@ impl Sample {
                 ("turned_away", rejected),
             ],
             limits: [
-                ("connections", admitted, limits.connections),
-                (
-                    "large_transfers",
-                    service.bulk.taken(),
-                    limits.bulk_transfers,
-                ),
+                ("connections", admitted, service.connections.most()),
+                ("large_transfers", service.bulk.taken(), service.bulk.most()),
             ],
             disks: observer
                 .disks()

@@ -55,7 +55,7 @@ pub(super) fn encode(observer: &Observer) -> String {
         uptime_seconds: observer.started.elapsed().map_or(0, |it| it.as_secs()),
         draining: observer.service.is_draining(),
         connections: admitted + rejected,
-        connections_limit: observer.service.config.limits.connections,
+        connections_limit: observer.service.connections.most(),
         requests: counters.requests.sum(),
         bytes_sent: counters.bytes_sent.sum(),
         bytes_per_second: observer.history(),

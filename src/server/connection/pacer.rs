@@ -14,31 +14,28 @@ use crate::sys::socket;
 /// A connection's own rate, over all its responses.
 #[derive(Debug)]
 pub(super) struct Pacer {
-    limit: Option<RateLimit>,
-    /// The kernel has been told.
-    is_smoothed: bool,
+    limit: RateLimit,
+    /// What the kernel has been told.
+    smoothed: Option<u64>,
     is_throttled: bool,
 }
 
 impl Pacer {
     pub(super) fn new(service: &Shared, now: Instant) -> Self {
-        let rate = service.config.rates.connection;
         Self {
-            limit: rate.map(|rate| RateLimit::new(rate, now)),
-            is_smoothed: false,
+            limit: RateLimit::new(service.rates().connection, now),
+            smoothed: None,
             is_throttled: false,
         }
     }
 
     /// Paces what is sent from now on (`SO_MAX_PACING_RATE`).
     pub(super) fn smooth(&mut self, stream: &TcpStream, service: &Shared) {
-        if std::mem::replace(&mut self.is_smoothed, true) {
-            return;
-        }
-        let rate = service.config.rates.lowest();
-        if let Some(rate) = rate.filter(|rate| *rate < KERNEL_PACED_BELOW) {
+        let rate = service.rates().lowest();
+        let rate = rate.filter(|rate| *rate < KERNEL_PACED_BELOW);
+        if std::mem::replace(&mut self.smoothed, rate) != rate {
             // Without it what is sent comes in bursts, at the same rate.
-            let _ = socket::pace(stream, Some(rate + rate / 4 + 1));
+            let _ = socket::pace(stream, rate.map(|rate| rate + rate / 4 + 1));
         }
     }
 
@@ -49,10 +46,10 @@ impl Pacer {
         client: &ClientShare,
         now: Instant,
     ) -> Allowance {
-        let limits = [self.limit.as_ref(), client.rate(), service.rate()];
+        self.limit.set(service.rates().connection);
+        let limits = [&self.limit, client.rate(), service.rate()];
         let allowance = limits
             .into_iter()
-            .flatten()
             .map(|limit| limit.allowance(now))
             .fold(Allowance::Bytes(u64::MAX), Allowance::and);
         self.is_throttled = matches!(allowance, Allowance::NotBefore(_));
@@ -61,8 +58,7 @@ impl Pacer {
 
     /// Charges what was sent.
     pub(super) fn charge(&self, bytes: u64, service: &Shared, client: &ClientShare, now: Instant) {
-        let limits = [self.limit.as_ref(), client.rate(), service.rate()];
-        for limit in limits.into_iter().flatten() {
+        for limit in [&self.limit, client.rate(), service.rate()] {
             limit.charge(bytes, now);
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{Persistence, Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
-use crate::server::config::{CacheChoice, ServeConfig};
+use crate::server::config::CacheChoice;
 use crate::server::connection::pacer::Pacer;
 use crate::server::connection::prepare::{Logged, Pending, PreparedResponse};
 use crate::server::connection::stall::StallDetector;
@@ -216,7 +216,7 @@ impl Sending {
             return self.step_after(progress, sink, turn);
         }
         // A response that is never blocked has its total time checked here alone.
-        if let Err(reason) = self.stall.check_length(&turn.service.config, turn.now) {
+        if let Err(reason) = self.stall.check_length(turn.service, turn.now) {
             return SendStep::Broken(reason);
         }
         if self.stall.waited_since(turn.now) > STALE_AFTER {
@@ -270,8 +270,7 @@ impl Sending {
                 // Memory for peers that read nothing is what an attacker would ask for.
                 self.keep_line_only(turn.service);
                 self.transfer.shrink();
-                let config = &turn.service.config;
-                match self.stall.block(sink, self.sent, config, turn.now) {
+                match self.stall.block(sink, self.sent, turn.service, turn.now) {
                     Ok(deadline) => SendStep::Blocked(self.hold_listing(deadline, turn.now)),
                     Err(reason) => SendStep::Broken(reason),
                 }
@@ -297,10 +296,10 @@ impl Sending {
     pub(super) fn expire(
         &mut self,
         sink: &impl Sink,
-        config: &ServeConfig,
+        service: &Shared,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
-        let deadline = self.stall.expire(sink, self.sent, config, now)?;
+        let deadline = self.stall.expire(sink, self.sent, service, now)?;
         Ok(self.hold_listing(deadline, now))
     }
 
@@ -547,6 +546,7 @@ mod tests {
     use super::*;
     use crate::http::{Refusal, Response};
     use crate::server::client_share::ClientShares;
+    use crate::server::config::ServeConfig;
     use crate::server::files::open_file_cache::OpenFileCache;
     use crate::server::telemetry::access_log::{AccessLog, Destination};
     use crate::server::telemetry::log_format::LogFormat;

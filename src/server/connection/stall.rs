@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::server::config::ServeConfig;
+use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::server::transmit::sink::Sink;
 
@@ -74,13 +74,13 @@ impl StallDetector {
         &mut self,
         sink: &impl Sink,
         sent: u64,
-        config: &ServeConfig,
+        service: &Shared,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
         self.blocked.get_or_insert(now);
-        self.check_rate(sink, sent, config, now)?;
-        self.check_length(config, now)?;
-        Ok(self.next_look(config))
+        self.check_rate(sink, sent, service, now)?;
+        self.check_length(service, now)?;
+        Ok(self.next_look(service))
     }
 
     /// The time set by [`Self::block`] has come. Returns when to look again.
@@ -88,15 +88,15 @@ impl StallDetector {
         &mut self,
         sink: &impl Sink,
         sent: u64,
-        config: &ServeConfig,
+        service: &Shared,
         now: Instant,
     ) -> Result<Instant, CloseReason> {
-        self.check_length(config, now)?;
-        self.check_rate(sink, sent, config, now)?;
+        self.check_length(service, now)?;
+        self.check_rate(sink, sent, service, now)?;
         let silence = now.saturating_duration_since(self.moved);
-        let stall = stall_time(config);
+        let stall = stall_time(service);
         if silence < stall / 2 {
-            return Ok(self.next_look(config));
+            return Ok(self.next_look(service));
         }
         let unacknowledged = sink.unacknowledged();
         match (self.unacknowledged, unacknowledged) {
@@ -107,7 +107,7 @@ impl StallDetector {
             _ if silence >= stall => return Err(CloseReason::Stalled),
             _ => self.unacknowledged = Some(unacknowledged.unwrap_or(0)),
         }
-        Ok(self.next_look(config))
+        Ok(self.next_look(service))
     }
 
     /// Whether half of the time has passed that a peer may take to take nothing.
@@ -115,19 +115,23 @@ impl StallDetector {
         self.unacknowledged.is_some()
     }
 
-    fn next_look(&self, config: &ServeConfig) -> Instant {
-        let stall = stall_time(config);
+    fn next_look(&self, service: &Shared) -> Instant {
+        let stall = stall_time(service);
         let stall = self.moved
             + if self.unacknowledged.is_some() {
                 stall
             } else {
                 stall / 2
             };
-        let window = config
-            .rates
+        let window = service
+            .rates()
             .least
             .map(|least| self.window.since + least.grace);
-        let length = config.deadlines.response.map(|most| self.begun + most);
+        let length = service
+            .config
+            .deadlines
+            .response
+            .map(|most| self.begun + most);
         [window, length]
             .into_iter()
             .flatten()
@@ -135,12 +139,8 @@ impl StallDetector {
     }
 
     /// Whether a response may go on for longer.
-    pub(super) fn check_length(
-        &self,
-        config: &ServeConfig,
-        now: Instant,
-    ) -> Result<(), CloseReason> {
-        match config.deadlines.response {
+    pub(super) fn check_length(&self, service: &Shared, now: Instant) -> Result<(), CloseReason> {
+        match service.config.deadlines.response {
             Some(most) if now >= self.begun + most => Err(CloseReason::TooLong),
             _ => Ok(()),
         }
@@ -150,10 +150,10 @@ impl StallDetector {
         &mut self,
         sink: &impl Sink,
         sent: u64,
-        config: &ServeConfig,
+        service: &Shared,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        let Some(least) = config.rates.least else {
+        let Some(least) = service.rates().least else {
             return Ok(());
         };
         let elapsed = now.saturating_duration_since(self.window.since);
@@ -175,14 +175,14 @@ impl StallDetector {
 }
 
 /// How long a peer may take nothing: at a low rate the kernel itself waits between two segments.
-fn stall_time(config: &ServeConfig) -> Duration {
-    let rates = &config.rates;
+fn stall_time(service: &Shared) -> Duration {
+    let rates = service.rates();
     let rates = [rates.connection, rates.client, rates.total];
     let pause = rates.into_iter().flatten().min().map(|rate| {
         let seconds = 2.0 * LARGEST_SEGMENT / rate.max(1) as f64;
         Duration::from_secs_f64(seconds)
     });
-    config.deadlines.send_stall + pause.unwrap_or_default()
+    service.config.deadlines.send_stall + pause.unwrap_or_default()
 }
 
 /// Bytes in the largest segment of TCP, that of the loopback interface.
