@@ -3,6 +3,7 @@
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub(crate) mod config_file;
 pub(crate) mod get;
 pub(crate) mod link;
 pub(crate) mod load;
@@ -46,9 +47,45 @@ impl Cli {
                 },
             )
         });
-        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let mut arguments: Vec<_> = std::env::args_os().collect();
+        let mut matches = command.try_get_matches_from_mut(&arguments)?;
+        let settings = settings(&command, &matches)?;
+        if let Some(settings) = &settings {
+            // Behind the name of the program and that of its command.
+            let at = arguments.len().min(2);
+            arguments.splice(at..at, settings.arguments());
+            matches = command
+                .try_get_matches_from_mut(&arguments)
+                .map_err(|error| bad_file(serve::fault(settings.path(), &error)))?;
+        }
+        let mut cli =
+            Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let Command::Serve(arguments) = &mut cli.command {
+            arguments.settings = settings;
+        }
+        Ok(cli)
     }
+}
+
+/// The file of settings, if the command line or the environment names one.
+fn settings(
+    command: &clap::Command,
+    matches: &clap::ArgMatches,
+) -> Result<Option<serve::Settings>, clap::Error> {
+    let Some(("serve", matches)) = matches.subcommand() else {
+        return Ok(None);
+    };
+    let serve = command.find_subcommand("serve");
+    let path = matches.get_one::<std::path::PathBuf>("config");
+    serve
+        .zip(path)
+        .map(|(serve, path)| serve::Settings::read(path.clone(), serve, matches))
+        .transpose()
+        .map_err(bad_file)
+}
+
+fn bad_file(why: String) -> clap::Error {
+    clap::Error::raw(clap::error::ErrorKind::InvalidValue, why)
 }
 
 /// What haul can do.

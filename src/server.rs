@@ -22,6 +22,7 @@
 mod acceptor;
 mod access;
 mod admin;
+pub mod check;
 mod client_share;
 pub mod config;
 pub(crate) mod connection;
@@ -33,6 +34,7 @@ mod eviction;
 mod fair_queue;
 pub(crate) mod files;
 mod listing;
+mod live_limits;
 mod network;
 mod places;
 mod rate_limit;
@@ -58,7 +60,9 @@ use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
 use crate::server::admin::{AdminListener, Observer};
-use crate::server::config::{DigestChoice, InheritedListener, SandboxChoice, ServeConfig};
+use crate::server::config::{
+    ConnectionLimits, DigestChoice, InheritedListener, Rates, SandboxChoice, ServeConfig,
+};
 use crate::server::connection::Connection;
 use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::digests::{follow_tree, run_digest_worker};
@@ -70,7 +74,7 @@ use crate::server::files::Closing;
 pub use crate::server::files::FileFault;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
-use crate::server::shared::{RootError, Shared};
+use crate::server::shared::Shared;
 pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
@@ -164,6 +168,11 @@ impl Handle {
         }
     }
 
+    /// Changes rates and limits, for what is under way too. Connections beyond a lower limit stay.
+    pub fn set_limits(&self, rates: &Rates, limits: &ConnectionLimits) {
+        self.ring.service.set_limits(rates, limits);
+    }
+
     fn open(&self) -> u64 {
         (self.permits.0.taken() + self.permits.1.taken()) as u64
     }
@@ -228,10 +237,7 @@ impl Server {
         let loaded = Access::load(&config, Arc::clone(&counters));
         let access = loaded.map_err(StartupError::Access)?;
         let service = Shared::new(config, counters, journal, closer)
-            .map_err(|error| match error {
-                RootError::Directory(path, error) => StartupError::Root(path, error),
-                RootError::File(path, fault) => StartupError::File(path, fault),
-            })?
+            .map_err(StartupError::from)?
             .with_access(access)
             .with_tls(tls);
         let permits = (

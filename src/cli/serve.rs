@@ -25,7 +25,9 @@ use http::HttpArgs;
 use limits::LimitArgs;
 use listen::ListenArgs;
 use operations::OperationsArgs;
+use reload::Reload;
 use sandbox::SandboxArg;
+pub(crate) use settings::{Settings, fault};
 use signals::follow_signals;
 use supervisor::{Phase, Supervisor};
 use tls::TlsArgs;
@@ -33,13 +35,16 @@ use tuning::TuningArgs;
 
 mod access;
 mod announcement;
+mod check;
 mod deadlines;
 mod digests;
 mod http;
 mod limits;
 mod listen;
 mod operations;
+mod reload;
 mod sandbox;
+mod settings;
 mod signals;
 mod supervisor;
 mod tls;
@@ -58,9 +63,12 @@ Examples:
   haul serve --listen-tls 443 --tls-cert fullchain.pem --tls-key privkey.pem
                                               HTTPS
 
-Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...
+Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...; or in a
+file in TOML (--config), as in `listen = ['0.0.0.0:80']` and `total-rate = '100MB'`. The command line
+goes before the environment, and that before the file.
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
-the access log, and reads certificates and the files of passwords and keys anew.";
+the access log, and reads certificates, the files of passwords and keys and the limits of --config
+anew.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -79,6 +87,20 @@ pub(crate) struct ServeArguments {
     /// Directory that links beneath the root may lead beneath as well; may be repeated
     #[arg(long, env = "HAUL_LINKS_INTO", value_name = "DIR")]
     links_into: Vec<PathBuf>,
+
+    /// Read options that are neither here nor in the environment from a file in TOML, under the
+    /// same names
+    #[arg(long, env = "HAUL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// The file of `config`, read.
+    #[arg(skip)]
+    pub(crate) settings: Option<Settings>,
+
+    /// Say whether a start would work, and what is in its way; an address that is in use is left
+    /// alone
+    #[arg(long)]
+    check: bool,
 
     #[command(flatten)]
     listen: ListenArgs,
@@ -159,16 +181,23 @@ enum LogArg {
 
 impl ServeArguments {
     /// Serves until a signal ends it.
-    pub(crate) fn run(self) -> ExitCode {
+    pub(crate) fn run(mut self) -> ExitCode {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
+        let (settings, is_checked) = (self.settings.take(), self.check);
         let config = match self.into_config(open_files) {
-            Ok(config) => config,
+            Ok(config) => ServeConfig {
+                reread: settings.iter().map(|it| it.path().clone()).collect(),
+                ..config
+            },
             Err(error) => {
                 say(format_args!("haul: {error}"));
                 return ExitCode::FAILURE;
             }
         };
+        if is_checked {
+            return check::run(config);
+        }
         // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
         let confined = Server::bind(config.clone())
             .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
@@ -181,7 +210,13 @@ impl ServeArguments {
         };
         limits::warn_of_connections_without_files(&config, open_files);
         let supervisor = Supervisor::start(server.handle());
-        let followed = follow_signals(server.handle(), config.grace, supervisor.clone());
+        let reload = Reload {
+            handle: server.handle(),
+            settings,
+            open_files,
+            workers: config.workers.get(),
+        };
+        let followed = follow_signals(reload, config.grace, supervisor.clone());
         let cut_short = match followed {
             Ok(cut_short) => cut_short,
             Err(error) => {

@@ -237,6 +237,8 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// Who may have what.
     pub access: AccessConfig,
+    /// Files that who runs the server reads anew while it serves.
+    pub reread: Vec<PathBuf>,
     /// What HTTP requests may look like.
     pub http_limits: HttpLimits,
     /// What HTTP responses say besides the file.
@@ -270,7 +272,7 @@ impl ServeConfig {
         }
         // Read anew at SIGHUP, perhaps under the name of a file that was replaced.
         let access = [&self.access.htpasswd, &self.access.link_keys];
-        for file in access.into_iter().flatten() {
+        for file in access.into_iter().flatten().chain(&self.reread) {
             places.read_replaceable(file);
         }
         places.read.extend(self.tls.directories());
@@ -317,6 +319,7 @@ impl Default for ServeConfig {
             sandbox: SandboxChoice::default(),
             log_format: LogFormat::default(),
             access: AccessConfig::default(),
+            reread: Vec::new(),
             http_limits: HttpLimits::default(),
             http: HttpPolicy::default(),
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::server::config::{AdminAddress, LocalAddress};
 use crate::server::files::FileFault;
+use crate::server::shared::RootError;
 use crate::tls::identity::IdentityError;
 
 /// Why a server cannot start. It is for the operator: which path, which address, what to do.
@@ -35,6 +36,15 @@ pub enum StartupError {
     Access(String),
     /// The system is out of descriptors, memory or threads.
     Resources(io::Error),
+}
+
+impl From<RootError> for StartupError {
+    fn from(error: RootError) -> Self {
+        match error {
+            RootError::Directory(path, error) => Self::Root(path, error),
+            RootError::File(path, fault) => Self::File(path, fault),
+        }
+    }
 }
 
 impl std::fmt::Display for StartupError {

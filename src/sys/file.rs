@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
-use rustix::fs::{AtFlags, Statx, StatxFlags, StatxTimestamp};
+use rustix::fs::{Access, AtFlags, CWD, Statx, StatxFlags, StatxTimestamp, accessat};
 
 use crate::meta::{Meta, Timestamp};
 
@@ -275,5 +275,26 @@ pub(super) fn meta_of_statx(stat: &Statx) -> Meta {
         len: stat.stx_size,
         modified: timestamp(stat.stx_mtime),
         changed: timestamp(stat.stx_ctime),
+    }
+}
+/// Whether a file can be written to, by the effective user.
+///
+/// # Errors
+/// As faccessat(2).
+pub(crate) fn may_write(path: &Path) -> io::Result<()> {
+    Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
+}
+
+/// Whether files can be made in a directory, by the effective user.
+///
+/// # Errors
+/// As faccessat(2); `NotADirectory`.
+pub(crate) fn may_enter(directory: &Path) -> io::Result<()> {
+    match directory.is_dir() {
+        true => {
+            let wanted = Access::WRITE_OK | Access::EXEC_OK;
+            Ok(accessat(CWD, directory, wanted, AtFlags::EACCESS)?)
+        }
+        false => Err(io::ErrorKind::NotADirectory.into()),
     }
 }

@@ -50,10 +50,7 @@ pub(crate) fn listen(
     access: LocalAccess,
     backlog: i32,
 ) -> io::Result<TcpListener> {
-    let name = match address {
-        LocalAddress::Path(path) => SockAddr::unix(path)?,
-        LocalAddress::Abstract(name) => SockAddr::unix(format!("\0{name}"))?,
-    };
+    let name = name_of(address)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     if let Err(error) = socket.bind(&name) {
         match address {
@@ -78,6 +75,34 @@ pub(crate) fn listen(
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(OwnedFd::from(socket).into())
+}
+
+fn name_of(address: &LocalAddress) -> io::Result<SockAddr> {
+    match address {
+        LocalAddress::Path(path) => SockAddr::unix(path),
+        LocalAddress::Abstract(name) => SockAddr::unix(format!("\0{name}")),
+    }
+}
+
+/// Whether [`listen`] would work; leaves nothing behind.
+///
+/// # Errors
+/// `AddrInUse` if somebody listens there, or something else has the name; those of bind(2).
+pub(crate) fn can_listen(address: &LocalAddress) -> io::Result<()> {
+    let name = name_of(address)?;
+    let bound = Socket::new(Domain::UNIX, Type::STREAM, None)?.bind(&name);
+    match (address, bound) {
+        (LocalAddress::Path(path), Ok(())) => fs::remove_file(path),
+        (LocalAddress::Path(path), Err(error)) if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = |found: fs::Metadata| found.file_type().is_socket();
+            match fs::symlink_metadata(path).map(is_socket) {
+                Ok(true) if is_left_behind(path, &name) => Ok(()),
+                Ok(false) => Err(io::Error::other("there is a file that is no socket")),
+                _ => Err(error),
+            }
+        }
+        (_, bound) => bound,
+    }
 }
 
 /// Whether the name is that of a socket to which nobody listens.

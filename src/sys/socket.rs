@@ -20,6 +20,23 @@ use crate::sys::retry::retry;
 /// # Errors
 /// The address is taken, is not this host's, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = bind(address)?;
+    // What is set here is handed down to every accepted connection (Linux), at no further cost.
+    socket.set_tcp_nodelay(true)?;
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Whether [`listen`] would work; nobody can connect meanwhile.
+///
+/// # Errors
+/// As for [`listen`].
+pub(crate) fn can_listen(address: SocketAddr) -> io::Result<()> {
+    bind(address).map(drop)
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -29,12 +46,8 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // What is set here is handed down to every accepted connection (Linux), at no further cost.
-    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Has small segments leave at once (`TCP_NODELAY`, tcp(7)); of a listener, for the connections

@@ -10,6 +10,7 @@ mod access_log;
 mod admin;
 mod clients;
 mod cold;
+mod config_file;
 mod dial;
 mod digests;
 mod fairness;

@@ -10,40 +10,31 @@ use signal_hook::iterator::Signals;
 
 use haul::diagnostics::say;
 use haul::internals::exit_now;
-use haul::server::Handle;
 
 use crate::cli::signals::next_signal;
 use crate::cli::values::LONGEST;
 
+use super::reload::Reload;
 use super::supervisor::{Phase, Supervisor};
 
 /// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
 /// that of the second signal if there was one.
 pub(super) fn follow_signals(
-    handle: Handle,
+    reload: Reload,
     grace: Duration,
     supervisor: Supervisor,
 ) -> io::Result<Arc<AtomicU8>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
+    let handle = reload.handle.clone();
     let follow = move || {
         let mut asked = false;
         loop {
             match next_signal(&mut signals) {
                 SIGHUP => {
                     supervisor.tell(Phase::Reloading);
-                    handle.reopen_access_log();
-                    for error in handle.reload_access() {
-                        say(format_args!("haul: {error}; what was read before stays"));
-                    }
-                    match handle.reload_certificates() {
-                        Ok(true) => say(format_args!("haul: certificates loaded anew")),
-                        Ok(false) => {}
-                        Err(error) => say(format_args!(
-                            "haul: the certificates stay as they were: {error}"
-                        )),
-                    }
+                    reload.run();
                     supervisor.tell(Phase::Ready);
                 }
                 signal if asked => {

@@ -1,0 +1,55 @@
+//! SIGHUP: what is read anew while the server runs.
+
+use haul::diagnostics::say;
+use haul::server::Handle;
+
+use super::settings::Settings;
+
+/// A running server, and where its settings come from.
+pub(super) struct Reload {
+    pub(super) handle: Handle,
+    pub(super) settings: Option<Settings>,
+    pub(super) open_files: u64,
+    pub(super) workers: usize,
+}
+
+impl Reload {
+    /// Reads everything anew that may change. Whatever is faulty stays as it was, and is said.
+    pub(super) fn run(&self) {
+        self.handle.reopen_access_log();
+        for error in self.handle.reload_access() {
+            say(format_args!("haul: {error}; what was read before stays"));
+        }
+        match self.handle.reload_certificates() {
+            Ok(true) => say(format_args!("haul: certificates loaded anew")),
+            Ok(false) => {}
+            Err(error) => say(format_args!(
+                "haul: the certificates stay as they were: {error}"
+            )),
+        }
+        if let Some(settings) = &self.settings {
+            self.reread(settings);
+        }
+    }
+
+    fn reread(&self, settings: &Settings) {
+        let reread = match settings.reread(self.open_files, self.workers) {
+            Ok(reread) => reread,
+            Err(error) => {
+                say(format_args!(
+                    "haul: {error}; the settings stay as they were"
+                ));
+                return;
+            }
+        };
+        self.handle.set_limits(&reread.rates, &reread.limits);
+        let path = settings.path().display();
+        say(format_args!("haul: {path}: rates and limits loaded anew"));
+        if !reread.at_next_start.is_empty() {
+            let names = reread.at_next_start.join(", ");
+            say(format_args!(
+                "haul: {path}: {names} counts at the next start"
+            ));
+        }
+    }
+}
