@@ -1,10 +1,12 @@
 //! Block lists of servers that have them: which blocks of a file that is here are as they should be.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::client::cancellation::Cancellation;
 use super::client::{Method, Request, Response};
 use super::error::GetError;
 use super::part_file::extents::Extents;
@@ -25,58 +27,97 @@ pub(super) fn list(
     identity: &Identity,
     patience: Duration,
 ) -> Result<Option<BlockList>, GetError> {
-    // An address with a query of its own may be signed as it is.
-    if url.url().query().is_some() {
-        return Ok(None);
-    }
-    let Ok(address) = url.join("?blocks") else {
-        return Ok(None);
-    };
     let (asked, cancellation) = (Instant::now(), shared.cancellation());
+    let version = (identity.length, identity.validator.as_ref());
     let mut pause = LEAST_PAUSE;
     loop {
-        let request = Request {
-            url: &address,
-            method: Method::Get,
-            accept: MEDIA_TYPE,
-            range: None,
-        };
-        let response = shared.client.send(&request, &cancellation)?;
-        let head = &response.head;
-        let is_pending = match head.status {
-            200 if head.content_type.as_deref() == Some(MEDIA_TYPE)
-                && Validator::of(head) == identity.validator =>
-            {
-                return read(shared, response, identity.length);
-            }
-            503 => head.retry_after.is_some(),
-            _ => false,
-        };
+        match ask(shared, url, version, &cancellation)? {
+            Answer::List(list) => return Ok(Some(list)),
+            Answer::None => return Ok(None),
+            Answer::Pending => {}
+        }
         pause = (pause * 2).min(MOST_PAUSE);
-        if !is_pending || asked.elapsed() + pause > patience {
+        if asked.elapsed() + pause > patience {
             return Ok(None);
         }
         cancellation.sleep(pause)?;
     }
 }
 
+/// What a server says to the question for a list.
+#[derive(Debug)]
+pub(super) enum Answer {
+    List(BlockList),
+    /// It is still reading the file.
+    Pending,
+    /// It has none of this version, or none that can be used.
+    None,
+}
+
+/// Asks once for the list of the version of this length, under this validator.
+///
+/// # Errors
+/// Network: the server cannot be asked.
+pub(super) fn ask(
+    shared: &Shared,
+    url: &HttpUrl,
+    (length, validator): (u64, Option<&Validator>),
+    cancellation: &Cancellation,
+) -> Result<Answer, GetError> {
+    // An address with a query of its own may be signed as it is.
+    if url.url().query().is_some() {
+        return Ok(Answer::None);
+    }
+    let Ok(address) = url.join("?blocks") else {
+        return Ok(Answer::None);
+    };
+    let request = Request {
+        url: &address,
+        method: Method::Get,
+        accept: MEDIA_TYPE,
+        range: None,
+    };
+    let response = shared.client.send(&request, cancellation)?;
+    let head = &response.head;
+    match head.status {
+        200 if head.content_type.as_deref() == Some(MEDIA_TYPE)
+            && Validator::of(head).as_ref() == validator =>
+        {
+            read(shared, response, length, cancellation)
+        }
+        503 if head.retry_after.is_some() => Ok(Answer::Pending),
+        _ => Ok(Answer::None),
+    }
+}
+
 /// Reads a list, which is as long as the file's length says; anything else is none.
-fn read(shared: &Shared, response: Response, length: u64) -> Result<Option<BlockList>, GetError> {
-    let cancellation = shared.cancellation();
-    let Response { mut body, .. } = response;
+fn read(
+    shared: &Shared,
+    response: Response,
+    length: u64,
+    cancellation: &Cancellation,
+) -> Result<Answer, GetError> {
+    let Response { mut body, url, .. } = response;
     let Ok(expected) = usize::try_from(BlockList::encoded_len(length)) else {
-        return Ok(None);
+        return Ok(Answer::None);
     };
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
-        let count = body.read(&mut buffer, &cancellation)?;
+        let count = body.read(&mut buffer, cancellation)?;
         bytes.extend_from_slice(&buffer[..count]);
-        if count == 0 || bytes.len() > expected {
+        if bytes.len() > expected {
+            return Ok(Answer::None);
+        }
+        if count == 0 {
             break;
         }
     }
+    if let Some(connection) = body.finish().connection {
+        shared.client.keep(&url, connection);
+    }
     let list = BlockList::decode(&bytes).ok();
-    Ok(list.filter(|list| list.len() == length))
+    let list = list.filter(|list| list.len() == length);
+    Ok(list.map_or(Answer::None, Answer::List))
 }
 
 /// What of `file` is as the list says.
@@ -92,27 +133,44 @@ pub(super) fn good(
     let there = file.metadata().map_err(local)?.len();
     let mut good = Extents::default();
     let mut buffer = vec![0; PIECE_BYTES];
-    for (number, value) in (0..).zip(list.values()) {
+    for number in 0..blocks::count(list.len()) {
         shared.check()?;
         let (start, len) = blocks::extent(number, list.len());
-        let end = start + len;
-        if end > there {
+        if start + len > there {
             break;
         }
-        let mut hasher = BlockHasher::new(number, list.len());
-        let mut at = start;
-        while at < end {
-            let piece = (end - at).min(PIECE_BYTES as u64) as usize;
-            let bytes = &mut buffer[..piece];
-            file.read_exact_at(bytes, at).map_err(local)?;
-            hasher.update(bytes);
-            at += piece as u64;
-        }
-        if hasher.finish() == *value {
-            good.insert(start, end);
+        if is_good(file, list, number, &mut buffer).map_err(local)? {
+            good.insert(start, start + len);
         }
     }
     Ok(good)
+}
+
+/// Whether a block of `file`, all of which is there, is as the list says. What it is read into is
+/// not empty.
+///
+/// # Errors
+/// Those of the file.
+pub(super) fn is_good(
+    file: &File,
+    list: &BlockList,
+    number: u64,
+    buffer: &mut [u8],
+) -> io::Result<bool> {
+    let (mut at, len) = blocks::extent(number, list.len());
+    let end = at + len;
+    let mut hasher = BlockHasher::new(number, list.len());
+    while at < end {
+        let piece = (end - at).min(buffer.len() as u64) as usize;
+        let bytes = &mut buffer[..piece];
+        file.read_exact_at(bytes, at)?;
+        hasher.update(bytes);
+        at += piece as u64;
+    }
+    let value = usize::try_from(number)
+        .ok()
+        .and_then(|at| list.values().get(at));
+    Ok(value == Some(&hasher.finish()))
 }
 
 /// The digest of the whole file that a list stands for.
@@ -120,7 +178,8 @@ pub(super) fn digest(list: &BlockList) -> Option<Checksum> {
     Checksum::new(Algorithm::Blake3, *list.root())
 }
 
-const PIECE_BYTES: usize = 128 << 10;
+/// A piece that stays in the processor's second cache between being read and being hashed.
+pub(super) const PIECE_BYTES: usize = 128 << 10;
 /// A server that is done early is seen early.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 const MOST_PAUSE: Duration = Duration::from_secs(5);

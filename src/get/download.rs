@@ -1,9 +1,11 @@
 //! One file from its address to its name: versions come and go until one is whole.
 
+mod block_ledger;
 mod coordinator;
 mod mirrors;
 mod plan;
 mod proof;
+mod prover;
 mod run;
 mod scaler;
 mod segment;
@@ -12,8 +14,8 @@ mod session;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::checksum::{Caught, Verifier};
@@ -33,7 +35,8 @@ use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use super::tree::links;
-use crate::digest::Checksum;
+use crate::digest::{BlockList, Checksum};
+use block_ledger::{BlockLedger, ListSource};
 use mirrors::{Mirrors, Ranges};
 use plan::Plan;
 use proof::Proof;
@@ -172,6 +175,9 @@ struct Transfer<'a> {
     received: u64,
     /// What is being filled.
     current: Option<Holding>,
+    /// The server's list of that version's blocks, and who has one.
+    list: Option<Arc<BlockList>>,
+    list_source: Option<ListSource>,
     /// An older version's bytes, until the current one is whole.
     old: Option<Holding>,
     /// Responses that looked like a passing fault, in a row.
@@ -243,6 +249,8 @@ impl<'a> Transfer<'a> {
             began: Instant::now(),
             received: 0,
             current: None,
+            list: None,
+            list_source: None,
             old: None,
             suspicions: 0,
         }
@@ -423,10 +431,13 @@ impl<'a> Transfer<'a> {
             }
         }
         self.suspicions = 0;
-        let server = response.head.server.as_deref();
-        let is_haul = server.is_some_and(|name| name.starts_with("haul"));
+        let is_haul = response.head.is_haul();
         let digest = response.head.digests().into_iter().next();
         self.proof.note_server(is_haul, digest);
+        self.list_source = is_haul.then(|| ListSource {
+            url: response.url.clone(),
+            validator: Validator::of(&response.head),
+        });
         self.mirrors
             .learn(mirror, response.url.clone(), Validator::of(&response.head));
         self.session(Some((mirror, response)))
@@ -483,6 +494,7 @@ impl<'a> Transfer<'a> {
         // Not where a redirect led: that may be another host next time.
         let url = self.mirrors.url(mirror).to_string();
         held.state = State::new(url, identity, response.head.content_type.clone());
+        self.list = None;
         let length = held.state.length();
         let begun = held
             .part
@@ -522,6 +534,7 @@ impl<'a> Transfer<'a> {
             identity,
             trust: self.trust,
             checksums: self.proof.checksums(),
+            blocks: BlockLedger::new(self.list.clone(), self.list_source.clone()),
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
@@ -531,10 +544,15 @@ impl<'a> Transfer<'a> {
             (plan.done().clone(), plan.received(), plan.is_whole())
         };
         self.received += received;
+        if session.blocks.is_settled() || !whole {
+            self.list = session.blocks.list();
+        }
+        let (is_haul, proven) = (session.blocks.was_sought(), session.blocks.proven());
         let kept = done.total();
         let can_go_on = session.identity.is_some();
         held.state.done = done;
-        held.state.whole |= whole;
+        held.state.whole = whole;
+        self.proof.note_blocks(is_haul, proven.filter(|_| whole));
         end.map_err(|error| match (error.is_stop(), can_go_on) {
             (true, true) => error.and(format!(
                 "{kept} bytes are kept: the same command goes on from there"
@@ -549,6 +567,11 @@ impl<'a> Transfer<'a> {
     /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
     /// mirrors may be to blame, or the user asked to.
     fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
+        let is_whole = |held: &Holding| held.state.whole;
+        if !self.current.as_ref().is_some_and(is_whole) {
+            // A block came wrong again and again; whatever else there is stays.
+            return Err(error);
+        }
         if let Some(opening) = self.mend()? {
             return Ok(opening);
         }
@@ -578,27 +601,22 @@ impl<'a> Transfer<'a> {
         }))
     }
 
-    /// Forgets the blocks of the whole file that are not as the server's list says, so that they
+    /// Has each block of the whole file held against the server's list, so that those that differ
     /// are fetched again; `None` if that cannot help.
     fn mend(&mut self) -> Result<Option<Opening>, GetError> {
         let Some(held) = &mut self.current else {
             return Ok(None);
         };
-        let identity = held.state.identity.clone();
-        let can_resume = |identity: &Identity| {
+        let identity = held.state.identity.as_ref();
+        let can_resume = |identity: &&Identity| {
             self.mirrors.ranges() == Ranges::Possible && identity.is_enough(self.trust)
         };
-        let Some(identity) = identity.filter(can_resume) else {
+        let Some(identity) = identity.filter(can_resume).filter(|_| self.list.is_none()) else {
             return Ok(None);
         };
-        let file = (held.part.file(), held.part.path());
-        let damage = self.proof.damage(self.shared, self.url, file, &identity)?;
-        Ok(damage.map(|damage| {
-            self.reporter.note(damage.to_string());
-            held.state.done = damage.good;
-            held.state.whole = false;
-            Opening::Resume
-        }))
+        let list = self.proof.list(self.shared, self.url, identity)?;
+        self.list = list.map(Arc::new);
+        Ok(self.list.as_ref().map(|_| Opening::Resume))
     }
 
     /// Holds a whole file without a sum against the server's digest.

@@ -150,6 +150,12 @@ impl Head {
         }
     }
 
+    /// Whether the server computes digests and block lists when it is asked.
+    pub(crate) fn is_haul(&self) -> bool {
+        let server = self.server.as_deref();
+        server.is_some_and(|name| name.starts_with("haul"))
+    }
+
     /// The digests of the whole file that the answer is of, the strongest first.
     pub(crate) fn digests(&self) -> Vec<Checksum> {
         let bytes = |field: &Option<String>| field.clone().map(String::into_bytes);

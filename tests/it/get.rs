@@ -1,5 +1,6 @@
 //! `haul get` against servers that behave, and servers that do not.
 
+mod blocks;
 mod digests;
 mod endless;
 mod faults;
@@ -10,6 +11,7 @@ mod many;
 mod network;
 mod pace;
 mod protocols;
+mod proxy;
 mod resume;
 mod segments;
 mod strangers;

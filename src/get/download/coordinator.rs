@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::block_ledger::{BadBlock, Listing};
 use super::plan::SegmentId;
+use super::prover::{self, Finding};
 use super::scaler::{ConnectionScaler, Sample};
 use super::segment::{Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
+use crate::get::blocks;
 use crate::get::client::Response;
 use crate::get::client::cancellation::{Cancel, Cancellation};
 use crate::get::config::Segments;
@@ -18,6 +21,7 @@ use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Ranges};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::Event;
 use crate::get::part_file::extents::Extents;
+use crate::get::part_file::validate::Trust;
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::rate::RateFloor;
 
@@ -31,12 +35,14 @@ pub(crate) struct Coordinator<'a, 's> {
     ticked: Instant,
     /// No request before this.
     not_before: Instant,
-    busy: BTreeMap<SegmentId, Cancel>,
+    busy: BTreeMap<SegmentId, Busy>,
     /// Segments that have not reported: the busy ones, and those dismissed that may still write.
     outstanding: usize,
     /// The segment that receives a response with the whole file.
     taker: Option<SegmentId>,
     reports: (Sender<Report>, Receiver<Report>),
+    /// Wakes the prover, and brings what it finds.
+    prover: (Sender<()>, Receiver<Finding>),
     cancellation: Cancellation,
     ranges: Ranges,
     floor: RateFloor,
@@ -48,11 +54,18 @@ pub(crate) struct Coordinator<'a, 's> {
     clipped: (u64, u64),
 }
 
+/// A segment at work.
+struct Busy {
+    cancel: Cancel,
+    mirror: usize,
+}
+
 impl<'a, 's> Coordinator<'a, 's> {
     pub(crate) fn new(
         session: &'a Session<'a>,
         mirrors: &'s mut Mirrors,
         attempts: &'s mut Attempts,
+        prover: (Sender<()>, Receiver<Finding>),
     ) -> Self {
         let now = Instant::now();
         let (segments, ranges) = match (&session.identity, mirrors.ranges()) {
@@ -71,6 +84,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             outstanding: 0,
             taker: None,
             reports: crossbeam_channel::unbounded(),
+            prover,
             cancellation: session.shared.cancellation(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
@@ -100,8 +114,8 @@ impl<'a, 's> Coordinator<'a, 's> {
             );
         }
         let end = self.coordinate(scope);
-        for cancel in self.busy.values() {
-            cancel.cancel();
+        for busy in self.busy.values() {
+            busy.cancel.cancel();
         }
         self.report_progress();
         end
@@ -117,14 +131,16 @@ impl<'a, 's> Coordinator<'a, 's> {
         loop {
             self.cancellation.check()?;
             let whole = self.session.plan().is_whole();
-            if whole && self.outstanding == 0 {
+            if whole && self.outstanding == 0 && self.session.blocks.is_settled() {
                 return Ok(SessionEnd::Whole);
             }
             if whole {
                 // Connections that do not stand yet are not needed any more.
                 let plan = self.session.plan();
                 let waiting = self.busy.iter().filter(|(id, _)| !plan.is_assigned(**id));
-                waiting.for_each(|(_, cancel)| cancel.cancel());
+                waiting.for_each(|(_, busy)| busy.cancel.cancel());
+                // One word is enough, and it may wait there already.
+                let _ = self.prover.0.try_send(());
             }
             if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
@@ -133,9 +149,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 });
             }
             self.adjust(scope);
-            if let Ok(report) = self.reports.1.recv_timeout(REPORT_WAIT)
-                && let Some(end) = self.handle_report(report)?
-            {
+            if let Some(end) = self.wait()? {
                 return Ok(end);
             }
             let received = self.tick();
@@ -144,6 +158,24 @@ impl<'a, 's> Coordinator<'a, 's> {
             {
                 return Ok(end);
             }
+        }
+    }
+
+    /// Waits for a word of a segment or of the prover, for a moment.
+    fn wait(&mut self) -> Result<Option<SessionEnd>, GetError> {
+        crossbeam_channel::select! {
+            recv(self.reports.1) -> report => match report {
+                Ok(report) => self.handle_report(report),
+                Err(_) => Ok(None),
+            },
+            recv(self.prover.1) -> finding => match finding {
+                Ok(finding) => self.handle_finding(finding),
+                Err(_) => {
+                    self.prover.1 = crossbeam_channel::never();
+                    Ok(None)
+                }
+            },
+            default(REPORT_WAIT) => Ok(None),
         }
     }
 
@@ -175,11 +207,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         // The youngest ones go first: they have the least in flight.
         while self.busy.len() > self.scaler.want() {
-            let Some((_, cancel)) = self.busy.pop_last() else {
+            let Some((_, busy)) = self.busy.pop_last() else {
                 break;
             };
             // Its range is anybody's once it has reported: until then it may be writing.
-            cancel.cancel();
+            busy.cancel.cancel();
         }
     }
 
@@ -194,7 +226,11 @@ impl<'a, 's> Coordinator<'a, 's> {
     {
         self.mirrors.acquire(mirror.index);
         let (cancellation, cancel) = self.cancellation.fork();
-        self.busy.insert(id, cancel);
+        let busy = Busy {
+            cancel,
+            mirror: mirror.index,
+        };
+        self.busy.insert(id, busy);
         self.newest = Some(id);
         self.outstanding += 1;
         let segment = Segment {
@@ -256,6 +292,14 @@ impl<'a, 's> Coordinator<'a, 's> {
                 Some((mirror, response)),
             )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
+            // Unless the list has come meanwhile.
+            Outcome::Unproven(why) if self.session.blocks.list().is_none() => {
+                self.mirrors.set_aside(mirror);
+                let text = format!("a mirror waits for the list of blocks: {why}");
+                self.session.reporter.note(text);
+                Ok(None)
+            }
+            Outcome::Unproven(_) => Ok(None),
             Outcome::Unfit(why) => {
                 let error = GetError::new(ErrorKind::Network, why.clone());
                 // The last address has another file than the one that is here in part.
@@ -266,6 +310,83 @@ impl<'a, 's> Coordinator<'a, 's> {
                 Ok(self.drop_mirror(mirror, error).unwrap_or(Some(start_over)))
             }
         }
+    }
+
+    /// Takes what the prover has found; the session may end with it.
+    fn handle_finding(&mut self, finding: Finding) -> Result<Option<SessionEnd>, GetError> {
+        match finding {
+            Finding::Listed => self.mirrors.admit_unproven(),
+            Finding::Settled => {}
+            Finding::Failed(error) => return Err(error),
+            Finding::Bad(bad) => return self.fetch_again(&bad),
+        }
+        Ok(None)
+    }
+
+    /// A block came wrong: whoever brought it is not asked again where there are others.
+    fn fetch_again(&mut self, bad: &BadBlock) -> Result<Option<SessionEnd>, GetError> {
+        let place = prover::place(bad);
+        let from = match bad.writers[..] {
+            [] => "was damaged here".to_owned(),
+            [mirror] => format!("came damaged from {}", self.mirrors.url(mirror)),
+            _ => "came damaged from one of several mirrors".to_owned(),
+        };
+        for &mirror in &bad.writers {
+            let _ = self.mirrors.failed(mirror);
+        }
+        let is_dropped = matches!(bad.writers[..], [mirror] if self.dismiss(mirror));
+        // Others deserve a chance.
+        if bad.times >= MAX_TIMES_BAD && !is_dropped {
+            return self.give_up_block(format!("{place} {from}, {} times", bad.times));
+        }
+        if self.ranges == Ranges::Impossible {
+            return Ok(Some(SessionEnd::StartOver {
+                why: format!("{place} {from}"),
+                response: None,
+            }));
+        }
+        let what = match is_dropped {
+            true => "that mirror is dropped, and the block fetched again",
+            false => "it is fetched again",
+        };
+        self.session
+            .reporter
+            .note(format!("{place} {from}: {what}"));
+        Ok(None)
+    }
+
+    /// Drops a mirror with all its connections; says whether there are others.
+    fn dismiss(&mut self, mirror: usize) -> bool {
+        if self.mirrors.drop_mirror(mirror).is_err() {
+            return false;
+        }
+        self.busy.retain(|_, busy| {
+            if busy.mirror == mirror {
+                busy.cancel.cancel();
+            }
+            busy.mirror != mirror
+        });
+        true
+    }
+
+    /// A block has come wrong too often: the list is wrong, or the file is.
+    fn give_up_block(&self, what: String) -> Result<Option<SessionEnd>, GetError> {
+        let session = self.session;
+        let is_proven = session.blocks.list().is_some_and(|list| {
+            let root = blocks::digest(&list);
+            session
+                .checksums
+                .iter()
+                .any(|sum| Some(sum) == root.as_ref())
+        });
+        if session.trust == Trust::Checksum && !is_proven {
+            session.blocks.set_listing(Listing::None);
+            let text = format!("{what}: the list of blocks is given up, the checksum decides");
+            session.reporter.note(text);
+            return Ok(None);
+        }
+        let error = GetError::new(ErrorKind::Verification, what);
+        Err(error.and("the rest is kept: the same command fetches this block again"))
     }
 
     fn failed(
@@ -333,8 +454,8 @@ impl<'a, 's> Coordinator<'a, 's> {
 
     /// The connections at work are given up, and the failure counts once.
     fn too_slow(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
-        for (_, cancel) in std::mem::take(&mut self.busy) {
-            cancel.cancel();
+        for (_, busy) in std::mem::take(&mut self.busy) {
+            busy.cancel.cancel();
         }
         self.retry_later(error)
     }
@@ -383,11 +504,11 @@ impl<'a, 's> Coordinator<'a, 's> {
             .note(format!("{why}: one connection it is"));
         self.scaler = ConnectionScaler::new(Segments::Fixed(1));
         let mut plan = self.session.plan();
-        for (id, cancel) in std::mem::take(&mut self.busy) {
+        for (id, busy) in std::mem::take(&mut self.busy) {
             if id == taker {
-                self.busy.insert(id, cancel);
+                self.busy.insert(id, busy);
             } else {
-                cancel.cancel();
+                busy.cancel.cancel();
             }
         }
         plan.leave_to(taker);
@@ -434,6 +555,8 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 }
 
+/// A block that came wrong so often is given up.
+const MAX_TIMES_BAD: u32 = 3;
 /// So many ranges that came short say something of the server.
 const MANY_CLIPPED: u64 = 16;
 /// Below this mean a range is not worth its request.

@@ -39,6 +39,8 @@ pub(crate) struct Mirror {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Good,
+    /// Nothing shows so far that its file is the same.
+    Unproven,
     Dropped,
 }
 
@@ -127,6 +129,20 @@ impl Mirrors {
         Ok(())
     }
 
+    /// The address waits until a list of blocks can prove what it sends.
+    pub(crate) fn set_aside(&mut self, index: usize) {
+        self.mirrors[index].standing = Standing::Unproven;
+    }
+
+    /// A list of blocks is here: who waited for it is asked again.
+    pub(crate) fn admit_unproven(&mut self) {
+        for mirror in &mut self.mirrors {
+            if mirror.standing == Standing::Unproven {
+                mirror.standing = Standing::Good;
+            }
+        }
+    }
+
     /// The index of the address that is shown as `url`.
     pub(crate) fn find(&self, url: &str) -> Option<usize> {
         self.mirrors
@@ -150,6 +166,7 @@ impl Mirrors {
             mirror.validator = None;
             mirror.current = mirror.url.clone();
         }
+        self.admit_unproven();
     }
 
     /// Only the first address is used from now on; says whether that makes a difference.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::digest::blocks::BLOCK_BYTES;
 use crate::get::part_file::extents::{Extent, Extents, Run};
 
 /// A connection's share, for as long as it has one. Never used twice.
@@ -26,6 +27,9 @@ pub(crate) struct Plan {
     /// `None` until the end of a body without a length.
     length: Option<u64>,
     done: Extents,
+    /// Blocks that came wrong: each comes from one connection the next time, so that it is known
+    /// whose fault it is if it comes wrong again.
+    forgotten: Extents,
     segments: BTreeMap<SegmentId, Segment>,
     next_id: u64,
     received: u64,
@@ -37,6 +41,8 @@ struct Segment {
     /// What its connection may be writing just now ends here, never before `at`.
     claimed: u64,
     end: u64,
+    /// It is a block that came wrong.
+    is_undivided: bool,
     /// Smoothed bytes a second; `None` before the first tick.
     rate: Option<f64>,
     since_tick: u64,
@@ -55,6 +61,7 @@ impl Plan {
         Self {
             length,
             done,
+            forgotten: Extents::default(),
             segments: BTreeMap::new(),
             next_id: 0,
             received: 0,
@@ -88,8 +95,10 @@ impl Plan {
         }
         let gaps = taken.gaps(length).into_iter();
         let gaps = gaps.map(|(start, end)| (end - start).div_ceil(MIN_SEGMENT_BYTES));
-        let left = self.segments.values().map(Segment::left);
-        let parts = left.map(|left| (left / MIN_SEGMENT_BYTES).saturating_sub(1));
+        let divided = self.segments.values().filter(|it| !it.is_undivided);
+        let parts = divided
+            .map(Segment::left)
+            .map(|left| (left / MIN_SEGMENT_BYTES).saturating_sub(1));
         gaps.sum::<u64>() + parts.sum::<u64>()
     }
 
@@ -101,12 +110,26 @@ impl Plan {
         for segment in self.segments.values() {
             taken.insert(segment.at, segment.end);
         }
-        let extent = match taken.gaps(length).first() {
-            Some(&gap) => gap,
-            None => self.split()?,
+        let (extent, is_undivided) = match taken.gaps(length).first() {
+            Some(&gap) => self.undivided(gap),
+            None => (self.split()?, false),
         };
         self.insert(id, extent);
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.is_undivided = is_undivided;
+        }
         Some(extent)
+    }
+
+    /// What of a gap one connection brings, and whether that is a block that came wrong.
+    fn undivided(&self, (start, end): Extent) -> (Extent, bool) {
+        match self.forgotten.run_from(start) {
+            Run::There(bytes) => {
+                let block_end = (start / BLOCK_BYTES + 1) * BLOCK_BYTES;
+                ((start, end.min(start + bytes).min(block_end)), true)
+            }
+            Run::Missing(bytes) => ((start, end.min(start.saturating_add(bytes))), false),
+        }
     }
 
     /// How many bytes the segment may still receive; 0 when it is through.
@@ -145,6 +168,23 @@ impl Plan {
             segment.claimed = segment.claimed.max(segment.at);
             segment.since_tick += count;
         }
+    }
+
+    /// The segment passed over `count` bytes that were there: a block may have been forgotten
+    /// meanwhile, so they are not claimed anew.
+    pub(crate) fn pass_over(&mut self, id: SegmentId, count: u64) {
+        self.received += count;
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.at += count;
+            segment.claimed = segment.claimed.max(segment.at);
+            segment.since_tick += count;
+        }
+    }
+
+    /// These bytes are not what they must be, and nobody is writing them: they are missing again.
+    pub(crate) fn forget(&mut self, (start, end): Extent) {
+        self.done.remove(start, end);
+        self.forgotten.insert(start, end);
     }
 
     /// The response for this segment ends at `end`: what is behind it is anybody's.
@@ -233,6 +273,7 @@ impl Plan {
                 at: start,
                 claimed: start,
                 end,
+                is_undivided: false,
                 rate: None,
                 since_tick: 0,
             },
@@ -254,6 +295,7 @@ impl Plan {
         let slowest = self
             .segments
             .values_mut()
+            .filter(|segment| !segment.is_undivided)
             .filter(|segment| left(segment) >= 2 * MIN_SEGMENT_BYTES)
             .max_by(|a, b| time(a).total_cmp(&time(b)))?;
         let keep = left(slowest) as f64 * rate(slowest) / (rate(slowest) + mean);
@@ -375,9 +417,44 @@ mod tests {
         let whole = plan.whole();
         for claim in [Claim::Write(10), Claim::Skip(10), Claim::Write(10)] {
             assert_eq!(plan.claim(whole, 100), claim);
-            plan.record(whole, 10);
+            match claim {
+                Claim::Skip(_) => plan.pass_over(whole, 10),
+                _ => plan.record(whole, 10),
+            }
         }
         assert_eq!(plan.claim(whole, 100), Claim::Nothing);
+        assert!(plan.is_whole());
+    }
+
+    #[test]
+    fn what_is_forgotten_while_it_is_passed_over_is_fetched_again() {
+        let mut done = Extents::default();
+        done.insert(0, 20);
+        let mut plan = Plan::new(Some(30), done);
+        let whole = plan.whole();
+        assert_eq!(plan.claim(whole, 100), Claim::Skip(20));
+        plan.forget((10, 20));
+        plan.pass_over(whole, 20);
+        assert_eq!(plan.claim(whole, 100), Claim::Write(10));
+        plan.record(whole, 10);
+        plan.release(whole);
+        assert_eq!(plan.next().map(|(_, extent)| extent), Some((10, 20)));
+    }
+
+    #[test]
+    fn a_block_that_came_wrong_comes_from_one_connection() {
+        let mut done = Extents::default();
+        done.insert(0, 16 * MIB);
+        let mut plan = Plan::new(Some(16 * MIB), done);
+        plan.forget((4 * MIB, 8 * MIB));
+        plan.forget((8 * MIB, 12 * MIB));
+        let (first, extent) = plan.next().unwrap();
+        assert_eq!(extent, (4 * MIB, 8 * MIB));
+        assert_eq!(plan.next().unwrap().1, (8 * MIB, 12 * MIB));
+        assert_eq!(plan.next(), None);
+        plan.record(first, MIB);
+        plan.release(first);
+        assert_eq!(plan.next().unwrap().1, (5 * MIB, 8 * MIB));
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! What a file's content is held against: the user's checksums, or the server's digest and blocks.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::digest::{Algorithm, BlockList, Checksum};
+use super::block_ledger::agrees;
+use crate::digest::{BlockList, Checksum};
 use crate::get::blocks;
 use crate::get::checksum::{Caught, Verifier};
 use crate::get::client::{Method, Request};
 use crate::get::config::DigestChoice;
 use crate::get::error::{ErrorKind, GetError};
-use crate::get::part_file::extents::Extents;
 use crate::get::part_file::validate::{Identity, Validator};
 use crate::get::shared::Shared;
 use crate::get::source::HttpUrl;
@@ -23,26 +22,8 @@ pub(super) struct Proof<'a> {
     offered: Vec<Checksum>,
     /// The server is one that computes digests and block lists when it is asked.
     is_haul: bool,
-    /// Times that damaged blocks were fetched again.
-    mended: u32,
-}
-
-/// What of a whole file is not as the server's list says.
-pub(super) struct Damage {
-    /// What is.
-    pub(super) good: Extents,
-    bad_bytes: u64,
-    first: (u64, u64),
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bad, (start, end)) = (self.bad_bytes, self.first);
-        write!(
-            formatter,
-            "{bad} bytes are damaged, the first in the block from {start} to {end}: fetched again"
-        )
-    }
+    /// Every block was found to be as the server's list says.
+    has_good_blocks: bool,
 }
 
 impl<'a> Proof<'a> {
@@ -51,7 +32,7 @@ impl<'a> Proof<'a> {
             given,
             offered: Vec::new(),
             is_haul: false,
-            mended: 0,
+            has_good_blocks: false,
         }
     }
 
@@ -59,6 +40,16 @@ impl<'a> Proof<'a> {
     pub(super) fn note_server(&mut self, is_haul: bool, digest: Option<Checksum>) {
         self.is_haul = is_haul;
         self.offered = digest.into_iter().collect();
+    }
+
+    /// Notes what a session has found out: whether a server that makes lists was heard, and the
+    /// digest of a file whose blocks are all good.
+    pub(super) fn note_blocks(&mut self, is_haul: bool, proven: Option<Checksum>) {
+        self.is_haul |= is_haul;
+        self.has_good_blocks = proven.is_some();
+        if proven.is_some() {
+            self.offered = proven.into_iter().collect();
+        }
     }
 
     /// The user's checksums.
@@ -74,45 +65,25 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Compares a whole file with the server's block list; `None` if that cannot help, or has been
-    /// tried [`MAX_MENDED`] times.
+    /// The server's block list, once a whole file has turned out to be wrong; `None` if it has none.
     ///
     /// # Errors
-    /// Of the file; the user stops it.
-    pub(super) fn damage(
-        &mut self,
+    /// The user stops it.
+    pub(super) fn list(
+        &self,
         shared: &Shared,
         url: &HttpUrl,
-        file: (&File, &Path),
         identity: &Identity,
-    ) -> Result<Option<Damage>, GetError> {
-        if !self.is_haul || self.mended == MAX_MENDED {
+    ) -> Result<Option<BlockList>, GetError> {
+        if !self.is_haul {
             return Ok(None);
         }
         let list = match blocks::list(shared, url, identity, LIST_PATIENCE) {
             Err(error) if error.is_stop() => return Err(error),
             listed => listed.ok().flatten(),
         };
-        let Some(list) = list.filter(|list| self.agrees_with(list)) else {
-            return Ok(None);
-        };
-        let good = blocks::good(shared, file, &list)?;
-        let Some(first) = good.gaps(list.len()).first().copied() else {
-            return Ok(None);
-        };
-        self.mended += 1;
-        let bad_bytes = list.len() - good.total();
-        Ok(Some(Damage {
-            good,
-            bad_bytes,
-            first,
-        }))
-    }
-
-    fn agrees_with(&self, list: &BlockList) -> bool {
-        let mut known = self.given.iter().chain(&self.offered);
-        let blake3 = known.find(|it| it.algorithm() == Algorithm::Blake3);
-        blake3.is_none_or(|blake3| blocks::digest(list).as_ref() == Some(blake3))
+        let agrees = |list: &BlockList| agrees(list, self.given) && agrees(list, &self.offered);
+        Ok(list.filter(agrees))
     }
 
     /// Holds a whole file without a checksum against the digest that the server has by now: where
@@ -130,7 +101,7 @@ impl<'a> Proof<'a> {
         took: Duration,
     ) -> Result<(), GetError> {
         let is_required = shared.config.digests == DigestChoice::Required;
-        if !self.checksums().is_empty() || !(is_required || self.is_haul) {
+        if self.has_good_blocks || !self.checksums().is_empty() || !(is_required || self.is_haul) {
             return Ok(());
         }
         let patience = match is_required {
@@ -186,8 +157,6 @@ fn ask_digest(
     }
 }
 
-/// Damaged blocks are fetched again so many times.
-const MAX_MENDED: u32 = 3;
 /// For a server to compute a list that would save fetching everything.
 const LIST_PATIENCE: Duration = Duration::from_secs(600);
 /// For a server to compute a digest that is required.

@@ -1,5 +1,5 @@
-//! The threads of a session: the coordinator with its segments, the keeper of the state, and the
-//! hasher behind the front. They run until the file is whole or turns out to be another file.
+//! The threads of a session: the coordinator with its segments, the keeper of the state, the
+//! prover of blocks, and the hasher behind the front. They run until the file is whole or turns out to be another file.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::coordinator::Coordinator;
+use super::prover;
 use super::session::{Session, SessionEnd};
 use crate::get::checksum::{Caught, Verifier};
 use crate::get::client::Response;
@@ -33,7 +34,12 @@ pub(crate) fn run(
         let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
         let follower = (!session.checksums.is_empty())
             .then(|| scope.spawn(move || hash_behind(session, &stopped)));
-        let end = Coordinator::new(session, mirrors, attempts).run(scope, first);
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let (findings, found) = crossbeam_channel::unbounded();
+        let (cancellation, cancel) = session.shared.cancellation().fork();
+        scope.spawn(move || prover::run(session, &woken, &findings, &cancellation));
+        let end = Coordinator::new(session, mirrors, attempts, (wake, found)).run(scope, first);
+        cancel.cancel();
         drop(stop);
         let joined = "the thread's panics are the scope's";
         keeper.join().expect(joined);
@@ -81,12 +87,21 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
     }
 }
 
-/// Hashes what has come without a gap from the start, so that the sum is there at the end.
+/// Hashes what has come without a gap from the start, so that the sum is there at the end; unless
+/// good blocks are proof enough.
 fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
     let mut verifier = Verifier::new(session.checksums);
     let mut shown: Option<Instant> = None;
     loop {
-        let front = session.plan().done().front();
+        if session.blocks.covers(session.checksums) {
+            return Ok(());
+        }
+        // What was hashed of a block that came wrong is void.
+        let bad = session.blocks.take_first_bad();
+        if bad.is_some_and(|bad| bad < verifier.hashed()) {
+            verifier = Verifier::new(session.checksums);
+        }
+        let front = session.blocks.front(session.plan().done());
         let file = (session.part.file(), session.part.path());
         if verifier.follow(file, front)? == Caught::Behind {
             session.shared.check()?;
@@ -107,7 +122,7 @@ fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetE
         if stopped && !plan.is_whole() {
             return Ok(());
         }
-        if stopped && plan.done().front() == front {
+        if stopped && session.blocks.front(plan.done()) == front {
             drop(plan);
             return verifier.finish();
         }

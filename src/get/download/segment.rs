@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use super::block_ledger::{ListSource, Listing};
 use super::plan::{Claim, SegmentId};
 use super::session::Session;
 use crate::get::client::body::{Body, Mover};
@@ -14,8 +15,9 @@ use crate::get::config::ReceiveChoice;
 use crate::get::download::mirrors::Mirror;
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::part_file::extents::Extent;
-use crate::get::part_file::validate::{Identity, Validator, Verdict};
+use crate::get::part_file::validate::{Identity, Trust, Validator, Verdict};
 use crate::get::source::HttpUrl;
+use crate::http::client_response::Head;
 
 /// A segment with everything its thread needs.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub(crate) enum Outcome {
     Wrong(String),
     /// The mirror's file is not the same.
     Unfit(String),
+    /// Nothing shows so far that it is; a list of blocks, which is sought, may.
+    Unproven(String),
 }
 
 impl From<GetError> for Outcome {
@@ -130,7 +134,8 @@ impl Segment<'_> {
             }
         };
         let Response { mut body, url, .. } = *response;
-        receive(session, id, &mut body, start, received, &cancellation)?;
+        let from = (id, mirror.index);
+        receive(session, from, &mut body, start, received, &cancellation)?;
         if session.plan().room(id) == 0
             && let Some(connection) = session.reporter.end_of(body)
         {
@@ -183,7 +188,7 @@ fn judge(
     if !matches!(head.status, 200 | 203 | 206 | 416) {
         return Err(refusal::of_response(head, &response.url, SystemTime::now()).into());
     }
-    let trust = session.trust;
+    let trust = session.trust();
     let (end, validator) = if mirror.is_known {
         let validator = mirror.validator.clone();
         let end = match identity.judge(head, extent, validator.as_ref(), trust) {
@@ -195,10 +200,14 @@ fn judge(
         };
         (end, validator)
     } else {
-        identity
-            .judge_mirror(head, extent, trust)
-            .map_err(Outcome::Unfit)?
+        judge_stranger(session, identity, head, extent)?
     };
+    if head.is_haul() {
+        session.blocks.note_source(ListSource {
+            url: mirror.current.clone(),
+            validator: validator.clone(),
+        });
+    }
     let response = Box::new(response);
     Ok(Part {
         response,
@@ -207,10 +216,28 @@ fn judge(
     })
 }
 
+/// As [`Identity::judge_mirror`]; a list of blocks proves any mirror, once it is here.
+fn judge_stranger(
+    session: &Session<'_>,
+    identity: &Identity,
+    head: &Head,
+    extent: Extent,
+) -> Result<(u64, Option<Validator>), Outcome> {
+    let judge = |trust| identity.judge_mirror(head, extent, trust);
+    judge(session.trust()).or_else(|why| match session.blocks.wait_for_answer() {
+        Listing::Known(_) => judge(Trust::Checksum).map_err(Outcome::Unfit),
+        // Another length is another file whatever its blocks.
+        Listing::Asked(_) | Listing::Pending if judge(Trust::Checksum).is_ok() => {
+            Err(Outcome::Unproven(why))
+        }
+        _ => Err(Outcome::Unfit(why)),
+    })
+}
+
 /// Receives until the segment is through; its end may come closer while it runs.
 fn receive(
     session: &Session<'_>,
-    id: SegmentId,
+    (id, mirror): (SegmentId, usize),
     body: &mut Body,
     start: u64,
     received: &mut u64,
@@ -247,6 +274,11 @@ fn receive(
         ticket = (count * 2).clamp(LEAST_TICKET_BYTES, TICKET_BYTES);
         at += count as u64;
         *received += count as u64;
+        if matches!(claim, Claim::Skip(_)) {
+            session.plan().pass_over(id, count as u64);
+            continue;
+        }
+        session.blocks.note_writer(mirror, (at - count as u64, at));
         session.plan().record(id, count as u64);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::block_ledger::BlockLedger;
 use super::plan::Plan;
 use crate::digest::Checksum;
 use crate::get::client::Response;
@@ -22,6 +23,7 @@ pub(crate) struct Session<'a> {
     pub(crate) identity: Option<Identity>,
     pub(crate) trust: Trust,
     pub(crate) checksums: &'a [Checksum],
+    pub(crate) blocks: BlockLedger,
     pub(crate) plan: Mutex<Plan>,
     /// Nanoseconds that connections have spent writing to the file, all together.
     pub(crate) writing_nanos: AtomicU64,
@@ -42,6 +44,14 @@ pub(crate) enum SessionEnd {
 }
 
 impl Session<'_> {
+    /// What proves a response to be of this file: with a list, each block in the end.
+    pub(crate) fn trust(&self) -> Trust {
+        match self.blocks.list() {
+            Some(_) => Trust::Checksum,
+            None => self.trust,
+        }
+    }
+
     pub(crate) fn plan(&self) -> MutexGuard<'_, Plan> {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }

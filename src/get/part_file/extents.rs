@@ -37,6 +37,21 @@ impl Extents {
         end - start - known
     }
 
+    /// Takes `start..end` out.
+    pub(crate) fn remove(&mut self, start: u64, end: u64) {
+        if start >= end {
+            return;
+        }
+        let first = self.0.partition_point(|&(_, e)| e <= start);
+        let last = self.0.partition_point(|&(s, _)| s < end);
+        let left = self.0[first..last]
+            .iter()
+            .flat_map(|&(s, e)| [(s, e.min(start)), (s.max(end), e)])
+            .filter(|(s, e)| s < e)
+            .collect::<Vec<_>>();
+        self.0.splice(first..last, left);
+    }
+
     /// How far it goes on from `at` as it begins there.
     #[must_use]
     pub(crate) fn run_from(&self, at: u64) -> Run {
@@ -104,11 +119,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn like_a_row_of_flags(ranges in prop::collection::vec((0u64..60, 0u64..20), 0..20)) {
+        fn like_a_row_of_flags(
+            ranges in prop::collection::vec((0u64..60, 0u64..20, any::<bool>()), 0..20)
+        ) {
             let mut extents = Extents::default();
             let mut flags = [false; 80];
-            for (start, count) in ranges {
+            for (start, count, is_added) in ranges {
                 let end = start + count;
+                if !is_added {
+                    flags[start as usize..end as usize].fill(false);
+                    extents.remove(start, end);
+                    prop_assert!(extents.is_sound(80));
+                    continue;
+                }
                 let new = (start..end).filter(|&at| !flags[at as usize]).count() as u64;
                 flags[start as usize..end as usize].fill(true);
                 prop_assert_eq!(extents.insert(start, end), new);

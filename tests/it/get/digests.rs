@@ -1,90 +1,14 @@
 //! Files proved by the server's digest, damaged blocks fetched again, and `--repair`.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use haul::server::config::DigestChoice;
 
+use super::proxy::{Harm, Proxy};
 use super::support::{Client, Served, Server, noise};
 use crate::support::TestServer;
 
 const BLOCK: usize = 4 << 20;
-
-/// What a proxy does to the bytes of its first answer.
-#[derive(Clone, Copy, Debug)]
-enum Harm {
-    Flip,
-    Double,
-    Drop,
-    Swap,
-}
-
-/// Passes bytes between clients and a server, and harms those around one place of the first long
-/// answer.
-struct Liar {
-    address: SocketAddr,
-    passed: Arc<AtomicU64>,
-}
-
-impl Liar {
-    fn before(server: SocketAddr, harm: Harm, at: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let passed = Arc::new(AtomicU64::new(0));
-        let total = Arc::clone(&passed);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let total = Arc::clone(&total);
-                let Ok(upstream) = TcpStream::connect(server) else {
-                    return;
-                };
-                thread::spawn(move || pass(&client, &upstream, (harm, at), &total));
-            }
-        });
-        Self { address, passed }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-}
-
-fn pass(client: &TcpStream, upstream: &TcpStream, (harm, at): (Harm, u64), total: &AtomicU64) {
-    let (mut from_client, mut to_server) = (client.try_clone().unwrap(), upstream);
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            let _ = std::io::copy(&mut from_client, &mut to_server);
-            let _ = to_server.shutdown(Shutdown::Write);
-        });
-        let (mut from_server, mut to_client) = (upstream, client);
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(count @ 1..) = from_server.read(&mut buffer) {
-            let before = total.fetch_add(count as u64, Ordering::SeqCst);
-            let mut bytes = buffer[..count].to_vec();
-            let here = at.checked_sub(before).map(|here| here as usize);
-            if let Some(here) = here.filter(|here| here + 2 < count) {
-                match harm {
-                    Harm::Flip => bytes[here] ^= 0x20,
-                    Harm::Double => bytes.insert(here, bytes[here] ^ 1),
-                    Harm::Drop => drop(bytes.remove(here)),
-                    Harm::Swap => {
-                        bytes[here] ^= 1;
-                        bytes[here + 1] ^= 2;
-                    }
-                }
-            }
-            if to_client.write_all(&bytes).is_err() {
-                break;
-            }
-        }
-        let _ = client.shutdown(Shutdown::Both);
-        let _ = upstream.shutdown(Shutdown::Both);
-    });
-}
 
 #[test]
 fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
@@ -97,9 +21,9 @@ fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
         .get(&["--require-digest", &url])
         .assert_status(0);
     for harm in [Harm::Flip, Harm::Swap, Harm::Double, Harm::Drop] {
-        let liar = Liar::before(server.address(), harm, 9 << 20);
+        let liar = Proxy::harming(server.address(), harm, 9 << 20);
         let client = Client::new();
-        let ran = client.get(&["-s1", "--retry-wait", "0.1", &liar.url("/file")]);
+        let ran = client.get(&["-s1", "--stall-timeout", "1s", &liar.url("/file")]);
         if ran.status == Some(0) {
             client.assert_whole("file", &content);
         } else {
@@ -107,7 +31,7 @@ fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
         }
         if matches!(harm, Harm::Flip | Harm::Swap) {
             ran.assert_status(0);
-            let passed = liar.passed.load(Ordering::SeqCst);
+            let passed = liar.passed();
             let most = (content.len() + BLOCK + (64 << 10)) as u64;
             assert!(
                 passed <= most,

@@ -1,0 +1,237 @@
+//! What a session knows of its file's blocks: the server's list of them, which of them are as it
+//! says, who brought the others, and how often they came wrong.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::digest::blocks::{self, BLOCK_BYTES};
+use crate::digest::{Algorithm, BlockList, Checksum};
+use crate::get::blocks::digest;
+use crate::get::part_file::extents::{Extent, Extents, Run};
+use crate::get::part_file::validate::Validator;
+use crate::get::source::HttpUrl;
+
+/// Shared by the threads of a session.
+#[derive(Debug)]
+pub(super) struct BlockLedger {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    listing: Listing,
+    good: Extents,
+    /// The mirrors that brought bytes of each block that is not known to be good.
+    writers: BTreeMap<u64, Vec<usize>>,
+    /// Times that a block came wrong.
+    failures: BTreeMap<u64, u32>,
+    /// Where the first block begins that came wrong since this was taken.
+    first_bad: Option<u64>,
+}
+
+/// What is known of the list.
+#[derive(Clone, Debug)]
+pub(super) enum Listing {
+    /// No server that makes lists has been heard.
+    Unsought,
+    /// This address is being asked, of the version under this validator.
+    Asked(ListSource),
+    /// The server is still reading the file.
+    Pending,
+    /// It is here, and its values give its root.
+    Known(Arc<BlockList>),
+    /// There is none.
+    None,
+}
+
+/// Who is asked for the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListSource {
+    pub(crate) url: HttpUrl,
+    pub(crate) validator: Option<Validator>,
+}
+
+/// A block that is not as the list says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadBlock {
+    pub(super) extent: Extent,
+    /// The mirrors that brought it, by index; none if it was here before.
+    pub(super) writers: Vec<usize>,
+    /// Times that it came wrong, this one included.
+    pub(super) times: u32,
+}
+
+impl BlockLedger {
+    /// With the list, if it is here already, or somebody to ask for it.
+    pub(super) fn new(list: Option<Arc<BlockList>>, source: Option<ListSource>) -> Self {
+        let listing = match (list, source) {
+            (Some(list), _) => Listing::Known(list),
+            (None, Some(source)) => Listing::Asked(source),
+            (None, None) => Listing::Unsought,
+        };
+        let state = State {
+            listing,
+            good: Extents::default(),
+            writers: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            first_bad: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn listing(&self) -> Listing {
+        self.state().listing.clone()
+    }
+
+    /// The list, once it is here.
+    pub(super) fn list(&self) -> Option<Arc<BlockList>> {
+        match &self.state().listing {
+            Listing::Known(list) => Some(Arc::clone(list)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn set_listing(&self, listing: Listing) {
+        self.state().listing = listing;
+        self.changed.notify_all();
+    }
+
+    /// A server that makes lists has been heard.
+    pub(super) fn note_source(&self, source: ListSource) {
+        let mut state = self.state();
+        if matches!(state.listing, Listing::Unsought) {
+            state.listing = Listing::Asked(source);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until the first answer to the question for the list is here, for a moment.
+    pub(super) fn wait_for_answer(&self) -> Listing {
+        let state = self.state();
+        let is_open = |state: &mut State| matches!(state.listing, Listing::Asked(_));
+        let waited = self.changed.wait_timeout_while(state, MOMENT, is_open);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.listing.clone()
+    }
+
+    /// A mirror is about to have brought these bytes.
+    pub(super) fn note_writer(&self, mirror: usize, (start, end): Extent) {
+        let mut state = self.state();
+        if matches!(state.listing, Listing::None | Listing::Unsought) || start >= end {
+            return;
+        }
+        for number in start / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
+            let writers = state.writers.entry(number).or_default();
+            if !writers.contains(&mirror) {
+                writers.push(mirror);
+            }
+        }
+    }
+
+    /// The first block that is there whole and has not been looked at.
+    pub(super) fn next(&self, done: &Extents, length: u64) -> Option<u64> {
+        let state = self.state();
+        let (blocks, mut found) = (blocks::count(length), None);
+        for &(start, end) in done.as_slice() {
+            let first = start.div_ceil(BLOCK_BYTES);
+            let behind = match end >= length {
+                true => blocks,
+                false => end / BLOCK_BYTES,
+            };
+            let known = match state.good.run_from(first * BLOCK_BYTES) {
+                Run::There(bytes) => bytes.div_ceil(BLOCK_BYTES),
+                Run::Missing(_) => 0,
+            };
+            if first + known < behind {
+                found = Some(first + known);
+                break;
+            }
+        }
+        found
+    }
+
+    pub(super) fn note_good(&self, number: u64, length: u64) {
+        let (start, len) = blocks::extent(number, length);
+        let mut state = self.state();
+        state.good.insert(start, start + len);
+        state.writers.remove(&number);
+    }
+
+    pub(super) fn note_bad(&self, number: u64, length: u64) -> BadBlock {
+        let (start, len) = blocks::extent(number, length);
+        let mut state = self.state();
+        let writers = state.writers.remove(&number).unwrap_or_default();
+        let failures = state.failures.entry(number).or_default();
+        // What an earlier run left says nothing of the servers.
+        *failures += u32::from(!writers.is_empty());
+        let times = *failures;
+        let first = state.first_bad.unwrap_or(start).min(start);
+        state.first_bad = Some(first);
+        BadBlock {
+            extent: (start, start + len),
+            writers,
+            times,
+        }
+    }
+
+    /// Where the first block begins that was found to be bad since this was asked last.
+    pub(super) fn take_first_bad(&self) -> Option<u64> {
+        self.state().first_bad.take()
+    }
+
+    /// How far from its start the file may be hashed: what is there, or is known to be good.
+    pub(super) fn front(&self, done: &Extents) -> u64 {
+        let state = self.state();
+        match state.listing {
+            Listing::Asked(_) => 0,
+            Listing::Known(_) => state.good.front(),
+            Listing::Unsought | Listing::Pending | Listing::None => done.front(),
+        }
+    }
+
+    /// Whether nothing is left to be looked at of a file that is there whole.
+    pub(super) fn is_settled(&self) -> bool {
+        let state = self.state();
+        match &state.listing {
+            Listing::Asked(_) => false,
+            Listing::Known(list) => state.good.total() == list.len(),
+            Listing::Unsought | Listing::Pending | Listing::None => true,
+        }
+    }
+
+    /// Whether a server that makes lists was heard.
+    pub(super) fn was_sought(&self) -> bool {
+        !matches!(self.listing(), Listing::Unsought)
+    }
+
+    /// The digest of the file, all of whose blocks are good.
+    pub(super) fn proven(&self) -> Option<Checksum> {
+        self.list()
+            .filter(|_| self.is_settled())
+            .and_then(|list| digest(&list))
+    }
+
+    /// Whether good blocks alone prove these checksums.
+    pub(super) fn covers(&self, checksums: &[Checksum]) -> bool {
+        let root = self.list().and_then(|list| digest(&list));
+        root.is_some_and(|root| checksums.iter().all(|sum| *sum == root))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether no BLAKE3 digest among these is another one than the list's.
+pub(super) fn agrees(list: &BlockList, checksums: &[Checksum]) -> bool {
+    let mut known = checksums.iter();
+    let blake3 = known.find(|sum| sum.algorithm() == Algorithm::Blake3);
+    blake3.is_none_or(|blake3| digest(list).as_ref() == Some(blake3))
+}
+
+const MOMENT: Duration = Duration::from_millis(100);

@@ -1,0 +1,130 @@
+//! The thread that holds blocks against the server's list as they land. It never holds receiving
+//! up: the bytes are read back from the page cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::block_ledger::{BadBlock, Listing, agrees};
+use super::session::Session;
+use crate::digest::BlockList;
+use crate::digest::blocks::BLOCK_BYTES;
+use crate::get::blocks::{self, Answer};
+use crate::get::client::cancellation::Cancellation;
+use crate::get::error::GetError;
+
+/// What the coordinator hears of blocks.
+#[derive(Debug)]
+pub(super) enum Finding {
+    /// The list is here: from now on it says which mirrors have the same file.
+    Listed,
+    /// A block came wrong, and has been forgotten.
+    Bad(BadBlock),
+    /// All blocks are good, or there is no list.
+    Settled,
+    /// The part file cannot be read.
+    Failed(GetError),
+}
+
+/// Looks at blocks until the coordinator is gone, which `wake` tells.
+pub(super) fn run(
+    session: &Session<'_>,
+    wake: &Receiver<()>,
+    findings: &Sender<Finding>,
+    cancellation: &Cancellation,
+) {
+    let tell = |finding| drop(findings.send(finding));
+    let listed = seek(session, wake, cancellation);
+    let Some(list) = listed else {
+        if !matches!(session.blocks.listing(), Listing::Unsought) {
+            session.blocks.set_listing(Listing::None);
+        }
+        return tell(Finding::Settled);
+    };
+    tell(Finding::Listed);
+    let mut buffer = vec![0; blocks::PIECE_BYTES];
+    // The list is given up where the user's checksum is believed more.
+    while session.blocks.list().is_some() {
+        let done = session.plan().done().clone();
+        let Some(number) = session.blocks.next(&done, list.len()) else {
+            if session.blocks.is_settled() {
+                tell(Finding::Settled);
+            }
+            match wake.recv_timeout(LOOK_EVERY) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                _ => continue,
+            }
+        };
+        if cancellation.check().is_err() {
+            return;
+        }
+        match blocks::is_good(session.part.file(), &list, number, &mut buffer) {
+            Ok(true) => session.blocks.note_good(number, list.len()),
+            Ok(false) => {
+                let bad = session.blocks.note_bad(number, list.len());
+                session.plan().forget(bad.extent);
+                tell(Finding::Bad(bad));
+            }
+            Err(error) => {
+                let error = GetError::local("read", session.part.path(), &error);
+                return tell(Finding::Failed(error));
+            }
+        }
+    }
+}
+
+/// The list, as soon as the server has one that can be believed; `None` if there will be none.
+fn seek(
+    session: &Session<'_>,
+    wake: &Receiver<()>,
+    cancellation: &Cancellation,
+) -> Option<Arc<BlockList>> {
+    let mut pause = LOOK_EVERY;
+    let mut asked = None;
+    loop {
+        match session.blocks.listing() {
+            Listing::Known(list) => return Some(list),
+            Listing::None => return None,
+            Listing::Unsought => {}
+            Listing::Asked(source) => asked = Some(source),
+            Listing::Pending => pause = (pause * 2).min(MOST_PAUSE),
+        }
+        if let Some(source) = &asked {
+            let length = session.state.length().filter(|it| *it > BLOCK_BYTES)?;
+            let version = (length, source.validator.as_ref());
+            match blocks::ask(session.shared, &source.url, version, cancellation) {
+                Ok(Answer::List(list)) if agrees(&list, session.checksums) => {
+                    let list = Arc::new(list);
+                    session
+                        .blocks
+                        .set_listing(Listing::Known(Arc::clone(&list)));
+                    return Some(list);
+                }
+                Ok(Answer::Pending) => session.blocks.set_listing(Listing::Pending),
+                Ok(Answer::List(_)) => {
+                    let text = "the server's list of blocks is another file's: it is left out";
+                    session.reporter.note(text.to_owned());
+                    return None;
+                }
+                Ok(Answer::None) | Err(_) => return None,
+            }
+        }
+        match wake.recv_timeout(pause) {
+            Err(RecvTimeoutError::Disconnected) => return None,
+            // The file is there whole: its digest is asked for another way.
+            Ok(()) if asked.is_some() => return None,
+            _ => {}
+        }
+    }
+}
+
+/// Where the block is, for a person.
+pub(super) fn place(bad: &BadBlock) -> String {
+    let (start, end) = bad.extent;
+    let (number, last) = (start / BLOCK_BYTES, end - 1);
+    format!("block {number}, bytes {start} to {last},")
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const MOST_PAUSE: Duration = Duration::from_secs(5);

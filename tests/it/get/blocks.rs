@@ -1,0 +1,342 @@
+//! Blocks held against the server's list as they land: by whom they came wrong, and what that
+//! costs.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use haul::server::config::DigestChoice;
+use sha2::Digest as _;
+
+use super::proxy::{Harm, Proxy};
+use super::support::{Act, Client, Gate, LONGEST, Request, Served, Server, finish, noise};
+use crate::support::TestServer;
+
+const BLOCK: usize = 4 << 20;
+
+/// A server with one file, whose digest and blocks it knows.
+fn server_of(content: &[u8]) -> TestServer {
+    let server = TestServer::start();
+    server.put("file", content);
+    list_of(&server);
+    server
+}
+
+/// The block list that a server gives of its file.
+fn list_of(server: &TestServer) -> Vec<u8> {
+    let begun = Instant::now();
+    loop {
+        let answer = server.get("/file?blocks", "");
+        if answer.status == 200 {
+            return answer.body;
+        }
+        assert!(begun.elapsed() < LONGEST, "never a list");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}/file")
+}
+
+#[test]
+fn a_flipped_bit_is_known_while_the_rest_is_still_to_come() {
+    let content = noise(1, 4 * BLOCK);
+    let server = server_of(&content);
+    let gate = Gate::default();
+    let opened = gate.clone();
+    let proxy = Proxy::start(server.address(), move |before, bytes| {
+        let at = (BLOCK + 1000) as u64;
+        if (before..before + bytes.len() as u64).contains(&at) {
+            bytes[(at - before) as usize] ^= 1;
+        }
+        let begun = Instant::now();
+        while before > 3 * BLOCK as u64 && !opened.is_open() && begun.elapsed() < LONGEST {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let client = Client::new();
+    let mut child = client
+        .command(&["-s1", &proxy.url("/file")])
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = said.find_map(|line| line.ok().filter(|line| line.contains("damaged")));
+    let line = line.expect("it says so before the end");
+    assert!(line.contains("block 1, bytes 4194304 to 8388607"), "{line}");
+    gate.open();
+    let rest = std::thread::spawn(move || said.count());
+    finish(child).assert_status(0);
+    rest.join().unwrap();
+    client.assert_whole("file", &content);
+    let passed = proxy.passed() as usize;
+    assert!(passed < content.len() + BLOCK + (64 << 10), "{passed}");
+}
+
+#[test]
+fn a_mirror_that_lies_is_named_and_dropped() {
+    let content = noise(2, 6 * BLOCK + 3);
+    let server = server_of(&content);
+    let liar = Proxy::start(server.address(), |_, bytes| {
+        if bytes.len() > 10_000 {
+            bytes[9_000] ^= 4;
+        }
+    });
+    let client = Client::new();
+    let mirror = liar.url("/file");
+    let ran = client.get(&["-s2", &url(server.address()), "--mirror", &mirror]);
+    ran.assert_status(0).assert_says("that mirror is dropped");
+    let line = ran.stderr.lines().find(|line| line.contains("is dropped"));
+    assert!(
+        line.is_some_and(|line| line.contains(&mirror)),
+        "{}",
+        ran.stderr
+    );
+    client.assert_whole("file", &content);
+}
+
+#[test]
+fn a_block_that_always_comes_wrong_ends_it_after_three_times() {
+    let content = noise(3, 3 * BLOCK);
+    let server = server_of(&content);
+    // The second block begins as nothing else does.
+    let place = content[BLOCK..BLOCK + 8].to_vec();
+    let proxy = Proxy::start(server.address(), move |_, bytes| {
+        if let Some(at) = bytes.windows(8).position(|it| it == place) {
+            bytes[at] ^= 1;
+        }
+    });
+    let client = Client::new();
+    let ran = client.get(&["-s1", &proxy.url("/file")]);
+    ran.assert_status(7)
+        .assert_says("block 1, bytes 4194304 to 8388607, came damaged")
+        .assert_says("3 times");
+    assert_eq!(client.names(), ["file.part", "file.part.state"]);
+    let passed = proxy.passed() as usize;
+    assert!(passed < content.len() + 2 * BLOCK + (64 << 10), "{passed}");
+    // What is right of it is kept.
+    client
+        .get(&["-s1", &url(server.address())])
+        .assert_status(0);
+    client.assert_whole("file", &content);
+}
+
+#[test]
+fn what_an_earlier_run_left_is_held_against_the_list_too() {
+    let content = noise(4, 5 * BLOCK);
+    let server = server_of(&content);
+    let cut = Mutex::new(false);
+    let proxy = Proxy::start(server.address(), move |before, bytes| {
+        let mut cut = cut.lock().unwrap();
+        *cut |= before > 3 * BLOCK as u64;
+        if *cut {
+            bytes.clear();
+        }
+    });
+    let client = Client::new();
+    let stalled = ["-s1", "--stall-timeout", "1s", "--retries", "0"];
+    let url_of_proxy = proxy.url("/file");
+    let ran = client.get(&[&stalled[..], &[&*url_of_proxy]].concat());
+    assert_ne!(ran.status, Some(0));
+    let part = client.path("file.part");
+    let mut kept = std::fs::read(&part).unwrap();
+    kept[100] ^= 1;
+    std::fs::write(&part, kept).unwrap();
+    let sent = server.counters().bytes_sent;
+    let ran = client.get(&["-s1", &url(server.address())]);
+    ran.assert_status(0)
+        .assert_says("block 0, bytes 0 to 4194303, was damaged here");
+    client.assert_whole("file", &content);
+    let sent = (server.counters().bytes_sent - sent) as usize;
+    assert!(sent < 4 * BLOCK, "{sent}");
+}
+
+#[test]
+fn mirrors_with_other_tags_share_a_file_of_equal_blocks() {
+    let content = noise(5, 8 * BLOCK);
+    let (one, other) = (server_of(&content), server_of(&content));
+    let set_date = |server: &TestServer, seconds| {
+        let date = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        let file = std::fs::File::options()
+            .write(true)
+            .open(server.root().join("file"));
+        file.unwrap().set_modified(date).unwrap();
+        list_of(server);
+    };
+    set_date(&one, 1_000_000_000);
+    set_date(&other, 1_100_000_000);
+    let client = Client::new();
+    let mirror = url(other.address());
+    let ran = client.get(&["-s2", "--json", &url(one.address()), "--mirror", &mirror]);
+    ran.assert_status(0);
+    client.assert_whole("file", &content);
+    assert!(other.counters().bytes_sent > BLOCK as u64, "{}", ran.stderr);
+    let received = &ran.events("finished")[0]["received"];
+    assert_eq!(received.as_u64(), Some(content.len() as u64));
+}
+
+/// What a server says of a file, beside its bytes.
+#[derive(Clone, Debug, Default)]
+struct Says {
+    list: Vec<u8>,
+    list_tag: Option<&'static str>,
+    digest: Option<String>,
+}
+
+/// A server that calls itself haul and says what it likes.
+fn liar(content: &[u8], says: Says) -> Server {
+    let file = Served {
+        bytes: Arc::new(content.to_vec()),
+        ..Served::new(1, 0)
+    };
+    Server::start(move |request: &Request| {
+        let mut more = "Server: haul\r\n".to_owned();
+        if let Some(digest) = &says.digest {
+            more.push_str(&format!("Repr-Digest-BLAKE3: {digest}\r\n"));
+        }
+        if request.target.ends_with("?blocks") {
+            let mut served = file.clone();
+            served.etag = says.list_tag.map(str::to_owned).or(served.etag);
+            more.push_str("Content-Type: application/vnd.haul.blocks\r\n");
+            let mut answer = served.head("200 OK", says.list.len() as u64, &more);
+            answer.extend_from_slice(&says.list);
+            return vec![Act::Send(answer)];
+        }
+        let answer = file.answer(request);
+        let line = answer.iter().position(|it| *it == b'\n').unwrap() + 1;
+        let answer = [&answer[..line], more.as_bytes(), &answer[line..]].concat();
+        vec![Act::Send(answer)]
+    })
+}
+
+fn blake3_field(content: &[u8]) -> String {
+    use base64::Engine as _;
+    let digest = blake3::hash(content);
+    format!(
+        ":{}:",
+        base64::engine::general_purpose::STANDARD.encode(digest.as_bytes())
+    )
+}
+
+/// Whatever a server says of its blocks: it is its file, or no file.
+#[test]
+fn lists_that_lie() {
+    let content = noise(6, 3 * BLOCK);
+    let other = noise(7, 3 * BLOCK);
+    let (list, others) = (list_of(&server_of(&content)), list_of(&server_of(&other)));
+    let digest = Some(blake3_field(&content));
+    let mut wrong_root = list.clone();
+    wrong_root[40] ^= 1;
+    let mut wrong_value = list.clone();
+    wrong_value[70] ^= 1;
+    let mut wrong_length = list.clone();
+    wrong_length[15] ^= 1;
+    let huge = [list.clone(), vec![0; 4 << 20]].concat();
+    let says = |list: &[u8]| Says {
+        list: list.to_vec(),
+        digest: digest.clone(),
+        ..Says::default()
+    };
+    // Lists that cannot be the file's are left out, and the digest proves it.
+    let unusable = [
+        ("wrong root", says(&wrong_root)),
+        ("wrong value", says(&wrong_value)),
+        ("wrong length", says(&wrong_length)),
+        ("huge", says(&huge)),
+        ("cut", says(&list[..list.len() - 32])),
+        ("none", says(&[])),
+        ("another file's", says(&others)),
+        (
+            "of another version",
+            Says {
+                list_tag: Some("\"2\""),
+                ..says(&others)
+            },
+        ),
+    ];
+    for (what, says) in unusable {
+        let server = liar(&content, says);
+        let client = Client::new();
+        let ran = client.get(&["-s1", &server.url("/f")]);
+        assert_eq!(ran.status, Some(0), "{what}: {}", ran.stderr);
+        client.assert_whole("f", &content);
+    }
+    // Nothing else vouches for it, so the list is believed, and the file is not.
+    let says = Says {
+        digest: None,
+        ..says(&others)
+    };
+    let server = liar(&content, says.clone());
+    let client = Client::new();
+    client.get(&["-s1", &server.url("/f")]).assert_status(7);
+    assert!(!client.path("f").exists());
+    // The user's own checksum is believed more.
+    let sum: String = sha2::Sha256::digest(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let server = liar(&content, says);
+    let client = Client::new();
+    let ran = client.get(&["-s1", "--sha256", &sum, &server.url("/f")]);
+    ran.assert_status(0).assert_says("the checksum decides");
+    client.assert_whole("f", &content);
+}
+
+#[test]
+fn digests_that_lie() {
+    let content = noise(8, 2 * BLOCK);
+    let list = list_of(&server_of(&content));
+    // Of a part, of another coding, of nothing: each is another digest than the file's.
+    for digest in [
+        blake3_field(&content[..BLOCK]),
+        blake3_field(b"packed"),
+        blake3_field(b""),
+    ] {
+        let says = Says {
+            list: list.clone(),
+            digest: Some(digest),
+            ..Says::default()
+        };
+        let server = liar(&content, says);
+        let client = Client::new();
+        client.get(&["-s1", &server.url("/f")]).assert_status(7);
+        assert!(!client.path("f").exists());
+    }
+}
+
+/// A line that harms bytes of heads, lists and files at random.
+fn chaos(seeds: std::ops::Range<u64>) {
+    let content = noise(9, 2 * BLOCK + 12_345);
+    let server = TestServer::with(|config| config.digests.choice = DigestChoice::All);
+    server.put("file", &content);
+    list_of(&server);
+    for seed in seeds {
+        let random = Mutex::new(fastrand::Rng::with_seed(seed));
+        let proxy = Proxy::start(server.address(), move |_, bytes| {
+            let mut random = random.lock().unwrap();
+            if bytes.len() > 1 && random.u32(..40) == 0 {
+                let harm = Harm::ALL[random.usize(..Harm::ALL.len())];
+                harm.harm(bytes, random.usize(..bytes.len() - 1));
+            }
+        });
+        let client = Client::new();
+        let quick = ["--stall-timeout", "300ms", "--retries", "5"];
+        let ran = client.get(&[&quick[..], &["--require-digest", &proxy.url("/file")]].concat());
+        match ran.status {
+            Some(0) => client.assert_whole("file", &content),
+            _ => assert!(!client.path("file").exists(), "seed {seed}: {}", ran.stderr),
+        }
+    }
+}
+
+#[test]
+fn a_line_that_harms_at_random_never_makes_a_wrong_file() {
+    chaos(0..3);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_line_that_harms_at_random_for_long_never_makes_a_wrong_file() {
+    chaos(0..300);
+}
