@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, unbounded};
 
-pub use crate::digest::checksum_file::{Style, line};
+pub use crate::digest::checksum_file::{Style, escape, line};
 use crate::digest::{Algorithm, Checksum, Store};
 use feed::{Feed, Found};
 pub use progress::Progress;
+pub use walk::DirectoryChoice;
 
 /// What to hash, and how.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct SumConfig {
     /// The state directory: unchanged files' digests are taken from the store there, and new ones
     /// kept in it. `None` reads every file.
     pub state: Option<PathBuf>,
+    /// What directories mean.
+    pub directories: DirectoryChoice,
 }
 
 /// What happens while digests are computed.
@@ -45,7 +48,7 @@ pub enum Event<'a> {
     Tick,
 }
 
-/// Computes the digest of each file, directories with all that is in them. `-` is standard input.
+/// Computes the digest of each file. `-` is standard input.
 ///
 /// # Errors
 /// The first error of `on`, which ends the work.
@@ -66,7 +69,7 @@ pub fn compute(
         }
     };
     let paths: Vec<PathBuf> = paths.into_iter().collect();
-    let feed = Feed::new(walk::Walk::new(paths), config.algorithm);
+    let feed = Feed::new(walk::Walk::new(paths, config.directories), config.algorithm);
     let (sender, results) = unbounded::<Found>();
     let outcome = std::thread::scope(|scope| {
         for _ in 0..config.threads.get() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use haul::diagnostics::say;
 use haul::get::{Algorithm, Checksum, printable};
-use haul::sum::{self, Event, Progress, Style, SumConfig};
+use haul::sum::{self, DirectoryChoice, Event, Progress, Style, SumConfig};
 
 use crate::cli::signals::stop_on_signals;
 use progress::Bar;
@@ -26,7 +26,8 @@ Examples:
 
 Exit status:
   0  every file was read, and with --check is as listed
-  1  a file could not be read, changed meanwhile, or is not as listed
+  1  a file could not be read, changed meanwhile, or is not as listed; a list has no sums, or
+     with --strict a line that is none
   2  the command line is wrong";
 
 /// The options of `haul sum`.
@@ -62,6 +63,22 @@ pub(crate) struct SumArguments {
     /// Say nothing of files that are as listed
     #[arg(long, short, requires = "check")]
     quiet: bool,
+
+    /// Say nothing of any file: the exit status tells
+    #[arg(long, requires = "check")]
+    status: bool,
+
+    /// Pass over files that are listed and not there
+    #[arg(long, requires = "check")]
+    ignore_missing: bool,
+
+    /// Fail if a line of a list is in no format
+    #[arg(long, requires = "check")]
+    strict: bool,
+
+    /// Say which lines of a list are in no format
+    #[arg(long, short, requires = "check")]
+    warn: bool,
 
     /// State directory of a server: digests of unchanged files are taken from its store, new ones
     /// kept there; without it every file is read
@@ -122,6 +139,10 @@ impl SumArguments {
             algorithm,
             threads: self.threads.unwrap_or(cores),
             state: self.state.clone(),
+            directories: match self.check {
+                true => DirectoryChoice::Refuse,
+                false => DirectoryChoice::Walk,
+            },
         }
     }
 

@@ -9,7 +9,10 @@ use crate::digest::algorithm::{Algorithm, Checksum, ChecksumError};
 
 /// The sums of many files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ChecksumFile(Vec<(Vec<u8>, Checksum)>);
+pub struct ChecksumFile {
+    sums: Vec<(Vec<u8>, Checksum)>,
+    malformed: Vec<usize>,
+}
 
 /// How a line of a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,34 +24,37 @@ pub enum Style {
 }
 
 impl ChecksumFile {
-    /// Reads both formats, with the names or lengths of all algorithms. A line of 64 digits
-    /// without a name is taken for `default`'s if that has as many.
+    /// Reads all formats, with the names or lengths of all algorithms, and passes over lines that
+    /// are in none, as coreutils do. A line of 64 digits without a name is taken for `default`'s if
+    /// that has as many.
     ///
     /// # Errors
-    /// [`ChecksumError`], with the line.
+    /// [`ChecksumError`]: not a single line is one of a sum.
     pub fn parse_as(text: &[u8], default: Option<Algorithm>) -> Result<Self, ChecksumError> {
-        let mut sums = Vec::new();
+        // Editors of other systems mark a file's start.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        let mut list = Self::default();
         for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.trim_ascii().is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let entry = parse_line(line, default).ok_or_else(|| {
-                ChecksumError::new(format!(
-                    "line {}: not a line of sha256sum: {}",
-                    number + 1,
-                    String::from_utf8_lossy(line)
-                ))
-            });
-            sums.push(entry?);
+            match parse_line(line, default) {
+                Some(entry) => list.sums.push(entry),
+                None => list.malformed.push(number + 1),
+            }
         }
-        Ok(Self(sums))
+        if list.sums.is_empty() {
+            let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
+            return Err(ChecksumError::new(text.to_owned()));
+        }
+        Ok(list)
     }
 
     /// As [`Self::parse_as`], for lists that may be of any algorithm.
     ///
     /// # Errors
-    /// [`ChecksumError`], with the line.
+    /// As [`Self::parse_as`].
     pub fn parse(text: &str) -> Result<Self, ChecksumError> {
         Self::parse_as(text.as_bytes(), None)
     }
@@ -58,7 +64,7 @@ impl ChecksumFile {
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Checksum> {
         let find = |name: &Path| {
-            self.0.iter().find(|(listed, _)| {
+            self.sums.iter().find(|(listed, _)| {
                 let listed = Path::new(OsStr::from_bytes(listed));
                 listed.strip_prefix(".").unwrap_or(listed) == name
             })
@@ -75,7 +81,13 @@ impl ChecksumFile {
     /// Each name with its sum, in the list's order.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &Checksum)> {
         let path = |name| Path::new(OsStr::from_bytes(name));
-        self.0.iter().map(move |(name, sum)| (path(name), sum))
+        self.sums.iter().map(move |(name, sum)| (path(name), sum))
+    }
+
+    /// The numbers of the lines that are in no format, from 1 on.
+    #[must_use]
+    pub fn malformed(&self) -> &[usize] {
+        &self.malformed
     }
 }
 
@@ -107,7 +119,10 @@ pub fn line(style: Style, name: &Path, sum: &Checksum) -> Vec<u8> {
     line
 }
 
-fn escape(name: &[u8]) -> Cow<'_, [u8]> {
+/// A name as lists and verdicts show it, escaped where it has a line end or a backslash: then a
+/// backslash stands in front of the line.
+#[must_use]
+pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     if !name
         .iter()
         .any(|byte| matches!(byte, b'\n' | b'\r' | b'\\'))
@@ -127,6 +142,8 @@ fn escape(name: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Checksum)> {
+    let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
+    let line = &line[blanks..];
     // A leading backslash says that the name is escaped.
     let (is_escaped, line) = match line.strip_prefix(b"\\") {
         Some(rest) => (true, rest),
@@ -134,48 +151,57 @@ fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Check
     };
     let (name, sum) = tagged(line).or_else(|| plain(line, default))?;
     let name = match is_escaped {
-        true => unescape(name),
+        true => unescape(name)?,
         false => name.to_owned(),
+    };
+    // No file has such a name.
+    (!name.is_empty() && !name.contains(&0)).then_some((name, sum))
+}
+
+fn plain(line: &[u8], default: Option<Algorithm>) -> Option<(&[u8], Checksum)> {
+    let (hex, rest) = line.split_at(line.iter().position(|byte| is_blank(*byte))?);
+    let hex = std::str::from_utf8(hex).ok()?;
+    let default = default.filter(|algorithm| 2 * algorithm.digest_len() == hex.len());
+    let sum = Checksum::parse(default.or_else(|| Algorithm::by_length(hex))?, hex).ok()?;
+    // One blank, and a sign for text or binary; `md5 -r` of BSD writes no sign.
+    let ([_, b' ' | b'*', name @ ..] | [_, name @ ..]) = rest else {
+        return None;
     };
     Some((name, sum))
 }
 
-fn plain(line: &[u8], default: Option<Algorithm>) -> Option<(&[u8], Checksum)> {
-    let (hex, _) = line.split_at(line.iter().position(|byte| *byte == b' ')?);
-    let rest = &line[hex.len()..];
-    let hex = std::str::from_utf8(hex).ok()?;
-    let default = default.filter(|algorithm| 2 * algorithm.digest_len() == hex.len());
-    let sum = Checksum::parse(default.or_else(|| Algorithm::by_length(hex))?, hex).ok()?;
-    let name = rest
-        .strip_prefix(b"  ")
-        .or_else(|| rest.strip_prefix(b" *"))?;
-    Some((name, sum))
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 fn tagged(line: &[u8]) -> Option<(&[u8], Checksum)> {
-    let open = line.windows(2).position(|pair| pair == b" (")?;
-    let close = line.windows(4).rposition(|four| four == b") = ")?;
-    let name = line.get(open + 2..close)?;
-    let tag = std::str::from_utf8(&line[..open]).ok()?;
-    let hex = std::str::from_utf8(&line[close + 4..]).ok()?;
+    // OpenSSL writes no blanks: SHA256(name)= digest.
+    let open = line.iter().position(|byte| *byte == b'(')?;
+    let close = line.iter().rposition(|byte| *byte == b')')?;
+    let name = line.get(open + 1..close)?;
+    let tag = std::str::from_utf8(&line[..open]).ok()?.trim_end();
+    let hex = line[close + 1..].trim_ascii().strip_prefix(b"=")?;
+    let hex = std::str::from_utf8(hex).ok()?;
     let sum = Checksum::parse(Algorithm::named(tag)?, hex).ok()?;
     Some((name, sum))
 }
 
-fn unescape(name: &[u8]) -> Vec<u8> {
+/// The name that was escaped; `None` for an escape that nobody writes.
+fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter();
     while let Some(byte) = bytes.next() {
-        plain.extend(match byte {
-            b'\\' => bytes.next().map(|escaped| match escaped {
+        plain.push(match byte {
+            b'\\' => match bytes.next()? {
                 b'n' => b'\n',
                 b'r' => b'\r',
-                other => *other,
-            }),
-            other => Some(*other),
+                b'\\' => b'\\',
+                _ => return None,
+            },
+            other => *other,
         });
     }
-    plain
+    Some(plain)
 }
 
 #[cfg(test)]
@@ -213,11 +239,28 @@ mod tests {
         assert_eq!(algorithm("g"), Some(Algorithm::Md5));
         assert_eq!(algorithm("h"), Some(Algorithm::Sha1));
         assert!(ChecksumFile::parse("e3b0  short\n").is_err());
-        assert!(ChecksumFile::parse(&format!("{EMPTY} onespace\n")).is_err());
+        assert!(ChecksumFile::parse("").is_err());
         let b3sum =
             ChecksumFile::parse_as(format!("{EMPTY}  a").as_bytes(), Some(Algorithm::Blake3));
         let sum = b3sum.unwrap().find(Path::new("a")).unwrap();
         assert_eq!(sum.algorithm(), Algorithm::Blake3);
+    }
+
+    #[test]
+    fn lines_in_no_format_cost_themselves_alone() {
+        let text = format!(
+            "\u{feff}  {EMPTY}  blanks\r\n{EMPTY}\ttab\n{EMPTY} one\nnonsense\n\
+             SHA256(openssl)= {EMPTY}\n{}  short\n\\{EMPTY}  bad\\x\n\t\n{EMPTY}  \n\
+             SHA512 (wrong) = {EMPTY}\n",
+            &EMPTY[1..]
+        );
+        let list = ChecksumFile::parse(&text).unwrap();
+        let names: Vec<_> = list
+            .iter()
+            .map(|(name, _)| name.to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["blanks", "tab", "one", "openssl"]);
+        assert_eq!(list.malformed(), [4, 6, 7, 9, 10]);
     }
 
     #[test]
@@ -235,7 +278,7 @@ mod tests {
             let path = Path::new(OsStr::from_bytes(name));
             for style in [Style::Plain, Style::Tagged] {
                 let list = ChecksumFile::parse_as(&line(style, path, &sum), None).unwrap();
-                let [(found, found_sum)] = list.0.as_slice() else {
+                let [(found, found_sum)] = list.sums.as_slice() else {
                     panic!("one line for {path:?}");
                 };
                 assert_eq!((found.as_slice(), found_sum), (name, &sum), "{style:?}");

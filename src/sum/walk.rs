@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 pub(super) struct Walk {
     /// What comes next is last.
     stack: Vec<Step>,
+    directories: DirectoryChoice,
+}
+
+/// What a name means that is a directory's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectoryChoice {
+    /// All files beneath it.
+    Walk,
+    /// An error: a list has sums of files.
+    Refuse,
 }
 
 #[derive(Debug)]
@@ -21,9 +31,9 @@ enum Step {
 }
 
 impl Walk {
-    pub(super) fn new(names: Vec<PathBuf>) -> Self {
+    pub(super) fn new(names: Vec<PathBuf>, directories: DirectoryChoice) -> Self {
         let stack = names.into_iter().rev().map(Step::Named).collect();
-        Self { stack }
+        Self { stack, directories }
     }
 
     /// Puts what is in a directory on the stack, by name.
@@ -60,7 +70,12 @@ impl Iterator for Walk {
         loop {
             let directory = match self.stack.pop()? {
                 Step::File(path) => return Some((path, Ok(()))),
-                Step::Named(path) if path.is_dir() => path,
+                Step::Named(path) if path.is_dir() => match self.directories {
+                    DirectoryChoice::Walk => path,
+                    DirectoryChoice::Refuse => {
+                        return Some((path, Err(io::ErrorKind::IsADirectory.into())));
+                    }
+                },
                 Step::Named(path) => return Some((path, Ok(()))),
                 Step::Directory(path) => path,
             };

@@ -162,8 +162,72 @@ fn a_list_without_a_checksum_vouches_for_nothing() {
         fs::write(&list, text).expect("a file");
         let output = crate::process::run(haul().args(["sum", "--check"]).arg(&list));
         assert_eq!(output.status.code(), Some(1), "{name}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("no checksum"));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("no line of a checksum"));
     }
+}
+
+/// What this and coreutils make of the same list: verdicts, and the exit status.
+#[test]
+fn a_list_with_bad_lines_is_checked_as_coreutils_check_it() {
+    let tree = tree();
+    let good = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let (bad, fine) = ("nonsense\n", format!("{good}  plain\n"));
+    let kept = tempfile::tempdir().expect("a directory");
+    let list = kept.path().join("sums");
+    let list_name = list.to_str().expect("a name");
+    let cases: [(String, &[&str]); 14] = [
+        (format!("{bad}{fine}"), &[]),
+        (format!("{bad}{fine}"), &["--strict"]),
+        (format!("{bad}{fine}{bad}"), &["--warn", "--quiet"]),
+        (bad.to_owned(), &[]),
+        (format!("  {good}  sub/empty\r\n{good} *plain\n"), &[]),
+        (format!("{good}\tplain\n"), &[]),
+        (format!("SHA256 (plain) = {good}\n"), &["--quiet"]),
+        (format!("{good}  sub\n{good}  sub/empty\n"), &[]),
+        (format!("{good}  nope\n{good}  sub/empty\n"), &[]),
+        (
+            format!("{good}  nope\n{good}  sub/empty\n"),
+            &["--ignore-missing"],
+        ),
+        (format!("{good}  nope\n"), &["--ignore-missing"]),
+        (
+            format!("\\{good}  new\\nline\n\\{good}  back\\\\slash\n"),
+            &[],
+        ),
+        (format!("{good}  two  spaces\n"), &["--status"]),
+        (format!("# a word\n\n{fine}"), &[]),
+    ];
+    for (text, options) in cases {
+        fs::write(&list, &text).expect("the list");
+        let ours = sum(tree.path(), &[&["-c", list_name], options].concat());
+        let theirs = Command::new("sha256sum")
+            .args(["-c", list_name])
+            .args(options)
+            .current_dir(tree.path())
+            .output();
+        let Ok(theirs) = theirs else {
+            eprintln!("skipped: there is no sha256sum");
+            return;
+        };
+        assert_eq!(
+            ours.status.code(),
+            theirs.status.code(),
+            "{text}{options:?}"
+        );
+        let both = [&ours.stdout, &theirs.stdout].map(|it| String::from_utf8_lossy(it));
+        assert_eq!(both[0], both[1], "{text}{options:?}");
+    }
+    fs::write(&list, format!("{bad}{fine}")).expect("the list");
+    let ours = sum(tree.path(), &["-c", "--warn", list_name]);
+    let errors = String::from_utf8_lossy(&ours.stderr).into_owned();
+    assert!(
+        errors.contains("line 1 is improperly formatted"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("1 line is improperly formatted"),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, BufWriter, Read as _, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use haul::diagnostics::say;
-use haul::get::{Algorithm, Checksum, ChecksumFile};
-use haul::sum::Progress;
+use haul::get::{Algorithm, Checksum, ChecksumFile, printable};
+use haul::sum::{Progress, escape};
 
 use super::{SumArguments, each, shown};
 
@@ -20,49 +21,71 @@ pub(super) fn run(arguments: &SumArguments, progress: &Progress) -> io::Result<b
             ChecksumFile::parse_as(&text, Some(default)).map_err(|error| error.to_string())
         });
         match sums {
-            Ok(sums) if sums.iter().next().is_none() => {
-                tally.unreadable += 1;
-                say(format_args!(
-                    "haul: {}: there is no checksum in it",
-                    shown(list)
-                ));
+            Ok(sums) => {
+                let before = tally.verified;
+                check_list(arguments, &sums, progress, &mut tally)?;
+                if arguments.ignore_missing && tally.verified == before {
+                    tally.unusable += 1;
+                    say(format_args!("haul: {}: no file was verified", shown(list)));
+                }
+                tally.note_malformed(arguments, list, sums.malformed());
             }
-            Ok(sums) => check_list(arguments, &sums, progress, &mut tally)?,
             Err(error) => {
-                tally.unreadable += 1;
+                tally.unusable += 1;
                 say(format_args!("haul: {}: {error}", shown(list)));
             }
         }
     }
-    tally.explain();
-    Ok(tally.is_fine() && !progress.is_cancelled())
+    if !arguments.status {
+        tally.explain();
+    }
+    Ok(tally.is_fine(arguments) && !progress.is_cancelled())
 }
 
-/// What was found, beside files that are as listed.
+/// What was found.
 #[derive(Debug, Default)]
 struct Tally {
+    verified: u64,
     different: u64,
     unreadable: u64,
+    /// Lists.
+    unusable: u64,
+    /// Lines of lists.
+    malformed: u64,
 }
 
 impl Tally {
-    fn is_fine(&self) -> bool {
-        self.different == 0 && self.unreadable == 0
+    fn is_fine(&self, arguments: &SumArguments) -> bool {
+        let is_strict = arguments.strict && self.malformed > 0;
+        self.different == 0 && self.unreadable == 0 && self.unusable == 0 && !is_strict
+    }
+
+    fn note_malformed(&mut self, arguments: &SumArguments, list: &Path, lines: &[usize]) {
+        self.malformed += lines.len() as u64;
+        if arguments.warn {
+            for line in lines {
+                let list = shown(list);
+                say(format_args!(
+                    "haul: {list}: line {line} is improperly formatted"
+                ));
+            }
+        }
     }
 
     fn explain(&self) {
-        let files = |number| match number {
-            1 => "file",
-            _ => "files",
+        let count = |number, one: &str, many: &str| match number {
+            0 => {}
+            1 => say(format_args!("haul: 1 {one}")),
+            _ => say(format_args!("haul: {number} {many}")),
         };
-        if self.unreadable > 0 {
-            let (number, files) = (self.unreadable, files(self.unreadable));
-            say(format_args!("haul: {number} {files} could not be read"));
-        }
-        if self.different > 0 {
-            let (number, files) = (self.different, files(self.different));
-            say(format_args!("haul: {number} {files} did not match"));
-        }
+        let (one, many) = (
+            "line is improperly formatted",
+            "lines are improperly formatted",
+        );
+        count(self.malformed, one, many);
+        let (one, many) = ("file could not be read", "files could not be read");
+        count(self.unreadable, one, many);
+        count(self.different, "file did not match", "files did not match");
     }
 }
 
@@ -86,24 +109,50 @@ fn check_list(
         each(&config, paths, progress, |path, found| {
             let expected = expected.pop_front();
             let verdict = match found {
-                Ok(sum) if Some(&sum) == expected.as_ref() => "OK",
+                Ok(sum) if Some(&sum) == expected.as_ref() => {
+                    tally.verified += 1;
+                    "OK"
+                }
                 Ok(_) => {
+                    tally.verified += 1;
                     tally.different += 1;
                     "FAILED"
                 }
+                Err(error) if arguments.ignore_missing && is_missing(&error) => return Ok(()),
                 Err(error) => {
                     tally.unreadable += 1;
                     say(format_args!("haul: {}: {error}", shown(path)));
                     "FAILED open or read"
                 }
             };
-            if verdict == "OK" && arguments.quiet {
+            if arguments.status || (verdict == "OK" && arguments.quiet) {
                 return Ok(());
             }
-            writeln!(out, "{}: {verdict}", shown(path))
+            out.write_all(&name(path))?;
+            writeln!(out, ": {verdict}")
         })?;
     }
     out.flush()
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// A name as coreutils write it in a verdict, where a backslash alone is not escaped; a terminal
+/// gets no bytes that would command it.
+fn name(path: &Path) -> Vec<u8> {
+    let name = path.as_os_str().as_bytes();
+    let name = match name.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        true => [b"\\".as_slice(), &escape(name)].concat(),
+        false => name.to_owned(),
+    };
+    match io::stdout().is_terminal() {
+        true => printable(&String::from_utf8_lossy(&name))
+            .into_owned()
+            .into(),
+        false => name,
+    }
 }
 
 fn read_list(path: &Path) -> Result<Vec<u8>, String> {
