@@ -43,6 +43,13 @@ pub(super) struct Source<'a> {
     pub(super) tls: Option<&'a mut TlsStream>,
 }
 
+impl<'a> Source<'a> {
+    pub(super) fn new(stream: &'a TcpStream, tls: &'a mut Option<Box<TlsStream>>) -> Self {
+        let tls = tls.as_deref_mut();
+        Self { stream, tls }
+    }
+}
+
 /// How far a request has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receiving {

@@ -1,7 +1,7 @@
 //! What a connection's turn ends in, and what a turn may use.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::server::files::OpenFile;
 use crate::server::files::open_file_cache::OpenFileCache;
@@ -93,6 +93,9 @@ pub(crate) enum Admission {
     /// It did not: its first request is answered with a refusal.
     Rejected,
 }
+
+/// How long a rejected connection may take for its request; others may be told the same instead.
+pub(super) const REJECTED_WAIT: Duration = Duration::from_secs(2);
 
 /// What a turn may use, besides the connection.
 #[derive(Debug)]

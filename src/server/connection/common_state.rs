@@ -1,0 +1,172 @@
+//! What a connection keeps from one state to the next: socket, session, peer, limits, buffers.
+
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::server::client_share::ShareHandle;
+use crate::server::connection::deferred_record::{DeferredRecord, outstanding};
+use crate::server::connection::observed::Observed;
+use crate::server::connection::pacer::Pacer;
+use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::send_queue::SendQueue;
+use crate::server::connection::step::{Admission, Resolved};
+use crate::server::places::Place;
+use crate::server::semaphore::Permit;
+use crate::server::shared::Shared;
+use crate::server::telemetry::{AccessRecord, Counters, Peer, TlsClient};
+use crate::server::transmit::tls::TlsStream;
+use crate::sys::socket;
+
+/// What is valid in every state of a connection.
+#[derive(Debug)]
+pub(super) struct CommonState {
+    pub(super) number: u64,
+    pub(super) stream: TcpStream,
+    /// The session, if the connection speaks TLS.
+    pub(super) tls: Option<Box<TlsStream>>,
+    /// The client: the sender, or the one that a trusted proxy forwards for.
+    pub(super) peer: Peer,
+    /// The socket's peer, or the one that a PROXY header named.
+    pub(super) sender: Peer,
+    pub(super) share: ShareHandle,
+    _permit: Permit,
+    pub(super) admission: Admission,
+    pub(super) received: RequestBuffer,
+    /// Requests received whole.
+    pub(super) requests: u64,
+    pub(super) deadline: Instant,
+    pub(super) resolved: Option<Resolved>,
+    pub(super) send_queue: SendQueue,
+    pub(super) pacer: Pacer,
+    /// Whether keep-alive probes are on.
+    is_probed: bool,
+    /// The place in a disk queue, while the connection is in it or about to be.
+    pub(super) place: Option<Place>,
+    /// The record of the last response, while its bytes have not arrived.
+    pub(super) unconfirmed: Option<Box<DeferredRecord>>,
+    pub(super) observed: Observed,
+}
+
+impl CommonState {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: Peer,
+        share: ShareHandle,
+        permit: Permit,
+        admission: Admission,
+        (service, now): (&Shared, Instant),
+    ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            stream,
+            tls: None,
+            peer,
+            sender: peer,
+            share,
+            _permit: permit,
+            admission,
+            received: RequestBuffer::default(),
+            requests: 0,
+            deadline: now + service.config.deadlines.first_byte,
+            resolved: None,
+            send_queue: SendQueue::default(),
+            pacer: Pacer::new(service, now),
+            is_probed: false,
+            place: None,
+            unconfirmed: None,
+            observed: Observed::new(service),
+        }
+    }
+
+    /// Counts what follows for this client: its limits, its share, its name in the log.
+    pub(super) fn speak_for(&mut self, peer: Peer, service: &Shared) {
+        if peer == self.peer {
+            return;
+        }
+        self.peer = peer;
+        self.share = service.clients.join(peer);
+        if service.has_too_many(&self.share, peer) {
+            self.admission = Admission::Rejected;
+        }
+    }
+
+    pub(super) fn count_request(&mut self, service: &Shared) {
+        self.requests += 1;
+        Counters::add_one(&service.counters.requests);
+    }
+
+    /// Whether the socket has nothing to read, as far as the kernel knows now.
+    pub(super) fn has_nothing_to_read(&self) -> bool {
+        matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the connection was reset, or keep-alive probes found no host. A peer that has closed
+    /// its side only may still read.
+    pub(super) fn has_left(&mut self) -> bool {
+        if !self.is_probed {
+            self.is_probed = socket::keep_alive(&self.stream).is_ok();
+        }
+        socket::is_broken(&self.stream)
+    }
+
+    /// Sets the socket back to what it was before the response.
+    pub(super) fn reset_socket(&mut self, ended_by_close: bool) {
+        self.send_queue.end(&self.stream);
+        if ended_by_close {
+            let _ = socket::orderly_on_close(&self.stream);
+        }
+    }
+
+    /// Ends our side of the stream, over TLS by `close_notify` first; `false` if the socket has no
+    /// room for that now.
+    pub(super) fn end_stream(&mut self) -> io::Result<bool> {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+            match tls.flush(&self.stream) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                flushed => flushed?,
+            }
+        }
+        socket::end_of_stream(&self.stream).map(|()| true)
+    }
+
+    /// Adds to a record what the log says of a client that came by TLS.
+    pub(super) fn with_tls_client(&self, record: AccessRecord) -> AccessRecord {
+        let tls = self.tls.as_deref().map(|tls| TlsClient {
+            subject: tls.subject(),
+        });
+        AccessRecord { tls, ..record }
+    }
+
+    /// Writes the record of the last response once all of it has arrived.
+    pub(super) fn record_if_arrived(&mut self, service: &Shared) -> bool {
+        if self.unconfirmed.is_none() || self.outstanding() > 0 {
+            return false;
+        }
+        let record = self.unconfirmed.take();
+        record.map(|record| record.flush(service)).is_some()
+    }
+
+    /// Bytes of responses that the peer has not acknowledged. `close_notify` is none of them: a peer
+    /// that has all may be gone when it comes.
+    pub(super) fn outstanding(&self) -> u64 {
+        let closing = self.tls.as_ref().map_or(0, |tls| tls.closing());
+        outstanding(&self.stream).saturating_sub(closing)
+    }
+
+    /// Whether the last response has not arrived.
+    pub(super) fn is_unacknowledged(&self) -> bool {
+        self.unconfirmed.is_some() && self.outstanding() > 0
+    }
+
+    /// Whether the peer has acknowledged all (RFC 9112 section 9.6), and sent nothing more, which
+    /// would make the close a reset.
+    pub(super) fn has_nothing_to_wait_for(&self) -> bool {
+        self.received.is_empty()
+            && socket::unacknowledged(&self.stream) == Some(0)
+            && socket::unread(&self.stream) == Some(0)
+    }
+}

@@ -1,0 +1,37 @@
+//! The states of a connection, and what a transition leads to.
+
+use crate::server::connection::discard::Discarding;
+use crate::server::connection::handshake::Handshaking;
+use crate::server::connection::introduction::Introduction;
+use crate::server::connection::lingering_close::Lingering;
+use crate::server::connection::prepare::Pending;
+use crate::server::connection::receive::Receiving;
+use crate::server::connection::send::Sending;
+use crate::server::connection::step::Step;
+
+/// What a connection is doing, with the data of this state alone.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Waiting for a proxy to say for whom it speaks.
+    Introducing(Introduction),
+    /// Agreeing on keys.
+    Handshaking(Handshaking),
+    /// Waiting for a request, or in the middle of one.
+    Receiving(Receiving),
+    /// Throwing a request's body away before answering.
+    Discarding(Discarding),
+    /// A request is whole and has to be looked up.
+    Preparing(Box<Pending>),
+    /// A response is on its way.
+    Sending(Box<Sending>),
+    /// All is sent and our side closed; the peer may finish.
+    Lingering(Lingering),
+}
+
+/// What a transition leads to.
+pub(super) enum Flow {
+    /// The next state, in the same turn.
+    Continue(State),
+    /// The end of the turn; the state is kept for the next one.
+    Stop(State, Step),
+}
