@@ -124,8 +124,9 @@ pub mod internals {
     pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::IoBuffers;
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
-    pub use crate::sys::file::{Blocking, Residency, drop_behind, residency};
+    pub use crate::sys::file::Blocking;
     pub use crate::sys::inherited::inherited_listeners;
+    pub use crate::sys::page_cache::{Residency, drop_behind, residency};
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;
     pub use crate::sys::socket::limit_unsent;

@@ -22,6 +22,7 @@ pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod inherited;
 pub(crate) mod local_socket;
+pub(crate) mod page_cache;
 pub(crate) mod peer;
 pub(crate) mod poller;
 pub(crate) mod process;

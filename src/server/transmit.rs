@@ -23,7 +23,8 @@ use crate::server::transmit::sink::{
     FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, send_loaded,
 };
 use crate::server::transmit::small::Gathered;
-use crate::sys::file::{self, Blocking};
+use crate::sys::file::Blocking;
+use crate::sys::page_cache;
 use crate::sys::send_file::PipeLease;
 
 /// A plan on its way, and the file it draws from.
@@ -553,7 +554,7 @@ pub(crate) fn read_into_cache(
 ) -> io::Result<()> {
     let whole = file.file_system.wants_whole_extents();
     if whole {
-        file::will_need(file.file(), extent.offset, extent.len);
+        page_cache::will_need(file.file(), extent.offset, extent.len);
     }
     let begun = Instant::now();
     let mut at = extent.offset;

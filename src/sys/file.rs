@@ -38,17 +38,6 @@ pub(crate) fn device_number(device: u64) -> String {
     format!("{}:{}", major(device), minor(device))
 }
 
-/// What is known of an extent's presence in the page cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residency {
-    /// Every page looked at is there and up to date.
-    Resident,
-    /// A page is missing or being read.
-    Absent,
-    /// This file system does not say.
-    Unknown,
-}
-
 /// Tells file systems apart, also those that had the same device number one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileSystemKey {
@@ -130,75 +119,6 @@ pub(crate) fn clock_tick() -> Duration {
     tick.expect("Linux has it since 2.6.32").into()
 }
 
-/// Looks whether the bytes from `offset` on are in the page cache, without waiting and without
-/// reading them in: one byte of each of `samples` random pages is asked for with
-/// `preadv2(RWF_NOWAIT)`, which refuses pages that are missing or still being read (readv(2)).
-/// Fixed places would be read in by a client first.
-#[must_use]
-pub fn residency(file: &File, offset: u64, len: u64, samples: usize) -> Residency {
-    if len == 0 {
-        return Residency::Resident;
-    }
-    let mut places = (0..samples).map(|_| fastrand::u64(offset..offset + len));
-    let found = places.find_map(|at| match probe(file, at) {
-        Residency::Resident => None,
-        other => Some(other),
-    });
-    found.unwrap_or(Residency::Resident)
-}
-
-/// Without Linux's `RWF_NOWAIT` it cannot be known.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
-fn probe(_: &File, _: u64) -> Residency {
-    Residency::Unknown
-}
-
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-fn probe(file: &File, offset: u64) -> Residency {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
-    let mut byte = [0];
-    let mut buffers = [io::IoSliceMut::new(&mut byte)];
-    match preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
-        // Zero is the end of the file, or a quirk of Linux 5.9 and 5.10: the send will tell.
-        Ok(_) => Residency::Resident,
-        Err(Errno::AGAIN) => Residency::Absent,
-        Err(_) => Residency::Unknown,
-    }
-}
-
-/// Reads what is in the page cache, without waiting (`preadv2(RWF_NOWAIT)`, readv(2)). `None` if
-/// some of it is not there.
-///
-/// # Errors
-/// As readv(2); `Unsupported` if the file system does not say.
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-pub(crate) fn read_resident(
-    file: &File,
-    bytes: &mut [u8],
-    offset: u64,
-) -> io::Result<Option<usize>> {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
-    let wanted = bytes.len();
-    let mut buffers = [io::IoSliceMut::new(bytes)];
-    match preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
-        // Short may be the end of the file or the end of what is resident: look again, slowly.
-        Ok(count) if count < wanted => Ok(None),
-        Ok(count) => Ok(Some(count)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        // The file system does not know the flag, or a filter refuses the call (seccomp(2)).
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Without Linux's `RWF_NOWAIT` it cannot be known.
-#[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
-pub(crate) fn read_resident(_: &File, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Opens what a descriptor stands for once more, for reading: with a place and a reading pattern
 /// of its own (proc_pid_fd(5)).
 ///
@@ -215,26 +135,6 @@ pub(crate) fn will_read_at_random(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);
     #[cfg(not(target_os = "linux"))]
     let _ = file;
-}
-
-/// Takes pages that were sent out of the page cache (`POSIX_FADV_DONTNEED`, posix_fadvise(2)).
-pub fn drop_behind(file: &File, offset: u64, len: u64) {
-    #[cfg(target_os = "linux")]
-    if let Some(len) = std::num::NonZeroU64::new(len) {
-        let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, offset, len);
-}
-
-/// Asks the kernel to read an extent in, without waiting for it (`POSIX_FADV_WILLNEED`).
-pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
-    #[cfg(target_os = "linux")]
-    if let Some(len) = std::num::NonZeroU64::new(len) {
-        let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::WillNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (file, offset, len);
 }
 
 pub(super) fn kind_of(mode: rustix::fs::RawMode) -> Kind {

@@ -408,7 +408,7 @@ fn an_extent_of_which_a_client_has_primed_some_pages_is_not_taken_to_be_there() 
             file.read_at(&mut [0], page * 4096).expect("a page");
         }
         let mut extents = (0..LEN).step_by(2 << 20);
-        let is_seen = extents.all(|at| residency(&file, at, 2 << 20, 16) == Residency::Absent);
+        let is_seen = extents.all(|at| residency(&file, at, 2 << 20) == Residency::Absent);
         assert!(server.by_name("cold") == content);
         is_seen
     }));
@@ -726,7 +726,7 @@ fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
     assert!(once_in(10, || {
         cool(&path);
         assert!(server.by_name("once") == content);
-        residency(&file, 0, 4096, 1) == Residency::Absent
+        residency(&file, 0, 4096) == Residency::Absent
     }));
 }
 
@@ -750,7 +750,7 @@ fn pages_stay_for_another_reader_whichever_version_of_the_file_it_has_open() {
     cool(&path);
     assert!(server.by_name("twice") == content);
     let file = File::open(&path).expect("the file");
-    assert_eq!(residency(&file, 0, 4096, 1), Residency::Resident);
+    assert_eq!(residency(&file, 0, 4096), Residency::Resident);
 }
 
 #[test]
@@ -897,7 +897,7 @@ fn cool(path: &Path) -> bool {
     while begun.elapsed() < PATIENCE / 20 {
         drop_behind(&file, 0, len);
         let mut pages = (0..len).step_by(1 << 20);
-        if pages.all(|page| residency(&file, page, 1, 1) == Residency::Absent) {
+        if pages.all(|page| residency(&file, page, 1) == Residency::Absent) {
             drop_behind(&file, 0, len);
             return true;
         }

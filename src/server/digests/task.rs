@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::digest::{BlockList, Digests, FileHasher, Wanted};
 use crate::server::files::OpenFile;
-use crate::sys::file::{self, Residency};
+use crate::sys::file;
+use crate::sys::page_cache::{self, Residency};
 
 /// A file that is being hashed, or is to be.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Task {
         };
         let (offset, len) = reading.next_extent();
         !self.file.file_system.is_memory()
-            && file::residency(self.file.file(), offset, len, SAMPLES) != Residency::Resident
+            && page_cache::residency(self.file.file(), offset, len) != Residency::Resident
     }
 
     /// Hashes a step; what was cold leaves the page cache again, unless somebody else reads.
@@ -150,7 +151,7 @@ impl Reading {
         self.hasher.update(&bytes[..count]);
         if is_cold && !file.is_being_read() {
             file.forget_residency();
-            file::drop_behind(source, offset, len);
+            page_cache::drop_behind(source, offset, len);
         }
         Ok(count as u64)
     }
@@ -161,6 +162,3 @@ const LONGEST_UNSETTLED: Duration = Duration::from_secs(5);
 
 /// What is read and hashed at once.
 pub(super) const STEP_BYTES: usize = 1 << 20;
-
-/// Pages of a step that are looked for in memory.
-const SAMPLES: usize = 4;

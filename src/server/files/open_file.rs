@@ -18,7 +18,8 @@ use crate::server::files::filesystem::FileSystem;
 use crate::server::files::real_path::RealPath;
 use crate::server::files::registry::{Registry, Version};
 use crate::server::files::residency_cache::UNASKED_FOR;
-use crate::sys::file::{self, Residency};
+use crate::sys::file;
+use crate::sys::page_cache::{self, Residency};
 
 /// An open file, shared by all who are sending it.
 #[derive(Debug)]
@@ -147,9 +148,8 @@ impl OpenFile {
     /// Whether to send these bytes of one extent may wait for a disk or another host: the one
     /// place where that is decided.
     ///
-    /// What was all there a moment ago is looked at in random places, everything else page by
-    /// page: a client can have single pages read in. A file system that does not say what is in
-    /// memory is believed of what was read in or sent without a wait lately.
+    /// A file system that does not say what is in memory is believed of what was read in or sent
+    /// without a wait lately.
     #[must_use]
     pub fn may_wait(&self, part: Extent, now: Instant) -> bool {
         if self.file_system.is_memory() || self.file_system.is_remote() {
@@ -160,8 +160,7 @@ impl OpenFile {
             return false;
         }
         let known = age.is_some();
-        let samples = if known { KNOWN_SAMPLES } else { SAMPLES };
-        let found = file::residency(self.file(), part.offset, part.len, samples);
+        let found = page_cache::residency(self.file(), part.offset, part.len);
         let is_there = found == Residency::Resident || (known && found == Residency::Unknown);
         if is_there {
             self.version.residency.note(part, now);
@@ -185,7 +184,7 @@ impl OpenFile {
             return Ok(None);
         }
         if !self.file_system.is_memory() {
-            match file::read_resident(self.file(), bytes, offset) {
+            match page_cache::read_resident(self.file(), bytes, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 read => return read,
             }
@@ -232,7 +231,7 @@ impl OpenFile {
     pub fn drop_behind(&self, end: u64) {
         if self.version.inode.readers.load(Ordering::Relaxed) <= 1 {
             self.forget_residency();
-            file::drop_behind(self.file(), 0, end);
+            page_cache::drop_behind(self.file(), 0, end);
         }
     }
 
@@ -328,14 +327,6 @@ impl Drop for OpenFile {
 
 /// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
 const LARGE_BYTES: u64 = 16 << 20;
-
-/// Pages that are asked for of an extent of which nothing is known. One in three missing is found
-/// with 0.96, all but a few that a client has read in are found always; each costs 0.25 µs, where
-/// an extent takes 170. Every page would cost as much as sending the extent three times.
-const SAMPLES: usize = 8;
-
-/// Pages that are asked for of an extent that was all there in the last seconds.
-const KNOWN_SAMPLES: usize = 5;
 
 /// What is allowed for between the clocks of two hosts.
 const CLOCK_SKEW_SECONDS: i64 = 2;

@@ -9,6 +9,8 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
+use crate::sys::page_cache;
+
 /// Whether the filter holds; `false` where the kernel has none or the processor is not known here.
 ///
 /// # Errors
@@ -98,6 +100,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_shutdown,
     libc::SYS_socketpair,
     // Files.
+    page_cache::SYS_CACHESTAT,
     libc::SYS_close,
     libc::SYS_close_range,
     libc::SYS_dup,
