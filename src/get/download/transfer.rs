@@ -1,0 +1,500 @@
+//! One file on its way over HTTP: versions come and go until one is whole.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime};
+
+use crate::digest::{BlockList, Checksum};
+use crate::get::client::refusal;
+use crate::get::client::{Method, Request, Response};
+use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
+use crate::get::destination;
+use crate::get::download::block_ledger::{BlockLedger, ListSource};
+use crate::get::download::holdings::{Holding, Holdings};
+use crate::get::download::mirrors::{Mirrors, Ranges};
+use crate::get::download::plan::Plan;
+use crate::get::download::proof::Proof;
+use crate::get::download::run;
+use crate::get::download::session::{Session, SessionEnd};
+use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::get::event::{Event, Summary};
+use crate::get::part_file;
+use crate::get::part_file::State;
+use crate::get::part_file::keep::{self, Decision};
+use crate::get::part_file::validate::{Identity, Trust, Validator};
+use crate::get::shared::attempts::Attempts;
+use crate::get::shared::{Reporter, Shared};
+use crate::get::source::{HttpUrl, Source};
+use crate::get::tree::links;
+
+/// A file on its way over HTTP.
+pub(super) struct Transfer<'a> {
+    shared: &'a Shared,
+    reporter: &'a Reporter,
+    url: &'a HttpUrl,
+    mirrors: Mirrors,
+    target: &'a Path,
+    source: &'a Source,
+    /// The user gave a name even to the page about a directory.
+    takes_page: bool,
+    /// What its content is held against.
+    pub(super) proof: Proof<'a>,
+    trust: Trust,
+    attempts: Attempts,
+    began: Instant,
+    received: u64,
+    holdings: Holdings,
+    /// The server's list of the current version's blocks, and who has one.
+    list: Option<Arc<BlockList>>,
+    list_source: Option<ListSource>,
+    /// Responses that looked like a passing fault, in a row.
+    suspicions: u32,
+}
+
+/// What a session begins with.
+enum Opening {
+    /// A request for the whole file.
+    Request,
+    /// Its answer, from the mirror of this index, which is here already.
+    Response(usize, Box<Response>),
+    /// Requests for what is missing.
+    Resume,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        reporter: &'a Reporter,
+        url: &'a HttpUrl,
+        mirrors: Mirrors,
+        (job, target): (&'a Job, &'a Path),
+        checksums: &'a [Checksum],
+    ) -> Self {
+        let trust = match (checksums, shared.config.resume) {
+            ([_, ..], _) => Trust::Checksum,
+            ([], ResumeChoice::Loose) => Trust::Loose,
+            ([], ResumeChoice::Strict) => Trust::Signs,
+        };
+        Self {
+            shared,
+            reporter,
+            url,
+            mirrors,
+            target,
+            source: &job.source,
+            takes_page: matches!(job.target, Target::Path(_)),
+            proof: Proof::new(checksums),
+            trust,
+            attempts: Attempts::new(shared.config.retry),
+            began: Instant::now(),
+            received: 0,
+            holdings: Holdings::none(),
+            list: None,
+            list_source: None,
+            suspicions: 0,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<Summary, GetError> {
+        let is_foreign = self.shared.is_foreign_part(self.target, self.source);
+        self.holdings = Holdings::open(self.target, is_foreign)?;
+        self.forget_doubtful_date();
+        let mut opening = self.next_opening();
+        let kept = self
+            .holdings
+            .current
+            .as_ref()
+            .is_some_and(|held| held.kept().bytes > 0);
+        if kept && matches!(opening, Opening::Request) {
+            self.reporter.note(part_file::NOT_RESUMED.to_owned());
+        }
+        let mut versions = 0;
+        loop {
+            let end = match opening {
+                Opening::Resume => self.session(None),
+                Opening::Response(mirror, response) => self.take_response((mirror, response)),
+                Opening::Request => self
+                    .first_response()
+                    .and_then(|response| self.take_response(response)),
+            };
+            opening = match end {
+                Ok(SessionEnd::Whole) => match self.prove() {
+                    Ok(()) => return self.finish(),
+                    Err(error) if error.kind == ErrorKind::Verification => {
+                        self.wrong_checksum(error)?
+                    }
+                    Err(error) => return Err(self.give_up(error)),
+                },
+                Ok(SessionEnd::Broken) => self.next_opening(),
+                Ok(SessionEnd::StartOver { why, response }) => {
+                    versions += 1;
+                    if versions >= MAX_VERSIONS {
+                        let text = format!("{}: {why}, {versions} times", self.url);
+                        return Err(self.give_up(GetError::new(ErrorKind::Incomplete, text)));
+                    }
+                    self.reporter.note(why);
+                    self.mirrors.forget();
+                    match response {
+                        Some((mirror, response)) => Opening::Response(mirror, response),
+                        None => Opening::Request,
+                    }
+                }
+                Err(error) if error.kind == ErrorKind::Verification => {
+                    self.wrong_checksum(error)?
+                }
+                Err(error) => return Err(self.give_up(error)),
+            };
+        }
+    }
+
+    /// Forgets the date of a part file from another address: files of one size and one date are
+    /// not rare.
+    fn forget_doubtful_date(&mut self) {
+        if let Some(Holding { state, .. }) = &mut self.holdings.current
+            && self.mirrors.find(&state.url).is_none()
+            && self.trust == Trust::Signs
+            && let Some(identity) = &mut state.identity
+            && matches!(identity.validator, Some(Validator::LastModified(_)))
+        {
+            identity.validator = None;
+        }
+    }
+
+    /// How to go on with what is here.
+    fn next_opening(&self) -> Opening {
+        let Some(Holding { state, .. }) = &self.holdings.current else {
+            return Opening::Request;
+        };
+        let identity = state.identity.as_ref();
+        let can_ask_for_ranges = self.mirrors.ranges() == Ranges::Possible
+            && identity.is_some_and(|identity| identity.is_enough(self.trust));
+        let whole = state.is_whole() && (state.whole || state.done.total() > 0);
+        if whole || (can_ask_for_ranges && state.done.total() > 0) {
+            Opening::Resume
+        } else {
+            Opening::Request
+        }
+    }
+
+    fn first_response(&mut self) -> Result<(usize, Box<Response>), GetError> {
+        let cancellation = self.shared.cancellation();
+        loop {
+            let mirror = self
+                .mirrors
+                .pick()
+                .cloned()
+                .expect("the last mirror is never dropped");
+            let request = Request {
+                url: &mirror.url,
+                method: Method::Get,
+                accept: "*/*",
+                range: None,
+            };
+            let error = match self.shared.client.send(&request, &cancellation) {
+                Ok(response) if matches!(response.head.status, 200 | 203) => {
+                    if !self.takes_page && destination::is_directory(&mirror.url, &response) {
+                        return Err(GetError::directory(self.url, response.url));
+                    }
+                    return Ok((mirror.index, Box::new(response)));
+                }
+                Ok(Response { head, url, .. }) => {
+                    refusal::of_response(&head, &url, SystemTime::now())
+                }
+                Err(error) => error,
+            };
+            self.mirrors.failed(mirror.index);
+            if error.retry == Retry::Never
+                && !error.is_stop()
+                && self.mirrors.drop_mirror(mirror.index).is_ok()
+            {
+                self.reporter.note(format!("a mirror is dropped: {error}"));
+                continue;
+            }
+            if error.retry != Retry::Never && self.mirrors.has_fresh() {
+                self.reporter.note(format!("{error}; a mirror is next"));
+                continue;
+            }
+            self.reporter
+                .wait(&mut self.attempts, error, 0, &cancellation)?;
+        }
+    }
+
+    /// Begins a session with a response that has the whole file, if what is kept allows it.
+    fn take_response(
+        &mut self,
+        (mirror, response): (usize, Box<Response>),
+    ) -> Result<SessionEnd, GetError> {
+        let (kept, choice) = (self.holdings.kept(), self.shared.config.kept);
+        let decision = match keep::decide(&kept, &response.head, choice, self.trust) {
+            Decision::Begin if keep::is_page_over(&self.replaced(), &response.head, choice) => {
+                Decision::Suspicious
+            }
+            decision => decision,
+        };
+        match decision {
+            Decision::Begin => self.begin(mirror, &response)?,
+            Decision::GoOn => {}
+            Decision::Beside => {
+                self.holdings.set_aside(self.target, choice)?;
+                self.begin(mirror, &response)?;
+            }
+            decision => {
+                let why = match kept.bytes {
+                    0 => "a page came instead of the file that is here".to_owned(),
+                    _ => keep::compare(&kept, &response.head),
+                };
+                let text = format!("{}: {why}", response.url);
+                let error = GetError::passing(ErrorKind::Incomplete, text);
+                let again = self.suspicions < SUSPICIONS.min(self.shared.config.retry.retries);
+                if decision == Decision::Suspicious && again {
+                    self.suspicions += 1;
+                    let cancellation = self.shared.cancellation();
+                    self.reporter
+                        .wait(&mut self.attempts, error, kept.bytes, &cancellation)?;
+                    return Ok(SessionEnd::Broken);
+                }
+                return Err(error.and("what is here is kept; --restart fetches the new one"));
+            }
+        }
+        self.suspicions = 0;
+        let is_haul = response.head.is_haul();
+        let digest = response.head.digests().into_iter().next();
+        self.proof.note_server(is_haul, digest);
+        self.list_source = is_haul.then(|| ListSource {
+            url: response.url.clone(),
+            validator: Validator::of(&response.head),
+        });
+        self.mirrors
+            .learn(mirror, response.url.clone(), Validator::of(&response.head));
+        self.session(Some((mirror, response)))
+    }
+
+    /// How the file begins that is here whole and is to be updated.
+    fn replaced(&self) -> Vec<u8> {
+        let mut begins = Vec::new();
+        if self.shared.config.existing == Existing::Update
+            && let Ok(file) = File::open(self.target)
+        {
+            // A file that cannot be read is replaced as the user asked.
+            let _ = file.take(PAGE_BEGINS_BYTES).read_to_end(&mut begins);
+        }
+        begins
+    }
+
+    /// The part file begins anew, with the version of this response.
+    fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
+        let identity = Identity::of(&response.head);
+        // Not where a redirect led: that may be another host next time.
+        let url = self.mirrors.url(mirror).to_string();
+        let state = State::new(url, identity, response.head.content_type.clone());
+        self.list = None;
+        let preallocation = self.shared.config.preallocation;
+        self.holdings.begin(self.target, state, preallocation)
+    }
+
+    fn session(&mut self, first: Option<(usize, Box<Response>)>) -> Result<SessionEnd, GetError> {
+        let held = self
+            .holdings
+            .current
+            .as_mut()
+            .expect("a session fills a part file");
+        let state = &held.state;
+        let enough = |identity: &Identity| identity.is_enough(self.trust);
+        let identity = state.identity.clone().filter(enough);
+        if first.is_none()
+            && let Some(identity) = &identity
+        {
+            let mirror = self.mirrors.find(&state.url).unwrap_or(0);
+            let url = self.mirrors.url(mirror).clone();
+            self.mirrors.learn(mirror, url, identity.validator.clone());
+        }
+        self.reporter.send(|file| Event::Started {
+            file,
+            name: self.target.to_owned(),
+            url: self.url.to_string(),
+            length: state.length(),
+            resumed: state.done.total(),
+        });
+        let session = Session {
+            shared: self.shared,
+            reporter: self.reporter,
+            part: &held.part,
+            state: state.clone(),
+            identity,
+            trust: self.trust,
+            checksums: self.proof.checksums(),
+            blocks: BlockLedger::new(self.list.clone(), self.list_source.clone()),
+            plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
+            writing_nanos: AtomicU64::new(0),
+        };
+        let end = run::run(&session, &mut self.mirrors, first, &mut self.attempts);
+        let (done, received, whole) = {
+            let plan = session.plan();
+            (plan.done().clone(), plan.received(), plan.is_whole())
+        };
+        self.received += received;
+        if session.blocks.is_settled() || !whole {
+            self.list = session.blocks.list();
+        }
+        let (is_haul, proven) = (session.blocks.was_sought(), session.blocks.proven());
+        let kept = done.total();
+        let can_go_on = session.identity.is_some();
+        held.state.done = done;
+        held.state.whole = whole;
+        self.proof.note_blocks(is_haul, proven.filter(|_| whole));
+        end.map_err(|error| match (error.is_stop(), can_go_on) {
+            (true, true) => error.and(format!(
+                "{kept} bytes are kept: the same command goes on from there"
+            )),
+            (true, false) => {
+                error.and("the server cannot go on in the middle: the same command starts over")
+            }
+            _ => error,
+        })
+    }
+
+    /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
+    /// mirrors may be to blame, or the user asked to.
+    fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
+        let is_whole = |held: &Holding| held.state.whole;
+        if !self.holdings.current.as_ref().is_some_and(is_whole) {
+            // A block came wrong again and again; whatever else there is stays.
+            return Err(error);
+        }
+        if let Some(opening) = self.mend()? {
+            return Ok(opening);
+        }
+        let from_before = self.received == 0;
+        if let Some(held) = &mut self.holdings.current {
+            held.has_wrong_checksum = true;
+            // Were this to fail, the bytes are only fetched again.
+            let _ = held
+                .part
+                .sync_data()
+                .and_then(|()| held.part.save(&held.state));
+        }
+        if self.mirrors.only_first() {
+            self.reporter.note(format!("{error}; no mirrors any more"));
+            return Ok(Opening::Request);
+        }
+        if from_before && self.shared.config.kept == KeptChoice::Restart {
+            self.reporter.note(format!("{error}; fetching it anew"));
+            return Ok(Opening::Request);
+        }
+        Err(error.and(match self.proof.given() {
+            [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
+            _ => {
+                "what came is kept: the same command with the right sum finishes it without the \
+                 network, --restart fetches it anew"
+            }
+        }))
+    }
+
+    /// Has each block of the whole file held against the server's list, so that those that differ
+    /// are fetched again; `None` if that cannot help.
+    fn mend(&mut self) -> Result<Option<Opening>, GetError> {
+        let Some(held) = &mut self.holdings.current else {
+            return Ok(None);
+        };
+        let identity = held.state.identity.as_ref();
+        let can_resume = |identity: &&Identity| {
+            self.mirrors.ranges() == Ranges::Possible && identity.is_enough(self.trust)
+        };
+        let Some(identity) = identity.filter(can_resume).filter(|_| self.list.is_none()) else {
+            return Ok(None);
+        };
+        let list = self.proof.list(self.shared, self.url, identity)?;
+        self.list = list.map(Arc::new);
+        Ok(self.list.as_ref().map(|_| Opening::Resume))
+    }
+
+    /// Holds a whole file without a sum against the server's digest.
+    fn prove(&mut self) -> Result<(), GetError> {
+        let Some(held) = &self.holdings.current else {
+            return Ok(());
+        };
+        let identity = held.state.identity.as_ref();
+        let validator = identity.and_then(|it| it.validator.as_ref());
+        let file = (held.part.file(), held.part.path());
+        let version = (validator, held.state.done.total());
+        let took = self.began.elapsed();
+        self.proof.hold(self.shared, self.url, file, version, took)
+    }
+
+    /// Keeps the longer of two attempts that cannot be resumed.
+    fn give_up(&mut self, error: GetError) -> GetError {
+        match self.holdings.give_up(self.trust) {
+            Ok(()) => error,
+            Err(failed) => error.and(failed),
+        }
+    }
+
+    fn finish(mut self) -> Result<Summary, GetError> {
+        let held = self
+            .holdings
+            .current
+            .take()
+            .expect("a whole file has a part file");
+        if !self.takes_page && self.is_listing(&held) {
+            held.part.discard();
+            return Err(GetError::directory(self.url, self.url.as_directory()));
+        }
+        let bytes = held.state.done.total();
+        if let Some(old) = &self.holdings.old
+            && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
+        {
+            held.part.discard();
+            let text = format!(
+                "{}: the file has {bytes} bytes now, and {} of it are here: they are kept; \
+                 --restart takes the new one",
+                self.url,
+                old.kept().bytes
+            );
+            return Err(GetError::new(ErrorKind::Incomplete, text));
+        }
+        let modified = held.state.identity.as_ref();
+        let modified = modified.and_then(|identity| identity.last_modified.as_deref());
+        let modified = modified.and_then(|text| httpdate::parse_http_date(text).ok());
+        self.shared.check_owner(self.target, self.source)?;
+        if let Ok(found) = held.part.file().metadata() {
+            self.shared.written.add(&found, self.source);
+        }
+        let name = held.part.finish(modified, self.shared.config.existing)?;
+        if let Some(old) = self.holdings.old {
+            old.part.discard();
+        }
+        Ok(Summary {
+            name,
+            bytes,
+            received: self.received,
+            elapsed: self.began.elapsed(),
+            retries: self.attempts.retries(),
+            verified: !self.proof.checksums().is_empty(),
+        })
+    }
+}
+
+impl Transfer<'_> {
+    /// The file is a page about a directory, from a server that gives it without a slash.
+    fn is_listing(&self, held: &Holding) -> bool {
+        let content_type = held.state.content_type.as_deref().unwrap_or_default();
+        let name = self.url.url().path().to_ascii_lowercase();
+        let may_be = held.state.done.total() <= MAX_LISTING_BYTES
+            && content_type.to_ascii_lowercase().starts_with("text/html")
+            && ![".html", ".htm"].iter().any(|it| name.ends_with(it));
+        let mut file = held.part.file();
+        may_be && file.rewind().is_ok() && links::is_listing(file)
+    }
+}
+
+/// Responses that look like a passing fault are believed after so many retries.
+const SUSPICIONS: u32 = 3;
+/// Where a page says that it is one.
+const PAGE_BEGINS_BYTES: u64 = 256;
+/// No page about a directory is taken for one beyond this.
+const MAX_LISTING_BYTES: u64 = 64 << 20;
+/// A file that has become another one this often is not going to hold still.
+const MAX_VERSIONS: u32 = 5;
