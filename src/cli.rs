@@ -102,6 +102,8 @@ pub(crate) enum Command {
     Load(load::LoadArguments),
     Answer(message::AnswerArguments),
     Say(message::SayArguments),
+    #[command(hide = true)]
+    Launcher(serve::LauncherArguments),
     /// Print a shell's completions for all commands
     Completions(manual::CompletionsArguments),
     /// Print haul's manual pages, or write them into a directory

@@ -33,6 +33,7 @@ mod dispatch;
 mod eviction;
 mod fair_queue;
 pub(crate) mod files;
+mod listeners;
 mod listing;
 mod live_limits;
 mod network;
@@ -48,7 +49,8 @@ pub(crate) mod transmit;
 pub mod tuning;
 mod worker;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -59,12 +61,11 @@ use threadpool::ThreadPool;
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
-use crate::server::admin::{AdminListener, Observer};
+use crate::server::admin::{Admin, AdminListener, Observer};
 use crate::server::config::{
     ConnectionLimits, DigestChoice, InheritedListener, Rates, SandboxChoice, ServeConfig,
 };
 use crate::server::connection::Connection;
-use crate::server::connection::send_queue::UNSENT_BYTES;
 use crate::server::digests::{follow_tree, run_digest_worker};
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
@@ -72,6 +73,7 @@ use crate::server::dispatch::Dispatch;
 use crate::server::eviction::Eviction;
 use crate::server::files::Closing;
 pub use crate::server::files::FileFault;
+use crate::server::listeners::Listeners;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
@@ -79,12 +81,11 @@ pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
-use crate::sys::local_socket;
+use crate::sys::inherited::OWN;
 use crate::sys::poller::Poller;
 use crate::sys::resources;
 use crate::sys::sandbox;
 use crate::sys::send_file::missing_calls;
-use crate::sys::socket;
 pub use crate::tls::identity::IdentityError;
 pub use crate::tls::pin::Pin;
 use crate::tls::server::ServerTls;
@@ -93,7 +94,7 @@ use crate::tls::server::ServerTls;
 #[derive(Debug)]
 pub struct Server {
     ring: Arc<Ring>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<InheritedListener>,
     /// Those from this number on speak TLS.
     first_tls: usize,
     addresses: Vec<SocketAddr>,
@@ -121,6 +122,13 @@ impl Handle {
         self.ring.service.drain();
         self.acceptor.wake();
         self.ring.dispatch.wake_all();
+    }
+
+    /// Ends the server as [`Self::shut_down`] does, for another one that has its sockets: the admin
+    /// interface is that one's from now on, and so is the store of digests.
+    pub fn hand_over(&self) {
+        self.ring.service.hand_over();
+        self.shut_down();
     }
 
     /// Ends the server without the grace: what is under way is reset, and recorded as such.
@@ -191,14 +199,14 @@ impl Server {
     ///
     /// # Errors
     /// [`StartupError`] names what cannot be had.
-    pub fn bind(config: ServeConfig) -> Result<Self, StartupError> {
+    pub fn bind(mut config: ServeConfig) -> Result<Self, StartupError> {
         let counters = Arc::new(Counters::default());
-        let (listeners, first_tls) = listen_on_all(&config)?;
-        let admin = config.admin.as_ref().map(|address| {
-            AdminListener::bind(address, config.admin_reach, config.local_access)
-                .map_err(|error| StartupError::Admin(address.clone(), error))
-        });
-        let admin = admin.transpose()?;
+        let Listeners {
+            all: listeners,
+            first_tls,
+            admin,
+        } = listeners::open(&mut config)?;
+        let admin = admin.map(|admin| AdminListener::new(admin, config.admin_reach));
         if let Some(user) = &config.user {
             // What is opened from here on has to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
@@ -206,14 +214,16 @@ impl Server {
         let log = config.access_log.clone();
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;
-        let tls = match config.speaks_tls() {
+        let tls = match first_tls < listeners.len() {
             true => Some(ServerTls::new(config.tls.clone()).map_err(StartupError::Tls)?),
             false => None,
         };
         // Unix sockets have none.
-        let addresses = listeners.iter().map(TcpListener::local_addr);
+        let addresses = listeners.iter().map(|it| it.socket.local_addr());
         let addresses = addresses.filter_map(Result::ok).collect();
-        let tls_addresses = listeners[first_tls..].iter().map(TcpListener::local_addr);
+        let tls_addresses = listeners[first_tls..]
+            .iter()
+            .map(|it| it.socket.local_addr());
         let tls_addresses = tls_addresses.filter_map(Result::ok).collect();
         let poller = || Poller::new().map(Arc::new).map_err(StartupError::Resources);
         let pollers = (0..config.workers.get())
@@ -226,7 +236,7 @@ impl Server {
             .saturating_add(overflow_of(limits.connections));
         if let Some(listener) = listeners.first() {
             // Each connection may have a file.
-            resources::reserve_descriptors(listener, capacity.saturating_mul(2) as u64);
+            resources::reserve_descriptors(&listener.socket, capacity.saturating_mul(2) as u64);
         }
         let dispatch = Dispatch::new(pollers.iter().map(Arc::clone));
         let disk = Arc::new(DiskQueue::new(
@@ -292,6 +302,24 @@ impl Server {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Copies of the sockets, for a server that takes over. They keep the addresses taken until
+    /// they are dropped.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn sockets(&self) -> io::Result<Vec<InheritedListener>> {
+        let listeners = self
+            .listeners
+            .iter()
+            .map(|it| (&it.socket, it.name.as_str()));
+        let admin = self.admin.iter().map(|it| (it.socket(), OWN));
+        let copied = listeners.chain(admin).map(|(socket, name)| {
+            let (socket, name) = (socket.try_clone()?, name.to_owned());
+            Ok(InheritedListener { socket, name })
+        });
+        copied.collect()
     }
 
     /// Where the admin interface listens, if it does on a TCP port.
@@ -391,10 +419,11 @@ impl Server {
             let ring = Arc::clone(&self.ring);
             disk_pool.execute(move || run_disk_worker(&ring));
         }
+        let listeners = self.listeners.into_iter().map(|it| it.socket);
         let acceptor = Acceptor::new(
             Arc::clone(&self.ring),
             self.acceptor_poller,
-            (self.listeners, self.first_tls),
+            (listeners.collect(), self.first_tls),
             self.permits,
         );
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
@@ -426,6 +455,13 @@ impl Server {
         acceptor.run();
         drop((stop, stop_digests, sweeping));
         self.ring.service.digests.shut();
+        let admin = match self.ring.service.is_handed_over() {
+            true => {
+                self.ring.service.digests.close_store();
+                admin.map(Admin::finish).and(None)
+            }
+            false => admin,
+        };
         let grace_ends = Instant::now() + grace;
         handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
         handle.abort();
@@ -451,41 +487,6 @@ impl Server {
         writer.finish();
         Ok(counters)
     }
-}
-
-/// Opens the listening sockets, those that were passed on first.
-fn listen_on_all(config: &ServeConfig) -> Result<(Vec<TcpListener>, usize), StartupError> {
-    let mut listeners = Vec::new();
-    let inherit = |inherited: &InheritedListener| {
-        let listener = inherited.socket.try_clone();
-        listener.map_err(|error| StartupError::Inherited(inherited.name.clone(), error))
-    };
-    for inherited in config.inherited.iter().filter(|it| !it.speaks_tls()) {
-        listeners.push(inherit(inherited)?);
-    }
-    for address in &config.listen {
-        let listener = socket::listen(*address, BACKLOG);
-        listeners.push(listener.map_err(|error| StartupError::Listen(*address, error))?);
-    }
-    for address in &config.listen_local {
-        let listener = local_socket::listen(address, config.local_access, BACKLOG);
-        listeners
-            .push(listener.map_err(|error| StartupError::ListenLocal(address.clone(), error))?);
-    }
-    let first_tls = listeners.len();
-    for inherited in config.inherited.iter().filter(|it| it.speaks_tls()) {
-        listeners.push(inherit(inherited)?);
-    }
-    for address in &config.listen_tls {
-        let listener = socket::listen(*address, BACKLOG);
-        listeners.push(listener.map_err(|error| StartupError::Listen(*address, error))?);
-    }
-    for listener in &listeners {
-        // Handed down to every connection. Without them only memory is lost, not function.
-        let _ = socket::send_at_once(listener);
-        let _ = socket::limit_unsent(listener, UNSENT_BYTES);
-    }
-    Ok((listeners, first_tls))
 }
 
 /// Starts the threads that hash. The tree is followed until the sender is dropped.
@@ -533,9 +534,6 @@ fn overflow_of(connections: usize) -> usize {
     (connections / 16).clamp(8, 256)
 }
 
-/// Connections that the kernel keeps until they are accepted; it takes the smaller of this and
-/// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// A root that is replaced is seen after at most this.
 const ROOT_CHECK: Duration = Duration::from_millis(250);
 /// Whoever has left a line that does not move is seen after at most twice this.

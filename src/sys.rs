@@ -10,6 +10,7 @@
 //! - `rustix`: `statx`, `preadv2`, `getdents64` into a buffer of one's own, `FIONREAD`;
 //!   `renameat2`, which `nix` has for glibc alone; `fstat`, `fstatat`, `fstatvfs`, `fallocate` and
 //!   `posix_fadvise`, whose lengths and offsets `nix` cuts to 32 bits on 32-bit systems.
+//!   Descriptors by `recvmsg` that have an owner.
 //! - `socket2`: sockets made and accepted with their flags and the peer's address in one call on
 //!   every system, and connect(2) with a time-out.
 //! - `polling`: the poller of systems without epoll(7).
@@ -21,6 +22,7 @@ pub(crate) mod client_socket;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod inherited;
+pub(crate) mod launcher;
 pub(crate) mod local_socket;
 pub(crate) mod page_cache;
 pub(crate) mod peer;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use haul::diagnostics::say;
-use haul::internals::raise_open_files;
+use haul::internals::{raise_open_files, tell_ready};
 use haul::server::Server;
 use haul::server::config::{DotNames, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
@@ -32,6 +32,8 @@ use signals::follow_signals;
 use supervisor::{Phase, Supervisor};
 use tls::TlsArgs;
 use tuning::TuningArgs;
+pub(crate) use upgrade::LauncherArguments;
+use upgrade::Upgrade;
 
 mod access;
 mod announcement;
@@ -49,6 +51,7 @@ mod signals;
 mod supervisor;
 mod tls;
 mod tuning;
+mod upgrade;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,7 +71,8 @@ file in TOML (--config), as in `listen = ['0.0.0.0:80']` and `total-rate = '100M
 goes before the environment, and that before the file.
 SIGTERM and SIGINT let transfers finish (--drain-timeout); a second one ends at once. SIGHUP reopens
 the access log, and reads certificates, the files of passwords and keys and the limits of --config
-anew.";
+anew. SIGUSR2 starts the program anew, perhaps a newer one, on the same sockets: once that is ready,
+this one lets transfers finish and ends; no connection is refused.";
 
 /// The options of `haul serve`.
 #[derive(Args, Debug)]
@@ -185,7 +189,7 @@ impl ServeArguments {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
         let (settings, is_checked) = (self.settings.take(), self.check);
-        let config = match self.into_config(open_files) {
+        let mut config = match self.into_config(open_files) {
             Ok(config) => ServeConfig {
                 reread: settings.iter().map(|it| it.path().clone()).collect(),
                 ..config
@@ -199,9 +203,12 @@ impl ServeArguments {
             return check::run(config);
         }
         // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
-        let confined = Server::bind(config.clone())
-            .and_then(|server| server.confine().map(|sandbox| (server, sandbox)));
-        let (server, sandbox) = match confined {
+        let bound = Server::bind(config.clone());
+        config.inherited.clear();
+        let confined = bound
+            .map(|server| (Upgrade::prepare(&server), server))
+            .and_then(|(upgrade, server)| Ok((upgrade, server.confine()?, server)));
+        let (upgrade, sandbox, server) = match confined {
             Ok(confined) => confined,
             Err(error) => {
                 say(format_args!("haul: {error}"));
@@ -216,7 +223,7 @@ impl ServeArguments {
             open_files,
             workers: config.workers.get(),
         };
-        let followed = follow_signals(reload, config.grace, supervisor.clone());
+        let followed = follow_signals(reload, upgrade, config.grace, supervisor.clone());
         let cut_short = match followed {
             Ok(cut_short) => cut_short,
             Err(error) => {
@@ -236,6 +243,7 @@ impl ServeArguments {
             say(format_args!("admin on http://{address}/"));
         }
         supervisor.tell(Phase::Ready);
+        tell_ready();
         match server.run() {
             Ok(counters) => {
                 if log == LogArg::Debug {

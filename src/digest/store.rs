@@ -112,6 +112,14 @@ impl Store {
         notice
     }
 
+    /// Puts everything on disk, and lets another process have the file.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        // What could not be written is computed again.
+        let _ = state.on_disk(Disk::flush);
+        state.disk = None;
+    }
+
     /// Puts on disk what is not there yet.
     pub(crate) fn flush(&self) -> Option<Notice> {
         self.state().on_disk(Disk::flush).1

@@ -13,6 +13,8 @@ mod status;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,8 +23,9 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::server::admin::exchange::{Answer, Asked, read_request};
 pub(super) use crate::server::admin::observer::Observer;
-use crate::server::config::{AdminAddress, AdminReach, LocalAccess};
-use crate::sys::{local_socket, socket};
+use crate::server::config::AdminReach;
+use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::socket;
 
 /// An admin interface that is bound and not yet running.
 #[derive(Debug)]
@@ -32,21 +35,14 @@ pub(super) struct AdminListener {
 }
 
 impl AdminListener {
-    /// Binds the address.
-    ///
-    /// # Errors
-    /// As bind(2).
-    pub(super) fn bind(
-        address: &AdminAddress,
-        reach: AdminReach,
-        access: LocalAccess,
-    ) -> io::Result<Self> {
-        let listener = match address {
-            AdminAddress::Inet(address) => socket::listen(*address, BACKLOG)?,
-            AdminAddress::Local(address) => local_socket::listen(address, access, BACKLOG)?,
-        };
-        listener.set_nonblocking(false)?;
-        Ok(Self { listener, reach })
+    /// An interface on a socket that does not block.
+    pub(super) fn new(listener: TcpListener, reach: AdminReach) -> Self {
+        Self { listener, reach }
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> &TcpListener {
+        &self.listener
     }
 
     /// The address, with the port that was chosen; a Unix socket has none.
@@ -60,13 +56,14 @@ impl AdminListener {
     /// No thread can be started.
     pub(super) fn start(self, observer: Arc<Observer>) -> io::Result<Admin> {
         let (stop, stopped) = bounded::<()>(0);
-        let listener = Arc::new(self.listener);
+        let (ends, ended) = UnixStream::pair()?;
+        let sources = Arc::new((self.listener, ended));
         let mut threads = Vec::new();
         for number in 0..THREADS {
-            let (listener, observer) = (Arc::clone(&listener), Arc::clone(&observer));
+            let (sources, observer) = (Arc::clone(&sources), Arc::clone(&observer));
             let builder = std::thread::Builder::new().name(format!("haul-admin-{number}"));
             let reach = self.reach;
-            threads.push(builder.spawn(move || answer_all(&listener, reach, &observer))?);
+            threads.push(builder.spawn(move || answer_all(&sources, reach, &observer))?);
         }
         let look = move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
@@ -76,8 +73,7 @@ impl AdminListener {
         let builder = std::thread::Builder::new().name("haul-observe".into());
         threads.push(builder.spawn(look)?);
         Ok(Admin {
-            listener,
-            stop,
+            stop: (stop, ends),
             threads,
         })
     }
@@ -86,8 +82,8 @@ impl AdminListener {
 /// A running admin interface.
 #[derive(Debug)]
 pub(super) struct Admin {
-    listener: Arc<TcpListener>,
-    stop: Sender<()>,
+    /// Dropped, it ends the threads.
+    stop: (Sender<()>, UnixStream),
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -95,7 +91,6 @@ impl Admin {
     /// Ends it; whoever is being answered is given a moment.
     pub(super) fn finish(self) {
         drop(self.stop);
-        let _ = socket::stop_accepting(&self.listener);
         let ends = Instant::now() + FINISH;
         while Instant::now() < ends && self.threads.iter().any(|thread| !thread.is_finished()) {
             std::thread::sleep(FINISH_POLL);
@@ -103,14 +98,23 @@ impl Admin {
     }
 }
 
-fn answer_all(listener: &TcpListener, reach: AdminReach, observer: &Observer) {
+fn answer_all(sources: &(TcpListener, UnixStream), reach: AdminReach, observer: &Observer) {
+    let (listener, ended) = sources;
+    let wanted = [listener.as_fd(), ended.as_fd()].map(|source| (source, Direction::Read));
     loop {
+        // The end is waited for beside the socket: shutdown(2) would be for all who have a copy.
+        match wait_ready(&wanted, LOOK_EVERY) {
+            Ok(ready) if ready.contains(&1) => return,
+            Ok(ready) if ready.is_empty() => continue,
+            _ => {}
+        }
         match socket::accept(listener) {
             Ok((stream, peer)) => {
                 // Nobody is told what goes wrong with a client of this kind.
                 let _ = answer(stream, peer.ip().is_some(), reach, observer);
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            // Another thread was faster.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // Out of descriptors, or the one connection is gone.
             Err(_) => std::thread::sleep(AFTER_ERROR),
         }
@@ -148,7 +152,6 @@ fn answer_to(path: &[u8], observer: &Observer) -> Answer {
     }
 }
 
-const BACKLOG: i32 = 64;
 /// As many slow clients hold up the others.
 const THREADS: usize = 4;
 /// For a request and its answer together.

@@ -246,7 +246,7 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// Whether any address is listened on for TLS.
+    /// Whether any address is to be listened on for TLS.
     pub(crate) fn speaks_tls(&self) -> bool {
         !self.listen_tls.is_empty() || self.inherited.iter().any(|it| it.speaks_tls())
     }

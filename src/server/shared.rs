@@ -102,6 +102,7 @@ impl RootSeen {
 #[derive(Debug, Default)]
 struct Phase {
     draining: AtomicBool,
+    handed_over: AtomicBool,
     aborting: AtomicBool,
 }
 
@@ -188,6 +189,16 @@ impl Shared {
     #[must_use]
     pub(crate) fn is_draining(&self) -> bool {
         self.phase.draining.load(Ordering::Relaxed)
+    }
+
+    /// Notes that another server has the sockets.
+    pub(crate) fn hand_over(&self) {
+        self.phase.handed_over.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether another server has the sockets.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.phase.handed_over.load(Ordering::SeqCst)
     }
 
     /// Has all connections close now.

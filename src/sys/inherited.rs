@@ -1,10 +1,13 @@
 //! Listening sockets that whoever started the process has opened (sd_listen_fds(3)).
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
+
+use crate::sys::local_socket::LocalAddress;
 
 /// A listening socket that was passed on.
 #[derive(Debug)]
@@ -22,7 +25,32 @@ impl InheritedListener {
     pub fn speaks_tls(&self) -> bool {
         self.name == "tls"
     }
+
+    /// Whether a server opened it for itself, and passed it on to the one that takes over.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.name == OWN
+    }
+
+    /// Whether it listens on this address; port 0 is any.
+    pub(crate) fn listens_on(&self, address: SocketAddr) -> bool {
+        self.socket.local_addr().is_ok_and(|own| {
+            own.ip() == address.ip() && (address.port() == 0 || own.port() == address.port())
+        })
+    }
+
+    /// Whether it listens on this Unix socket.
+    pub(crate) fn listens_on_local(&self, address: &LocalAddress) -> bool {
+        let own = SockRef::from(&self.socket).local_addr();
+        own.is_ok_and(|own| match address {
+            LocalAddress::Path(path) => own.as_pathname() == Some(path),
+            LocalAddress::Abstract(name) => own.as_abstract_namespace() == Some(name.as_bytes()),
+        })
+    }
 }
+
+/// The name of sockets that a server opened for itself.
+pub(crate) const OWN: &str = "own";
 
 /// Takes the sockets, and what tells of them out of the environment. To be called once, before any
 /// thread is started.

@@ -59,14 +59,6 @@ pub(crate) fn send_at_once(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).set_tcp_nodelay(true)
 }
 
-/// Has those that wait in [`accept`] for the next connection fail with `InvalidInput`.
-///
-/// # Errors
-/// As shutdown(2).
-pub(crate) fn stop_accepting(listener: &TcpListener) -> io::Result<()> {
-    SockRef::from(listener).shutdown(Shutdown::Both)
-}
-
 /// Takes the next connection, non-blocking and closed on exec.
 ///
 /// # Errors

@@ -48,3 +48,4 @@ mod tls_front;
 mod truth;
 mod unix_sockets;
 mod unread;
+mod upgrade;

@@ -148,6 +148,12 @@ impl Program {
         kill(Pid::from_raw(self.id()), signal).expect("it still runs");
     }
 
+    /// Waits for its end, whoever else still writes where it did.
+    #[track_caller]
+    pub fn end_alone(&mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub fn end(&mut self) -> ExitStatus {

@@ -13,13 +13,13 @@ use crate::process::{Program, haul, run};
 use crate::support::{Answer, Client, PATIENCE, own_address};
 
 /// A supervisor's socket.
-struct Notified {
+pub struct Notified {
     socket: UnixDatagram,
     directory: tempfile::TempDir,
 }
 
 impl Notified {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -32,7 +32,7 @@ impl Notified {
 
     /// Waits for a message with this line, and returns the message.
     #[track_caller]
-    fn wait_for(&self, line: &str) -> String {
+    pub fn wait_for(&self, line: &str) -> String {
         loop {
             let mut bytes = [0; 1024];
             let len = self.socket.recv(&mut bytes);
@@ -44,7 +44,7 @@ impl Notified {
         }
     }
 
-    fn serve(&self, root: &tempfile::TempDir) -> Command {
+    pub fn serve(&self, root: &tempfile::TempDir) -> Command {
         let mut command = haul();
         command
             .args(["serve", "--listen", &own_address().to_string(), "--root"])

@@ -24,13 +24,13 @@ fn server(directory: &tempfile::TempDir) -> TestServer {
     })
 }
 
-fn connect(path: &Path) -> UnixStream {
+pub fn connect(path: &Path) -> UnixStream {
     let stream = UnixStream::connect(path).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     stream
 }
 
-fn exchange(mut stream: UnixStream, request: &[u8]) -> Vec<u8> {
+pub fn exchange(mut stream: UnixStream, request: &[u8]) -> Vec<u8> {
     stream.write_all(request).expect("taken");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an orderly end");

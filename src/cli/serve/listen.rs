@@ -106,7 +106,7 @@ impl ListenArgs {
             }
         }
         let is_silent = [
-            config.inherited.is_empty(),
+            config.inherited.iter().all(|it| it.is_own()),
             config.listen.is_empty(),
             config.listen_local.is_empty(),
             config.listen_tls.is_empty(),

@@ -1,11 +1,11 @@
-//! The signals that end a server, or have it open its log and read its files anew.
+//! The signals that end a server, have another one take over, or have it read its files anew.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use haul::diagnostics::say;
@@ -16,15 +16,17 @@ use crate::cli::values::LONGEST;
 
 use super::reload::Reload;
 use super::supervisor::{Phase, Supervisor};
+use super::upgrade::Upgrade;
 
 /// Starts the thread that turns signals into calls. Returns where the exit status will be: 0, but
 /// that of the second signal if there was one.
 pub(super) fn follow_signals(
     reload: Reload,
+    upgrade: Upgrade,
     grace: Duration,
     supervisor: Supervisor,
 ) -> io::Result<Arc<AtomicU8>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
     let handle = reload.handle.clone();
@@ -37,6 +39,7 @@ pub(super) fn follow_signals(
                     reload.run();
                     supervisor.tell(Phase::Ready);
                 }
+                SIGUSR2 => upgrade.begin(&handle, &supervisor),
                 signal if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
                     handle.abort();
@@ -48,6 +51,7 @@ pub(super) fn follow_signals(
                     asked = true;
                     let open = handle.counters().open;
                     supervisor.tell(Phase::Stopping);
+                    upgrade.give_up();
                     handle.shut_down();
                     let time = match grace {
                         LONGEST => "all the time that they need".to_owned(),

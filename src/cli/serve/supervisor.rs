@@ -10,7 +10,10 @@ use haul::server::Handle;
 
 /// The way to the supervisor; leads nowhere if there is none.
 #[derive(Clone, Debug)]
-pub(super) struct Supervisor(Option<SyncSender<Phase>>);
+pub(super) struct Supervisor(Option<SyncSender<Message>>);
+
+/// A phase, and who waits until it is told.
+type Message = (Phase, Option<SyncSender<()>>);
 
 /// What the supervisor is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(super) enum Phase {
     Reloading,
     /// It ends.
     Stopping,
+    /// The process of this number serves on; this one ends.
+    HandedOver(u32),
 }
 
 impl Supervisor {
@@ -39,20 +44,31 @@ impl Supervisor {
     pub(super) fn tell(&self, phase: Phase) {
         if let Some(sender) = &self.0 {
             // A full channel is that of a supervisor that does not listen.
-            let _ = sender.try_send(phase);
+            let _ = sender.try_send((phase, None));
+        }
+    }
+
+    /// Tells the supervisor who serves on, and gives it a moment to listen: it must know before
+    /// this process ends.
+    pub(super) fn hand_over(&self, id: u32) {
+        if let Some(sender) = &self.0 {
+            let (told, is_told) = sync_channel(1);
+            if sender.try_send((Phase::HandedOver(id), Some(told))).is_ok() {
+                let _ = is_told.recv_timeout(PATIENCE);
+            }
         }
     }
 }
 
-fn tell(phases: &Receiver<Phase>, handle: &Handle) {
+fn tell(phases: &Receiver<Message>, handle: &Handle) {
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let look = watchdog.map_or(STATUS_EVERY, |pause| pause.min(STATUS_EVERY));
     let (mut last_phase, mut last_status) = (None, String::new());
     let mut watched = Instant::now();
     loop {
-        let phase = match phases.recv_timeout(look) {
-            Ok(phase) => Some(phase),
-            Err(RecvTimeoutError::Timeout) => None,
+        let (phase, who_waits) = match phases.recv_timeout(look) {
+            Ok((phase, who_waits)) => (Some(phase), who_waits),
+            Err(RecvTimeoutError::Timeout) => (None, None),
             Err(RecvTimeoutError::Disconnected) => return,
         };
         last_phase = phase.or(last_phase);
@@ -65,6 +81,7 @@ fn tell(phases: &Receiver<Phase>, handle: &Handle) {
                 states.extend(NotifyState::monotonic_usec_now());
             }
             Some(Phase::Stopping) => states.push(NotifyState::Stopping),
+            Some(Phase::HandedOver(id)) => states.push(NotifyState::MainPid(id)),
             None => {}
         }
         if watchdog.is_some_and(|pause| watched.elapsed() >= pause) {
@@ -77,6 +94,12 @@ fn tell(phases: &Receiver<Phase>, handle: &Handle) {
         if !states.is_empty() {
             // There is no way left to say that it failed.
             let _ = sd_notify::notify(&states);
+        }
+        if let Some(who_waits) = who_waits {
+            let _ = who_waits.try_send(());
+        }
+        if matches!(phase, Some(Phase::HandedOver(_))) {
+            return;
         }
         drop(states);
         last_status = status;
@@ -93,4 +116,6 @@ fn status(phase: Option<Phase>, handle: &Handle) -> String {
 
 /// So many phases wait for a supervisor that does not listen.
 const PHASES: usize = 8;
+/// A supervisor that does not listen holds a hand-over up for so long.
+const PATIENCE: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_secs(5);

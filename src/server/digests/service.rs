@@ -189,6 +189,13 @@ impl DigestService {
         self.queue().shut
     }
 
+    /// Gives the store on disk to whoever waits for it; what is found from now on is forgotten.
+    pub(crate) fn close_store(&self) {
+        if let Some(store) = self.store.get() {
+            store.close();
+        }
+    }
+
     pub(super) fn store(&self) -> &Store {
         self.store.get_or_init(|| {
             let (store, notice) = Store::open(self.state.as_deref());

@@ -1,0 +1,121 @@
+//! SIGUSR2: the program is started anew on the same sockets, and this one ends once that is ready.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clap::Args;
+
+use haul::diagnostics::say;
+use haul::internals::{Launcher, launch_all};
+use haul::server::config::InheritedListener;
+use haul::server::{Handle, Server};
+
+use super::supervisor::Supervisor;
+
+/// Start a program on the sockets that come by standard input; for `haul serve`
+#[derive(Args, Debug)]
+pub(crate) struct LauncherArguments {
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+impl LauncherArguments {
+    /// Starts it whenever it is asked to.
+    pub(crate) fn run(self) -> ExitCode {
+        let command = || {
+            let mut command = std::process::Command::new(&self.command[0]);
+            command.args(&self.command[1..]);
+            command
+        };
+        match launch_all(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(format_args!("haul: cannot start what takes over: {error}"));
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// What a server needs to be replaced; at a time, one thread has it.
+#[derive(Clone)]
+pub(super) struct Upgrade(Arc<Mutex<State>>);
+
+enum State {
+    Possible(Launcher, Vec<InheritedListener>),
+    UnderWay,
+    Impossible(String),
+}
+
+impl Upgrade {
+    /// Starts the process that will start the program as this one was. To be called before the
+    /// sandbox and any thread: neither lets go of a process later.
+    pub(super) fn prepare(server: &Server) -> Self {
+        let state = match prepared(server) {
+            Ok((launcher, sockets)) => State::Possible(launcher, sockets),
+            Err(error) => State::Impossible(error.to_string()),
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Starts the program, and has the server end if it is ready. Waits in a thread of its own.
+    pub(super) fn begin(&self, handle: &Handle, supervisor: &Supervisor) {
+        let (launcher, sockets) = match std::mem::replace(&mut *self.state(), State::UnderWay) {
+            State::Possible(launcher, sockets) => (launcher, sockets),
+            State::UnderWay => {
+                say(format_args!(
+                    "haul: another process is about to take over already"
+                ));
+                return;
+            }
+            State::Impossible(why) => {
+                say(format_args!("haul: nothing can take over: {why}"));
+                *self.state() = State::Impossible(why);
+                return;
+            }
+        };
+        let (this, handle, supervisor) = (self.clone(), handle.clone(), supervisor.clone());
+        let wait = move || match launcher.launch(&sockets) {
+            Ok(id) => {
+                supervisor.hand_over(id);
+                let open = handle.counters().open;
+                drop(sockets);
+                handle.hand_over();
+                say(format_args!(
+                    "haul: process {id} has taken over; {open} connections are left"
+                ));
+            }
+            Err(why) => {
+                say(format_args!(
+                    "haul: goes on, for what was to take over did not start: {why}"
+                ));
+                *this.state() = State::Possible(launcher, sockets);
+            }
+        };
+        let thread = std::thread::Builder::new().name("haul-upgrade".into());
+        if let Err(error) = thread.spawn(wait) {
+            *self.state() = State::Impossible(error.to_string());
+        }
+    }
+
+    /// Gives it up, and with it the copies of the sockets.
+    pub(super) fn give_up(&self) {
+        *self.state() = State::Impossible("the server ends".into());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn prepared(server: &Server) -> io::Result<(Launcher, Vec<InheritedListener>)> {
+    let sockets = server.sockets()?;
+    // As it was found: a link may lead to another program by then.
+    let arguments: Vec<_> = ["launcher".into(), "--".into()]
+        .into_iter()
+        .chain(std::env::args_os())
+        .collect();
+    Ok((Launcher::start(&arguments)?, sockets))
+}

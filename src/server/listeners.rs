@@ -1,0 +1,129 @@
+//! The sockets that a server listens on: opened, or passed on by whoever started it.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::server::config::{AdminAddress, LocalAddress, ServeConfig};
+use crate::server::connection::send_queue::UNSENT_BYTES;
+use crate::server::startup_error::StartupError;
+use crate::sys::inherited::{InheritedListener, OWN};
+use crate::sys::{local_socket, socket};
+
+/// Listening sockets, those with TLS last.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) all: Vec<InheritedListener>,
+    /// Those from this number on speak TLS.
+    pub(super) first_tls: usize,
+    /// That of the admin interface.
+    pub(super) admin: Option<TcpListener>,
+}
+
+/// Opens the sockets. One that was passed on is taken for the address that it has, so that a
+/// server takes over where another one listens.
+///
+/// # Errors
+/// [`StartupError`] names the address.
+pub(super) fn open(config: &mut ServeConfig) -> Result<Listeners, StartupError> {
+    let mut passed = Vec::new();
+    for inherited in config.inherited.drain(..) {
+        let socket = inherited.socket.try_clone();
+        let name = inherited.name.clone();
+        let socket = socket.map_err(|error| StartupError::Inherited(name.clone(), error))?;
+        passed.push(InheritedListener { socket, name });
+    }
+    let admin = match &config.admin {
+        Some(address) => Some(admin(address, config, &mut passed)?),
+        None => None,
+    };
+    let (mut plain, mut tls) = (Vec::new(), Vec::new());
+    for address in &config.listen {
+        plain.push(inet(*address, &mut passed)?);
+    }
+    for address in &config.listen_local {
+        let socket = local(address, config, &mut passed, BACKLOG)
+            .map_err(|error| StartupError::ListenLocal(address.clone(), error))?;
+        plain.push(socket);
+    }
+    for address in &config.listen_tls {
+        tls.push(inet(*address, &mut passed)?);
+    }
+    // What another server opened by itself, and this one's settings do not name, is closed.
+    let kept = passed.into_iter().filter(|it| !it.is_own());
+    let (kept_tls, kept_plain): (Vec<_>, Vec<_>) = kept.partition(InheritedListener::speaks_tls);
+    let mut all = kept_plain;
+    all.append(&mut plain);
+    let first_tls = all.len();
+    all.extend(kept_tls);
+    all.append(&mut tls);
+    for listener in &all {
+        // Handed down to every connection. Without them only memory is lost, not function.
+        let _ = socket::send_at_once(&listener.socket);
+        let _ = socket::limit_unsent(&listener.socket, UNSENT_BYTES);
+    }
+    Ok(Listeners {
+        all,
+        first_tls,
+        admin,
+    })
+}
+
+fn own(socket: TcpListener) -> InheritedListener {
+    let name = OWN.to_owned();
+    InheritedListener { socket, name }
+}
+
+fn take(
+    passed: &mut Vec<InheritedListener>,
+    is_it: impl Fn(&InheritedListener) -> bool,
+) -> Option<InheritedListener> {
+    let at = passed.iter().position(is_it)?;
+    Some(passed.remove(at))
+}
+
+fn inet(
+    address: SocketAddr,
+    passed: &mut Vec<InheritedListener>,
+) -> Result<InheritedListener, StartupError> {
+    if let Some(found) = take(passed, |it| it.listens_on(address)) {
+        return Ok(found);
+    }
+    let opened = socket::listen(address, BACKLOG);
+    opened
+        .map(own)
+        .map_err(|error| StartupError::Listen(address, error))
+}
+
+fn local(
+    address: &LocalAddress,
+    config: &ServeConfig,
+    passed: &mut Vec<InheritedListener>,
+    backlog: i32,
+) -> io::Result<InheritedListener> {
+    match take(passed, |it| it.listens_on_local(address)) {
+        Some(found) => Ok(found),
+        None => local_socket::listen(address, config.local_access, backlog).map(own),
+    }
+}
+
+fn admin(
+    address: &AdminAddress,
+    config: &ServeConfig,
+    passed: &mut Vec<InheritedListener>,
+) -> Result<TcpListener, StartupError> {
+    let opened = match address {
+        AdminAddress::Inet(inet) => match take(passed, |it| it.listens_on(*inet)) {
+            Some(found) => Ok(found.socket),
+            None => socket::listen(*inet, ADMIN_BACKLOG),
+        },
+        AdminAddress::Local(name) => {
+            local(name, config, passed, ADMIN_BACKLOG).map(|found| found.socket)
+        }
+    };
+    opened.map_err(|error| StartupError::Admin(address.clone(), error))
+}
+
+/// Connections that the kernel keeps until they are accepted; it takes the smaller of this and
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+const ADMIN_BACKLOG: i32 = 64;

@@ -1,0 +1,179 @@
+//! Starting a program that takes a server's sockets over, though the server itself may not start
+//! any (`sandbox`): a process of its own, made beforehand, does.
+//!
+//! Its standard input is a socket. What comes by it is the names of sockets in a line, the sockets
+//! beside it (SCM_RIGHTS, unix(7)); what goes back is a line: `ready PID`, or why not. The program
+//! gets the sockets in the form of sd_listen_fds(3), and in the place of standard input a socket on
+//! which it says that it is ready.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+use crate::sys::inherited::InheritedListener;
+
+/// The process that starts programs; it ends with this.
+#[derive(Debug)]
+pub struct Launcher {
+    control: UnixStream,
+}
+
+impl Launcher {
+    /// Starts the process: this program, with these arguments, which lead it to [`launch_all`].
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(arguments: &[OsString]) -> io::Result<Self> {
+        let (control, theirs) = UnixStream::pair()?;
+        Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self { control })
+    }
+
+    /// Has the program started on these sockets, and waits until it is ready. Returns its number.
+    ///
+    /// # Errors
+    /// In words: why it is not ready.
+    pub fn launch(&self, sockets: &[InheritedListener]) -> Result<u32, String> {
+        let gone = |error: io::Error| format!("the launcher does not answer: {error}");
+        self.send(sockets).map_err(gone)?;
+        let mut answer = String::new();
+        BufReader::new(&self.control)
+            .read_line(&mut answer)
+            .map_err(gone)?;
+        let answer = answer.trim_end();
+        match answer.strip_prefix(READY).map(|id| id.trim().parse()) {
+            Some(Ok(id)) => Ok(id),
+            _ if answer.is_empty() => Err("the launcher has ended".into()),
+            _ => Err(answer.to_owned()),
+        }
+    }
+
+    fn send(&self, sockets: &[InheritedListener]) -> io::Result<()> {
+        let names: Vec<_> = sockets.iter().map(|it| it.name.as_str()).collect();
+        let names = format!("{}\n", names.join(":"));
+        let descriptors: Vec<_> = sockets.iter().map(|it| it.socket.as_fd()).collect();
+        let mut space = [MaybeUninit::uninit(); SPACE];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        if !beside.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::Error::other("there are too many sockets"));
+        }
+        let bytes = [IoSlice::new(names.as_bytes())];
+        sendmsg(&self.control, &bytes, &mut beside, SendFlags::empty())?;
+        Ok(())
+    }
+}
+
+/// Starts what `command` makes for whoever asks on standard input, until one is ready or nobody
+/// asks any more. For a process that has nothing else open.
+///
+/// # Errors
+/// As recvmsg(2), write(2).
+pub fn launch_all(command: impl Fn() -> Command) -> io::Result<()> {
+    while let Some((names, sockets)) = receive()? {
+        let launched = launch(command(), &names, &sockets);
+        let is_ready = launched.is_ok();
+        let answer = match launched {
+            Ok(id) => format!("{READY} {id}\n"),
+            Err(error) => format!("{error}\n"),
+        };
+        nix::unistd::write(io::stdin(), answer.as_bytes())?;
+        if is_ready {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The names and sockets of one request; `None` if nobody asks any more.
+fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
+    let mut names = vec![0; LONGEST_NAMES];
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [IoSliceMut::new(&mut names)];
+    // Without `CMSG_CLOEXEC`: the program inherits them.
+    let received = recvmsg(io::stdin(), &mut bytes, &mut beside, RecvFlags::empty())?;
+    let mut sockets = Vec::new();
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            sockets.extend(descriptors);
+        }
+    }
+    names.truncate(received.bytes);
+    let names = String::from_utf8_lossy(&names).trim_end().to_owned();
+    Ok((received.bytes > 0).then_some((names, sockets)))
+}
+
+fn launch(mut command: Command, names: &str, sockets: &[OwnedFd]) -> io::Result<u32> {
+    let first = sockets.first().map_or(0, AsRawFd::as_raw_fd);
+    if !(first..)
+        .zip(sockets)
+        .all(|(number, it)| it.as_raw_fd() == number)
+    {
+        return Err(io::Error::other("the sockets' numbers are not in a row"));
+    }
+    let (mut ready, theirs) = UnixStream::pair()?;
+    command
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .env("LISTEN_FDS", sockets.len().to_string())
+        .env("LISTEN_FDS_FIRST_FD", first.to_string())
+        .env("LISTEN_FDNAMES", names)
+        .env(TAKES_OVER, "1")
+        // They name the process that is replaced.
+        .env_remove("LISTEN_PID")
+        .env_remove("WATCHDOG_PID");
+    let mut child = command.spawn()?;
+    // The other end is the program's alone.
+    drop(command);
+    ready.set_read_timeout(Some(PATIENCE))?;
+    let mut byte = [0];
+    match ready.read(&mut byte) {
+        Ok(1) => Ok(child.id()),
+        Ok(_) => Err(io::Error::other(ended(&mut child)?)),
+        Err(_) => {
+            child.kill()?;
+            child.wait()?;
+            let why = format!("it was not ready within {} s", PATIENCE.as_secs());
+            Err(io::Error::other(why))
+        }
+    }
+}
+
+fn ended(child: &mut Child) -> io::Result<String> {
+    Ok(format!("it ended with {}", child.wait()?))
+}
+
+/// Whether this process takes the sockets of another one over.
+#[must_use]
+pub fn takes_over() -> bool {
+    std::env::var_os(TAKES_OVER).is_some()
+}
+
+/// Says that this process is ready, if another one waits for that.
+pub fn tell_ready() {
+    if takes_over() {
+        // Whoever does not wait any more has ended.
+        let _ = nix::unistd::write(io::stdin(), b"1");
+        let _ = io::stdout().flush();
+    }
+}
+
+const READY: &str = "ready";
+const TAKES_OVER: &str = "HAUL_TAKES_OVER";
+/// A program that opens a root over a slow network has so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For as many sockets as one message may have (`SCM_MAX_FD`).
+const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
+const LONGEST_NAMES: usize = 64 << 10;

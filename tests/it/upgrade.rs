@@ -1,0 +1,165 @@
+//! SIGUSR2: another process takes the sockets over, and nobody is refused or cut off.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::{Program, haul};
+use crate::support::{Answer, Client, PATIENCE, noise, own_address};
+use crate::systemd::Notified;
+use crate::unix_sockets::{connect, exchange};
+
+/// The process that took over; ended with this.
+struct Successor(Pid);
+
+impl Successor {
+    /// Waits until one has taken over.
+    #[track_caller]
+    fn of(program: &mut Program) -> Self {
+        let told = program.line("haul: process ");
+        let id = told.split(' ').next().and_then(|id| id.parse().ok());
+        Self(Pid::from_raw(id.expect("a number")))
+    }
+
+    /// Ends it in order, and waits until it has.
+    fn end(self) {
+        kill(self.0, Signal::SIGTERM).expect("it runs");
+        let begun = Instant::now();
+        // Whoever it was left to has not looked yet, perhaps.
+        let is_there = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/stat", self.0));
+            status.is_ok_and(|status| !status.contains(") Z "))
+        };
+        while is_there() {
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
+fn fetch(address: SocketAddr) -> Vec<u8> {
+    let answer =
+        Client::connect(address).ask("GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    Answer::parse(&answer).body
+}
+
+fn root() -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::write(root.path().join("f"), "content").expect("written");
+    root
+}
+
+#[test]
+fn under_load_none_is_refused_and_no_transfer_breaks() {
+    let root = root();
+    let large = noise(32 << 20, 1);
+    std::fs::write(root.path().join("large"), &large).expect("written");
+    let mut command = haul();
+    command.args(["serve", "--drain-timeout", "unlimited", "--listen"]);
+    command
+        .arg(own_address().to_string())
+        .arg("--root")
+        .arg(root.path());
+    let mut program = Program::start(&mut command);
+    let address = program.address();
+    let mut slow = Client::with_small_window(address);
+    slow.send("large\n");
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut fetched = 0;
+                    while !ends.load(Ordering::Relaxed) {
+                        assert_eq!(fetch(address), b"content");
+                        fetched += 1;
+                    }
+                    fetched
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            // The second changes nothing.
+            program.signal(Signal::SIGUSR2);
+        }
+        let successor = Successor::of(&mut program);
+        for _ in 0..20 {
+            assert_eq!(fetch(address), b"content");
+        }
+        ends.store(true, Ordering::Relaxed);
+        let fetched: u32 = clients
+            .into_iter()
+            .map(|it| it.join().expect("served"))
+            .sum();
+        assert!(fetched > 20, "{fetched}");
+        assert!(slow.rest() == large, "the old one's transfer is whole");
+        drop(slow);
+        successor.end();
+    });
+    assert!(program.end().success());
+}
+
+#[test]
+fn what_does_not_start_is_said_and_the_old_one_goes_on() {
+    let root = root();
+    let settings = root.path().join("haul.toml");
+    std::fs::write(&settings, "").expect("written");
+    let mut command = haul();
+    command.args(["serve", "--listen", &own_address().to_string(), "--root"]);
+    command.arg(root.path()).arg("--config").arg(&settings);
+    let mut program = Program::start(&mut command);
+    let address = program.address();
+    std::fs::write(&settings, "sped = 1").expect("written");
+    program.signal(Signal::SIGUSR2);
+    assert!(
+        program
+            .line("error: ")
+            .contains("there is no option `sped`")
+    );
+    let told = program.line("haul: goes on");
+    assert!(told.ends_with("it ended with exit status: 2"), "{told}");
+    assert_eq!(fetch(address), b"content");
+    std::fs::write(&settings, "").expect("written");
+    program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut program);
+    assert_eq!(fetch(address), b"content");
+    successor.end();
+    assert!(program.end().success());
+}
+
+#[test]
+fn a_supervisor_is_told_who_serves_on_and_sockets_of_all_kinds_are_handed_over() {
+    let (notified, root) = (Notified::new(), root());
+    let socket = root.path().join("sock");
+    let admin = root.path().join("admin");
+    let mut command = notified.serve(&root);
+    command
+        .arg("--listen")
+        .arg(format!("unix:{}", socket.display()));
+    command
+        .arg("--admin")
+        .arg(format!("unix:{}", admin.display()));
+    let mut program = Program::start(command.env("WATCHDOG_USEC", "200000"));
+    let address = program.address();
+    program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut program);
+    notified.wait_for(&format!("MAINPID={}", successor.0));
+    assert!(program.end_alone().success());
+    notified.wait_for("WATCHDOG=1");
+    assert_eq!(fetch(address), b"content");
+    for (socket, path) in [(&socket, "/f"), (&admin, "/readyz")] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = exchange(connect(socket), request.as_bytes());
+        assert_eq!(Answer::parse(&answer).status, 200, "{path}");
+    }
+    successor.end();
+}
