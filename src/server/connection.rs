@@ -43,7 +43,7 @@ use crate::server::connection::step::{Admission, DiskAction, Step, TurnContext};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{CloseReason, Counters, Peer};
-use crate::server::transmit::ReadAhead;
+use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::server::transmit::tls::TlsStream;
 use crate::sys::poller::Readiness;

@@ -25,7 +25,7 @@ use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
 use crate::server::files::{Closing, OpenFile};
 use crate::server::round_robin::RoundRobin;
 use crate::server::telemetry::Counters;
-use crate::server::transmit::ReadAhead;
+use crate::server::transmit::read_ahead::ReadAhead;
 
 /// What may hang together, and waits in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

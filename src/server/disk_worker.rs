@@ -8,8 +8,9 @@ use crate::server::connection::step::DiskAction;
 use crate::server::disk_queue::Job;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
+use crate::server::transmit::EXTENT_BYTES;
+use crate::server::transmit::read_ahead::{READ_AHEAD_EXTENTS, ReadAhead, read_into_cache};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::{EXTENT_BYTES, READ_AHEAD_EXTENTS, ReadAhead, read_into_cache};
 
 /// Runs jobs from the disk queue until it is shut.
 pub(super) fn run_disk_worker(ring: &Ring) {

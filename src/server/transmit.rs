@@ -4,6 +4,7 @@
 //! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
 //! for a disk, or for others to have their turn. It knows nothing of HTTP.
 
+pub(crate) mod read_ahead;
 mod seal_buffers;
 pub(crate) mod sink;
 mod small;
@@ -11,7 +12,7 @@ pub(crate) mod tls;
 
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::http::{Plan, Segment};
@@ -19,12 +20,12 @@ use crate::server::config::SendChoice;
 use crate::server::files::OpenFile;
 pub(crate) use crate::server::files::extent::EXTENT_BYTES;
 pub(crate) use crate::server::files::extent::Extent;
+use crate::server::transmit::read_ahead::{ReadAhead, ReadAheadCursor};
 use crate::server::transmit::sink::{
     FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, send_loaded,
 };
 use crate::server::transmit::small::Gathered;
 use crate::sys::file::Blocking;
-use crate::sys::page_cache;
 use crate::sys::send_file::PipeLease;
 
 /// A plan on its way, and the file it draws from.
@@ -37,10 +38,7 @@ pub struct Transfer {
     remaining: u64,
     /// These bytes of the file were found in the page cache a moment ago.
     resident: Range<u64>,
-    /// The file's bytes up to here were asked to be read ahead.
-    ahead_until: u64,
-    /// Lives as long as the transfer, once something is read ahead of it.
-    is_under_way: Option<Arc<()>>,
+    read_ahead: ReadAheadCursor,
     /// How much goes into the pipe before the peer takes it.
     prefill_bytes: usize,
     /// What was prepared and not taken.
@@ -66,22 +64,6 @@ pub enum Progress {
     Reserved,
     /// It cannot go on.
     Failed(TransmitError),
-}
-
-/// An extent to be read ahead of a transfer.
-#[derive(Debug)]
-pub(crate) struct ReadAhead {
-    pub(crate) file: Arc<OpenFile>,
-    pub(crate) extent: Extent,
-    /// Lives as long as the transfer.
-    pub(crate) transfer: Weak<()>,
-}
-
-impl ReadAhead {
-    /// Whether the transfer is still under way.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.transfer.strong_count() > 0
-    }
 }
 
 /// Why a transfer cannot go on.
@@ -125,8 +107,7 @@ impl Transfer {
             choice,
             remaining,
             resident: 0..0,
-            ahead_until: 0,
-            is_under_way: None,
+            read_ahead: ReadAheadCursor::default(),
             prefill_bytes: FIRST_PREFILL_BYTES,
             lease: None,
             worth_keeping,
@@ -185,33 +166,13 @@ impl Transfer {
         self.plan.segments.shrink_to_fit();
     }
 
-    /// The next extent that should be read ahead, at most `extents` ahead of what is being sent;
-    /// each is named once.
-    pub(crate) fn next_read_ahead(&mut self, extents: u64) -> Option<ReadAhead> {
+    /// The next extent to be read ahead of what is being sent; each is named once.
+    pub(crate) fn next_read_ahead(&mut self) -> Option<ReadAhead> {
         let Some(&Segment::File { offset, len }) = self.plan.segments.front() else {
             return None;
         };
-        let next = (offset / EXTENT_BYTES + 1) * EXTENT_BYTES;
-        let from = self.ahead_until.max(next);
-        let until = (offset + len).min(next + extents * EXTENT_BYTES);
-        let file = Arc::clone(self.file.as_ref()?);
-        let now = Instant::now();
-        let starts = (from..until).step_by(EXTENT_BYTES as usize);
-        let mut extents = starts.map(|from| Extent {
-            offset: from,
-            len: EXTENT_BYTES.min(offset + len - from),
-        });
-        let Some(extent) = extents.find(|extent| !file.was_resident(*extent, now)) else {
-            self.ahead_until = from.max(until);
-            return None;
-        };
-        self.ahead_until = extent.end();
-        let transfer = Arc::downgrade(self.is_under_way.get_or_insert_default());
-        Some(ReadAhead {
-            file,
-            extent,
-            transfer,
-        })
+        self.read_ahead
+            .next(self.file.as_ref()?, offset..offset + len)
     }
 
     /// Notes that the disk lane has read these bytes of the file in.
@@ -543,37 +504,6 @@ impl Drop for Transfer {
     }
 }
 
-/// Reads an extent into the page cache and learns from the time it takes.
-///
-/// # Errors
-/// The file cannot be read.
-pub(crate) fn read_into_cache(
-    file: &OpenFile,
-    extent: Extent,
-    tools: &mut IoBuffers,
-) -> io::Result<()> {
-    let whole = file.file_system.wants_whole_extents();
-    if whole {
-        page_cache::will_need(file.file(), extent.offset, extent.len);
-    }
-    let begun = Instant::now();
-    let mut at = extent.offset;
-    while at < extent.end() {
-        match tools.populate(file.file(), at, extent.end() - at)? {
-            // The file has shrunk: the send finds that out.
-            0 => break,
-            count => at += count as u64,
-        }
-    }
-    let (bytes, took) = (at - extent.offset, begun.elapsed());
-    match whole {
-        true => file.file_system.note_whole(),
-        false => file.file_system.note_pieces(bytes, took),
-    }
-    file.note_resident(extent);
-    Ok(())
-}
-
 /// What came of trying to send all that is left in one call.
 enum Small {
     /// Look at what is left now: some of it was sent, or has come into memory.
@@ -599,6 +529,3 @@ const AT_ONCE_BYTES: u64 = 128 << 10;
 /// What is held back of a file's response until the file was found unchanged. It is copied, so it
 /// is little.
 const HELD_BYTES: u64 = 1 << 10;
-
-/// Extents that are read ahead of a reader whose file comes from a disk.
-pub(crate) const READ_AHEAD_EXTENTS: u64 = 8;

@@ -51,7 +51,7 @@
 //!
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
-//! | `READ_AHEAD_EXTENTS` 8 (16 MiB) | `transmit` | 3 (6 MiB) | one reader of a file on a disk: a quarter more | CHANGELOG before fbf4826 |
+//! | `READ_AHEAD_EXTENTS` 8 (16 MiB) | `transmit::read_ahead` | 3 (6 MiB) | one reader of a file on a disk: a quarter more | CHANGELOG before fbf4826 |
 //! | read in order through a pipe to `/dev/null` | `transmit`, `disk_worker` | `POSIX_FADV_WILLNEED` | advice gave single pages; in order the kernel makes large folios, which cost a third less to send | afe9785, 2026-11-26 |
 //! | `SLOW_*`, `WHOLE_EXTENTS` | `files::filesystem` | – | for `read_ahead_kb` 0; not measured elsewhere | de25ded, 2026-11-26 |
 //! | `LONG_LINE` 16 | `disk_queue` | – | not measured | – |

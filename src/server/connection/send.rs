@@ -19,11 +19,9 @@ use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, access_log};
+use crate::server::transmit::read_ahead::{ReadAhead, read_into_cache};
 use crate::server::transmit::sink::{IoBuffers, Sink};
-use crate::server::transmit::{
-    Extent, Progress, READ_AHEAD_EXTENTS, ReadAhead, RunContext, Transfer, TransmitError,
-    read_into_cache,
-};
+use crate::server::transmit::{Extent, Progress, RunContext, Transfer, TransmitError};
 use crate::sys::file::Blocking;
 
 /// A response on its way.
@@ -347,7 +345,7 @@ impl Sending {
         if self.cold == Cold::Never {
             return None;
         }
-        self.transfer.next_read_ahead(READ_AHEAD_EXTENTS)
+        self.transfer.next_read_ahead()
     }
 
     /// The request again, if it is to be answered anew: the file has changed, and no byte of the
