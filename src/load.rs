@@ -22,11 +22,13 @@ mod connection;
 mod exchange;
 mod generator;
 mod link;
+mod phase;
 mod process;
 mod report;
 mod stall;
 mod tally;
 mod target;
+mod thread_context;
 
 pub use config::{Bodies, Extent, LoadConfig, Pace};
 pub use report::{Fairness, LoadReport, ServerUsage, Spread};

@@ -2,21 +2,20 @@
 //! begin again.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::Persistence;
 use crate::http::chunked::Piece;
-use crate::sys::buffer::Buffer;
 use crate::sys::client_socket;
-use crate::sys::poller::{Interest, Poller};
-use crate::tls::client::{Channel, Connector, Scratch};
+use crate::sys::poller::Interest;
+use crate::tls::client::Channel;
 
-use super::config::LoadConfig;
 use super::exchange::{Chunks, Exchange, Left, parse_head};
 use super::link::Link;
+use super::phase::Phase;
 use super::tally::{Failure, Question, Tally, record};
-use super::target::{Target, Wire};
+use super::target::Wire;
+use super::thread_context::ThreadContext;
 
 /// One of the connections that a generator keeps busy. The socket changes, the place remains.
 #[derive(Debug)]
@@ -37,54 +36,6 @@ pub(super) enum Next {
     Turn,
     /// For a while, since the last attempt failed.
     BackOff,
-}
-
-/// What the connections of one thread share.
-#[derive(Debug)]
-pub(super) struct ThreadContext<'run> {
-    pub(super) config: &'run LoadConfig,
-    pub(super) targets: &'run [Target],
-    pub(super) poller: Arc<Poller>,
-    pub(super) tally: Tally,
-    /// The targets' whole lengths, learnt from their first range.
-    pub(super) lengths: Vec<Option<u64>>,
-    pub(super) now: Instant,
-    pub(super) counts: ConnectionCounts,
-    /// Where heads and verified content are received. Content that is thrown away is not written
-    /// here, so most of it is never touched.
-    pub(super) room: Buffer,
-    pub(super) request: Vec<u8>,
-    pub(super) connector: &'run Connector,
-    /// Where records are decrypted.
-    pub(super) scratch: Scratch,
-}
-
-/// How many connections are in which kind of phase.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ConnectionCounts {
-    pub(super) connecting: usize,
-    /// With a request under way.
-    pub(super) busy: usize,
-    /// With a socket.
-    pub(super) open: usize,
-}
-
-#[derive(Debug, Default)]
-enum Phase {
-    #[default]
-    Down,
-    Idle(Link),
-    Connecting(Link, Exchange),
-    /// With the moment when the connection stood.
-    ShakingHands(Link, Exchange, Instant),
-    /// With the number of bytes sent.
-    Sending(Link, Exchange, usize),
-    /// With what has come of the head.
-    Awaiting(Link, Exchange, Vec<u8>),
-    Receiving(Link, Exchange, Left),
-    /// The answer is whole, and the server is to close first: the side that closes first keeps
-    /// the port occupied, and clients run out of ports.
-    Closing(Link),
 }
 
 type Stepped = (Phase, Option<Next>);
@@ -503,50 +454,6 @@ impl Connection {
             }
             Ok(_) | Err(_) => (Phase::Down, Some(Next::Wait)),
         }
-    }
-}
-
-impl Phase {
-    fn link_mut(&mut self) -> Option<&mut Link> {
-        match self {
-            Self::Down => None,
-            Self::Idle(link)
-            | Self::Connecting(link, _)
-            | Self::ShakingHands(link, ..)
-            | Self::Sending(link, ..)
-            | Self::Awaiting(link, ..)
-            | Self::Receiving(link, ..)
-            | Self::Closing(link) => Some(link),
-        }
-    }
-}
-
-impl ConnectionCounts {
-    fn enter(&mut self, phase: &Phase) {
-        let (connecting, busy, open) = class(phase);
-        self.connecting += connecting;
-        self.busy += busy;
-        self.open += open;
-    }
-
-    fn leave(&mut self, phase: &Phase) {
-        let (connecting, busy, open) = class(phase);
-        self.connecting -= connecting;
-        self.busy -= busy;
-        self.open -= open;
-    }
-}
-
-/// What a phase adds to each count.
-fn class(phase: &Phase) -> (usize, usize, usize) {
-    match phase {
-        Phase::Down => (0, 0, 0),
-        Phase::Idle(_) | Phase::Closing(_) => (0, 0, 1),
-        Phase::Connecting(..) => (1, 1, 1),
-        Phase::ShakingHands(..)
-        | Phase::Sending(..)
-        | Phase::Awaiting(..)
-        | Phase::Receiving(..) => (0, 1, 1),
     }
 }
 

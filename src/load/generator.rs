@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::config::{Extent, LoadConfig, Pace};
-use super::connection::{Connection, ConnectionCounts, HEAD_ROOM, Next, ThreadContext};
+use super::connection::{Connection, HEAD_ROOM, Next};
+use super::phase::ConnectionCounts;
 use super::tally::{Question, Tally};
 use super::target::Target;
+use super::thread_context::ThreadContext;
 use crate::sys::buffer::Buffer;
 use crate::sys::poller::Poller;
 use crate::tls::client::{Connector, Scratch};

@@ -1,0 +1,156 @@
+//! The names of part files, and whose file is at such a name.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::get::error::{ErrorKind, GetError};
+use crate::get::names::STATE_SUFFIX;
+use crate::sys::process::effective_user;
+
+/// Which of a target's two part files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// `NAME.part`.
+    Part,
+    /// `NAME.part-new`: another version, until it is whole.
+    New,
+}
+
+/// The names of a part file and its state. A name that leaves no room for what is put behind it is
+/// cut, and told from others by its sum.
+pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
+    let (part_suffix, state_suffix) = match slot {
+        Slot::Part => (".part", STATE_SUFFIX),
+        Slot::New => (".part-new", ".part-new.part.state"),
+    };
+    let name = target.file_name().unwrap_or_default();
+    let longest = MAX_NAME_BYTES - ".part-new.part.state".len() - STATE_SUFFIX.len();
+    let stem = if name.len() <= longest {
+        target.to_owned()
+    } else {
+        let sum = blake3::hash(name.as_encoded_bytes()).to_hex();
+        let text = name.to_string_lossy();
+        let (mut head, tail) = (String::new(), &sum[..16]);
+        let room = longest - tail.len() - "~".len();
+        head.extend(text.chars().scan(0, |used, next| {
+            *used += next.len_utf8();
+            (*used <= room).then_some(next)
+        }));
+        target.with_file_name(format!("{head}~{tail}"))
+    };
+    let with = |suffix: &str| {
+        let mut name = stem.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    (with(part_suffix), with(state_suffix))
+}
+
+/// Whether the name of `target`'s part file is taken by a file that haul did not make, such as
+/// another one of the same tree, which `is_known` knows even where it is empty.
+pub(crate) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) -> bool {
+    let (path, state_path) = beside(target, Slot::Part);
+    let Ok(found) = path.symlink_metadata() else {
+        return false;
+    };
+    let is_file = found.is_file() && (found.len() > 0 || is_known(&found));
+    is_file && state_path.symlink_metadata().is_err()
+}
+
+/// The error for such a file where its name is needed all the same.
+pub(crate) fn refuse_foreign(target: &Path) -> GetError {
+    let (path, _) = beside(target, Slot::Part);
+    let text = format!(
+        "{} is in the way and haul did not make it: move it, or choose another name with -o",
+        path.display()
+    );
+    GetError::new(ErrorKind::LocalFile, text)
+}
+
+/// The error for a file that is already there.
+pub(crate) fn refuse_existing(target: &Path) -> GetError {
+    let what = match target.symlink_metadata() {
+        Ok(found) if found.is_dir() => {
+            format!(
+                "{} is a directory: --directory puts files into it",
+                target.display()
+            )
+        }
+        _ => format!(
+            "{} is already there: --force overwrites it, --skip-existing is content if it is the same",
+            target.display()
+        ),
+    };
+    GetError::new(ErrorKind::LocalFile, what)
+}
+
+/// Refuses to write over the part file of another download, whose state would then vouch for bytes
+/// that are not its file's.
+///
+/// # Errors
+/// LocalFile: `target` is such a part file.
+pub(crate) fn refuse_unfinished(target: &Path) -> Result<(), GetError> {
+    let mut state = target.as_os_str().to_owned();
+    state.push(".state");
+    if !state.as_encoded_bytes().ends_with(STATE_SUFFIX.as_bytes())
+        || Path::new(&state).symlink_metadata().is_err()
+    {
+        return Ok(());
+    }
+    let text = format!(
+        "{} belongs to an unfinished download: finish that one first, or remove it and {}",
+        target.display(),
+        Path::new(&state).display()
+    );
+    Err(GetError::new(ErrorKind::LocalFile, text))
+}
+
+/// Refuses a file that another user may have planted, or can still write to.
+pub(super) fn check_ours(file: &File, path: &Path) -> Result<(), GetError> {
+    let failed = |error: io::Error| GetError::local("look at", path, &error);
+    let found = file.metadata().map_err(failed)?;
+    let euid = effective_user();
+    let others = |mode: u32| mode & 0o022;
+    let refuse = |why: &str| {
+        let text = format!(
+            "{} {why}: it may not be what haul wrote there. Remove it, or choose another place",
+            path.display()
+        );
+        Err(GetError::new(ErrorKind::LocalFile, text))
+    };
+    if found.nlink() > 1 {
+        return refuse("has a second name");
+    }
+    if found.uid() == euid && others(found.mode()) == 0 {
+        return Ok(());
+    }
+    // Network and FAT file systems give files an owner and a mode of their own: what a new file
+    // gets here is no sign of a stranger.
+    let own = new_file_in(directory_of(path)).unwrap_or((euid, 0));
+    if found.uid() != own.0 {
+        return refuse("belongs to another user");
+    }
+    if others(found.mode()) & !others(own.1) != 0 {
+        return refuse("can be written by others");
+    }
+    Ok(())
+}
+
+/// Owner and mode of a new file in `directory`.
+fn new_file_in(directory: &Path) -> io::Result<(u32, u32)> {
+    let path = directory.join(format!(".haul-{:016x}", fastrand::u64(..)));
+    let made = File::create_new(&path)?.metadata();
+    let _ = fs::remove_file(&path);
+    made.map(|made| (made.uid(), made.mode()))
+}
+
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
+}
+
+/// What Linux's file systems allow.
+const MAX_NAME_BYTES: usize = 255;
