@@ -81,6 +81,17 @@ enum Reader {
     Gone,
 }
 
+/// How a response ended, if not in an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// All of it was written.
+    Whole,
+    /// It had less than was asked for.
+    Clipped,
+    /// Nobody wants the bytes any more.
+    Gone,
+}
+
 struct Sink<'a> {
     name: &'a Path,
     out: &'a mut dyn Write,
@@ -112,8 +123,12 @@ impl Flow<'_> {
     fn run(&self, sink: &mut Sink<'_>, attempts: &mut Attempts) -> Result<Reader, GetError> {
         let mut identity = None;
         loop {
+            let began_at = sink.written;
             let error = match self.attempt(sink, &mut identity) {
-                Ok(reader) => return Ok(reader),
+                Ok(End::Whole) => return Ok(Reader::Listens),
+                Ok(End::Gone) => return Ok(Reader::Gone),
+                Ok(End::Clipped) if sink.written - began_at >= LEAST_CLIPPED_BYTES => continue,
+                Ok(End::Clipped) => GetError::passing(ErrorKind::Incomplete, CLIPPED),
                 Err(error) => error,
             };
             if sink.written > 0 && identity.is_none() {
@@ -128,7 +143,7 @@ impl Flow<'_> {
         &self,
         sink: &mut Sink<'_>,
         identity: &mut Option<Identity>,
-    ) -> Result<Reader, GetError> {
+    ) -> Result<End, GetError> {
         let range = identity
             .as_ref()
             .filter(|_| sink.written > 0)
@@ -158,7 +173,7 @@ impl Flow<'_> {
                     length,
                     resumed: 0,
                 });
-                self.receive(sink, body, length)
+                self.receive(sink, (body, length), length)
             }
             (200 | 203 | 206 | 416, Some(range), Some(identity)) => {
                 match identity.judge(
@@ -167,8 +182,11 @@ impl Flow<'_> {
                     identity.validator.as_ref(),
                     Trust::Signs,
                 ) {
-                    Verdict::Part { end } if end == identity.length => {
-                        self.receive(sink, body, Some(identity.length))
+                    Verdict::Part { end } => {
+                        match self.receive(sink, (body, Some(end)), Some(identity.length))? {
+                            End::Whole if sink.written < identity.length => Ok(End::Clipped),
+                            end => Ok(end),
+                        }
                     }
                     _ => {
                         let text =
@@ -181,28 +199,35 @@ impl Flow<'_> {
         }
     }
 
+    /// Receives the body that ends at `end` of the file, where that is known.
     fn receive(
         &self,
         sink: &mut Sink<'_>,
-        mut body: Body,
+        (mut body, end): (Body, Option<u64>),
         length: Option<u64>,
-    ) -> Result<Reader, GetError> {
+    ) -> Result<End, GetError> {
         let mut buffer = Buffer::new(256 << 10);
         let mut shown = Instant::now();
         let mut floor = RateFloor::new(self.shared.config.min_rate);
         let began_at = sink.written;
         loop {
-            let allowed = self
-                .shared
-                .rate_limit
-                .allow(buffer.len(), &self.cancellation)?;
+            // Chunks may bring more, or less, than their Content-Range says.
+            let left = end.map_or(u64::MAX, |end| end - sink.written);
+            let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+            if wanted == 0 {
+                break;
+            }
+            let allowed = self.shared.rate_limit.allow(wanted, &self.cancellation)?;
             let count = body.read(&mut buffer[..allowed], &self.cancellation)?;
             self.shared.rate_limit.spend(count);
+            if count == 0 && end.is_some() {
+                return Ok(End::Clipped);
+            }
             if count == 0 {
                 break;
             }
             if sink.write(&buffer[..count])? == Reader::Gone {
-                return Ok(Reader::Gone);
+                return Ok(End::Gone);
             }
             floor.observe(sink.written - began_at)?;
             if shown.elapsed() >= SHOW_EVERY {
@@ -218,8 +243,11 @@ impl Flow<'_> {
             }
         }
         self.reporter.end_of(body);
-        Ok(Reader::Listens)
+        Ok(End::Whole)
     }
 }
 
+/// Less than this at a time is not worth its request.
+const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
+const CLIPPED: &str = "the server sends less than was asked for";
 const SHOW_EVERY: std::time::Duration = std::time::Duration::from_millis(200);

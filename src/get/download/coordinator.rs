@@ -22,7 +22,7 @@ use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::Event;
 use crate::get::part_file::extents::Extents;
 use crate::get::part_file::validate::Trust;
-use crate::get::shared::attempts::Attempts;
+use crate::get::shared::attempts::{Attempts, LEAST_PROGRESS_BYTES};
 use crate::get::shared::rate::RateFloor;
 
 /// What it takes to run a session.
@@ -252,8 +252,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let Report {
             id,
             mirror,
-            received,
-            clipped,
+            came,
             outcome,
         } = report;
         self.session.plan().release(id);
@@ -267,17 +266,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             Outcome::Stopped => Ok(None),
             Outcome::Through(current, validator) => {
                 self.mirrors.learn(mirror, *current, validator);
-                if clipped {
+                if came.clipped {
                     self.clipped.0 += 1;
-                    self.clipped.1 += received;
+                    self.clipped.1 += came.received;
                 }
-                let (count, bytes) = self.clipped;
-                if count >= MANY_CLIPPED && bytes / count < LEAST_CLIPPED_BYTES {
-                    return Ok(self.no_ranges("the server sends ranges in crumbs", None));
-                }
-                Ok(None)
+                self.look_at_clipped()
             }
-            Outcome::Failed(error) => self.failed(id, (mirror, received), error),
+            Outcome::Failed(error) => self.failed(id, (mirror, came.received), error),
             Outcome::Changed(_) if self.has_taker() => {
                 // Which version is the newer one nobody knows; this one comes whole.
                 Ok(self.no_ranges("the server has another version, too", None))
@@ -387,6 +382,23 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         let error = GetError::new(ErrorKind::Verification, what);
         Err(error.and("the rest is kept: the same command fetches this block again"))
+    }
+
+    /// Ranges that come much shorter than they were asked for are followed slowly, as long as they
+    /// move the file on and nothing else does.
+    fn look_at_clipped(&mut self) -> Result<Option<SessionEnd>, GetError> {
+        let (count, bytes) = self.clipped;
+        if count < MANY_CLIPPED || bytes / count >= LEAST_CLIPPED_BYTES {
+            return Ok(None);
+        }
+        self.clipped = (0, 0);
+        if bytes >= LEAST_PROGRESS_BYTES && !self.has_taker() {
+            let error = GetError::passing(ErrorKind::Incomplete, CRUMBS);
+            if let Ok(end) = self.retry_later(error) {
+                return Ok(end);
+            }
+        }
+        Ok(self.no_ranges(CRUMBS, None))
     }
 
     fn failed(
@@ -561,6 +573,7 @@ const MAX_TIMES_BAD: u32 = 3;
 const MANY_CLIPPED: u64 = 16;
 /// Below this mean a range is not worth its request.
 const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
+const CRUMBS: &str = "the server sends ranges in crumbs";
 const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
 const REPORT_WAIT: Duration = Duration::from_millis(25);
 const TICK_EVERY: Duration = Duration::from_millis(200);

@@ -194,6 +194,13 @@ impl Plan {
         }
     }
 
+    /// The response for this segment has ended: what is behind it is anybody's.
+    pub(crate) fn clip_here(&mut self, id: SegmentId) {
+        if let Some(segment) = self.segments.get_mut(&id) {
+            segment.end = segment.at;
+        }
+    }
+
     /// All bytes so far are the segment's, from the first one on, and nobody else is writing any.
     pub(crate) fn is_only_writer(&self, id: SegmentId) -> bool {
         let mine = self.segments.get(&id).map(|segment| segment.at);

@@ -1,6 +1,5 @@
 //! One connection's work: ask for a range, check the response, bring its bytes into the file.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -43,11 +42,17 @@ pub(crate) enum Work {
 pub(crate) struct Report {
     pub(crate) id: SegmentId,
     pub(crate) mirror: usize,
-    /// Bytes it brought.
-    pub(crate) received: u64,
-    /// The server sent less than was asked for.
-    pub(crate) clipped: bool,
+    pub(crate) came: Came,
     pub(crate) outcome: Outcome,
+}
+
+/// What a segment brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Came {
+    /// Bytes.
+    pub(crate) received: u64,
+    /// The server sent less than was asked for, and ended that by itself.
+    pub(crate) clipped: bool,
 }
 
 /// See [`Report`].
@@ -84,26 +89,21 @@ impl Segment<'_> {
     /// Does the work, to whatever end.
     pub(crate) fn run(self) -> Report {
         let (id, mirror) = (self.id, self.mirror.index);
-        let (mut received, mut clipped) = (0, false);
-        let outcome = match self.work_through(&mut received, &mut clipped) {
+        let mut came = Came::default();
+        let outcome = match self.work_through(&mut came) {
             Ok((url, validator)) => Outcome::Through(Box::new(url), validator),
             Err(outcome) => outcome,
         };
         Report {
             id,
             mirror,
-            received,
-            clipped,
+            came,
             outcome,
         }
     }
 
     /// Returns the address that answered, and under which validator.
-    fn work_through(
-        self,
-        received: &mut u64,
-        clipped: &mut bool,
-    ) -> Result<(HttpUrl, Option<Validator>), Outcome> {
+    fn work_through(self, came: &mut Came) -> Result<(HttpUrl, Option<Validator>), Outcome> {
         let Self {
             session,
             id,
@@ -129,13 +129,13 @@ impl Segment<'_> {
                 let response = request(session, prepared, &mirror, extent, &cancellation)?;
                 let part = judge(session, identity, &mirror, response, extent)?;
                 session.plan().clip(id, part.end);
-                *clipped = part.end < extent.1;
+                came.clipped = part.end < extent.1;
                 (part.response, extent.0, part.validator)
             }
         };
         let Response { mut body, url, .. } = *response;
         let from = (id, mirror.index);
-        receive(session, from, &mut body, start, received, &cancellation)?;
+        receive(session, from, &mut body, start, came, &cancellation)?;
         if session.plan().room(id) == 0
             && let Some(connection) = session.reporter.end_of(body)
         {
@@ -240,7 +240,7 @@ fn receive(
     (id, mirror): (SegmentId, usize),
     body: &mut Body,
     start: u64,
-    received: &mut u64,
+    came: &mut Came,
     cancellation: &Cancellation,
 ) -> Result<(), Outcome> {
     let mut mover = match session.shared.config.receive {
@@ -269,11 +269,11 @@ fn receive(
         let writing = mover.take_writing().as_nanos() as u64;
         session.writing_nanos.fetch_add(writing, Ordering::Relaxed);
         if count == 0 {
-            return body_ended(session, id, body);
+            return body_ended(session, id, body, came);
         }
         ticket = (count * 2).clamp(LEAST_TICKET_BYTES, TICKET_BYTES);
         at += count as u64;
-        *received += count as u64;
+        came.received += count as u64;
         if matches!(claim, Claim::Skip(_)) {
             session.plan().pass_over(id, count as u64);
             continue;
@@ -284,18 +284,28 @@ fn receive(
 }
 
 /// The body is whole; so is the file, unless its length was known and is not reached.
-fn body_ended(session: &Session<'_>, id: SegmentId, body: &Body) -> Result<(), Outcome> {
-    let mut plan = session.plan.lock().unwrap_or_else(PoisonError::into_inner);
-    if plan.length().is_some() {
-        let text = format!("the answer ended {} bytes too early", plan.room(id));
-        // Chunks have an end of their own: nothing broke off, its Content-Range was a lie.
-        return Err(match body.is_whole() {
-            true => Outcome::Wrong(text),
-            false => GetError::passing(ErrorKind::Incomplete, text).into(),
-        });
+fn body_ended(
+    session: &Session<'_>,
+    id: SegmentId,
+    body: &Body,
+    came: &mut Came,
+) -> Result<(), Outcome> {
+    let mut plan = session.plan();
+    if plan.length().is_none() {
+        plan.end_here(id);
+        return Ok(());
     }
-    plan.end_here(id);
-    Ok(())
+    let text = format!("the answer ended {} bytes too early", plan.room(id));
+    // Chunks have an end of their own: nothing broke off, a proxy sends so much at a time.
+    match body.is_whole() {
+        true if came.received > 0 => {
+            plan.clip_here(id);
+            came.clipped = true;
+            Ok(())
+        }
+        true => Err(Outcome::Wrong(text)),
+        false => Err(GetError::passing(ErrorKind::Incomplete, text).into()),
+    }
 }
 
 const LEAST_TICKET_BYTES: usize = 128 * 1024;

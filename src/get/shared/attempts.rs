@@ -95,7 +95,7 @@ impl Attempts {
 }
 
 /// Less than this between two failures is standing still.
-const LEAST_PROGRESS_BYTES: u64 = 16 * 1024;
+pub(crate) const LEAST_PROGRESS_BYTES: u64 = 16 * 1024;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A server that asks for more has told us to go away.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use super::support::{Act, Client, Served, Server};
+use super::support::{Act, Client, Served, Server, cut};
 
 const LENGTH: usize = 2 << 20;
 
@@ -90,6 +90,21 @@ fn a_server_that_gives_ranges_in_crumbs_is_asked_for_the_whole() {
         .assert_says("crumbs");
     client.assert_whole("f", &file.bytes);
     assert!(server.requests().len() < 50, "{}", server.requests().len());
+}
+
+#[test]
+fn crumbs_are_followed_where_they_are_all_there_is() {
+    let (file, client) = (Served::new(1, 400_000), Client::new());
+    let served = file.clone();
+    // Whole answers always break off at the same place.
+    let server = Server::start(move |request| match request.range() {
+        None => vec![Act::Send(cut(&served.whole(), 10)), Act::Close],
+        Some((start, Some(end))) => vec![Act::Send(served.part(start, end.min(start + 9_000)))],
+        Some(_) => vec![Act::Reset],
+    });
+    client.get(&["-s", "1", &server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert!(server.requests().len() < 60, "{}", server.requests().len());
 }
 
 #[test]

@@ -123,6 +123,49 @@ fn standard_output_gets_the_bytes_and_goes_on_after_a_break() {
 }
 
 #[test]
+fn ranges_that_come_short_or_long_never_make_a_wrong_stream() {
+    type Answer = fn(&Served, u64, u64) -> Vec<u8>;
+    const PIECE: u64 = 100_000;
+    let long =
+        |file: &Served, start: u64, end: u64| chunked_part(file, (start, end), (start, end + 9));
+    let short = |file: &Served, start: u64, end: u64| {
+        chunked_part(file, (start, end), (start, end.min(start + PIECE)))
+    };
+    let capped = |file: &Served, start: u64, end: u64| file.part(start, end.min(start + PIECE));
+    for answer in [long as Answer, short, capped] {
+        let (file, client) = (Served::new(1, 1 << 20), Client::new());
+        let served = file.clone();
+        let server = Server::start(move |request| match request.range() {
+            None => vec![Act::Send(cut(&served.whole(), 50)), Act::Close],
+            Some((start, end)) => vec![Act::Send(answer(&served, start, end.unwrap()))],
+        });
+        let ran = client.get(&["-o", "-", &server.url("/f")]);
+        ran.assert_status(0);
+        assert!(ran.stdout == *file.bytes, "{} bytes", ran.stdout.len());
+        let ran = client.get(&["-s", "1", &server.url("/f")]);
+        ran.assert_status(0);
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
+/// A range that its head calls `said`, with the bytes of `sent`, in one chunk.
+fn chunked_part(file: &Served, said: (u64, u64), sent: (u64, u64)) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\nETag: {}\r\nTransfer-Encoding: chunked\r\n\
+         Content-Range: bytes {}-{}/{}\r\n\r\n{:x}\r\n",
+        file.etag.as_deref().unwrap(),
+        said.0,
+        said.1 - 1,
+        file.len(),
+        sent.1 - sent.0
+    );
+    let mut bytes = file.bytes.to_vec();
+    bytes.resize(bytes.len() + 100, b'x');
+    let body = &bytes[sent.0 as usize..sent.1 as usize];
+    [head.as_bytes(), body, b"\r\n0\r\n\r\n"].concat()
+}
+
+#[test]
 fn standard_output_cannot_start_over() {
     let (old, new, client) = (
         Served::new(1, 1 << 20),
