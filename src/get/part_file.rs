@@ -19,7 +19,7 @@ pub(super) mod validate;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -29,7 +29,7 @@ use super::config::{Existing, Preallocation};
 use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
 pub(super) use paths::{Slot, is_foreign, refuse_existing, refuse_foreign, refuse_unfinished};
-use paths::{beside, check_ours, directory_of};
+use paths::{beside, check_ours, directory_of, refuse_stranger};
 pub(super) use state::State;
 
 /// A locked part file.
@@ -123,7 +123,7 @@ impl PartFile {
                 return Ok(State::default());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(refuse_foreign(&self.target));
+                return Err(refuse_stranger(&self.path));
             }
             Err(error) => return Err(GetError::local("read", path, &error)),
         };
@@ -168,7 +168,13 @@ impl PartFile {
         let write = || {
             // Whatever is there, a link of somebody's perhaps, is not written through.
             let _ = fs::remove_file(&next);
-            let mut file = File::create_new(&next)?;
+            // Addresses and tags may be what opens a file for whoever knows them.
+            let mut options = File::options();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&next)?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&next, &self.state_path)

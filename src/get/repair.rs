@@ -63,7 +63,7 @@ pub(super) fn prepare(
             let error = GetError::local("copy", target, &error);
             error.and("the repaired file needs room beside the old one")
         })?;
-        let mut state = State::new(url.to_string(), Some(identity), content_type);
+        let mut state = State::new(url.recorded(), Some(identity), content_type);
         state.done = good;
         part.sync_data()?;
         part.save(&state)?;

@@ -1,5 +1,7 @@
 //! Where a file comes from: the addresses that `haul get` understands.
 
+mod secrets;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -196,6 +198,25 @@ impl HttpUrl {
         }
     }
 
+    /// The whole address as a proxy is asked for it, without credentials.
+    pub(super) fn absolute(&self) -> String {
+        let (scheme, authority) = (self.url.scheme(), self.authority());
+        format!("{scheme}://{authority}{}", self.path_and_query())
+    }
+
+    /// What a state file calls the address: as it is shown, and where that leaves something out, a
+    /// digest of the whole.
+    pub(super) fn recorded(&self) -> String {
+        let shown = self.to_string();
+        match self.url.query() {
+            Some(query) if secrets::redact(query) != query => {
+                let digest = blake3::hash(self.absolute().as_bytes()).to_hex();
+                format!("{shown}#{}", &digest[..16])
+            }
+            _ => shown,
+        }
+    }
+
     /// User name and password, decoded, `user:password`.
     #[must_use]
     pub fn credentials(&self) -> Option<Vec<u8>> {
@@ -210,13 +231,17 @@ impl HttpUrl {
 }
 
 impl fmt::Display for HttpUrl {
-    /// Without credentials: this goes to terminals, logs and state files.
+    /// Without credentials: this goes to terminals and logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = (self.url.scheme(), self.path_and_query());
+        let (scheme, path) = (self.url.scheme(), self.url.path());
         let port = self.url.port();
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
         let host = self.host().replace('%', "%25");
-        write!(f, "{scheme}://{host}{port}{rest}")
+        write!(f, "{scheme}://{host}{port}{path}")?;
+        match self.url.query() {
+            Some(query) => write!(f, "?{}", secrets::redact(query)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -284,14 +309,18 @@ fn bad(address: &str, why: &dyn fmt::Display) -> BadAddress {
     BadAddress(format!("{}: {why}", without_credentials(address)))
 }
 
-/// `address` with `***` for what may be a user name and a password. It need not be well-formed, so
-/// everything before the last `@` counts.
+/// `address` with `***` for what may be a user name and a password, or a secret in its query. It
+/// need not be well-formed, so everything before the last `@` counts.
 #[must_use]
 pub fn without_credentials(address: &str) -> Cow<'_, str> {
     let start = address.find("://").map_or(0, |at| at + "://".len());
-    match address[start..].rsplit_once('@') {
+    let shown = match address[start..].rsplit_once('@') {
         Some((_, rest)) => Cow::Owned(format!("{}***@{rest}", &address[..start])),
         None => Cow::Borrowed(address),
+    };
+    match shown.split_once('?') {
+        Some((before, query)) => Cow::Owned(format!("{before}?{}", secrets::redact(query))),
+        None => shown,
     }
 }
 

@@ -143,11 +143,11 @@ impl Mirrors {
         }
     }
 
-    /// The index of the address that is shown as `url`.
-    pub(crate) fn find(&self, url: &str) -> Option<usize> {
+    /// The index of the address that a state file calls `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.mirrors
             .iter()
-            .position(|mirror| mirror.url.to_string() == url)
+            .position(|mirror| mirror.url.recorded() == name)
     }
 
     pub(crate) fn mirror(&self, index: usize) -> &Mirror {

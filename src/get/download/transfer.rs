@@ -288,7 +288,7 @@ impl<'a> Transfer<'a> {
     fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
         let identity = Identity::of(&response.head);
         // Not where a redirect led: that may be another host next time.
-        let url = self.mirrors.url(mirror).to_string();
+        let url = self.mirrors.url(mirror).recorded();
         let state = State::new(url, identity, response.head.content_type.clone());
         self.list = None;
         let preallocation = self.shared.config.preallocation;

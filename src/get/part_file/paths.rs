@@ -61,7 +61,11 @@ pub(crate) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) ->
 
 /// The error for such a file where its name is needed all the same.
 pub(crate) fn refuse_foreign(target: &Path) -> GetError {
-    let (path, _) = beside(target, Slot::Part);
+    refuse_stranger(&beside(target, Slot::Part).0)
+}
+
+/// The error for a file in the place of a part file.
+pub(crate) fn refuse_stranger(path: &Path) -> GetError {
     let text = format!(
         "{} is in the way and haul did not make it: move it, or choose another name with -o",
         path.display()

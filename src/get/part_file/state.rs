@@ -42,7 +42,7 @@ impl State {
     pub(super) fn parse(text: &[u8], length: u64) -> Self {
         let state: Option<Self> = serde_json::from_slice(text).ok();
         match state.filter(|state| state.version == STATE_VERSION) {
-            Some(state) if state.done.total() == 0 && !state.whole => state,
+            Some(state) if state.done.as_slice().is_empty() && !state.whole => state,
             Some(state) if state.is_sound(length) => state,
             _ => {
                 let mut unknown = Self::new(String::new(), None, None);

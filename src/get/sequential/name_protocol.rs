@@ -5,11 +5,11 @@
 //! those that wait for more.
 
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::digest::Checksum;
-use crate::get::checksum::Verifier;
+use crate::get::checksum::{Caught, Verifier};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::client::connection::Connection;
 use crate::get::error::{ErrorKind, GetError};
@@ -39,6 +39,16 @@ pub(crate) fn fetch(
         false => PartFile::open_existing(target, Slot::Part)?,
     };
     let (mut part, old) = match existing {
+        Some((part, state)) if state.is_whole() && has(shared, &part, checksums)? => {
+            return Ok(Summary {
+                name: settle(shared, part, source)?,
+                bytes: state.done.total(),
+                received: 0,
+                elapsed: began.elapsed(),
+                retries: 0,
+                verified: true,
+            });
+        }
         Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
         existing => (existing.map(|(part, _)| part), None),
     };
@@ -82,11 +92,7 @@ pub(crate) fn fetch(
                     let _ = part.sync_data().and_then(|()| part.save(&state));
                     return Err(error.and("what came is kept"));
                 }
-                shared.check_owner(target, source)?;
-                if let Ok(found) = part.file().metadata() {
-                    shared.written.add(&found, source);
-                }
-                let name = part.finish(None, shared.config.existing)?;
+                let name = settle(shared, part, source)?;
                 if let Some((old, _)) = old {
                     old.discard();
                 }
@@ -116,6 +122,28 @@ pub(crate) fn fetch(
             }
         }
     }
+}
+
+/// Whether the whole file that an earlier run left has the sums that were given.
+fn has(shared: &Shared, part: &PartFile, checksums: &[Checksum]) -> Result<bool, GetError> {
+    let length = part.file().metadata().map_or(0, |found| found.len());
+    if checksums.is_empty() {
+        return Ok(false);
+    }
+    let mut verifier = Verifier::new(checksums);
+    while verifier.follow((part.file(), part.path()), length)? == Caught::Behind {
+        shared.check()?;
+    }
+    Ok(verifier.finish().is_ok())
+}
+
+/// Gives the whole file its name.
+fn settle(shared: &Shared, part: PartFile, source: &Source) -> Result<PathBuf, GetError> {
+    shared.check_owner(part.target(), source)?;
+    if let Ok(found) = part.file().metadata() {
+        shared.written.add(&found, source);
+    }
+    part.finish(None, shared.config.existing)
 }
 
 /// Asks for the name and gives every piece to `take`; returns how many bytes came.

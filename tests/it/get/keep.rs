@@ -437,6 +437,45 @@ fn retries_hold_without_a_validator_and_the_longest_attempt_stays() {
 }
 
 #[test]
+fn a_wrong_sum_of_a_name_keeps_the_file_and_the_right_one_finishes_it() {
+    let (server, client) = (crate::support::TestServer::start(), Client::new());
+    let file = Served::new(1, 100_000);
+    server.put("f", &*file.bytes);
+    let url = format!("name://{}/f", server.address());
+    client
+        .get(&["--sha256", &sum(b"other"), &url])
+        .assert_status(7)
+        .assert_says("what came is kept");
+    let accepted = server.counters().accepted;
+    client
+        .get(&["--sha256", &sum(&file.bytes), &url])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert_eq!(server.counters().accepted, accepted);
+}
+
+#[test]
+fn a_state_that_makes_no_sense_vouches_for_nothing() {
+    let file = Served::new(1, LENGTH);
+    for done in [
+        "[[2000,1000]]",
+        "[[0,1000],[2000,1000]]",
+        "[[9000,0],[0,9000]]",
+    ] {
+        let client = with_half(&file);
+        let path = client.path("f.part.state");
+        let state = std::fs::read_to_string(&path).unwrap();
+        let (before, after) = state.split_once("\"done\":").unwrap();
+        let after = &after[after.find("]]").unwrap() + 2..];
+        std::fs::write(&path, format!("{before}\"done\":{done}{after}")).unwrap();
+        client
+            .get(&[&Server::of(file.clone()).url("/f")])
+            .assert_status(0);
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
+#[test]
 fn a_name_whose_answer_is_shorter_than_what_is_here_changes_nothing() {
     let file = Served::new(1, LENGTH);
     let client = with_half(&file);

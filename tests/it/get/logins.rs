@@ -69,6 +69,54 @@ fn passwords_are_not_on_the_screen() {
 }
 
 #[test]
+fn what_opens_a_file_is_neither_on_the_screen_nor_in_the_state() {
+    use std::os::unix::fs::PermissionsExt;
+    let (file, client) = (Served::new(1, 1 << 20), Client::new());
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        assert!(request.target.contains("s3cret"), "{}", request.target);
+        match request.number {
+            0 => vec![Act::Send(served.whole()[..1 << 19].to_vec()), Act::Close],
+            1..=3 => vec![Act::Send(served.head("503 Busy", 0, ""))],
+            4 => vec![Act::Send(served.head(
+                "302 Found",
+                0,
+                "Location: /g?key=s3cret2\r\n",
+            ))],
+            5 => vec![Act::Send(served.head("403 Forbidden", 0, ""))],
+            _ => vec![Act::Send(served.answer(request))],
+        }
+    });
+    let url = server.url("/f?name=disk&X-Amz-Signature=s3cret");
+    for (arguments, status) in [
+        (&["--retries", "0"][..], 5),
+        (&["--retries", "2"], 4),
+        (&["--json"], 3),
+    ] {
+        let ran = client.get(&[arguments, &[&url]].concat());
+        ran.assert_status(status);
+        let said = format!("{}{}", ran.stderr, String::from_utf8_lossy(&ran.stdout));
+        assert!(!said.contains("s3cret"), "{said}");
+        let path = client.path("f.part.state");
+        let state = std::fs::read_to_string(&path).unwrap();
+        assert!(!state.contains("s3cret"), "{state}");
+        assert!(
+            state.contains("/f?name=disk&X-Amz-Signature=***#"),
+            "{state}"
+        );
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    for bad in ["http://h:99999/x?token=s3cret", "ftp://h/x?token=s3cret"] {
+        let ran = client.get(&[bad]);
+        ran.assert_status(2).assert_says("token=***");
+        assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+    }
+    client.get(&[&url]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
 fn an_odd_proxy_matters_only_where_it_would_be_used() {
     let client = Client::new();
     let server = Server::of(Served::new(1, 1000));
