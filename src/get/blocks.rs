@@ -79,12 +79,14 @@ pub(super) fn ask(
     };
     let response = shared.client.send(&request, cancellation)?;
     let head = &response.head;
+    if head.status == 200
+        && head.content_type.as_deref() == Some(MEDIA_TYPE)
+        && Validator::of(head).as_ref() == validator
+    {
+        return read(shared, response, length, cancellation);
+    }
+    let head = shared.client.release(response);
     match head.status {
-        200 if head.content_type.as_deref() == Some(MEDIA_TYPE)
-            && Validator::of(head).as_ref() == validator =>
-        {
-            read(shared, response, length, cancellation)
-        }
         503 if head.retry_after.is_some() => Ok(Answer::Pending),
         _ => Ok(Answer::None),
     }

@@ -154,6 +154,7 @@ impl Client {
                 );
                 return Err(GetError::new(ErrorKind::Untrusted, text));
             }
+            self.release(response);
             url = next;
             prepared = self.prepare(&url, cancellation)?;
         }
@@ -191,6 +192,15 @@ impl Client {
         if kept.len() < MAX_IDLE {
             kept.push(connection);
         }
+    }
+
+    /// Gives back the connection of a response whose body nobody wants; returns its head.
+    pub(super) fn release(&self, response: Response) -> Head {
+        let Response { head, body, url } = response;
+        if let Some(connection) = body.into_connection() {
+            self.keep(&url, connection);
+        }
+        head
     }
 
     fn send_once(
@@ -372,7 +382,7 @@ impl Client {
             Some(Proxy::Http(proxy)) if !url.is_secure() => Some(proxy),
             _ => None,
         };
-        let target = proxy.map_or_else(|| url.path_and_query(), |_| url.to_string());
+        let target = proxy.map_or_else(|| url.path_and_query(), |_| url.absolute());
         let mut text = format!("{method} {target} HTTP/1.1\r\n");
         let named = self.named.contains(&url.url().origin());
         self.login.write(url, accept, named, &mut text);

@@ -106,22 +106,19 @@ pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Resul
             range: None,
         };
         let error = match shared.client.send(&request, &cancellation) {
-            // An address may be signed for GET alone. What its body begins with is left unread.
-            Ok(Response { head, .. })
-                if method == Method::Head && matches!(head.status, 400 | 401 | 403 | 405 | 501) =>
-            {
-                method = Method::Get;
-                continue;
-            }
-            Ok(Response { head, body, url }) if matches!(head.status, 200 | 203) => {
-                if method == Method::Head
-                    && let Some(connection) = body.finish().connection
-                {
-                    shared.client.keep(&url, connection);
+            Ok(response) => {
+                let url = response.url.clone();
+                let head = shared.client.release(response);
+                match head.status {
+                    200 | 203 => return Ok(head),
+                    // An address may be signed for GET alone.
+                    400 | 401 | 403 | 405 | 501 if method == Method::Head => {
+                        method = Method::Get;
+                        continue;
+                    }
+                    _ => refusal::of_response(&head, &url, SystemTime::now()),
                 }
-                return Ok(head);
             }
-            Ok(Response { head, url, .. }) => refusal::of_response(&head, &url, SystemTime::now()),
             Err(error) => error,
         };
         reporter.wait(&mut attempts, error, 0, &cancellation)?;

@@ -68,18 +68,21 @@ fn fetch_once(
         accept,
         range: None,
     };
+    let response = shared.client.send(&request, cancellation)?;
+    let mut text = SpooledTempFile::new(MAX_MEMORY_BYTES);
+    if response.head.status != 200 || !wanted(&response.head, &response.url) {
+        let url = response.url.clone();
+        let head = shared.client.release(response);
+        return match head.status {
+            200 => Ok(Page { head, url, text }),
+            _ => Err(refusal::of_response(&head, &url, SystemTime::now())),
+        };
+    }
     let Response {
         head,
         mut body,
         url,
-    } = shared.client.send(&request, cancellation)?;
-    if head.status != 200 {
-        return Err(refusal::of_response(&head, &url, SystemTime::now()));
-    }
-    let mut text = SpooledTempFile::new(MAX_MEMORY_BYTES);
-    if !wanted(&head, &url) {
-        return Ok(Page { head, url, text });
-    }
+    } = response;
     let mut buffer = vec![0; 64 * 1024];
     let mut length = 0;
     loop {
@@ -95,7 +98,7 @@ fn fetch_once(
         let written = text.write_all(&buffer[..count]);
         written.map_err(|error| spool(&error))?;
     }
-    if let Some(connection) = body.finish().connection {
+    if let Some(connection) = body.into_connection() {
         shared.client.keep(&url, connection);
     }
     Ok(Page { head, url, text })

@@ -153,7 +153,7 @@ impl<'a> Tree<'a> {
         }
         let is_page = kind == Kind::Html && !traits.is_titled && !survey.leads_up;
         if survey.contents.entries == 0 {
-            if is_page || traits.has_scripts {
+            if is_page || traits.has_scripts || leads_elsewhere(&page.url, &traits) {
                 let text = format!("{}: a page without links to files below it", page.url);
                 return Err(GetError::new(ErrorKind::NotFound, text));
             }
@@ -492,6 +492,14 @@ fn leads_up(directory: &HttpUrl, reference: &str) -> bool {
     let (here, there) = (directory.url().path(), url.url().path());
     (url.url().query().is_some() && here == there)
         || (here != there && there.ends_with('/') && here.starts_with(there))
+}
+
+/// The listing's `<base>` is on another server: none of its links count.
+fn leads_elsewhere(directory: &HttpUrl, traits: &Traits) -> bool {
+    traits.base.as_ref().is_some_and(|base| {
+        let base = directory.join(base);
+        base.map_or(true, |base| base.url().origin() != directory.url().origin())
+    })
 }
 
 fn local_names(components: &[Vec<u8>]) -> Option<PathBuf> {

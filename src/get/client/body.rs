@@ -12,7 +12,7 @@ use crate::sys::buffer::Buffer;
 use crate::sys::receive::SplicePipe;
 
 use super::connection::{self, Connection, HEAD_FILL_BYTES, Pending};
-use crate::get::client::cancellation::{Cancellation, TICK};
+use crate::get::client::cancellation::Cancellation;
 use crate::get::error::{ErrorKind, GetError};
 
 /// A body that is being received. It knows where it ends; nobody else needs to.
@@ -180,28 +180,40 @@ impl Body {
             connection: None,
             has_excess,
         };
-        if !matches!(self.rest, Rest::Nothing) && !self.is_whole() {
+        if !self.is_over() {
             return closed(false);
         }
-        let deadline = Instant::now()
-            + if self.closes {
-                LAST_WORD
-            } else {
-                Duration::ZERO
-            };
-        loop {
-            match self.connection.pending() {
-                Pending::Bytes => return closed(true),
-                Pending::End => return closed(false),
-                Pending::Nothing if Instant::now() >= deadline => break,
-                // A closing peer closes at once: what it says until then still counts.
-                Pending::Nothing => std::thread::sleep(TICK / 50),
-            }
+        // A closing peer closes at once: what it says until then still counts.
+        let patience = match self.closes {
+            true => LAST_WORD,
+            false => Duration::ZERO,
+        };
+        match self.connection.pending_within(patience) {
+            Pending::Bytes => closed(true),
+            Pending::End => closed(false),
+            Pending::Nothing => Finished {
+                connection: (!self.closes).then_some(self.connection),
+                has_excess: false,
+            },
         }
-        Finished {
-            connection: (!self.closes).then_some(self.connection),
-            has_excess: false,
+    }
+
+    /// Gives up a body that nobody wants: the connection, if it can carry another request. That of
+    /// a refusal or a redirect has mostly come with its head.
+    pub(crate) fn into_connection(mut self) -> Option<Connection> {
+        if let Rest::Bytes(left) = self.rest
+            && let Ok(left) = usize::try_from(left)
+            && left <= self.connection.input.unused().len()
+        {
+            self.connection.input.consume(left);
+            self.rest = Rest::Nothing;
         }
+        let is_usable = !self.closes && self.is_over() && self.connection.is_quiet();
+        is_usable.then_some(self.connection)
+    }
+
+    fn is_over(&self) -> bool {
+        self.rest == Rest::Nothing || self.is_whole()
     }
 
     fn clamp(&self, limit_bytes: usize) -> usize {

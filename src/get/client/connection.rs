@@ -2,11 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use crate::dial::{DialError, Dialer};
 use crate::get::client::cancellation::{Cancellation, TICK};
 use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::sys::readable::{Direction, wait_ready};
 use crate::tls::client::{Channel, Failure, Kind, Scratch};
 use crate::tls::session::Session;
 
@@ -195,6 +197,21 @@ impl Connection {
     /// carry another request.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
+    }
+
+    /// What has come for this connection, or comes within `patience`.
+    pub(crate) fn pending_within(&mut self, patience: Duration) -> Pending {
+        let deadline = Instant::now() + patience;
+        loop {
+            let pending = self.pending();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if pending != Pending::Nothing || left.is_zero() {
+                return pending;
+            }
+            if wait_ready(&[(self.stream.as_fd(), Direction::Read)], left).is_err() {
+                return Pending::End;
+            }
+        }
     }
 
     /// What has come for this connection, without waiting. Of a secure one a byte may be lost:

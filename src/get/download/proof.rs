@@ -141,7 +141,8 @@ fn ask_digest(
             accept: "*/*",
             range: None,
         };
-        let head = shared.client.send(&request, &cancellation)?.head;
+        let response = shared.client.send(&request, &cancellation)?;
+        let head = shared.client.release(response);
         if head.status != 200 || Validator::of(&head).as_ref() != validator {
             return Ok(None);
         }

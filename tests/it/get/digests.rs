@@ -42,6 +42,21 @@ fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
 }
 
 #[test]
+fn a_tree_with_digests_takes_two_connections() {
+    let server = TestServer::start();
+    for name in ["a", "b", "c", "d", "e"] {
+        server.put(name, noise(1, 1000));
+    }
+    let url = format!("http://{}/", server.address());
+    let client = Client::new();
+    client.get(&["-r", &url]).assert_status(0);
+    assert_eq!(client.names(), ["a", "b", "c", "d", "e"]);
+    // One walks, the other one fetches, and asks for the digests: often they are one.
+    let accepted = server.counters().accepted;
+    assert!(accepted <= 2, "{accepted}");
+}
+
+#[test]
 fn a_required_digest_is_waited_for_or_missed() {
     let server = TestServer::start();
     let content = noise(2, 3 << 20);

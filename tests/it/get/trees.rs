@@ -197,6 +197,10 @@ fn nothing_found_is_never_a_success_without_a_word() {
             "<title>Index of /</title><table><tr onclick='go()'><td>f</table>",
         ),
         ("text/html", "<p>nothing here"),
+        (
+            "text/html",
+            "<title>Index of /</title><base href='http://other/'><a href='f'>f</a>",
+        ),
         ("text/xml", "<rss><channel></channel></rss>"),
         ("application/json", "{\"error\": \"no\"}"),
         ("text/plain", "hello"),
