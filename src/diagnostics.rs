@@ -1,5 +1,5 @@
-//! What haul says to a person: lines that a thread of their own writes, so that a terminal, pipe or
-//! disk that takes nothing, or is gone, never fails, blocks or ends what haul does.
+//! Messages to a person. A thread of its own writes them, so that a stuck or closed terminal, pipe
+//! or disk never blocks or fails the program.
 
 pub mod shell;
 
@@ -154,7 +154,7 @@ pub fn is_unprintable(character: char) -> bool {
             | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What may wait to be written.
+/// Bytes that may wait to be written.
 const QUEUE_BYTES: usize = 64 << 10;
 const LOOK_UP: Duration = Duration::from_millis(20);
 const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@
 //!              client (connection, body)
 //! ```
 //!
-//! Events flow one way: download → [`Event`] → display. What makes a file wrong is shut out in
-//! three places: `part_file::validate` (which bytes may be put together), `part_file` (what may be believed
+//! Events flow one way: download → [`Event`] → display. Three places guard against a wrong file:
+//! `part_file::validate` (which bytes may be put together), `part_file` (which bytes are believed
 //! after a kill) and `checksum` (what the whole must be).
 
 mod blocks;
@@ -111,7 +111,7 @@ pub fn run(
     run.ended(run.all(jobs))
 }
 
-/// One run, as its threads share it.
+/// The state of a run that its threads share.
 struct Run<'a> {
     shared: Shared,
     events: &'a Sender<Event>,
@@ -152,7 +152,7 @@ impl Run<'_> {
                     }
                 });
             }
-            // Without a fetcher there is nobody left to send to.
+            // Senders fail once there are no fetchers.
             drop(waiting);
             for job in jobs {
                 let send = |job: Job| {

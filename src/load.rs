@@ -108,7 +108,8 @@ impl std::error::Error for LoadError {}
 /// is set.
 ///
 /// # Errors
-/// [`LoadError`] if nothing could be sent at all. What fails while running is counted in the report.
+/// [`LoadError`] if nothing could be sent at all. Failures of a running load are counted in the
+/// report.
 pub fn run(
     config: &LoadConfig,
     stop: &AtomicBool,

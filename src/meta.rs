@@ -1,4 +1,4 @@
-//! What a file system says of a file, as plain data.
+//! Metadata of files, as plain data.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-/// What `fstat` says of a regular file. Two equal values are taken for the same content.
+/// Metadata of a regular file, from `fstat`. Two equal values are taken for the same content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// The device that holds the file (`st_dev`).
@@ -44,7 +44,7 @@ pub struct Meta {
 
 impl Meta {
     /// Whether a change from `now` on would show in the time stamps, as read from the clock that
-    /// stamps files. An mtime in the future says nothing: somebody has set it.
+    /// stamps files. An mtime in the future proves nothing: a program has set it.
     pub(crate) fn has_settled(&self, now: Timestamp) -> bool {
         let last = self.last_change(now);
         match self.changed.nanoseconds {
@@ -94,7 +94,7 @@ mod tests {
             (at(100, 8), at(100, 8), false),
             (at(50, 0), at(100, 8), false),
             (at(100, 8), at(50, 1), false),
-            // In the future: set by somebody, the mtime at any rate.
+            // In the future: a program has set the mtime at any rate.
             (at(900, 0), at(50, 1), true),
             (at(900, 0), at(900, 1), false),
             // No fractions.

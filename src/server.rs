@@ -95,7 +95,7 @@ use crate::tls::server::ServerTls;
 pub struct Server {
     ring: Arc<Ring>,
     listeners: Vec<InheritedListener>,
-    /// Those from this number on speak TLS.
+    /// Listeners from this index on speak TLS.
     first_tls: usize,
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
@@ -156,8 +156,8 @@ impl Handle {
         self.ring.service.journal.reopen();
     }
 
-    /// Reads the files of passwords and keys anew. One that is bad leaves what was known before in
-    /// place; says what is wrong with it.
+    /// Reads the files of passwords and keys anew. A file with a fault leaves the old content in
+    /// place; returns the faults.
     #[must_use]
     pub fn reload_access(&self) -> Vec<String> {
         let access = self.ring.service.access.as_ref();
@@ -208,7 +208,7 @@ impl Server {
         } = listeners::open(&mut config)?;
         let admin = admin.map(|admin| AdminListener::new(admin, config.admin_reach));
         if let Some(user) = &config.user {
-            // What is opened from here on has to be the user's to open again.
+            // Places that are opened from here on have to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
         }
         let log = config.access_log.clone();
@@ -344,8 +344,8 @@ impl Server {
             .map_or_else(Vec::new, ServerTls::pins)
     }
 
-    /// What this kernel lacks, or a filter refuses (seccomp(2)), and what that costs; `None` if
-    /// nothing does.
+    /// Features that this kernel lacks, or a filter refuses (seccomp(2)), and the cost of that;
+    /// `None` if none is lacking.
     #[must_use]
     pub fn limitations(&self) -> Option<String> {
         let look_ups = self.ring.service.root.support().missing();
@@ -465,8 +465,8 @@ impl Server {
         let grace_ends = Instant::now() + grace;
         handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
         handle.abort();
-        // Workers close what is left at once; a disk that hangs is not waited for. What comes
-        // back from the disk lane may find no worker any more.
+        // Workers close what is left at once; a disk that hangs is not waited for. Connections that
+        // come back from the disk lane may find no worker any more.
         let abort_ends = Instant::now() + ABORT_GRACE;
         handle.wait_while(|| {
             while let Some(connection) = self.ring.dispatch.receive() {
@@ -536,7 +536,7 @@ fn overflow_of(connections: usize) -> usize {
 
 /// A root that is replaced is seen after at most this.
 const ROOT_CHECK: Duration = Duration::from_millis(250);
-/// Whoever has left a line that does not move is seen after at most twice this.
+/// A connection that has left a hung queue is seen after at most twice this.
 const SWEEP: Duration = Duration::from_secs(1);
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 const ABORT_GRACE: Duration = Duration::from_secs(2);

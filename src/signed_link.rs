@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode;
 use sha2::Sha256;
 
-/// What a link opens, for whom and how long.
+/// The grant of a link: its paths, its clients, its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant<'a> {
     /// The canonical path from the root: decoded, no dot segments, no empty components.
@@ -31,7 +31,7 @@ pub struct Grant<'a> {
 /// How much a link opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// What the path names.
+    /// The file or directory at the path.
     Path,
     /// All that lies beneath it as well.
     Subtree,
@@ -57,11 +57,11 @@ pub struct Presented {
 /// Why a link opens nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It is not what was signed, or no key here has signed it.
+    /// The link differs from the one that was signed, or no key here has signed it.
     Altered,
-    /// It was good until a time that has passed.
+    /// The link's time has passed.
     Expired,
-    /// It is for other clients.
+    /// The link is for other clients.
     OtherClient,
 }
 
@@ -75,7 +75,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// What is wrong with a file of keys.
+/// A fault of a file of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeysError {
     /// The key on this line is too short to be random.
@@ -276,7 +276,7 @@ fn first(path: &[u8], depth: usize) -> Result<&[u8], Rejection> {
     end.map(|end| &path[..end]).ok_or(Rejection::Altered)
 }
 
-/// What is signed. The path, whose length varies, stands last.
+/// The signed bytes. The path, whose length varies, stands last.
 fn message(grant: &Grant<'_>) -> Vec<u8> {
     let mut message = Vec::with_capacity(VERSION.len() + 28 + grant.path.len());
     message.extend_from_slice(VERSION);

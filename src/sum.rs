@@ -23,7 +23,7 @@ use feed::{Feed, Found};
 pub use progress::Progress;
 pub use walk::DirectoryChoice;
 
-/// What to hash, and how.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct SumConfig {
     /// How digests are computed.
@@ -33,14 +33,14 @@ pub struct SumConfig {
     /// The state directory: unchanged files' digests are taken from the store there, and new ones
     /// kept in it. `None` reads every file.
     pub state: Option<PathBuf>,
-    /// What directories mean.
+    /// The treatment of directories.
     pub directories: DirectoryChoice,
 }
 
-/// What happens while digests are computed.
+/// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A file's digest, or why there is none. They come in the order of the names.
+    /// A file's digest, or why there is none. The files come in the order of the names.
     File(&'a Path, Result<Checksum, io::Error>),
     /// Something about the store that the operator should know.
     Notice(String),
@@ -81,7 +81,7 @@ pub fn compute(
         if outcome.is_err() {
             progress.cancelled.store(true, Ordering::Relaxed);
         }
-        // Those that wait for room have to see it.
+        // Threads that wait for room have to see it.
         feed.advance_to(u64::MAX);
         outcome
     });

@@ -1,9 +1,9 @@
 //! System calls, and nothing else: the only place that names `nix`, `rustix`, `socket2` or
 //! `polling`.
 //!
-//! Functions here take and give standard types and `io::Result`, retry `EINTR`, and hold no
-//! policy. What Linux alone offers has a second form under `cfg(feature = "portable")` or on other
-//! systems, which the test suite runs as well.
+//! Functions here take and give standard types and `io::Result`, retry `EINTR`, and hold no policy.
+//! Code for Linux alone has a second form under `cfg(feature = "portable")` or on other systems,
+//! which the test suite runs as well.
 //!
 //! The calls are those of `nix`. Others stand in only for what it lacks:
 //!

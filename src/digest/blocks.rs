@@ -3,12 +3,11 @@
 //! # The format
 //!
 //! A file is cut into blocks of 4 MiB, the last of which may be shorter; an empty file has one
-//! empty block. Each block has a value of 32 bytes: the chaining value of the subtree that it is
-//! in the file's BLAKE3 tree (section 2.1 of the BLAKE3 paper), or, where the file has one block
-//! only, its BLAKE3 digest. Joined pairwise as BLAKE3 joins subtrees, the values give the root,
-//! which is the BLAKE3 digest of the file: whoever knows the digest can check the list, and by the
-//! list each block as it comes. The length is not part of the digest: a client compares it with
-//! that of the file.
+//! empty block. Each block has a value of 32 bytes: the chaining value of the subtree that it is in
+//! the file's BLAKE3 tree (section 2.1 of the BLAKE3 paper), or, where the file has one block only,
+//! its BLAKE3 digest. Joined pairwise as BLAKE3 joins subtrees, the values give the root, which is
+//! the BLAKE3 digest of the file: the digest proves the list, and the list each block as it comes.
+//! The length is not part of the digest: a client compares it with that of the file.
 //!
 //! A list is transferred in version 1 as follows, numbers in network byte order.
 //!

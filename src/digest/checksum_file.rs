@@ -163,7 +163,7 @@ fn plain(line: &[u8], default: Option<Algorithm>) -> Option<(&[u8], Checksum)> {
     let hex = std::str::from_utf8(hex).ok()?;
     let default = default.filter(|algorithm| 2 * algorithm.digest_len() == hex.len());
     let sum = Checksum::parse(default.or_else(|| Algorithm::by_length(hex))?, hex).ok()?;
-    // One blank, and a sign for text or binary; `md5 -r` of BSD writes no sign.
+    // The form is one blank, then a sign for text or binary; `md5 -r` of BSD writes no sign.
     let ([_, b' ' | b'*', name @ ..] | [_, name @ ..]) = rest else {
         return None;
     };
@@ -186,7 +186,7 @@ fn tagged(line: &[u8]) -> Option<(&[u8], Checksum)> {
     Some((name, sum))
 }
 
-/// The name that was escaped; `None` for an escape that nobody writes.
+/// The name that was escaped; `None` for an unknown escape.
 fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter();

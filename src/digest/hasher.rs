@@ -57,7 +57,7 @@ impl Wanted {
     }
 }
 
-/// What is known of a file's content.
+/// The digests of a file's content that are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digests {
     pub(crate) sha256: Option<[u8; 32]>,
@@ -66,7 +66,7 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// What is wanted and not known.
+    /// The digests that are wanted and not known.
     pub(crate) fn missing(&self, wanted: Wanted) -> Wanted {
         Wanted {
             sha256: wanted.sha256 && self.sha256.is_none(),
@@ -75,7 +75,7 @@ impl Digests {
         }
     }
 
-    /// What either knows of the same content.
+    /// The union of two sets of digests of the same content.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             sha256: self.sha256.or(other.sha256),

@@ -29,22 +29,22 @@ pub(crate) struct Store {
 #[derive(Debug)]
 struct State {
     disk: Option<Disk>,
-    /// What the disk does not take.
+    /// Digests that the disk does not take.
     memory: Memory,
 }
 
-/// What an operator should know of the store.
+/// A problem of the store, for the operator.
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// There is no state directory.
     NoDirectory,
     /// Another process has it.
     InUse(PathBuf),
-    /// It cannot be opened, or not be trusted.
+    /// The store cannot be opened, or not be trusted.
     Unusable(PathBuf, io::Error),
-    /// It was damaged or of another version, and was made anew.
+    /// The store was damaged or of another version, and was made anew.
     MadeAnew(PathBuf, String),
-    /// It takes nothing more.
+    /// The store takes nothing more.
     Failed(String),
 }
 
@@ -79,7 +79,7 @@ impl Store {
         (Self { state }, notice)
     }
 
-    /// What is known of this content.
+    /// The known digests of this content.
     pub(crate) fn get(&self, identity: &Identity) -> Digests {
         let mut state = self.state();
         let kept = state.memory.get(identity);

@@ -44,13 +44,13 @@ pub(super) fn list(
     }
 }
 
-/// What a server says to the question for a list.
+/// A server's answer to the request for a list.
 #[derive(Debug)]
 pub(super) enum Answer {
     List(BlockList),
-    /// It is still reading the file.
+    /// The server is still reading the file.
     Pending,
-    /// It has none of this version, or none that can be used.
+    /// The server has none of this version, or none that can be used.
     None,
 }
 
@@ -122,10 +122,10 @@ fn read(
     Ok(list.map_or(Answer::None, Answer::List))
 }
 
-/// What of `file` is as the list says.
+/// The extents of `file` that match the list.
 ///
 /// # Errors
-/// LocalFile, or somebody asked to stop.
+/// LocalFile, or the run is stopped.
 pub(super) fn good(
     shared: &Shared,
     (file, path): (&File, &Path),
@@ -148,11 +148,10 @@ pub(super) fn good(
     Ok(good)
 }
 
-/// Whether a block of `file`, all of which is there, is as the list says. What it is read into is
-/// not empty.
+/// Whether a block of `file`, all of which is there, is as the list says. The buffer is not empty.
 ///
 /// # Errors
-/// Those of the file.
+/// As reading the file.
 pub(super) fn is_good(
     file: &File,
     list: &BlockList,

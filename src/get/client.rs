@@ -51,7 +51,7 @@ struct Hop {
     is_secure: bool,
 }
 
-/// What is asked for.
+/// A request.
 #[derive(Clone, Debug)]
 pub(super) struct Request<'a> {
     pub(super) url: &'a HttpUrl,
@@ -71,7 +71,7 @@ pub(super) enum Method {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RangeRequest<'a> {
     pub(super) start: u64,
-    /// One past the last byte.
+    /// The offset behind the last byte.
     pub(super) end: u64,
     /// `If-Range`; only a mirror that has not been heard yet goes without.
     pub(super) if_range: Option<&'a str>,
@@ -89,7 +89,7 @@ pub(super) struct Response {
 /// A connection that a request can be sent over.
 #[derive(Debug)]
 pub(super) enum Prepared {
-    /// It has carried a response.
+    /// The connection has carried a response.
     Idle(Connection),
     New(Connection),
 }
@@ -357,8 +357,8 @@ impl Client {
         }
     }
 
-    /// Whose idle connections can carry a request for `url`: an HTTP proxy's carry any plain one,
-    /// those through SOCKS or a tunnel lead to one server.
+    /// The key of the idle connections that can carry a request for `url`: an HTTP proxy's carry
+    /// any plain one, those through SOCKS or a tunnel lead to one server.
     fn hop(&self, url: &HttpUrl) -> Hop {
         let next = match self.proxies.for_url(url) {
             Ok(Some(Proxy::Http(proxy))) if !url.is_secure() => proxy,
@@ -413,14 +413,14 @@ impl Client {
     }
 }
 
-/// What is verified with the least time; others than haul know nothing of BLAKE3 (RFC 9530).
+/// SHA-256 takes the least time to verify; only haul knows BLAKE3 here (RFC 9530).
 const WANTED_DIGESTS: &str = "sha-256=5, sha-512=4, blake3=10";
 
 fn host(url: &HttpUrl) -> String {
     url.url().host_str().unwrap_or_default().to_owned()
 }
 
-/// What a port speaks whose first bytes are no HTTP.
+/// The protocol of a port whose first bytes are no HTTP.
 fn other_protocol(input: &[u8]) -> Option<&'static str> {
     const GREETINGS: [(&[u8], &str); 8] = [
         (b"\x15\x03", "TLS: try https:// in front of the address"),
@@ -438,7 +438,8 @@ fn other_protocol(input: &[u8]) -> Option<&'static str> {
     known.map(|&(_, protocol)| protocol)
 }
 
-/// Refuses bytes in a coding that nobody asked for, unless the file is called as if they were it.
+/// Refuses a content coding that the request did not accept, unless the file's name says that it is
+/// stored so.
 fn check_coding(response: &Response) -> Result<(), GetError> {
     let coding = response
         .head

@@ -1,4 +1,4 @@
-//! What to download, and how.
+//! The settings of a download.
 
 pub(super) mod filter;
 pub(super) mod login;
@@ -23,13 +23,13 @@ pub struct GetConfig {
     pub directory: PathBuf,
     /// Where files get their names from.
     pub naming: Naming,
-    /// What an address that ends in a directory means.
+    /// The treatment of addresses that end in a directory.
     pub recursion: Recursion,
     /// Directories below the first one that are followed; as many as is sane where it is `None`.
     pub depth: Option<usize>,
     /// Which files of a directory are wanted.
     pub filter: Filter,
-    /// What to do with files that are there already.
+    /// The treatment of files that are there already.
     pub existing: Existing,
     /// Files at once, at least 1.
     pub parallel: usize,
@@ -37,9 +37,9 @@ pub struct GetConfig {
     pub segments: Segments,
     /// Way of the bytes from socket to file.
     pub receive: ReceiveChoice,
-    /// What an earlier run left, where the server has another version by now.
+    /// The fate of a part file when the server has another version.
     pub kept: KeptChoice,
-    /// What proves that an earlier run's bytes are the server's file.
+    /// The proof that a part file's bytes are the server's file.
     pub resume: ResumeChoice,
     /// Whether room for the whole file is reserved at the start.
     pub preallocation: Preallocation,
@@ -59,7 +59,7 @@ pub struct GetConfig {
     pub rate: Option<u64>,
     /// The proxy and the hosts that go without.
     pub proxies: Proxies,
-    /// What servers are told about who asks.
+    /// Credentials and other fields of requests.
     pub login: Login,
     /// How https servers are known.
     pub tls: ClientTls,
@@ -82,9 +82,9 @@ pub struct GetConfig {
 pub enum RepairChoice {
     /// Files are fetched.
     Off,
-    /// What differs of it is fetched.
+    /// Blocks that differ are fetched.
     On,
-    /// What would be fetched is said.
+    /// The report says which blocks would be fetched.
     DryRun,
 }
 
@@ -115,7 +115,7 @@ pub enum Recursion {
     On,
 }
 
-/// What to do with a file that is there already.
+/// The treatment of a file that is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Leave it and fail.
@@ -128,25 +128,25 @@ pub enum Existing {
     Update,
 }
 
-/// What happens to an earlier run's bytes when the server has another version.
+/// The fate of a part file when the server has another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptChoice {
-    /// They stay, and the download fails.
+    /// The bytes stay, and the download fails.
     Keep,
-    /// They go once the other version is whole.
+    /// The bytes go once the other version is whole.
     Restart,
 }
 
 /// Whether a redirect may lead from https to http.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Downgrade {
-    /// It ends the download.
+    /// A downgrade ends the download.
     Refused,
-    /// It is followed (`--allow-downgrade`).
+    /// A downgrade is followed (`--allow-downgrade`).
     Allowed,
 }
 
-/// What proves that an earlier run's bytes are the server's file.
+/// The proof that a part file's bytes are the server's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResumeChoice {
     /// A strong validator, or the sum of the whole file.
@@ -158,7 +158,7 @@ pub enum ResumeChoice {
 /// Whether room for the whole file is reserved at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preallocation {
-    /// It is: a disk that is too small says so before the first byte.
+    /// Room is made: a disk that is too small says so before the first byte.
     On,
     /// The file grows with what comes.
     Off,
@@ -199,7 +199,7 @@ pub enum Segments {
 /// Way of the bytes from socket to file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveChoice {
-    /// What measured best.
+    /// The faster one by measurement.
     Auto,
     /// Through a pipe, inside the kernel.
     Splice,
@@ -207,7 +207,7 @@ pub enum ReceiveChoice {
     Copy,
 }
 
-/// One file to fetch.
+/// A file to fetch.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Its address.
@@ -216,11 +216,11 @@ pub struct Job {
     pub mirrors: Vec<HttpUrl>,
     /// Where it goes.
     pub target: Target,
-    /// What a listing says of it.
+    /// Size and time in the listing.
     pub known: Option<Known>,
 }
 
-/// What tells whether a file has to be fetched again.
+/// Size and time, which tell whether a file has to be fetched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its length in bytes.

@@ -38,7 +38,7 @@ pub(super) fn choose(
         Target::Path(path) | Target::Below(path) => path.clone(),
         Target::Named => PathBuf::from(server_name(shared, reporter, &job.source)?),
     };
-    // "./" before every name helps nobody.
+    // Names without "./" are easier to read.
     let here = shared.config.directory == Path::new(".");
     let path = if here {
         relative
@@ -50,7 +50,7 @@ pub(super) fn choose(
         kind.is_char_device() || kind.is_block_device() || kind.is_fifo()
     });
     match &job.target {
-        // What a server names is never taken for a device.
+        // A name from a server is never taken for a device.
         Target::Path(_) if special => Ok(Destination::Device(path)),
         _ => Ok(Destination::File(path)),
     }
@@ -93,7 +93,7 @@ fn remote_name(
     Ok(disposition.and_then(names::name_from_disposition))
 }
 
-/// What a HEAD request says, or a GET where the server refuses that.
+/// The head of the answer to HEAD, or to GET where the server refuses HEAD.
 pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Result<Head, GetError> {
     let mut attempts = Attempts::new(shared.config.retry);
     let cancellation = shared.cancellation();
@@ -137,7 +137,7 @@ pub(super) fn is_directory(asked: &HttpUrl, response: &Response) -> bool {
         && (is_page || found.trim_end_matches('/') == asked)
 }
 
-/// What has to be done about a file.
+/// The state of a file that may be there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Needed,

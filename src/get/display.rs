@@ -23,7 +23,7 @@ pub enum DisplayChoice {
     Bars,
     /// A line now and then, on standard error.
     Plain,
-    /// One JSON object a line, on standard output; failures on standard error too.
+    /// JSON objects, one a line, on standard output; failures on standard error too.
     Json,
     /// The same, all on standard error, for when standard output has the file.
     JsonOnError,

@@ -1,4 +1,5 @@
-//! One file from its address to its name: where it goes, what is there, and by which protocol.
+//! The download of a file from its address to its name: where it goes, what is there, and by which
+//! protocol.
 
 mod block_ledger;
 mod coordinator;

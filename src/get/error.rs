@@ -1,4 +1,4 @@
-//! What can go wrong with a download, whose fault it is, and whether trying again can help.
+//! Failures of a download: the kind, and whether another attempt can help.
 
 use std::fmt;
 use std::io;
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::source::HttpUrl;
 
-/// Whose fault a failed download is; each has an exit code of its own.
+/// The kind of a failure; each has an exit code of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The user stopped it.
     Interrupted,
-    /// What was asked for makes no sense.
+    /// The command makes no sense.
     Usage,
     /// The server does not have the file, or does not give it to us.
     NotFound,
@@ -66,7 +66,7 @@ pub(super) enum Retry {
 /// A download that did not end well: the text says what happened and what to do.
 #[derive(Clone, Debug)]
 pub struct GetError {
-    /// Whose fault it is.
+    /// The kind, which decides the exit code.
     pub kind: ErrorKind,
     pub(super) retry: Retry,
     /// The server's answer, where that is the failure.

@@ -1,4 +1,4 @@
-//! What a download tells its display, in one direction only.
+//! Messages of a download to its display, in one direction only.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::part_file::extents::Extent;
 
-/// One of the files of a run, in the order in which they were asked for.
+/// The number of a file, in the order in which files were asked for.
 pub type FileId = usize;
 
 /// Something that happened to one file.
@@ -62,7 +62,7 @@ pub enum Event {
     Finished {
         /// Which file.
         file: FileId,
-        /// What it came to.
+        /// The outcome.
         #[serde(flatten)]
         summary: Summary,
     },
@@ -80,7 +80,7 @@ pub enum Event {
         file: FileId,
         /// Why, and what to do.
         text: String,
-        /// What kind of failure it is.
+        /// The kind of failure.
         reason: super::error::ErrorKind,
         /// The status of the server's answer, where that is the failure.
         status: Option<u16>,
@@ -106,7 +106,7 @@ pub enum Event {
     },
 }
 
-/// What one fetched file came to.
+/// The outcome of a fetched file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
     /// Where the file is.

@@ -131,7 +131,7 @@ impl PartFile {
     }
 
     /// Begins anew: an empty file with room for `length` bytes, and a state that claims nothing.
-    /// Who calls this has asked `get::keep`.
+    /// Callers have asked `part_file::keep`.
     ///
     /// # Errors
     /// LocalFile, with advice when the disk is full; the room is given back.
@@ -166,7 +166,7 @@ impl PartFile {
             GetError::local("write", &self.state_path, &io::Error::other(error))
         })?;
         let write = || {
-            // Whatever is there, a link of somebody's perhaps, is not written through.
+            // A link that another user put here is not written through.
             let _ = fs::remove_file(&next);
             // Addresses and tags may be what opens a file for whoever knows them.
             let mut options = File::options();
@@ -228,7 +228,7 @@ impl PartFile {
             io::ErrorKind::AlreadyExists => refuse_existing(&self.target),
             _ => GetError::local("name", &self.target, &error),
         })?;
-        // A state without a part file is believed by nobody.
+        // A state without a part file is never believed.
         let _ = fs::remove_file(&self.state_path);
         let directory = directory_of(&self.target);
         receive::sync_directory(directory)

@@ -1,6 +1,6 @@
 //! `--repair`: a file that is here in part or in an older version becomes the server's, and only
-//! the blocks that differ are fetched. What is right of it goes into a part file, and from there it
-//! is a download that goes on.
+//! the blocks that differ are fetched. Blocks that match go into a part file, and the download goes
+//! on from there.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
 use crate::digest::Checksum;
 
-/// What is to be done.
+/// The outcome of the comparison.
 #[derive(Debug)]
 pub(super) enum Prepared {
     /// The file is the server's, or nothing was to be changed.

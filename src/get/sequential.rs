@@ -1,5 +1,5 @@
-//! A file into a stream: standard output, a device, a FIFO. What has been written cannot be taken
-//! back, so a broken download goes on where it was or not at all.
+//! A file into a stream: standard output, a device, a FIFO. Written bytes cannot be taken back, so
+//! a broken download goes on where it was or not at all.
 
 pub(super) mod name_protocol;
 
@@ -74,7 +74,7 @@ pub(super) fn fetch(
     })
 }
 
-/// Whether anybody still wants the bytes.
+/// Whether the reader still takes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     Listens,

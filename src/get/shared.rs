@@ -1,4 +1,4 @@
-//! What all threads of a run share, and the voice of one file.
+//! The state that all threads of a run share, and the reporter of one file.
 
 pub(super) mod attempts;
 pub(super) mod rate;
@@ -22,7 +22,7 @@ use attempts::Attempts;
 use rate::RateLimit;
 use written::{Owner, Written};
 
-/// What all threads of a run share.
+/// The state that all threads of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: GetConfig,
@@ -124,7 +124,7 @@ impl Reporter {
     /// Says that a request failed, and waits until it is time for the next one.
     ///
     /// # Errors
-    /// The failure itself, when trying again is no use; or somebody asked to stop.
+    /// The failure itself, when another attempt is no use, or a stop.
     pub(super) fn wait(
         &self,
         attempts: &mut Attempts,

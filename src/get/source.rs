@@ -309,8 +309,8 @@ fn bad(address: &str, why: &dyn fmt::Display) -> BadAddress {
     BadAddress(format!("{}: {why}", without_credentials(address)))
 }
 
-/// `address` with `***` for what may be a user name and a password, or a secret in its query. It
-/// need not be well-formed, so everything before the last `@` counts.
+/// `address` with `***` for what may be a user name and a password, or a secret in its query. The
+/// text need not be well-formed, so everything before the last `@` counts.
 #[must_use]
 pub fn without_credentials(address: &str) -> Cow<'_, str> {
     let start = address.find("://").map_or(0, |at| at + "://".len());

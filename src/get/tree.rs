@@ -25,7 +25,7 @@ use super::source::{HttpUrl, Source};
 use crate::signed_link::Presented;
 use links::{Kind, Link, Traits};
 
-/// What a walk comes upon.
+/// A file or directory that a walk finds.
 pub(super) enum Found {
     File(Job),
     /// Something that cannot be had.
@@ -73,7 +73,7 @@ struct Level {
     above: Option<Arc<Self>>,
 }
 
-/// What tells whether two directories are one.
+/// The signs that two directories are one.
 #[derive(Default, PartialEq, Eq)]
 struct Contents {
     entries: u64,
@@ -321,7 +321,7 @@ impl<'a> Tree<'a> {
         is_same.then(|| level.url.clone())
     }
 
-    /// What tells a file from another one.
+    /// The size and time of a file, which tell it from another one.
     fn metadata(&self, url: &HttpUrl) -> Option<(Option<u64>, Option<String>, Option<String>)> {
         let head = destination::head(self.shared, self.reporter, url);
         let head = head.ok()?;
@@ -433,7 +433,7 @@ enum Taken {
     Again,
 }
 
-/// What is done about a link.
+/// The treatment of a link.
 enum Place {
     Nowhere,
     File(PathBuf),
@@ -461,7 +461,7 @@ fn below(directory: &HttpUrl, traits: &Traits, link: &Link) -> Option<(HttpUrl, 
         return None;
     }
     match (url.url().query(), directory.url().query()) {
-        // What opened the directory opens what lies beneath.
+        // The link that opened the directory opens the entries beneath it.
         (None, Some(link)) => url = url.with_query(Some(link)),
         (query, link) if query == link => {}
         _ => return None,

@@ -9,7 +9,7 @@ pub(crate) struct Decoder {
     strictness: Strictness,
 }
 
-/// What a decoder lets pass.
+/// The syntax that a decoder accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strictness {
     /// The grammar only: in a request, what two programs read in two ways is an attack.
@@ -18,7 +18,7 @@ pub(crate) enum Strictness {
     Lenient,
 }
 
-/// What a decoder makes of the input's start.
+/// The meaning of the input's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     /// So many bytes of framing: skip them.
@@ -157,7 +157,7 @@ pub(crate) fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What ends a body in chunks.
+/// The end of a body in chunks.
 pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 const LONGER: MalformedChunk = MalformedChunk("a chunk longer than its size");

@@ -2,7 +2,7 @@
 //!
 //! Most servers need none of them, so they are looked for in a head that was parsed before.
 
-/// What a client says of itself, for the access log. As it came; not necessarily UTF-8.
+/// The client's description of itself, for the access log. As it came; not necessarily UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFields {
     /// `Referer` (RFC 9110 section 10.1.3); empty if there is none.

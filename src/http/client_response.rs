@@ -12,7 +12,7 @@ use crate::http::digest_fields;
 /// The longest answer head that is accepted, in bytes; more is [`Malformed::HeadTooLong`].
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// What is wrong with an answer, as far as it can be seen without knowing the question.
+/// A fault of an answer that shows without knowing the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Malformed {
     /// The head is not HTTP/1.x.
@@ -129,7 +129,7 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malforme
     Ok(Some((head, head_bytes)))
 }
 
-/// What `Connection` says.
+/// The options of `Connection`.
 #[derive(Default)]
 struct Connection {
     close: bool,
@@ -189,7 +189,7 @@ impl Head {
         let bytes = || value.iter().copied().map(char::from).collect();
         match name.to_ascii_lowercase().as_str() {
             "content-length" => self.take_content_length(&text())?,
-            // What HTTP/1.1 first had for "none".
+            // RFC 2068 had this name for "none".
             "transfer-encoding" if value.eq_ignore_ascii_case(b"identity") => {}
             "transfer-encoding" => {
                 if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {

@@ -26,7 +26,7 @@ pub struct Conditions {
 pub enum EntityTags {
     /// `*`: whatever there is.
     Any,
-    /// One of these. Empty when none of the list was an entity tag.
+    /// A list of tags. Empty when none of the list was an entity tag.
     List(Vec<EntityTag>),
 }
 
@@ -41,7 +41,7 @@ pub enum IfRange {
     Invalid,
 }
 
-/// What the preconditions say about a GET or HEAD.
+/// The outcome of the preconditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Answer with the content, and with parts of it as far as `ranges` says.
@@ -55,15 +55,15 @@ pub(crate) enum Verdict {
 /// Whether `Range` counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RangeVerdict {
-    /// It does.
+    /// The range applies.
     Apply,
     /// The client has parts of another content, or cannot tell: it needs the whole.
     Ignore,
 }
 
-/// Reads the values of `If-Match` or `If-None-Match`. What is no entity tag ends the list: a tag
-/// that is not understood matches nothing, nor does one behind the first [`MAX_TAGS`]: then the
-/// whole comes, or 412, both of which are right for a client that names so many.
+/// Reads the values of `If-Match` or `If-None-Match`. A malformed tag ends the list: it matches
+/// nothing, nor does a tag behind the first [`MAX_TAGS`]. The whole comes then, or 412; both are
+/// right for a client that names so many.
 pub(super) fn parse_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> EntityTags {
     let mut tags = Vec::new();
     for value in values {

@@ -21,8 +21,8 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads the value of `Authorization`; `None` for other schemes, and for what is malformed or
-    /// so long that nobody types it, which counts as no credentials.
+    /// Reads the value of `Authorization`; `None` for other schemes, and for malformed or overlong
+    /// values, which count as no credentials.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let (scheme, encoded) = value.split_at_checked(BASIC.len())?;
         if !scheme.eq_ignore_ascii_case(BASIC) || encoded.len() > LONGEST {

@@ -24,7 +24,7 @@ pub struct DigestWishes {
     legacy: Vec<Algorithm>,
 }
 
-/// What is known of the digests that are wanted.
+/// The state of the digests that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestAnswer {
     /// None are wanted, or none are given.
@@ -45,7 +45,7 @@ impl DigestWishes {
         (wishes != Self::default()).then_some(wishes)
     }
 
-    /// What has to be computed to answer with the best of each field, and BLAKE3 beside.
+    /// The digests that the best of each field takes, and BLAKE3.
     pub(crate) fn wanted(&self) -> Wanted {
         let is_registered = |algorithm: &&Algorithm| **algorithm != Algorithm::Blake3;
         let best = [
@@ -122,7 +122,7 @@ fn by_quality(value: &[u8]) -> Vec<Algorithm> {
     liked.into_iter().map(|(_, algorithm)| algorithm).collect()
 }
 
-/// The digests of a response, the strongest first. What is not understood is left out.
+/// The digests of a response, the strongest first. Unknown algorithms are left out.
 pub(crate) fn parse_digests(repr: Option<&[u8]>, blake3: Option<&[u8]>) -> Vec<Checksum> {
     let mut found = Vec::new();
     if let Some(value) = blake3

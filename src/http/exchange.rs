@@ -1,4 +1,4 @@
-//! What one exchange asks for and what it answers, as plain data.
+//! Requests and responses of either protocol, as plain data.
 //!
 //! Nothing here does input or output, so a response and a plan can be built and compared in a
 //! test.
@@ -20,8 +20,8 @@ pub enum Protocol {
     Name,
 }
 
-/// What a request names, decoded and lexically safe: relative to the root, components joined by
-/// single slashes, none of them empty, `.` or `..`, and without NUL.
+/// A request's path, decoded and lexically safe: relative to the root, components joined by single
+/// slashes, none of them empty, `.` or `..`, and without NUL.
 ///
 /// Lexical safety is a courtesy to the reader of logs; the kernel confines the look-up itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -117,10 +117,10 @@ impl Segment {
     }
 }
 
-/// What is to be sent, in order.
+/// The bytes to send, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What is left to send.
+    /// The segments left to send.
     pub segments: VecDeque<Segment>,
 }
 

@@ -1,4 +1,5 @@
-//! Who a proxy speaks for, by a field of its request: `X-Forwarded-For`, or `Forwarded` (RFC 7239).
+//! The client that a proxy forwards for, by a field of its request: `X-Forwarded-For`, or
+//! `Forwarded` (RFC 7239).
 //!
 //! A proxy adds the address that it sees at the end of the list; what stands before it is what the
 //! client claims. So the list is read from its end, for as long as addresses are those of proxies.
@@ -37,7 +38,7 @@ pub(crate) fn client(
     for element in elements {
         let element = str::from_utf8(element.trim_ascii()).ok();
         let Some(found) = element.and_then(parse) else {
-            // What stands before it is worth no more than what came from there.
+            // Addresses before an untrusted one are that one's claim.
             return client;
         };
         client = Some(found);

@@ -1,8 +1,8 @@
-//! What the client would like to receive: `Accept`, `Accept-Encoding` (RFC 9110 section 12.5).
+//! Negotiation: `Accept`, `Accept-Encoding` (RFC 9110 section 12.5).
 
 use super::list;
 
-/// What `Accept` says about the answers that haul makes itself.
+/// The forms in `Accept` among those that haul makes itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accept {
     /// The form of an error's explanation.
@@ -14,7 +14,7 @@ pub struct Accept {
 /// The form of an error's explanation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Explanation {
-    /// One line of text.
+    /// Plain text, one line.
     #[default]
     Line,
     /// A small page, for a client that names `text/html`.
@@ -45,7 +45,7 @@ impl Coding {
         }
     }
 
-    /// What a precompressed sibling's name has more than the file's.
+    /// The suffix of a precompressed sibling's name.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Zstd => ".zst",
@@ -75,9 +75,9 @@ pub enum ListingFormat {
     /// A page for a person, in pages.
     #[default]
     Html,
-    /// One JSON array.
+    /// A JSON array.
     Json,
-    /// One JSON object a line.
+    /// JSON objects, one a line.
     Ndjson,
 }
 

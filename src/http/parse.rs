@@ -1,8 +1,8 @@
 //! HTTP/1.0 and HTTP/1.1 requests (RFC 9112), with every ambiguity refused.
 //!
-//! A head is looked at once it is whole. What could be read in two ways by two programs is
-//! refused, since that is what request smuggling is made of: then nobody can say where the next
-//! request begins, and the connection has to end.
+//! A head is looked at once it is whole. Input that two programs could read in two ways is refused,
+//! since request smuggling is made of it: the start of the next request is uncertain then, and the
+//! connection has to end.
 
 use httparse::{EMPTY_HEADER, Header};
 use memchr::{memchr, memchr_iter};
@@ -20,11 +20,11 @@ pub(crate) mod target;
 use fields::Fields;
 pub(crate) use line::{begins_like_request, is_request_line};
 
-/// What tells a client to send the body that it has announced.
+/// The interim response that invites the body.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The outcome of looking at the bytes received.
-// It lives for a turn, on the stack: a box would cost every request an allocation.
+// The result lives for a turn, on the stack: a box would cost every request an allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -35,13 +35,13 @@ pub enum Parsed {
     },
     /// A request.
     Complete {
-        /// What it asks for.
+        /// The request.
         request: Request,
         /// The length of its head in bytes; its body follows.
         consumed: usize,
     },
-    /// The head is malformed or too large. It cannot be said where the next request would begin:
-    /// answer this and close.
+    /// The head is malformed or too large. The start of the next request is uncertain: answer this
+    /// and close.
     Malformed(Refusal),
 }
 

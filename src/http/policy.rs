@@ -1,4 +1,4 @@
-//! What the operator decides about HTTP.
+//! The operator's choices about HTTP.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -46,7 +46,7 @@ impl Default for HttpLimits {
 /// How haul answers.
 #[derive(Clone, Debug, Default)]
 pub struct HttpPolicy {
-    /// What entity tags are made of.
+    /// The source of entity tags.
     pub etag: EtagChoice,
     /// Whether scripts of other origins may read what is served.
     pub cors: Cors,
@@ -68,7 +68,7 @@ impl HttpPolicy {
     }
 }
 
-/// What the operator decides about listings.
+/// The operator's choices about listings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListingPolicy {
     /// Whether names that begin with a dot are shown.
@@ -89,13 +89,13 @@ impl Default for ListingPolicy {
 /// Whether names that begin with a dot are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DotNames {
-    /// They are not.
+    /// Names that begin with a dot are hidden.
     Hidden,
-    /// They are.
+    /// Names that begin with a dot are shown.
     Shown,
 }
 
-/// What entity tags are made of.
+/// The source of entity tags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EtagChoice {
     /// Device, inode, length, mtime and ctime: no two contents share a tag in practice. Replicas
@@ -130,7 +130,7 @@ impl CacheRule {
     /// Reads `GLOB=VALUE`.
     ///
     /// # Errors
-    /// What is wrong with it, for the operator.
+    /// A description of the mistake, for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (glob, value) = text.split_once('=').ok_or_else(|| {
             format!("`{text}` has no `=`; write GLOB=VALUE, for example '*.css=max-age=3600'")
@@ -159,7 +159,7 @@ impl Field {
     /// Reads `Name: value`.
     ///
     /// # Errors
-    /// What is wrong with it, for the operator.
+    /// A description of the mistake, for the operator.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (name, value) = text.split_once(':').ok_or_else(|| {
             format!("`{text}` has no colon; write 'Name: value', for example 'X-Robots-Tag: none'")

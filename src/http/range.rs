@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::list;
 
-/// One element of a `Range` field's set (RFC 9110 section 14.1.1).
+/// An element of a `Range` field's set (RFC 9110 section 14.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeSpec {
     /// `first-last`, both inclusive, `first <= last`.
@@ -40,12 +40,12 @@ impl Extent {
     }
 }
 
-/// What a set of ranges comes to.
+/// The outcome of a set of ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// The whole file.
     Whole,
-    /// One part.
+    /// A single part.
     One(Extent),
     /// Several parts, which neither overlap nor touch. At least two.
     Several(Vec<Extent>),

@@ -22,8 +22,8 @@ pub enum Refusal {
     NotImplemented,
     /// An HTTP version haul does not speak (505).
     VersionNotSupported,
-    /// It takes a user and a password (401 with `WWW-Authenticate`); the text says what was wrong
-    /// with those that came.
+    /// The target takes a user and a password (401 with `WWW-Authenticate`); the text is the fault
+    /// of those that came.
     Unauthorized(&'static str),
     /// The client's passwords were wrong too often: it has to wait so many seconds (429).
     TooManyGuesses(u32),
@@ -35,7 +35,7 @@ pub enum Refusal {
     Forbidden(&'static str),
     /// Reading the file or directory failed (500); the text says what failed.
     Internal(&'static str),
-    /// What is asked for is being computed (503 with `Retry-After`).
+    /// The answer is being computed (503 with `Retry-After`).
     NotYet {
         /// When it may be there.
         seconds: u64,
@@ -53,19 +53,19 @@ pub enum Refusal {
 pub(crate) struct Explained {
     pub(crate) status: u16,
     pub(crate) title: &'static str,
-    /// What is the matter with this request: for the log, and as a sentence for the client.
+    /// The fault of the request: for the log, and as a sentence for the client.
     pub(crate) reason: &'static str,
-    /// What the person or program can do.
+    /// Advice for the person or program.
     pub(crate) advice: &'static str,
     pub(crate) after: After,
 }
 
-/// What becomes of the connection.
+/// The fate of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// What the request asked for.
+    /// The request decides.
     AsAsked,
-    /// It ends.
+    /// The connection ends.
     Close,
 }
 

@@ -1,4 +1,4 @@
-//! What an HTTP request asks for, after its syntax has been dealt with.
+//! An HTTP request, after its syntax has been dealt with.
 //!
 //! The name protocol needs none of this: its request is a [`Target`] alone.
 
@@ -16,16 +16,16 @@ use crate::signed_link::{Presented, Rejection};
 /// A request whose framing is sound: it is known where it ends, so that the next one can follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is to be done with the target.
+    /// The method.
     pub method: Method,
     /// The version that the client speaks.
     pub version: Version,
-    /// What is asked for; the root when `refusal` is set or the target is `*`.
+    /// The target; the root when `refusal` is set or the target is `*`.
     pub target: Target,
     /// The query component.
     pub query: Query,
     /// The authority from `Host` or from an absolute target, where there is one that is made of
-    /// letters, digits and `-._:[]` only. It is a claim of the peer's.
+    /// letters, digits and `-._:[]` only. The value is a claim of the peer's.
     pub host: Option<Box<str>>,
     /// Whether the client and the limits allow another request afterwards.
     pub persistence: Persistence,
@@ -47,29 +47,29 @@ pub struct Request {
     pub accept: Accept,
     /// Content codings that the client accepts (RFC 9110 section 12.5.3).
     pub accept_encoding: AcceptEncoding,
-    /// Who asks, as the peer claims.
+    /// The user and password that the peer claims.
     pub credentials: Option<Box<Credentials>>,
-    /// Who may keep the answer.
+    /// The caches that may keep the answer.
     pub audience: Audience,
     /// The digests that the client wants, if any (RFC 9530).
     pub digests: Option<Box<DigestWishes>>,
     /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
-    /// Whom a proxy says to speak for, where proxies are trusted. Only their word counts.
+    /// The client that a proxy forwards for, where proxies are trusted. Only their word counts.
     pub forwarded_for: Option<Box<std::net::IpAddr>>,
-    /// What the client says of itself, where the access log wants it.
+    /// The client's description of itself, where the access log wants it.
     pub client_fields: Option<Box<ClientFields>>,
 }
 
-/// Who may keep an answer.
+/// The caches that may keep an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
     /// Everybody.
     #[default]
     Public,
-    /// Who has logged in.
+    /// The user who has logged in.
     User,
-    /// Who was given the link that the query holds.
+    /// The holder of the link in the query.
     LinkHolder,
 }
 
@@ -106,7 +106,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// What the client waits for before it sends its body (RFC 9110 section 10.1.1).
+/// The client's wait before it sends its body (RFC 9110 section 10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expectation {
     /// Nothing.
@@ -115,7 +115,7 @@ pub enum Expectation {
     Continue,
 }
 
-/// What the query component of the target asks for. Unknown keys are ignored.
+/// The query component of the target. Unknown keys are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// `download`: whether the file is for looking at or for keeping.
@@ -136,7 +136,7 @@ pub struct Query {
     pub link: Option<Box<Result<Presented, Rejection>>>,
 }
 
-/// What a listing is sorted by.
+/// The sort key of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortKey {
     /// By name.

@@ -45,9 +45,9 @@ pub struct Subject<'a> {
 /// Whether the answer depends on `Accept-Encoding`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Negotiation {
-    /// It does not.
+    /// The answer is the same for all.
     None,
-    /// It does, which caches have to know.
+    /// The answer depends on it, and caches have to know.
     ByCoding,
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn to_stream(
     let mut head = Head::new(200, policy, now);
     head.content_kind(kind);
     head.caching(request.audience, Some("no-cache"));
-    // What is in which form depends on it.
+    // The coding of the content depends on it.
     head.field("Vary", b"Accept");
     let (mut framing, persistence) = match request.version {
         Version::Http11 => (StreamFraming::Chunked, request.persistence),
@@ -239,7 +239,7 @@ fn not_modified(
     head.respond(Exchange::of(request), None, 0)
 }
 
-/// What the heads of 200 and 206 have in common.
+/// The fields that the heads of 200 and 206 have in common.
 fn file_head(
     status: u16,
     request: &Request,
@@ -288,7 +288,7 @@ fn multipart(
     extents: &[Extent],
     mut head: Head,
 ) -> Response {
-    // 128 random bits: no file holds them by chance, and nobody can put them there beforehand.
+    // 128 random bits: no file holds them by chance, and no client can put them there beforehand.
     let boundary = format!("{:032x}", fastrand::u128(..));
     let media_type = match subject.media_type {
         Some(media_type) => media_type.to_owned(),

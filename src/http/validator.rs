@@ -1,4 +1,4 @@
-//! What tells one content of a file from another (RFC 9110 section 8.8).
+//! A validator tells one content of a file from another (RFC 9110 section 8.8).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use super::negotiate::Coding;
 use super::policy::EtagChoice;
 use crate::meta::Meta;
 
-/// What tells one content of a file from another (RFC 9110 section 8.8).
+/// A validator tells one content of a file from another (RFC 9110 section 8.8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validators {
     /// For `ETag`.
@@ -24,7 +24,7 @@ pub struct Validators {
 pub struct EntityTag {
     /// Whether it may be shared by contents that are equivalent only.
     pub strength: Strength,
-    /// What stands between the quotes.
+    /// The text between the quotes.
     pub opaque: Box<[u8]>,
 }
 
@@ -61,8 +61,8 @@ impl EntityTag {
 }
 
 impl Validators {
-    /// The validators of the file that `meta` describes. They are strong if it `has_settled`:
-    /// before that a change may not show in its time stamps.
+    /// The validators of the file that `meta` describes. The validators are strong if the file
+    /// `has_settled`: before that a change may not show in its time stamps.
     pub fn of(meta: &Meta, choice: EtagChoice, has_settled: bool, now: &Now) -> Self {
         let opaque = match choice {
             EtagChoice::Inode => hash(meta).into_bytes(),
@@ -72,7 +72,7 @@ impl Validators {
             )
             .into_bytes(),
         };
-        // An mtime in the future was set by somebody: when is known.
+        // A program has set an mtime in the future; ctime says when.
         let is_ahead = meta.modified > meta.changed && meta.changed.seconds > 0;
         let modified = if is_ahead {
             meta.changed

@@ -1,4 +1,4 @@
-//! What a run does: what is asked for, how, and for how long.
+//! The settings of a run: requests, connections, duration.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::tls::client::ClientTls;
 
 use super::target::WeightedUrl;
 
-/// What to ask for, how, and for how long.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
-    /// What is asked for.
+    /// The URLs to ask for.
     pub urls: Vec<WeightedUrl>,
     /// Connections that ask; each keeps one request under way.
     pub connections: usize,
@@ -22,7 +22,7 @@ pub struct LoadConfig {
     pub threads: usize,
     /// When it is over.
     pub extent: Extent,
-    /// The time over which the connections are opened. It is not measured.
+    /// The time over which the connections are opened. Requests of the ramp are not measured.
     pub ramp: Duration,
     /// Ask for ranges of this many bytes at random multiples of it, instead of whole files.
     pub range: Option<NonZeroU64>,
@@ -30,7 +30,7 @@ pub struct LoadConfig {
     pub pace: Pace,
     /// Whether connections are used again.
     pub persistence: Persistence,
-    /// What becomes of the content.
+    /// The treatment of the content.
     pub bodies: Bodies,
     /// The most bytes one `recv` may take.
     pub receive_bytes: usize,
@@ -67,11 +67,11 @@ pub enum Pace {
     },
 }
 
-/// What becomes of the content.
+/// The treatment of the content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bodies {
     /// The kernel throws it away.
     Discard,
-    /// It is read and hashed, and the answers to the same request are compared.
+    /// Content is hashed, and the answers to the same request are compared.
     Verify,
 }

@@ -1,4 +1,4 @@
-//! One connection of the generator: connect, ask, read the head, have the content thrown away, and
+//! A connection of the generator: connect, ask, read the head, have the content thrown away, and
 //! begin again.
 
 use std::io;
@@ -17,7 +17,7 @@ use super::tally::{Failure, Question, Tally, record};
 use super::target::Wire;
 use super::thread_context::ThreadContext;
 
-/// One of the connections that a generator keeps busy. The socket changes, the place remains.
+/// A connection that a generator keeps busy. The socket changes, the place remains.
 #[derive(Debug)]
 pub(super) struct Connection {
     /// The place in the generator's list, and the token of its events.
@@ -25,7 +25,7 @@ pub(super) struct Connection {
     phase: Phase,
 }
 
-/// What a step leaves a connection waiting for.
+/// The event that a connection waits for after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// For its socket.

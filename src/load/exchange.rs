@@ -1,4 +1,4 @@
-//! One request of the generator, and what has become of it.
+//! A request of the generator, and its answer so far.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::config::Bodies;
 use super::tally::{Failure, Question};
 use super::target::{Target, Wire};
 
-/// One request and what has become of it.
+/// A request and its answer so far.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) question: Question,
@@ -23,7 +23,7 @@ pub(super) struct Exchange {
     pub(super) hasher: Option<Box<blake3::Hasher>>,
 }
 
-/// What is left of the content.
+/// The part of the content that has not come.
 #[derive(Debug)]
 pub(super) enum Left {
     Bytes(u64),

@@ -1,4 +1,4 @@
-//! One thread of the generator: many connections, one wait.
+//! A thread of the generator: many connections, one wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ use crate::sys::buffer::Buffer;
 use crate::sys::poller::Poller;
 use crate::tls::client::{Connector, Scratch};
 
-/// What all threads of a run share.
+/// The state that all threads of a run share.
 #[derive(Debug)]
 pub(super) struct Run<'run> {
     pub(super) config: &'run LoadConfig,
@@ -38,8 +38,8 @@ pub(super) struct LiveCounts {
     pub(super) open: AtomicU64,
 }
 
-/// What a thread leaves behind. Its connections are still open, so that the server can be looked at
-/// while it holds them.
+/// The counts of a thread that has ended. Its connections are still open, so that the server can be
+/// looked at while it holds them.
 #[derive(Debug)]
 pub(super) struct ThreadResult {
     pub(super) tally: Tally,

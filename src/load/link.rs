@@ -15,7 +15,7 @@ use crate::tls::client::{Channel, Scratch};
 pub(super) struct Link {
     socket: TcpStream,
     channel: Option<Box<Channel>>,
-    /// What watches the socket, once it had to be waited for.
+    /// The poller that watches the socket, once it had to be waited for.
     poller: Option<Arc<Poller>>,
     /// A receive that comes back short does not mean that nothing is left.
     pub(super) hung_up: bool,
@@ -97,7 +97,7 @@ impl Link {
     /// Waits for `interest` from now on.
     ///
     /// # Errors
-    /// Those of `epoll_ctl(2)`.
+    /// As epoll_ctl(2).
     pub(super) fn watch(
         &mut self,
         token: usize,

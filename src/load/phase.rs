@@ -1,11 +1,11 @@
-//! What a connection of the generator is doing, and how many do what.
+//! The phases of a generator's connection, and how many connections are in each.
 
 use std::time::Instant;
 
 use super::exchange::{Exchange, Left};
 use super::link::Link;
 
-/// What a connection is doing.
+/// The phase of a connection.
 #[derive(Debug, Default)]
 pub(super) enum Phase {
     #[default]
@@ -65,7 +65,7 @@ impl ConnectionCounts {
     }
 }
 
-/// What a phase adds to each count.
+/// The part of a phase in each count.
 fn class(phase: &Phase) -> (usize, usize, usize) {
     match phase {
         Phase::Down => (0, 0, 0),

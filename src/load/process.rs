@@ -1,5 +1,6 @@
-//! What a local server uses: processor time and memory of a process and all its descendants, from
-//! `/proc` (`proc_pid_stat(5)`). Descendants count because servers such as nginx work in children.
+//! The usage of a local server: processor time and memory of a process and all its descendants,
+//! from `/proc` (`proc_pid_stat(5)`). Descendants count because servers such as nginx work in
+//! children.
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What a run found: figures to print, to store and to compare.
+//! The report of a run: figures to print, to store and to compare.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,12 +43,12 @@ pub struct LoadReport {
     pub unsent: u64,
     /// Connections that asked and then read nothing.
     pub stalled: usize,
-    /// The most bytes one `recv` may take. It moves processor time between the two ends, so only
-    /// runs with the same value are comparable.
+    /// The most bytes one `recv` may take. The size moves processor time between the two ends, so
+    /// only runs with the same value are comparable.
     pub receive_bytes: usize,
     /// The digests of what was received, by URL (BLAKE3); only with `--verify` and without ranges.
     pub digests: BTreeMap<String, String>,
-    /// What the server used; only with `--pid`.
+    /// The server's usage; only with `--pid`.
     pub server: Option<ServerUsage>,
 }
 
@@ -78,7 +78,7 @@ pub struct Fairness {
     pub jain: f64,
 }
 
-/// What a local server's processes used.
+/// The usage of a local server's processes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServerUsage {
     /// User and system time in the measured time, in seconds.

@@ -1,4 +1,4 @@
-//! What one generator thread counted. Threads count for themselves and are summed at the end, so
+//! The counts of a generator thread. Threads count for themselves and are summed at the end, so
 //! that counting costs no shared cache line.
 
 use std::collections::{BTreeMap, HashMap};
@@ -85,7 +85,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What was asked for, so far as the answer's bytes depend on it: the URL's index and the range.
+/// The part of a request that the answer's bytes depend on: the URL's index and the range.
 pub(super) type Question = (usize, Option<(u64, u64)>);
 
 /// The counts of one thread, or of all of them.

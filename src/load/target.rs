@@ -1,4 +1,4 @@
-//! What is asked for: a URL with its weight, turned into the bytes of a request.
+//! A URL with its weight, turned into the bytes of a request.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,16 +37,16 @@ pub(super) enum Wire {
 pub enum TargetError {
     /// The text is no URL.
     Malformed {
-        /// What was given.
+        /// The text given.
         text: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
     /// The host has no address.
     Unresolvable {
         /// The host as given.
         host: String,
-        /// What the resolver said.
+        /// The resolver's message.
         reason: String,
     },
 }

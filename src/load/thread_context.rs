@@ -1,4 +1,4 @@
-//! What the connections of one thread share.
+//! The state that the connections of one thread share.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::phase::ConnectionCounts;
 use super::tally::Tally;
 use super::target::Target;
 
-/// What the connections of one thread share.
+/// The state that the connections of one thread share.
 #[derive(Debug)]
 pub(super) struct ThreadContext<'run> {
     pub(super) config: &'run LoadConfig,

@@ -26,14 +26,14 @@ pub struct AnswerConfig {
     pub silence: Duration,
 }
 
-/// What became of one conversation.
+/// The outcome of one conversation.
 #[derive(Debug)]
 pub enum Heard {
     /// A message came. Its reply follows.
     Message {
         /// The other side.
         sender: SocketAddr,
-        /// What it said, at most [`LONGEST_MESSAGE`] bytes of it. Not escaped.
+        /// The message, at most [`LONGEST_MESSAGE`] bytes of it. Not escaped.
         text: String,
     },
     /// The other side connected and said nothing.
@@ -45,12 +45,12 @@ pub enum Heard {
     Broken {
         /// The other side.
         sender: SocketAddr,
-        /// What happened.
+        /// The failure.
         error: io::Error,
     },
     /// A connection could not be accepted.
     Unaccepted {
-        /// What happened.
+        /// The failure.
         error: io::Error,
     },
 }
@@ -62,7 +62,7 @@ pub enum AnswerError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// The reply cannot be written in the encoding.
@@ -138,10 +138,10 @@ impl Answerer {
     }
 
     /// Converses until `stop` is set, and tells `hear` what becomes of each conversation as it
-    /// happens. Those in which something was said are finished.
+    /// happens. Conversations that have begun are finished.
     ///
     /// # Errors
-    /// Those of `poll(2)`.
+    /// As poll(2).
     pub fn run(&self, stop: &AtomicBool, hear: impl Fn(Heard)) -> io::Result<()> {
         let mut conversations: VecDeque<Conversation> = VecDeque::new();
         loop {
@@ -196,7 +196,7 @@ impl Answerer {
     }
 }
 
-/// One connection, which never blocks.
+/// A connection, which never blocks.
 #[derive(Debug)]
 struct Conversation {
     stream: TcpStream,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::text::{Charset, CharsetError, LONGEST_MESSAGE};
 use crate::dial::{DialError, Dialer, Family};
 
-/// What to say, and to whom.
+/// A message and its destination.
 #[derive(Clone, Debug)]
 pub struct SayConfig {
     /// The host's name or address.
@@ -39,7 +39,7 @@ pub enum SayError {
     Unresolvable {
         /// The host.
         host: String,
-        /// What the resolver said.
+        /// The resolver's error.
         error: io::Error,
     },
     /// No server could be reached.

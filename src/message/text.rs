@@ -19,7 +19,7 @@ pub struct Charset(&'static Encoding);
 pub enum CharsetError {
     /// No encoding of the WHATWG Encoding Standard has this label, or it is for reading only.
     Unknown {
-        /// What was given.
+        /// The encoding's name as it was given.
         label: String,
     },
     /// The text has characters that the encoding lacks.
@@ -62,7 +62,7 @@ impl FromStr for Charset {
 
     fn from_str(label: &str) -> Result<Self, CharsetError> {
         match Encoding::for_label(label.as_bytes()) {
-            // What is written in UTF-16 would come out as UTF-8.
+            // UTF-16 would come out as UTF-8.
             Some(encoding) if encoding.output_encoding() == encoding => Ok(Self(encoding)),
             _ => Err(CharsetError::Unknown {
                 label: label.to_owned(),

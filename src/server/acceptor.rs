@@ -1,5 +1,5 @@
-//! The acceptor: takes connections from the listeners and dispatches them. It never parses, opens
-//! a file or logs.
+//! The acceptor: takes connections from the listeners and dispatches them. The acceptor never
+//! parses, opens a file or logs.
 
 mod congestion;
 
@@ -25,7 +25,7 @@ pub(super) struct Acceptor {
     ring: Arc<Ring>,
     poller: Arc<Poller>,
     listeners: Vec<TcpListener>,
-    /// Those from this number on speak TLS.
+    /// Listeners from this index on speak TLS.
     first_tls: usize,
     /// Connections that are served.
     admitted: Arc<Semaphore>,
@@ -39,7 +39,7 @@ pub(super) struct Acceptor {
     evict_after: Instant,
     /// Descriptors from this number on are reserved for files of accepted connections.
     kept_for_files: u64,
-    /// What peers on other hosts are given, if those on this host are to be spared it.
+    /// The congestion control of peers on other hosts, if those on this host are to be spared it.
     congestion: Option<RemoteCongestion>,
     backoff: AcceptBackoff,
 }
@@ -53,7 +53,7 @@ enum AcceptBackoff {
     Until(Instant, Duration),
 }
 
-/// What came of a listener's turn.
+/// The outcome of a listener's turn.
 enum Accepted {
     /// More may wait.
     Some,
@@ -196,8 +196,9 @@ impl Acceptor {
         Accepted::Some
     }
 
-    /// Whether a newcomer would get one of the last descriptors. Whoever is in would then ask for
-    /// a file and be told that there is none. Only where connections are many is the system asked.
+    /// Whether a newcomer would get one of the last descriptors. The admitted clients would then
+    /// ask for a file and be told that there is none. Only where connections are many is the system
+    /// asked.
     fn descriptors_run_short(&self) -> bool {
         let connections = (self.admitted.taken() + self.rejected.taken()) as u64;
         if connections < self.kept_for_files / MANY_CONNECTIONS {
@@ -232,7 +233,7 @@ impl Acceptor {
         let is_proxy = proxies.has_introduced(peer) || proxies.has_forwarding(peer);
         if !is_proxy && self.ring.service.has_too_many(&share, peer) {
             if admission == Admission::Admitted {
-                // It must not sit where another client is admitted, however long it keeps silent.
+                // A rejected connection must not take the place of a client that would be admitted.
                 let Some(rejected) = self.rejected.try_acquire() else {
                     let counters = &self.ring.service.counters;
                     return counters.count_close(CloseReason::Overloaded);
@@ -310,8 +311,8 @@ impl Acceptor {
 }
 
 /// The first of the descriptors that are kept for files: enough for all workers to look a name up
-/// at the same time and for some files, but no more than half of those that are free before
-/// anybody has come.
+/// at the same time and for some files, but no more than half of those that are free before the
+/// first connection.
 fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
     let all = resources::open_files();
     let next = listeners.first().map(resources::next_descriptor);

@@ -1,15 +1,14 @@
-//! Who may have what: a decision over the request, the peer and the time, made before anything is
-//! looked up.
+//! Access: a decision over the request, the peer and the time, made before any look-up.
 //!
-//! Whoever may not see a path gets one answer, whether or not there is anything: 401 where there is
-//! a password to log in with, 404 elsewhere. Links are verified on the spot; a password that is not
-//! remembered is looked at by a disk worker ([`Decision::CheckPassword`]).
+//! A path that a client may not see has one answer, whether or not there is a file: 401 where there
+//! is a password to log in with, 404 elsewhere. Links are verified on the spot; a password that is
+//! not remembered is looked at by a disk worker ([`Decision::CheckPassword`]).
 //!
 //! Time tells nothing either. Before a look-up there is a comparison of bytes at most: credentials
 //! are found by a hash under a random key, signatures compared in constant time. The hash of an
 //! unknown user's password is compared with that of another user, and takes as long.
 //!
-//! What a path leads to is decided a second time once it is known ([`Access::permits`]): a link of
+//! The target of a path is decided a second time once it is known ([`Access::permits`]): a link of
 //! the file system may lead from an open place to a protected one.
 
 mod attempts;
@@ -33,7 +32,7 @@ use attempts::Attempts;
 use globs::Protected;
 use passwords::{Passwords, Recalled};
 
-/// The operator's rules, and what is remembered of those who have proved who they are.
+/// The operator's rules, and the passwords that were proved a short time ago.
 #[derive(Debug)]
 pub(crate) struct Access {
     protected: Protected,
@@ -46,46 +45,46 @@ pub(crate) struct Access {
     counters: Arc<Counters>,
 }
 
-/// What was read from a file, and is read again when the operator says so.
+/// The content of files that are read again on the operator's signal.
 #[derive(Debug)]
 struct Reloaded<T> {
     path: PathBuf,
     current: RwLock<Arc<T>>,
 }
 
-/// What comes of a request.
+/// The decision over a request.
 #[derive(Debug)]
 pub(crate) enum Decision {
-    /// It may have what the grant says.
+    /// The request has this grant.
     Granted(Grant),
     /// Its password has to be looked at, which takes a disk worker's time.
     CheckPassword(Permit),
-    /// It may not have what it asks for.
+    /// The request is refused.
     Refused(Refusal),
 }
 
-/// What can be said without hashing a password.
+/// A decision without hashing a password.
 enum Verdict {
     Decided(Decision),
-    /// It takes a look at the password.
+    /// The password has to be hashed.
     Unproven(Arc<Passwords>),
 }
 
-/// What a request may have.
+/// The paths that a request may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// What is open to everybody.
+    /// The paths that are open to everybody.
     Open,
     /// Everything, since this user has logged in.
     User(Box<[u8]>),
-    /// What this path names, whatever that leads to.
+    /// This path, wherever its links lead.
     Path(Box<[u8]>),
     /// This path, and what lies beneath it.
     Subtree(Box<[u8]>),
 }
 
 impl Grant {
-    /// Who may keep an answer to a request with this grant.
+    /// The caches that may keep an answer to a request with this grant.
     pub(crate) fn audience(&self) -> Audience {
         match self {
             Self::Open => Audience::Public,
@@ -117,7 +116,7 @@ impl Access {
     /// Reads the files that the settings name; `None` if they name none.
     ///
     /// # Errors
-    /// What is wrong with which file, for the operator.
+    /// The file with a fault, and the fault, for the operator.
     pub(crate) fn load(
         settings: &ServeConfig,
         counters: Arc<Counters>,
@@ -150,8 +149,8 @@ impl Access {
         }))
     }
 
-    /// Reads the files anew. One that is bad leaves what it held before in place; says what is
-    /// wrong with it.
+    /// Reads the files anew. A file with a fault leaves the old content in place; returns the
+    /// faults.
     pub(crate) fn reload(&self) -> Vec<String> {
         let passwords = self.passwords.as_ref().map(|it| it.reload(read_passwords));
         let keys = self.keys.as_ref().map(|it| it.reload(read_keys));
@@ -223,7 +222,7 @@ impl Access {
                 let user = Grant::User(credentials.user().into());
                 Verdict::Decided(Decision::Granted(user))
             }
-            // Whoever guesses from the same address does not lock this user out.
+            // Guesses from the same address do not lock this user out.
             Recalled::RightBefore => Verdict::Unproven(passwords),
             Recalled::Unknown => match self.attempts.wait(network_of(peer.into()), now) {
                 Some(wait) => {
@@ -236,7 +235,7 @@ impl Access {
         }
     }
 
-    /// What is open is so for those as well whose password or link is wrong.
+    /// Open paths are open to requests with a wrong password or link as well.
     fn without_login(&self, request: &Request, refusal: Refusal) -> Decision {
         match self.is_open(&request.target) {
             true => Decision::Granted(Grant::Open),
@@ -261,7 +260,7 @@ impl Access {
     /// Whether a request with this grant may have what it was granted `path` for, now that it is
     /// known where that leads.
     pub(crate) fn permits(&self, grant: &Grant, path: &[u8], real: &RealPath) -> bool {
-        // Whoever signed a path has signed what it leads to.
+        // The signature of a path covers the target of its links.
         if matches!(grant, Grant::User(_) | Grant::Path(_)) || self.is_everything_to(grant) {
             return true;
         }

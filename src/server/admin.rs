@@ -1,8 +1,8 @@
 //! The admin interface: what an operator, a supervisor or a scraper may know of a running server,
 //! over HTTP, apart from what is served.
 //!
-//! It has threads of its own and reads counters and cards (`telemetry`); it takes no lock that a
-//! worker takes. A client that is slow costs one of its few threads for some seconds.
+//! The interface has threads of its own and reads counters and cards (`telemetry`); it takes no
+//! lock that a worker takes. A client that is slow costs one of its few threads for some seconds.
 
 mod exchange;
 mod metrics;
@@ -88,7 +88,7 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Ends it; whoever is being answered is given a moment.
+    /// Ends the interface; requests under way have a moment.
     pub(super) fn finish(self) {
         drop(self.stop);
         let ends = Instant::now() + FINISH;
@@ -110,7 +110,7 @@ fn answer_all(sources: &(TcpListener, UnixStream), reach: AdminReach, observer: 
         }
         match socket::accept(listener) {
             Ok((stream, peer)) => {
-                // Nobody is told what goes wrong with a client of this kind.
+                // A failure of an admin client is of no interest to the operator.
                 let _ = answer(stream, peer.ip().is_some(), reach, observer);
             }
             // Another thread was faster.

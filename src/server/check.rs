@@ -15,16 +15,16 @@ use crate::sys::{local_socket, sandbox, socket};
 use crate::tls::identity::IdentityError;
 use crate::tls::server::{ServerTls, TlsConfig};
 
-/// What a start would meet.
+/// A finding of the check.
 #[derive(Debug)]
 pub enum Finding {
-    /// It would fail.
+    /// A start would fail.
     Fault(StartupError),
     /// An address has a listener already, perhaps the server that is to be replaced.
     InUse(String),
 }
 
-/// What would be in a start's way. The process takes the server's user and sandbox on, if there
+/// The faults that a start would meet. The process takes the server's user and sandbox on, if there
 /// are any: call it last.
 #[must_use]
 pub fn check(config: ServeConfig) -> Vec<Finding> {

@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::server::rate_limit::RateLimit;
 use crate::sys::peer::Peer;
 
-/// One client, or one address of an IPv6 network; shared by its connections.
+/// A client, or an address of an IPv6 network; shared by its connections.
 #[derive(Debug)]
 pub(crate) struct ClientShare {
     id: u64,
@@ -57,7 +57,7 @@ pub(crate) struct ClientShares {
     known: Mutex<Known>,
 }
 
-/// What tells clients apart.
+/// The identity of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ClientKey {
     /// An address; of IPv6 its /64 is the client.
@@ -211,7 +211,7 @@ impl Drop for ShareHandle {
     }
 }
 
-/// What stands for the client: the user, the address itself, or the IPv6 /64.
+/// The key that stands for the client: the user, the address itself, or the IPv6 /64.
 pub(super) fn network_of(key: ClientKey) -> ClientKey {
     match key {
         ClientKey::Address(IpAddr::V6(address)) => {

@@ -44,20 +44,20 @@ pub enum CacheChoice {
 /// Whether a directory's `index.html` stands for the directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IndexChoice {
-    /// It does.
+    /// The index file is the answer for its directory.
     #[default]
     Serve,
-    /// It is a file like any other.
+    /// The index file is a file like any other.
     Ignore,
 }
 
 /// Whether directories are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ListingChoice {
-    /// They are.
+    /// Directories are listed.
     #[default]
     Show,
-    /// They are not there for clients.
+    /// Listings do not exist for clients.
     Refuse,
 }
 
@@ -69,7 +69,7 @@ pub enum SandboxChoice {
     Auto,
     /// Wholly, or the server does not start.
     Require,
-    /// It is not confined.
+    /// The process is not confined.
     Off,
 }
 
@@ -78,14 +78,14 @@ pub enum SandboxChoice {
 pub enum DigestChoice {
     /// None, and none are given.
     Off,
-    /// Those that a client asks for.
+    /// Digests that a client asks for.
     #[default]
     Asked,
-    /// Those of all files, from the start on.
+    /// Digests of all files, from the start on.
     All,
 }
 
-/// What digests may cost.
+/// The limits of computing digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DigestPolicy {
     /// Which are computed.
@@ -106,9 +106,9 @@ impl Default for DigestPolicy {
 /// Proxies whose word on who their client is counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// Those that begin each connection with a PROXY header; they have to.
+    /// Networks whose connections have to begin with a PROXY header.
     pub introduced: Vec<Network>,
-    /// Those that name their client in a field of each request.
+    /// Networks whose proxies name their client in a field of each request.
     pub forwarding: Vec<Network>,
     /// The field.
     pub field: ForwardedField,
@@ -160,13 +160,13 @@ impl std::fmt::Display for AdminAddress {
     }
 }
 
-/// Whom the admin interface answers.
+/// The clients that the admin interface answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminReach {
     /// Clients on this host, and none that came by a name from elsewhere.
     #[default]
     ThisHost,
-    /// Whoever can reach it.
+    /// Every client that can reach it.
     Anywhere,
 }
 
@@ -183,13 +183,13 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Unix sockets to listen on.
     pub listen_local: Vec<LocalAddress>,
-    /// Who may connect to them.
+    /// The owner and mode of local sockets.
     pub local_access: LocalAccess,
     /// Listening sockets that were passed on by who started the process.
     pub inherited: Vec<Arc<InheritedListener>>,
     /// Where the admin interface listens; `None` is nowhere.
     pub admin: Option<AdminAddress>,
-    /// Whom it answers.
+    /// The clients that the admin interface answers.
     pub admin_reach: AdminReach,
     /// Proxies that are trusted.
     pub proxies: Proxies,
@@ -215,7 +215,7 @@ pub struct ServeConfig {
     pub index: IndexChoice,
     /// Whether directories are listed.
     pub listing: ListingChoice,
-    /// What becomes of pages that were sent once.
+    /// The treatment of pages that were sent once.
     pub cache: CacheChoice,
     /// Limits on connections.
     pub limits: ConnectionLimits,
@@ -235,13 +235,13 @@ pub struct ServeConfig {
     pub sandbox: SandboxChoice,
     /// How they are written.
     pub log_format: LogFormat,
-    /// Who may have what.
+    /// The rules of access.
     pub access: AccessConfig,
     /// Files that who runs the server reads anew while it serves.
     pub reread: Vec<PathBuf>,
-    /// What HTTP requests may look like.
+    /// The limits of HTTP requests.
     pub http_limits: HttpLimits,
-    /// What HTTP responses say besides the file.
+    /// The fields of HTTP responses besides the file.
     pub http: HttpPolicy,
 }
 
@@ -251,7 +251,7 @@ impl ServeConfig {
         !self.listen_tls.is_empty() || self.inherited.iter().any(|it| it.speaks_tls())
     }
 
-    /// What is opened while the server runs.
+    /// The places that are opened while the server runs.
     pub(crate) fn places(&self) -> Places {
         let mut places = Places::default();
         let root = Some(&self.root).filter(|_| self.files.is_empty());
@@ -326,25 +326,25 @@ impl Default for ServeConfig {
     }
 }
 
-/// Who may have what. Without a file of passwords or keys, everybody may have everything.
+/// The rules of access. Without a file of passwords or keys, everybody may have everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessConfig {
     /// A file of users and hashes of their passwords, as `htpasswd` writes it.
     pub htpasswd: Option<PathBuf>,
     /// A file of keys that links are signed with.
     pub link_keys: Option<PathBuf>,
-    /// What is not open to everybody; without any, everything.
+    /// The globs that are not open to everybody; without any, everything.
     pub protect: Vec<String>,
 }
 
 /// Whether precompressed siblings answer for a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precompressed {
-    /// They do not: a download that is resumed, or a sibling of another content, would go wrong
-    /// without a word.
+    /// Siblings are ignored: a download that is resumed, or a sibling of another content, would go
+    /// wrong without a word.
     #[default]
     Ignore,
-    /// They do, where they are no older than the file.
+    /// Siblings are served, where they are no older than the file.
     Serve,
 }
 
@@ -446,7 +446,7 @@ pub struct MinRate {
     pub grace: Duration,
 }
 
-/// What a browser opens, and some.
+/// A browser opens six connections.
 const MIN_PER_CLIENT: usize = 8;
 
 /// The port that the tutorial's programs use.

@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    /// What has to happen now that the deadline has passed.
+    /// Follows from a deadline that has passed.
     pub(crate) fn expire(&mut self, turn: &mut TurnContext<'_>) -> Step {
         let Some(state) = self.state.take() else {
             return Step::Close(CloseReason::Panicked);
@@ -202,7 +202,7 @@ impl Connection {
         }
     }
 
-    /// What has to happen when the server drains or aborts.
+    /// The reason to close now that the server drains or aborts, if there is one.
     pub(crate) fn on_shutdown(&self, service: &Shared) -> Option<CloseReason> {
         let owes_nothing = match &self.state {
             Some(State::Introducing(_) | State::Handshaking(_)) => true,

@@ -2,8 +2,8 @@
 //! right to everything: the lowest priority of processor and disk, no disk while readers of the
 //! same file system want it, a bounded rate, and no page of the page cache that was not there.
 //!
-//! A request never waits for a digest to be computed. What is known of a file stands beside what
-//! else is known of it (`OpenFile::digests`); what only the store knows takes the disk lane.
+//! A request never waits for a digest to be computed. Known digests of a file stand beside its
+//! other facts (`OpenFile::digests`); a look into the store takes the disk lane.
 
 mod service;
 mod task;

@@ -1,14 +1,15 @@
-//! What waits for a disk, in lines for each file system that go round by client: look-ups, listings
-//! and reads apart, so that a look-up waits for no read of another client's.
+//! Queues of jobs that may wait for a disk, for each file system, round robin by client. Look-ups,
+//! listings and reads have queues of their own, so that a look-up waits for no read of another
+//! client's.
 //!
 //! A line gets a free disk worker only while it occupies fewer than are free (a dynamic
 //! threshold): reads that hang take half of the workers, look-ups that hang as well half of the
 //! rest, and there is always one left for a file system of which nothing is running. Readers of
 //! one extent wait for one read.
 //!
-//! What is read ahead of a reader is read in order, one extent after the other: then the kernel
-//! reads ahead as well, and into large folios, which cost less to send. A file system where each read
-//! may take long is asked for all of it at once.
+//! Extents ahead of a reader are read in order, one after the other: then the kernel reads ahead as
+//! well, and into large folios, which cost less to send. A file system where each read may take
+//! long is asked for all of it at once.
 
 pub(crate) mod gauge;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use crate::server::round_robin::RoundRobin;
 use crate::server::telemetry::Counters;
 use crate::server::transmit::read_ahead::ReadAhead;
 
-/// What may hang together, and waits in one line.
+/// The key of a queue, whose jobs may hang together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Line {
     /// The file system (`st_dev`).
@@ -45,7 +46,7 @@ enum LineKind {
     Handshakes,
     /// Of extents, also where they are sent at the same time.
     Reads,
-    /// One at a time: if closes hang, reads may still be well.
+    /// Closes run one at a time: if closes hang, reads may still be well.
     Closes,
 }
 
@@ -85,14 +86,14 @@ pub(super) enum Job {
 pub(super) struct Ticket {
     line: Line,
     extent: Option<ExtentKey>,
-    /// Whose next extent is to be read ahead after this one.
+    /// The reader whose next extent is to be read ahead after this one.
     reader: Option<Reader>,
 }
 
 /// The reader that is read ahead of: the number of its connection.
 type Reader = u64;
 
-/// Who was taken out of lines that do not move.
+/// The connections that were taken out of hung queues.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
     /// To be closed.
@@ -104,7 +105,7 @@ pub(super) struct Swept {
 /// An extent that is being read, or is to be.
 #[derive(Debug, Default)]
 struct Wanted {
-    /// It is being read or has its place in the line: who wants it waits here.
+    /// The extent is being read or queued: other readers of it wait here.
     begun: bool,
     waiting: Vec<Box<Connection>>,
 }
@@ -124,7 +125,7 @@ struct Lines {
     /// Lines with something in them, in the order of their turns.
     turns: VecDeque<Line>,
     extents: HashMap<ExtentKey, Wanted>,
-    /// What is to be read ahead next, by reader, while something is being read ahead of it.
+    /// Extents to be read ahead next, by reader, while another is being read ahead of it.
     streams: HashMap<Reader, VecDeque<(Arc<ClientShare>, ReadAhead)>>,
     /// Jobs that are running, by file system.
     running: HashMap<u64, usize>,
@@ -290,7 +291,7 @@ impl DiskQueue {
         swept
     }
 
-    /// Those who wait for an extent that somebody else reads.
+    /// Sweeps the connections that wait for an extent that another job reads.
     fn sweep_extents(
         &self,
         device: u64,
@@ -412,7 +413,7 @@ impl Lines {
             };
             let key = ticket.extent;
             let wanted = key.and_then(|key| self.extents.get(&key));
-            // Without it nobody would read the extent for those who wait for it as well.
+            // Without this job no worker would read the extent for the other readers.
             let is_needed = wanted.is_some_and(|wanted| !wanted.waiting.is_empty());
             let job = match job {
                 Job::Connection(mut connection, action) if !is_needed => {

@@ -65,5 +65,5 @@ fn run_job(
     None
 }
 
-/// What is read ahead lies no further than this before its reader.
+/// Extents are read ahead by no more than this.
 const AHEAD_BYTES: u64 = (READ_AHEAD_EXTENTS + 1) * EXTENT_BYTES;

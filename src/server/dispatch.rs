@@ -26,7 +26,7 @@ pub(super) struct Dispatch {
 
 type Channel = (Sender<Box<Connection>>, Receiver<Box<Connection>>);
 
-/// What others may know of a hot worker.
+/// The part of a hot worker that other threads see.
 #[derive(Debug)]
 struct WorkerSlot {
     poller: Arc<Poller>,
@@ -35,7 +35,7 @@ struct WorkerSlot {
 }
 
 impl Dispatch {
-    /// One worker behind each poller.
+    /// Each poller belongs to one worker.
     pub(super) fn new(pollers: impl IntoIterator<Item = Arc<Poller>>) -> Self {
         let slot = |poller| {
             let held = AtomicUsize::new(0);
@@ -79,7 +79,8 @@ impl Dispatch {
         !self.returns.1.is_empty() || !self.newcomers.1.is_empty()
     }
 
-    /// Says that this worker goes to sleep. It must look into the channels once more afterwards.
+    /// Says that this worker goes to sleep. The worker must look into the channels once more
+    /// afterwards.
     pub(super) fn set_idle(&self, worker: usize) {
         self.idle[worker / BITS].fetch_or(1 << (worker % BITS), Ordering::SeqCst);
     }

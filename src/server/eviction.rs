@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What the acceptor asks of the workers, each of which looks among the connections it holds.
+/// The acceptor's request to the workers, each of which looks among the connections it holds.
 #[derive(Debug, Default)]
 pub(super) struct Eviction {
     /// Grows with each request.

@@ -31,7 +31,7 @@ pub(super) struct FairQueue<T> {
 struct Flow<T> {
     client: Arc<ClientShare>,
     tag: u64,
-    /// What the client had been served anywhere when `tag` was right.
+    /// The client's service anywhere when `tag` was right.
     served: u64,
     items: RoundRobin<T>,
 }

@@ -39,7 +39,7 @@ use crate::sys::beneath::{self, Handle, Support};
 use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;
 
-/// What a target leads to.
+/// The file or directory that a target leads to.
 #[derive(Debug)]
 pub enum Found {
     /// A regular file.
@@ -50,14 +50,14 @@ pub enum Found {
     Names(Names),
 }
 
-/// What came of a look-up.
+/// The outcome of a look-up.
 #[derive(Debug)]
 pub enum LookUp {
-    /// It is there.
+    /// The target is there.
     Found(Found),
-    /// It takes a disk to tell.
+    /// The look-up takes a disk.
     NotCached,
-    /// It is not to be had.
+    /// The target is refused.
     Refused(Refusal),
 }
 
@@ -78,10 +78,10 @@ pub struct Root {
 /// Whether it matters where links lead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LinkChoice {
-    /// It does not, as long as it is beneath the root.
+    /// The real path does not matter, as long as it is beneath the root.
     #[default]
     Follow,
-    /// It does: whoever may have a path need not be allowed to have what it leads to.
+    /// The real path decides: a grant for a path need not cover the target of its links.
     Trace,
 }
 
@@ -112,7 +112,7 @@ impl Root {
         closer: Sender<Closing>,
     ) -> Result<Self, (PathBuf, FileFault)> {
         let served = Served::Files(NamedFiles::open(paths, links_into)?);
-        // Who names a file wants it served.
+        // A file that is named on the command line is to be served.
         Ok(Self::of(served, DotNames::Shown, closer))
     }
 
@@ -170,7 +170,7 @@ impl Root {
         file.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// What look-ups can do on this system.
+    /// The features of this system that look-ups use.
     pub(crate) fn support(&self) -> Support {
         self.current().support()
     }
@@ -242,7 +242,7 @@ impl Root {
                     .is_ok_and(|it| it == file.siblings))
     }
 
-    /// What a link beneath the root leads to. May wait.
+    /// The target of a link beneath the root. May wait.
     ///
     /// # Errors
     /// As [`beneath::Root::find`].
@@ -366,7 +366,7 @@ impl Root {
                 )));
             }
         }
-        // A change within the tick of the last one would not show. One that is written all the
+        // A change within the tick of the last one would not show. A file that is written all the
         // time has to be taken as it is.
         for _ in 0..MAX_TICKS {
             if blocking == Blocking::Forbidden || !is_young(&meta) {
@@ -405,8 +405,8 @@ fn is_uncached(error: &io::Error, blocking: Blocking) -> bool {
     blocking == Blocking::Forbidden && error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Whether a file is as long as it is said to be. What is made when it is read is often said to be
-/// empty (proc(5)) or a page long (sysfs(5)).
+/// Whether a file is as long as it is said to be. The size of a generated file is often said to be
+/// 0 (proc(5)) or a page (sysfs(5)).
 fn has_length(file: &File, len: u64, is_generated: bool) -> io::Result<bool> {
     let last = match len.checked_sub(1) {
         None => 0,

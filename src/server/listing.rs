@@ -46,8 +46,9 @@ pub(super) fn format(request: &Request) -> ListingFormat {
     request.query.format.unwrap_or(request.accept.listing)
 }
 
-/// Whether a listing in HTML comes in pages: for browsers, which name `text/html`, and for whoever
-/// asks for what only pages have. Programs that take anything take the first page for the whole.
+/// Whether a listing in HTML comes in pages: for browsers, which name `text/html`, and for requests
+/// with options that only pages have. Programs that take anything take the first page for the
+/// whole.
 fn wants_pages(request: &Request) -> bool {
     let Query {
         format,
@@ -121,8 +122,8 @@ impl Listing {
     /// for a disk.
     ///
     /// # Errors
-    /// Reading the directory failed. What was written is not the whole listing, and the
-    /// connection must not end as if it were.
+    /// Reading the directory failed. The bytes so far are not the whole listing, and the connection
+    /// must not end as if they were.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>, follow: Follow<'_>) -> io::Result<Progress> {
         match &mut self.form {
             Form::Page(page) => page.fill(&mut self.scan, out, follow),

@@ -16,7 +16,7 @@ pub enum Network {
         /// Of 128.
         bits: u32,
     },
-    /// Whoever comes by a Unix socket.
+    /// The peer of a Unix socket.
     Unix,
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct RateLimit {
     due: AtomicU64,
 }
 
-/// What may be sent now.
+/// The bytes that may be sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Allowance {
     /// So many bytes, or a little more.
@@ -27,7 +27,7 @@ pub(crate) enum Allowance {
 }
 
 impl Allowance {
-    /// What both allow.
+    /// The bytes that both limits allow.
     pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Bytes(one), Self::Bytes(other)) => Self::Bytes(one.min(other)),
@@ -60,8 +60,8 @@ impl RateLimit {
         Some(self.bytes_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
-    /// What may be sent now. Several that ask at the same time may all send so much; the next
-    /// ones wait until all of it is paid for.
+    /// The bytes that may be sent now. Several that ask at the same time may all send so much; the
+    /// next ones wait until all of it is paid for.
     pub(crate) fn allowance(&self, now: Instant) -> Allowance {
         let Some(rate) = self.rate() else {
             return Allowance::Bytes(u64::MAX);

@@ -1,4 +1,4 @@
-//! What the threads of one server share, and the ways by which a connection goes round.
+//! The state that the threads of one server share, and the ways by which a connection goes round.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::server::dispatch::Dispatch;
 use crate::server::eviction::Eviction;
 use crate::server::shared::Shared;
 
-/// What the workers of one server share.
+/// The state that the workers of one server share.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// What the connections share.
+    /// The state that the connections share.
     pub service: Arc<Shared>,
     /// The way to the hot workers.
     pub dispatch: Dispatch,
-    /// What the workers are asked to close.
+    /// The request to close idle connections.
     pub eviction: Eviction,
     /// The way to the disk workers.
     pub disk: Arc<DiskQueue>,

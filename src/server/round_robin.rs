@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::server::client_share::ClientShare;
 
-/// Items that go round by client: one of each in turn. What clients were sent so far does not
-/// count here, or a newcomer with a flood of look-ups, which send next to nothing, would go before
-/// a connection that was sent a lot for as long as it likes.
+/// Items that go round by client: one of each in turn. Bytes sent so far do not count here. A
+/// newcomer with a flood of look-ups, which send next to nothing, would otherwise go before a
+/// connection that was sent a lot for as long as it likes.
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
     /// By the client's number.

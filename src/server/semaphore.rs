@@ -10,7 +10,7 @@ pub(crate) struct Semaphore {
     taken: AtomicUsize,
 }
 
-/// One of the things that are limited.
+/// A permit for a limited resource.
 #[derive(Debug)]
 pub(crate) struct Permit {
     permits: Arc<Semaphore>,

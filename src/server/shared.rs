@@ -1,4 +1,4 @@
-//! What all connections of one server share.
+//! The state that all connections of one server share.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,18 +25,18 @@ use crate::server::telemetry::{Counters, Peer};
 use crate::sys::resources;
 use crate::tls::server::ServerTls;
 
-/// What all connections of one server share.
+/// The state that all connections of one server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// The settings.
     pub config: ServeConfig,
     /// The served directory.
     pub root: Root,
-    /// Who may have what; `None` where everybody may have everything.
+    /// The rules of access; `None` where all is open.
     pub access: Option<Arc<Access>>,
-    /// What happened so far.
+    /// The counters of events.
     pub counters: Arc<Counters>,
-    /// What TLS sessions are made from, where it speaks TLS.
+    /// The certificates and keys of TLS, where the server speaks it.
     pub tls: Option<ServerTls>,
     /// Where access records go.
     pub journal: AccessLog,
@@ -46,9 +46,9 @@ pub(crate) struct Shared {
     pub places: Arc<Places>,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
-    /// Who is here.
+    /// The clients that are connected.
     pub clients: ClientShares,
-    /// What came of responses.
+    /// The outcomes of responses.
     pub responses: Responses,
     /// Where observers, if there are any, see responses under way.
     pub transfers: Transfers,
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     root_seen: RootSeen,
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
-    /// What all connections together may send.
+    /// The rate of all connections together.
     rate: RateLimit,
     /// Rates and limits as they are now; those of `config` are of the start.
     limits: LiveLimits,
@@ -214,7 +214,7 @@ impl Shared {
         self.phase.aborting.load(Ordering::Relaxed)
     }
 
-    /// Reads the root, if somebody observes; waits for as long as its file system does.
+    /// Reads the root, if there are observers; waits for as long as its file system does.
     pub(crate) fn look_at_root(&self) {
         if !self.transfers.are_observed() {
             return;
@@ -250,7 +250,7 @@ impl Shared {
     }
 
     /// Whether another connection may wait for this file system: no more do than there are
-    /// connections left, so that one that hangs keeps nobody else out.
+    /// connections left, so that a hung file system keeps no client of another out.
     pub(crate) fn has_place(&self, device: u64) -> bool {
         self.places.taken(device) <= self.connections.left()
     }
@@ -276,7 +276,7 @@ impl Shared {
     }
 }
 
-/// What cannot be served.
+/// A fault of the files to serve.
 #[derive(Debug)]
 pub(crate) enum RootError {
     /// The directory.
@@ -311,7 +311,7 @@ fn long_queues() -> usize {
 /// names each, one MiB.
 const PAGES_IN_MEMORY: usize = 4;
 
-/// What may wait unsent for a peer that reads.
+/// Bytes that may wait unsent for a peer that reads.
 pub(crate) const LONG_BYTES: u32 = 4 << 20;
 
 /// Where the system does not say how much memory TCP may have: half a gibibyte.

@@ -9,7 +9,7 @@ use crate::server::files::FileFault;
 use crate::server::shared::RootError;
 use crate::tls::identity::IdentityError;
 
-/// Why a server cannot start. It is for the operator: which path, which address, what to do.
+/// Why a server cannot start. The error is for the operator: which path, which address, what to do.
 #[derive(Debug)]
 pub enum StartupError {
     /// The root cannot be opened.

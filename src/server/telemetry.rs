@@ -1,4 +1,4 @@
-//! What happened: close reasons, counters, access records.
+//! Records of events: close reasons, counters, access records.
 //!
 //! Every connection ends with exactly one [`CloseReason`]; every response leaves one
 //! [`AccessRecord`] with an outcome from the same table. Counters are read through

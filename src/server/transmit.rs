@@ -1,8 +1,8 @@
 //! Runs a plan into a sink under a budget: the loop that haul is about.
 //!
-//! It sends what is in memory, holds the last bytes of a file's response back until the file was
-//! found unchanged, and leaves off with a reason whenever it would have to wait: for the peer,
-//! for a disk, or for others to have their turn. It knows nothing of HTTP.
+//! The loop sends bytes that are in memory, and holds the last bytes of a file's response back
+//! until the file was found unchanged. It leaves off with a reason whenever it would have to wait:
+//! for the peer, for a disk, or for others to have their turn. HTTP is unknown here.
 
 pub(crate) mod read_ahead;
 mod seal_buffers;
@@ -41,7 +41,7 @@ pub struct Transfer {
     read_ahead: ReadAheadCursor,
     /// How much goes into the pipe before the peer takes it.
     prefill_bytes: usize,
-    /// What was prepared and not taken.
+    /// Bytes in the pipe that the peer did not take.
     lease: Option<PipeLease>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
@@ -58,11 +58,11 @@ pub enum Progress {
     Spent,
     /// The next bytes of the file are not in memory.
     Cold(Extent),
-    /// The disk lane must send the next bytes. They are in memory, but the file system may wait for
-    /// a network even so; or they are the last ones, and to read them or to look at the file may
-    /// wait.
+    /// The disk lane must send the next bytes. The bytes are in memory, but the file system may
+    /// wait for a network even so; or they are the last ones, and reading them or the file's
+    /// metadata may wait.
     Reserved,
-    /// It cannot go on.
+    /// The transfer cannot go on.
     Failed(TransmitError),
 }
 
@@ -77,7 +77,7 @@ pub enum TransmitError {
     Changed,
 }
 
-/// What a run may use.
+/// The context of a run.
 #[derive(Debug)]
 pub struct RunContext<'a> {
     /// Bytes to send at the most.
@@ -86,7 +86,7 @@ pub struct RunContext<'a> {
     pub blocking: Blocking,
     /// When the caller's turn began.
     pub now: Instant,
-    /// What the caller moves bytes with.
+    /// The caller's buffers and pipe.
     pub tools: &'a mut IoBuffers,
 }
 
@@ -245,8 +245,8 @@ impl Transfer {
     }
 
     /// Sends what is left in one call if the file's content is kept, or if it fits one small buffer
-    /// and draws from the file. What is read of the file leaves only if the file is found unchanged
-    /// after it was read, and is read anew if the peer does not take it.
+    /// and draws from the file. Bytes read of the file leave only if the file is found unchanged
+    /// afterwards, and are read anew if the peer does not take them.
     fn send_small(
         &mut self,
         sink: &mut impl Sink,
@@ -324,7 +324,7 @@ impl Transfer {
         {
             return Ok(Small::Unfit);
         }
-        // What is not in memory is found out again, after the head was sent.
+        // Missing bytes are found out again, after the head was sent.
         if !matches!(self.residency(offset, len, context), Ok(found) if found == len) {
             return Ok(Small::Unfit);
         }
@@ -403,7 +403,7 @@ impl Transfer {
             return Small::Left(Progress::Reserved);
         };
         match self.residency(offset, len, context) {
-            // It has just come: now it can be read.
+            // The bytes have just come: now they can be read.
             Ok(found) if found == len => Small::Again,
             Ok(_) => Small::Left(Progress::Reserved),
             Err(progress) => Small::Left(progress),
@@ -461,7 +461,7 @@ impl Transfer {
             choice,
         };
         let sent = sink.send_file(part, tools)?;
-        // What the peer does not take was prepared in vain, unless its next turn finds it.
+        // Bytes that the peer does not take are prepared in vain, unless its next turn finds them.
         self.prefill_bytes = match sent as u64 == len {
             true => usize::MAX,
             false => FIRST_PREFILL_BYTES.max(2 * sent),
@@ -504,13 +504,13 @@ impl Drop for Transfer {
     }
 }
 
-/// What came of trying to send all that is left in one call.
+/// The outcome of an attempt to send all that is left in one call.
 enum Small {
     /// Look at what is left now: some of it was sent, or has come into memory.
     Again,
     /// Nothing, and this is why.
     Left(Progress),
-    /// It is too much, or may not be read here.
+    /// The rest is too much, or may not be read here.
     Unfit,
 }
 
@@ -518,14 +518,14 @@ enum Small {
 /// copied in any case.
 const SMALL_COPY_BYTES: usize = 128 << 10;
 
-/// What goes into the pipe for a new peer, and at least; later all of it where the peer took all
-/// that there was, else twice what it took. A full pipe for all costs paced readers a third more
-/// processor time, 128 KiB for all costs a lone fast reader an eighth.
+/// Bytes that go into the pipe for a new peer, and at least; later all of them where the peer took
+/// all that there were, else twice as many as it took. A full pipe for all costs paced readers a
+/// third more processor time, 128 KiB for all costs a lone fast reader an eighth.
 const FIRST_PREFILL_BYTES: usize = 128 << 10;
 
 /// More is not sent from the pipe in one piece: the peer may well not take it.
 const AT_ONCE_BYTES: u64 = 128 << 10;
 
-/// What is held back of a file's response until the file was found unchanged. It is copied, so it
-/// is little.
+/// Bytes of a file's response that are held back until the file was found unchanged. They are
+/// copied, so they are few.
 const HELD_BYTES: u64 = 1 << 10;

@@ -1,9 +1,9 @@
 //! The two worker loops.
 //!
-//! A hot worker owns a poller and a table of connections; what it holds, no other thread touches. It
-//! takes connections from the dispatch channels, advances those that are ready, and gives away
-//! what it has too much of when another worker is idle. A disk worker (in a file of its own) runs
-//! errands and sends connections back to dispatch.
+//! A hot worker owns a poller and a table of connections; what it holds, no other thread touches. A
+//! hot worker takes connections from the dispatch channels, advances those that are ready, and
+//! gives some away when another worker is idle. A disk worker (in a file of its own) runs errands
+//! and sends connections back to dispatch.
 
 mod table;
 #[cfg(test)]
@@ -146,7 +146,7 @@ impl HotWorker {
             }
         }
         if let Err(error) = self.poller.wait(ready, timeout) {
-            // It cannot fail for a reason that is not a defect of ours; do not spin on it.
+            // Only a defect of ours makes the wait fail; do not spin on it.
             say(format_args!(
                 "haul: worker {}: waiting for readiness failed: {error}",
                 self.number
@@ -181,7 +181,7 @@ impl HotWorker {
             return;
         }
         if entry.connection.is_sending() {
-            // What the peer says meanwhile, or said before, makes no room for what it is sent.
+            // Bytes from the peer make no room for the response.
             if !readiness.writable {
                 return;
             }
@@ -223,7 +223,7 @@ impl HotWorker {
         match step {
             Ok(Step::Park(interest)) => {
                 Counters::add_one(&service.counters.parks);
-                // It came, or became idle, after the idle ones were closed.
+                // The connection came, or became idle, after the idle ones were closed.
                 if service.is_draining()
                     && let Some(reason) = entry.connection.on_shutdown(service)
                 {

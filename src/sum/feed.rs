@@ -19,7 +19,7 @@ use crate::sum::walk::Walk;
 use crate::sys::buffer::Buffer;
 use crate::sys::file::{self, Kind};
 
-/// What the threads take their work from.
+/// The work that the threads share.
 #[derive(Debug)]
 pub(super) struct Feed {
     algorithm: Algorithm,
@@ -40,7 +40,7 @@ struct State {
     split: VecDeque<(Arc<Split>, u64)>,
 }
 
-/// What became of a file.
+/// The outcome of a file.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) number: u64,
@@ -76,7 +76,7 @@ struct Split {
     left: AtomicU64,
 }
 
-/// What a thread works with.
+/// The buffers of a thread.
 struct Tools<'a> {
     store: Option<&'a Store>,
     progress: &'a Progress,

@@ -12,7 +12,7 @@ use crate::sys::buffer::Buffer;
 /// Reads `len` bytes from `offset` on, and gives them to `take` piece by piece.
 ///
 /// # Errors
-/// Those of the file; `UnexpectedEof` if it has become shorter.
+/// As reading the file; `UnexpectedEof` if it has become shorter.
 pub(super) fn extent(
     file: &File,
     (mut offset, len): (u64, u64),

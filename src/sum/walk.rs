@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 /// left out, as in `find -type f`.
 #[derive(Debug)]
 pub(super) struct Walk {
-    /// What comes next is last.
+    /// The next step is the last element.
     stack: Vec<Step>,
     directories: DirectoryChoice,
 }
 
-/// What a name means that is a directory's.
+/// The treatment of a directory's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryChoice {
     /// All files beneath it.

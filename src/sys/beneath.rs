@@ -34,7 +34,7 @@ struct Base {
     meta: Meta,
 }
 
-/// What this kernel, and a filter of its calls (seccomp(2)), allow.
+/// The features that this kernel, and a filter of its calls (seccomp(2)), allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Support {
     /// openat2(2): Linux 5.6.
@@ -54,9 +54,9 @@ pub struct Handle {
     path: OwnedFd,
     /// Where it was found, where there is no `/proc` to ask.
     place: Option<Place>,
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
-    /// What the kernel knew of it; a network file system may not have been asked again.
+    /// The kernel's metadata; a network file system may not have been asked again.
     pub meta: Meta,
     /// The file system it is on.
     pub file_system: FileSystemKey,
@@ -114,7 +114,7 @@ impl Root {
         })
     }
 
-    /// What look-ups can do here.
+    /// The features of this system that look-ups use.
     pub(crate) fn support(&self) -> Support {
         self.support
     }
@@ -275,7 +275,7 @@ impl Root {
         let mut way = prefix.to_vec();
         loop {
             if !way.is_empty() {
-                // The inode decides. It is not opened by this name, which may be changed.
+                // The inode decides. The file is not opened by this name, which may be changed.
                 let stat =
                     statat(start, way.as_slice(), AtFlags::empty()).map_err(|_| Errno::EXDEV)?;
                 let meta = file::meta_of(&stat);
@@ -313,7 +313,7 @@ impl Support {
         self.openat2 && self.cached && self.statx && self.proc
     }
 
-    /// What there is not.
+    /// The features that are missing.
     pub(crate) fn missing(self) -> Vec<&'static str> {
         [
             (self.openat2, "openat2"),
@@ -382,7 +382,7 @@ impl Handle {
     }
 }
 
-/// What statx(2) says.
+/// The metadata of statx(2).
 fn examine(path: &OwnedFd, sync: AtFlags) -> io::Result<(Kind, Meta, FileSystemKey)> {
     let flags = AtFlags::EMPTY_PATH | sync;
     let stat = statx(path, c"", flags, StatxFlags::BASIC_STATS | MOUNT_ID)?;

@@ -27,7 +27,7 @@ pub(crate) fn connect_with_small_buffer(
 /// Begins to connect to `address`; the socket becomes writable when that is decided.
 ///
 /// # Errors
-/// Those of `socket(2)` and `connect(2)`, `EINPROGRESS` excepted.
+/// As socket(2) and connect(2), `EINPROGRESS` excepted.
 pub(crate) fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -40,7 +40,7 @@ pub(crate) fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
 /// Receives into `buffer`; zero is the end of the stream.
 ///
 /// # Errors
-/// Those of `recv(2)`.
+/// As recv(2).
 pub(crate) fn receive(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
@@ -55,7 +55,7 @@ pub(crate) fn receive(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<u
 /// written: it only says how many may go (tcp(7)).
 ///
 /// # Errors
-/// Those of `recv(2)`.
+/// As recv(2).
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, recv};
@@ -71,7 +71,7 @@ pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> 
 /// Receives into `room`, where only Linux can throw bytes away unseen.
 ///
 /// # Errors
-/// Those of `recv(2)`.
+/// As recv(2).
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     receive(socket, room)

@@ -9,21 +9,21 @@ use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use crate::meta::Timestamp;
 
-/// An open directory. It holds few entries, however many there are: a peer that reads nothing may
-/// have it wait for long.
+/// An open directory. The buffer holds few entries, however many there are: a peer that reads
+/// nothing may have it wait for long.
 #[derive(Debug)]
 pub(crate) struct Directory(Dir);
 
-/// What a directory says about a name in it.
+/// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The name; neither `.` nor `..`, and not necessarily UTF-8.
     pub name: Vec<u8>,
-    /// What it names, where the file system stores that beside the name.
+    /// The kind of file, where the file system stores that beside the name.
     pub kind: EntryKind,
 }
 
-/// What a name stands for.
+/// The kind of file that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A directory.
@@ -38,10 +38,10 @@ pub(crate) enum EntryKind {
     Unknown,
 }
 
-/// What the file system says about an entry.
+/// The file system's facts about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EntryFacts {
-    /// What it is; never [`EntryKind::Unknown`].
+    /// The kind of file; never [`EntryKind::Unknown`].
     pub kind: EntryKind,
     /// Length in bytes.
     pub len: u64,

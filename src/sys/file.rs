@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, Statx, StatxFlags, StatxTimestamp, access
 
 use crate::meta::{Meta, Timestamp};
 
-/// What a name leads to.
+/// The kind of file that a name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -58,7 +58,7 @@ pub(crate) fn is_escape(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ELOOP | EXDEV))
 }
 
-/// What `fstat` says of an open file.
+/// The metadata of an open file, by `fstat`.
 ///
 /// # Errors
 /// As fstat(2).
@@ -102,7 +102,7 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-/// What the clock says that stamps files (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).
+/// The clock that stamps files (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).
 #[must_use]
 pub(crate) fn clock() -> Timestamp {
     let now = clock_gettime(ClockId::CLOCK_REALTIME_COARSE).expect("Linux has it since 2.6.32");

@@ -1,4 +1,4 @@
-//! Listening sockets that whoever started the process has opened (sd_listen_fds(3)).
+//! Listening sockets that the supervisor has opened (sd_listen_fds(3)).
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -19,8 +19,8 @@ pub struct InheritedListener {
 }
 
 impl InheritedListener {
-    /// Whether it is meant for TLS: it is named `tls`, which is for whoever opened it to do
-    /// (`FileDescriptorName=`, systemd.socket(5)).
+    /// Whether the socket is meant for TLS: the supervisor names it `tls` (`FileDescriptorName=`,
+    /// systemd.socket(5)).
     #[must_use]
     pub fn speaks_tls(&self) -> bool {
         self.name == "tls"

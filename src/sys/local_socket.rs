@@ -28,7 +28,7 @@ impl std::fmt::Display for LocalAddress {
     }
 }
 
-/// Who may connect to sockets in the file system.
+/// The owner and mode of sockets in the file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalAccess {
     /// The permissions; what the process' umask leaves if there are none.
@@ -39,11 +39,11 @@ pub struct LocalAccess {
     pub gid: Option<u32>,
 }
 
-/// Opens a non-blocking listening socket. One that another program has left behind is replaced; one
-/// that somebody listens on is not.
+/// Opens a non-blocking listening socket. A socket that another program has left behind is
+/// replaced; one with a listener is not.
 ///
 /// # Errors
-/// `AddrInUse` if somebody listens there, or something else has the name; those of bind(2),
+/// `AddrInUse` if a process listens there, or another kind of file has the name; those of bind(2),
 /// chmod(2) and chown(2).
 pub(crate) fn listen(
     address: &LocalAddress,
@@ -64,7 +64,7 @@ pub(crate) fn listen(
         }
     }
     if let LocalAddress::Path(path) = address {
-        // Nobody can connect before listen(2).
+        // No peer can connect before listen(2).
         if let Some(mode) = access.mode {
             fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
@@ -87,7 +87,7 @@ fn name_of(address: &LocalAddress) -> io::Result<SockAddr> {
 /// Whether [`listen`] would work; leaves nothing behind.
 ///
 /// # Errors
-/// `AddrInUse` if somebody listens there, or something else has the name; those of bind(2).
+/// `AddrInUse` if a process listens there, or another kind of file has the name; those of bind(2).
 pub(crate) fn can_listen(address: &LocalAddress) -> io::Result<()> {
     let name = name_of(address)?;
     let bound = Socket::new(Domain::UNIX, Type::STREAM, None)?.bind(&name);
@@ -105,11 +105,11 @@ pub(crate) fn can_listen(address: &LocalAddress) -> io::Result<()> {
     }
 }
 
-/// Whether the name is that of a socket to which nobody listens.
+/// Whether the name is that of a socket without a listener.
 fn is_left_behind(path: &Path, name: &SockAddr) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let connected = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|probe| {
-        // One whose queue is full has a listener as well.
+        // A socket whose queue is full has a listener as well.
         probe.set_nonblocking(true)?;
         probe.connect(name)
     });

@@ -1,4 +1,4 @@
-//! What of a file is in the page cache.
+//! The pages of a file that are in the page cache.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use crate::sys::resources;
 
-/// What is known of an extent's presence in the page cache.
+/// An extent's presence in the page cache, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
     /// Every page looked at is there and up to date.
@@ -21,9 +21,9 @@ pub enum Residency {
 /// reading them in.
 ///
 /// The kernel counts the pages that are there (`cachestat(2)`, Linux 6.5), being read or not. The
-/// last page, to which those who read in order come last, and a random one are then asked for with
+/// last page, which sequential readers reach last, and a random one are then asked for with
 /// `preadv2(RWF_NOWAIT)`, which refuses a page that is still being read (readv(2)). Where pages are
-/// not counted, or not for those who may not write the file, more are asked for at random: a client
+/// not counted, or only for users who may write the file, more are asked for at random: a client
 /// could have fixed ones read in first.
 #[must_use]
 pub fn residency(file: &File, offset: u64, len: u64) -> Residency {

@@ -189,8 +189,8 @@ mod epoll {
         /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
         pub(crate) fn wake(&self) {
             if !self.woken.swap(true, Ordering::SeqCst) {
-                // It fails only when the counter is full, and then a wake-up is due anyway. The
-                // counter is never read: each write is an edge of its own.
+                // The write fails only when the counter is full, and then a wake-up is due anyway.
+                // The counter is never read: each write is an edge of its own.
                 let _ = self.wake.write(1);
             }
         }
@@ -265,7 +265,7 @@ mod portable {
 
         /// Stops watching a socket that is about to be closed.
         pub(crate) fn forget_closing(&self, socket: impl AsFd) {
-            // It was watched; if the system thinks otherwise, no stale report can harm.
+            // The socket was watched; if the system thinks otherwise, no stale report can harm.
             let _ = self.forget(socket);
         }
 
@@ -306,7 +306,8 @@ mod portable {
                     .map(|event| Readiness {
                         token: event.key as u64,
                         readable: event.readable,
-                        // One direction is asked for at a time, so any event while sending means room.
+                        // The poller asks for one direction at a time, so any event while sending
+                        // means room.
                         writable: true,
                         // Levels are reported as often as they are asked for.
                         hung_up: false,
@@ -317,7 +318,7 @@ mod portable {
 
         /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
         pub(crate) fn wake(&self) {
-            // It can fail only for a descriptor that the poller itself owns.
+            // The call can fail only for a descriptor that the poller itself owns.
             let _ = self.poller.notify();
         }
     }

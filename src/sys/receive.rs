@@ -20,9 +20,9 @@ pub(crate) use splice::SplicePipe;
 /// Whether a file that is missing is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// It is an error.
+    /// The call fails.
     Fail,
-    /// It is created, empty.
+    /// The file is created, empty.
     Create,
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel grants a process and how it counts what a process used.
+//! The kernel's limits and counts of a process's resources.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,7 +11,7 @@ use nix::unistd::{SysconfVar, sysconf};
 /// limit (`setrlimit(2)`, `RLIMIT_NOFILE`).
 ///
 /// # Errors
-/// Those of `setrlimit(2)`.
+/// As setrlimit(2).
 pub fn raise_open_files() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
@@ -92,7 +92,7 @@ pub(crate) fn page_bytes() -> u64 {
     constant(SysconfVar::PAGE_SIZE, 4096)
 }
 
-/// What sysconf(3) says, or what is usual.
+/// The value of sysconf(3), or else the usual one.
 fn constant(name: SysconfVar, usual: u64) -> u64 {
     let value = sysconf(name).ok().flatten();
     value

@@ -1,5 +1,5 @@
-//! What the process may do from now on, held by the kernel: landlock(7) for files and connections,
-//! seccomp(2) for system calls.
+//! The sandbox, held by the kernel: landlock(7) for files and connections, seccomp(2) for system
+//! calls.
 //!
 //! Both hold for the calling thread and for those it starts. landlock(7) knows no other way before
 //! its ABI 8, so a process that has more threads is refused.
@@ -14,7 +14,7 @@ use std::io;
 
 pub(crate) use crate::sys::sandbox::places::Places;
 
-/// What of the sandbox holds.
+/// The parts of the sandbox that hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Confinement {
     /// landlock(7) holds: for files at least (Linux 5.13), for TCP and signals too (Linux 6.12).
@@ -24,8 +24,8 @@ pub(crate) struct Confinement {
 }
 
 impl Confinement {
-    /// Whether files and system calls are confined. What landlock(7) learned later, TCP and
-    /// signals, the filter refuses as well.
+    /// Whether files and system calls are confined. The filter also refuses TCP and signals, which
+    /// landlock(7) learned later.
     #[must_use]
     pub(crate) fn holds(&self) -> bool {
         self.landlock && self.seccomp
@@ -45,8 +45,8 @@ impl std::fmt::Display for Confinement {
     }
 }
 
-/// Gives up all but `places` and the system calls of a running server. What cannot be had on this
-/// kernel is left out.
+/// Gives up all but `places` and the system calls of a running server. Features that this kernel
+/// lacks are left out.
 ///
 /// # Errors
 /// A part that the kernel has cannot be put in place.

@@ -98,7 +98,7 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     ) || error.kind() == io::ErrorKind::Unsupported
 }
 
-/// Whose fault it is that [`SendPipe::send_file`] sent nothing.
+/// The side whose error made [`SendPipe::send_file`] send nothing.
 #[derive(Debug)]
 pub enum Fault {
     /// The socket's; `WouldBlock` when the send queue is full.
@@ -131,9 +131,9 @@ mod pipe {
 
     /// A pipe of a thread's own, through which bytes go from a file to a socket (splice(2)).
     ///
-    /// sendfile(2) does the same through a pipe of 64 KiB inside the kernel; a larger one takes
-    /// a tenth less processor time. What the socket does not take stays for its owner until
-    /// another connection needs the pipe, and is then thrown away.
+    /// sendfile(2) does the same through a pipe of 64 KiB inside the kernel; a larger one takes a
+    /// tenth less processor time. Bytes that the socket does not take stay for their owner until
+    /// another connection needs the pipe, and are then thrown away.
     #[derive(Debug)]
     pub(crate) struct SendPipe {
         outlet: OwnedFd,
@@ -142,7 +142,7 @@ mod pipe {
         contents: Contents,
     }
 
-    /// What is in a pipe between two calls.
+    /// The content of a pipe between two calls.
     #[derive(Debug)]
     enum Contents {
         Nothing,
@@ -176,8 +176,9 @@ mod pipe {
 
         /// Sends up to `count` bytes of `file` from `offset`, at most `prefill` and then twice as
         /// many as were taken at a time, and says how many. Zero means that the file ends at
-        /// `offset`. If `more` follows, an incomplete segment may wait for it. What the socket
-        /// does not take stays in the pipe as `lease`, and is sent first if it is still there.
+        /// `offset`. If `more` follows, an incomplete segment may wait for it. Bytes that the
+        /// socket does not take stay in the pipe as `lease`, and are sent first if they are still
+        /// there.
         ///
         /// # Errors
         /// [`Fault`] says whose.
@@ -214,7 +215,7 @@ mod pipe {
                         }
                     }
                     Err(error) if sent == 0 => return Err(Fault::File(error)),
-                    // It comes again with the next call.
+                    // The error comes again with the next call.
                     Err(_) => break,
                 }
             }
@@ -242,7 +243,7 @@ mod pipe {
         /// room for.
         ///
         /// # Errors
-        /// Those of the file, and of a pipe that has to be replaced.
+        /// As reading the file, and those of a pipe that has to be replaced.
         pub(crate) fn load(
             &mut self,
             file: &File,
@@ -282,7 +283,7 @@ mod pipe {
         }
     }
 
-    /// Bytes of a file in the pipe. What is not sent is thrown away when it is dropped.
+    /// Bytes of a file in the pipe. Bytes that are not sent are thrown away when it is dropped.
     #[derive(Debug)]
     pub struct Loaded<'a> {
         pipe: &'a mut SendPipe,
@@ -473,8 +474,8 @@ mod tests {
     }
 
     /// Sends all of the file, in turns that end when the socket takes no more; `between` two turns
-    /// the pipe is somebody else's. Returns what arrived, and how often a remnant was there to be
-    /// sent.
+    /// another connection has the pipe. Returns what arrived, and how often a remnant was there to
+    /// be sent.
     fn send_in_turns(between: impl Fn(&mut SendPipe, &File)) -> (Vec<u8>, Vec<u8>, usize) {
         let (file, content, near, mut far) = bench();
         let mut pipe = SendPipe::new().expect("a pipe");

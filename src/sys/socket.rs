@@ -21,14 +21,14 @@ use crate::sys::retry::retry;
 /// The address is taken, is not this host's, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = bind(address)?;
-    // What is set here is handed down to every accepted connection (Linux), at no further cost.
+    // Linux hands these options down to every accepted connection, at no further cost.
     socket.set_tcp_nodelay(true)?;
     socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Whether [`listen`] would work; nobody can connect meanwhile.
+/// Whether [`listen`] would work; no peer can connect meanwhile.
 ///
 /// # Errors
 /// As for [`listen`].
@@ -333,7 +333,7 @@ pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
-/// the system cannot say. What is in a Unix socket is in its peer's hands.
+/// the system cannot say. Bytes in a Unix socket have arrived at its peer.
 #[must_use]
 pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]

@@ -22,7 +22,7 @@ use super::session::Session;
 use explain::explain;
 use verify::{Roots, Verifier};
 
-/// Makes sessions. Those of one connector resume each other.
+/// Makes sessions. Sessions of one connector resume each other.
 #[derive(Debug)]
 pub(crate) struct Connector {
     options: ClientTls,

@@ -166,7 +166,7 @@ fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(|error| IdentityError::Read(path.to_owned(), error))
 }
 
-/// Whose certificate it is, as RFC 4514 writes names; `None` if it does not say.
+/// The subject of a certificate, as RFC 4514 writes names; `None` if there is none.
 pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
     let subject = certificate.tbs_certificate().subject().to_string();

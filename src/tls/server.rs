@@ -1,5 +1,5 @@
-//! What a server's sessions are made from: certificates by name, tickets, and who may come. It can
-//! be loaded anew while sessions go on.
+//! The basis of a server's sessions: certificates by name, tickets, and the issuers of clients'
+//! certificates. The settings can be loaded anew while sessions go on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -23,7 +23,7 @@ pub struct TlsConfig {
     pub identities: Vec<IdentityFiles>,
     /// A key of the server's own.
     pub own: Option<OwnIdentity>,
-    /// Who signs the certificates of clients; `None` asks clients for none.
+    /// The issuers of clients' certificates; `None` asks clients for none.
     pub client_ca: Option<PathBuf>,
     /// Whether a client must have one.
     pub client_auth: ClientAuth,
@@ -53,11 +53,11 @@ pub enum ClientAuth {
     /// No handshake without.
     #[default]
     Require,
-    /// One that is shown has to be good.
+    /// A certificate that is shown has to be good.
     Allow,
 }
 
-/// What sessions are made from at present.
+/// The current basis of sessions.
 #[derive(Debug)]
 pub(crate) struct ServerTls {
     config: TlsConfig,
@@ -83,8 +83,8 @@ impl ServerTls {
         Ok(Self { config, current })
     }
 
-    /// Loads all anew, for sessions that begin from now on. What was loaded before stays if
-    /// something is wrong.
+    /// Loads all anew, for sessions that begin from now on. A fault leaves the old settings in
+    /// place.
     ///
     /// # Errors
     /// [`IdentityError`] says which file, and what is wrong.

@@ -1,8 +1,8 @@
 //! A TLS session of either side, without a socket: ciphertext in, plaintext out, and the other
 //! way round.
 //!
-//! The caller owns the buffers. What it receives goes to [`Session::open`]; what it sends goes
-//! through [`Session::seal`] into a buffer of its choice. Sealed bytes are never sealed again (a
+//! The caller owns the buffers. Received bytes go to [`Session::open`]; bytes to send go through
+//! [`Session::seal`] into a buffer of the caller's choice. Sealed bytes are never sealed again (a
 //! nonce is spent): what the socket has not taken the caller hands to [`Session::keep`].
 //!
 //! [`Session::unsent`] holds what must leave before anything that is sealed later: flights of the
@@ -185,7 +185,7 @@ impl Session {
         self.state().is_handshaking()
     }
 
-    /// Whose certificate the peer has shown, if it has shown one.
+    /// The subject of the peer's certificate, if it has shown one.
     pub(crate) fn peer_subject(&self) -> Option<String> {
         subject(self.state().peer_certificates()?.first()?)
     }
@@ -200,7 +200,7 @@ impl Session {
         self.is_closed_by_peer
     }
 
-    /// What both sides have agreed upon, for questions that only one kind of caller has.
+    /// The agreement of both sides, for questions that only one kind of caller has.
     pub(crate) fn state(&self) -> &CommonState {
         match &self.side {
             Side::Client(connection) => connection,
@@ -236,7 +236,7 @@ const HEADER_BYTES: usize = 5;
 /// An alert, and what the library may put in front of it.
 const CLOSE_ROOM: usize = 512;
 
-/// One of rustls' two connections.
+/// A connection of rustls, on either side.
 trait Connection<Data> {
     fn process<'c, 'i>(&'c mut self, received: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Data>;
 
@@ -289,7 +289,7 @@ fn open<Data>(
                 }
             }
             Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, unsent),
-            // What is unsent is kept in order, so to the library it is sent.
+            // Unsent records are kept in order, so to the library they are sent.
             Ok(ConnectionState::TransmitTlsData(flight)) => flight.done(),
             Ok(ConnectionState::PeerClosed) => *is_closed_by_peer = true,
             // Early data is never invited.
@@ -400,7 +400,7 @@ mod tests {
         )
     }
 
-    /// What `from` has to say.
+    /// The bytes that `from` has to send.
     fn said(from: &mut Session) -> Vec<u8> {
         let bytes = from.unsent().to_vec();
         from.note_sent(bytes.len());

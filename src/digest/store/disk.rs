@@ -30,7 +30,7 @@ pub(super) struct Disk {
 pub(super) enum OpenError {
     /// Another process has it.
     InUse,
-    /// It is no store, one of another version, or damaged.
+    /// The file is no store, one of another version, or damaged.
     Damaged(String),
     /// The file cannot be opened, or is another user's.
     Io(io::Error),

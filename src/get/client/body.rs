@@ -15,7 +15,7 @@ use super::connection::{self, Connection, HEAD_FILL_BYTES, Pending};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::{ErrorKind, GetError};
 
-/// A body that is being received. It knows where it ends; nobody else needs to.
+/// A body that is being received. A `Body` knows where it ends.
 #[derive(Debug)]
 pub(crate) struct Body {
     connection: Connection,
@@ -24,7 +24,7 @@ pub(crate) struct Body {
     closes: bool,
 }
 
-/// What of the body is still to come.
+/// The part of the body that is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Bytes(u64),
@@ -65,10 +65,10 @@ impl Mover {
     }
 }
 
-/// What is left of a connection whose answer is through.
+/// A connection after its response.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// It can carry another request.
+    /// Set if the connection can carry another request.
     pub(crate) connection: Option<Connection>,
     /// More bytes came than the response had promised.
     pub(crate) has_excess: bool,
@@ -131,7 +131,7 @@ impl Body {
         Ok(count)
     }
 
-    /// Receives up to `limit_bytes` that nobody needs.
+    /// Receives up to `limit_bytes` and throws them away.
     ///
     /// # Errors
     /// As [`Self::read`].

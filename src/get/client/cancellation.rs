@@ -1,4 +1,4 @@
-//! What every wait on a socket looks at: the user's Ctrl-C, the transfer's own wish to stop, and
+//! The reasons to end a wait on a socket: the user's Ctrl-C, the transfer's own wish to stop, and
 //! the stall deadline.
 
 use std::sync::Arc;
@@ -23,14 +23,14 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Somebody asked to stop.
+    /// The user or the transfer wants to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// One thread's reasons to end a wait.
+/// A thread's reasons to end a wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Cancellation {
     user: Cancel,

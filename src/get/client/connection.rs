@@ -12,7 +12,8 @@ use crate::sys::readable::{Direction, wait_ready};
 use crate::tls::client::{Channel, Failure, Kind, Scratch};
 use crate::tls::session::Session;
 
-/// One connection. Reads wait at most a tick at a time, so that a stop is seen.
+/// A connection to a server or a proxy. Reads wait at most a tick at a time, so that a stop is
+/// seen.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -193,8 +194,8 @@ impl Connection {
         Ok(count)
     }
 
-    /// Nothing has come that nobody asked for, and the peer has not closed: the connection can
-    /// carry another request.
+    /// Whether the connection can carry another request: no stray byte has come, and the peer has
+    /// not closed.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
     }
@@ -214,8 +215,8 @@ impl Connection {
         }
     }
 
-    /// What has come for this connection, without waiting. Of a secure one a byte may be lost:
-    /// nobody wants what was not asked for.
+    /// The state of the receive queue, without waiting. A byte of a TLS connection may be lost;
+    /// stray bytes are of no use.
     pub(crate) fn pending(&mut self) -> Pending {
         if !self.input.is_empty() {
             return Pending::Bytes;
@@ -291,7 +292,7 @@ pub(crate) fn wait_for(
 ) -> Result<usize, GetError> {
     let stall_timer = cancellation.stall_timer();
     loop {
-        // A peer that never pauses must not keep anybody from stopping.
+        // A peer that never pauses must not keep the user from stopping.
         cancellation.check()?;
         match read() {
             Ok(count) => return Ok(count),
@@ -329,7 +330,7 @@ pub(crate) fn insecure(Failure { kind, text }: &Failure) -> GetError {
     }
 }
 
-/// Anybody can end a TCP connection; only the server can say that this is the end of what it sends.
+/// An attacker can end a TCP connection; TLS' `close_notify` proves that the server did.
 const CUT_OFF: &str = "the connection was cut off: it ended without TLS's close_notify";
-/// What is read at once while a head is waited for.
+/// Bytes that are read at once while a head is waited for.
 pub(crate) const HEAD_FILL_BYTES: usize = 16 * 1024;

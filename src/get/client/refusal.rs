@@ -1,4 +1,4 @@
-//! What a status that brings no file means, and what to do about it.
+//! The meaning of a status that brings no file, and advice.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::source::HttpUrl;
 use crate::http::client_response::Head;
 
-/// What a status that brings no file means.
+/// The meaning of a status that brings no file.
 pub(crate) fn of_response(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
     explain(head, url, now).with_status(head.status)
 }

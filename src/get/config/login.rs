@@ -1,5 +1,5 @@
-//! What requests say about who asks: credentials, fields of the user's own, a user agent. All but
-//! the user agent goes only to the origins that the user named.
+//! Fields of requests that identify the user: credentials, fields of the user's own, a user agent.
+//! All but the user agent goes only to the origins that the user named.
 
 use std::fmt;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::get::source::HttpUrl;
 
-/// What goes with requests to the servers that the user named.
+/// Fields of requests to the servers that the user named.
 #[derive(Clone, Default)]
 pub struct Login {
     /// `User-Agent`, in place of haul's.

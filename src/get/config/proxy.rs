@@ -7,7 +7,7 @@ use crate::get::source::{self, HttpUrl, Source};
 /// The proxy of the command line or the environment, and the hosts that go without.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// One that cannot be used matters only to a request that would go through it.
+    /// A proxy that cannot be used matters only to a request that would go through it.
     plain: Option<Result<Proxy, String>>,
     /// For https.
     secure: Option<Result<Proxy, String>>,

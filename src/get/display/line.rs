@@ -10,7 +10,7 @@ use crate::get::event::{Event, Summary};
 use crate::get::names::printable;
 use crate::get::part_file::extents::Extent;
 
-/// One file's progress, with a smoothed rate.
+/// A file's progress, with a smoothed rate.
 #[derive(Debug)]
 pub(super) struct Track {
     name: String,
@@ -72,7 +72,7 @@ impl Track {
         }
     }
 
-    /// One line of at most `width` columns: the narrower, the less.
+    /// A progress line of at most `width` columns: the narrower, the less.
     pub(super) fn bar(&self, width: usize) -> String {
         let rate = self.rate.map_or_else(|| "--".to_owned(), rate);
         let left = self.left().map_or_else(|| "--".to_owned(), time);
@@ -110,7 +110,7 @@ impl Track {
         self.rate
     }
 
-    /// One line of at most `width` columns for a file that is there and is hashed.
+    /// A line of at most `width` columns for a file that is there and is hashed.
     pub(super) fn hashing(&self, done: u64, length: u64, width: usize) -> String {
         let numbers = format!(" {:>3}% hashed", percent(done, length));
         let name = fit(&self.name, width.saturating_sub(numbers.len()));
@@ -124,7 +124,7 @@ impl Track {
     }
 }
 
-/// What of the file is there, cell by cell.
+/// The extents that are there, cell by cell.
 fn map(extents: &[Extent], length: u64, cells: usize) -> String {
     let cell = |index: usize| {
         let edge = |at: usize| (u128::from(length) * at as u128 / cells as u128) as u64;
@@ -145,7 +145,7 @@ fn map(extents: &[Extent], length: u64, cells: usize) -> String {
     (0..cells).map(cell).collect()
 }
 
-/// What of an event is worth a line that stays.
+/// The line that stays of an event, if it is worth one.
 pub(super) fn lasting_line(event: &Event) -> Option<String> {
     match event {
         Event::Started {

@@ -1,5 +1,5 @@
-//! What a session knows of its file's blocks: the server's list of them, which of them are as it
-//! says, who brought the others, and how often they came wrong.
+//! A session's blocks: the server's list, which blocks match it, which mirror brought the others,
+//! and how often they came wrong.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,7 +31,7 @@ struct State {
     first_bad: Option<u64>,
 }
 
-/// What is known of the list.
+/// The state of the list.
 #[derive(Clone, Debug)]
 pub(super) enum Listing {
     /// No server that makes lists has been heard.
@@ -40,13 +40,13 @@ pub(super) enum Listing {
     Asked(ListSource),
     /// The server is still reading the file.
     Pending,
-    /// It is here, and its values give its root.
+    /// The list is here, and its values give its root.
     Known(Arc<BlockList>),
     /// There is none.
     None,
 }
 
-/// Who is asked for the list.
+/// The address that the list is asked from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListSource {
     pub(crate) url: HttpUrl,
@@ -64,7 +64,7 @@ pub(super) struct BadBlock {
 }
 
 impl BlockLedger {
-    /// With the list, if it is here already, or somebody to ask for it.
+    /// `list` is the list if it is here already, `source` the address to ask.
     pub(super) fn new(list: Option<Arc<BlockList>>, source: Option<ListSource>) -> Self {
         let listing = match (list, source) {
             (Some(list), _) => Listing::Known(list),
@@ -167,7 +167,7 @@ impl BlockLedger {
         let mut state = self.state();
         let writers = state.writers.remove(&number).unwrap_or_default();
         let failures = state.failures.entry(number).or_default();
-        // What an earlier run left says nothing of the servers.
+        // Bytes of an earlier run say nothing of the servers.
         *failures += u32::from(!writers.is_empty());
         let times = *failures;
         let first = state.first_bad.unwrap_or(start).min(start);

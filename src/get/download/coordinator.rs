@@ -25,7 +25,7 @@ use crate::get::part_file::validate::Trust;
 use crate::get::shared::attempts::{Attempts, LEAST_PROGRESS_BYTES};
 use crate::get::shared::rate::RateFloor;
 
-/// What it takes to run a session.
+/// The parts of a running session.
 pub(crate) struct Coordinator<'a, 's> {
     session: &'a Session<'a>,
     mirrors: &'s mut Mirrors,
@@ -139,7 +139,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 let plan = self.session.plan();
                 let waiting = self.busy.iter().filter(|(id, _)| !plan.is_assigned(**id));
                 waiting.for_each(|(_, busy)| busy.cancel.cancel());
-                // One word is enough, and it may wait there already.
+                // A message that already waits is enough.
                 let _ = self.prover.0.try_send(());
             }
             if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
@@ -210,7 +210,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             let Some((_, busy)) = self.busy.pop_last() else {
                 break;
             };
-            // Its range is anybody's once it has reported: until then it may be writing.
+            // The segment's range is free once it has reported: until then it may be writing.
             busy.cancel.cancel();
         }
     }
@@ -242,7 +242,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         };
         let reports = self.reports.0.clone();
         scope.spawn(move || {
-            // The coordinator is gone only when nobody cares any more.
+            // The coordinator is gone only when the session has ended.
             let _ = reports.send(segment.run());
         });
     }
@@ -274,7 +274,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             }
             Outcome::Failed(error) => self.failed(id, (mirror, came.received), error),
             Outcome::Changed(_) if self.has_taker() => {
-                // Which version is the newer one nobody knows; this one comes whole.
+                // The order of versions is unknown; this one comes whole.
                 Ok(self.no_ranges("the server has another version, too", None))
             }
             Outcome::Changed(response) => {
@@ -318,7 +318,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         Ok(None)
     }
 
-    /// A block came wrong: whoever brought it is not asked again where there are others.
+    /// A block came wrong: its mirror is not asked again where there are others.
     fn fetch_again(&mut self, bad: &BadBlock) -> Result<Option<SessionEnd>, GetError> {
         let place = prover::place(bad);
         let from = match bad.writers[..] {
@@ -491,13 +491,13 @@ impl<'a, 's> Coordinator<'a, 's> {
     /// A response with the whole file is being received, and can be without any other.
     fn has_taker(&self) -> bool {
         let plan = self.session.plan();
-        // What another one has written may have been hashed: nobody writes there again.
+        // Blocks written by another segment may have been hashed, and must not be written again.
         let goes_on =
             |taker: SegmentId| self.busy.contains_key(&taker) && plan.is_only_writer(taker);
         self.taker.is_some_and(goes_on)
     }
 
-    /// Only whole responses are any good here. One that is being received goes on.
+    /// Only whole responses are any good here. A segment that is being received goes on.
     fn no_ranges(
         &mut self,
         why: &str,

@@ -61,7 +61,7 @@ impl Holdings {
         Ok(Self { slot, current, old })
     }
 
-    /// What must not become fewer: of the current version, or of the one before it.
+    /// The bytes that must not become fewer: of the current version, or of the one before it.
     pub(super) fn kept(&self) -> Kept {
         let held = [&self.current, &self.old];
         let mut kept = held.into_iter().flatten().map(Holding::kept);
@@ -112,7 +112,7 @@ impl Holdings {
             .part
             .begin(&held.state, held.state.length(), preallocation);
         begun.inspect_err(|_| {
-            // An empty file and a state that claims nothing are of no use to anybody.
+            // An empty file and a state that claims nothing are of no use.
             if let Some(held) = self.current.take() {
                 held.part.discard();
             }

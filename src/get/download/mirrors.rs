@@ -18,7 +18,7 @@ pub(crate) enum Ranges {
     Impossible,
 }
 
-/// One address.
+/// An address of the file.
 #[derive(Clone, Debug)]
 pub(crate) struct Mirror {
     pub(crate) index: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Mirror {
     pub(crate) url: HttpUrl,
     /// Where it led, as long as that works: a redirector may choose another host every time.
     pub(crate) current: HttpUrl,
-    /// It has shown its file to be the one.
+    /// The mirror has shown its file to be the one.
     pub(crate) is_known: bool,
     /// Under which it has.
     pub(crate) validator: Option<Validator>,
@@ -45,7 +45,7 @@ enum Standing {
 }
 
 impl Mirror {
-    /// It is asked where it led last, not as it was given.
+    /// Whether a redirect was followed: requests go where it led last.
     pub(crate) fn has_moved(&self) -> bool {
         self.current != self.url
     }
@@ -102,7 +102,7 @@ impl Mirrors {
         self.mirrors[index].busy = self.mirrors[index].busy.saturating_sub(1);
     }
 
-    /// It answered from `current`, and its file is the one under `validator`.
+    /// The mirror answered from `current`, and its file is the one under `validator`.
     pub(crate) fn learn(&mut self, index: usize, current: HttpUrl, validator: Option<Validator>) {
         let mirror = &mut self.mirrors[index];
         mirror.current = current;

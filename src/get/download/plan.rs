@@ -1,4 +1,4 @@
-//! Who fetches what: one file's bytes, parted among connections. Pure; the clock comes in.
+//! The plan of a file: which connection fetches which bytes. Pure; the clock comes in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::get::part_file::extents::{Extent, Extents, Run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SegmentId(u64);
 
-/// What a segment does with the next bytes of its response.
+/// The use of the next bytes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// Its share is through.
@@ -21,7 +21,7 @@ pub(crate) enum Claim {
     Write(usize),
 }
 
-/// What of a file is there, and who is fetching what is not.
+/// The extents of a file that are there, and the connections that fetch the others.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// `None` until the end of a body without a length.
@@ -38,10 +38,10 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 struct Segment {
     at: u64,
-    /// What its connection may be writing just now ends here, never before `at`.
+    /// The bytes that a connection may be writing just now end here, never before `at`.
     claimed: u64,
     end: u64,
-    /// It is a block that came wrong.
+    /// The extent is a block that came wrong.
     is_undivided: bool,
     /// Smoothed bytes a second; `None` before the first tick.
     rate: Option<f64>,
@@ -49,7 +49,7 @@ struct Segment {
 }
 
 impl Segment {
-    /// What can still be given to another connection.
+    /// Bytes that can still be given to another connection.
     fn left(&self) -> u64 {
         self.end.saturating_sub(self.claimed)
     }
@@ -102,8 +102,8 @@ impl Plan {
         gaps.sum::<u64>() + parts.sum::<u64>()
     }
 
-    /// Work for a connection that stands: the first gap that nobody fetches, or else a share of
-    /// the segment that would take longest.
+    /// Work for a connection that stands: the first free gap, or else a share of the segment that
+    /// would take longest.
     pub(crate) fn assign(&mut self, id: SegmentId) -> Option<Extent> {
         let length = self.length?;
         let mut taken = self.done.clone();
@@ -121,7 +121,7 @@ impl Plan {
         Some(extent)
     }
 
-    /// What of a gap one connection brings, and whether that is a block that came wrong.
+    /// The part of a gap that one connection brings, and whether that is a block that came wrong.
     fn undivided(&self, (start, end): Extent) -> (Extent, bool) {
         match self.forgotten.run_from(start) {
             Run::There(bytes) => {
@@ -139,9 +139,9 @@ impl Plan {
             .map_or(0, |segment| segment.end.saturating_sub(segment.at))
     }
 
-    /// Claims the segment's next bytes, `most` of them at most: nobody else will be given those
-    /// before the segment is released. Were two connections to write the same bytes, the sum might
-    /// be taken from one's while the file keeps the other's. Nor are bytes written that are there.
+    /// Claims the segment's next bytes, at most `most`: no other segment gets them before this one
+    /// is released. Were two connections to write the same bytes, the sum might be taken from one's
+    /// while the file keeps the other's. Nor are bytes written that are there.
     pub(crate) fn claim(&mut self, id: SegmentId, most: usize) -> Claim {
         let Some(segment) = self.segments.get_mut(&id) else {
             return Claim::Nothing;
@@ -181,13 +181,13 @@ impl Plan {
         }
     }
 
-    /// These bytes are not what they must be, and nobody is writing them: they are missing again.
+    /// These bytes are wrong and no segment is writing them: they are missing again.
     pub(crate) fn forget(&mut self, (start, end): Extent) {
         self.done.remove(start, end);
         self.forgotten.insert(start, end);
     }
 
-    /// The response for this segment ends at `end`: what is behind it is anybody's.
+    /// The response for this segment ends at `end`: the bytes behind it are free.
     pub(crate) fn clip(&mut self, id: SegmentId, end: u64) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.end = segment.end.min(end);
@@ -201,7 +201,8 @@ impl Plan {
         }
     }
 
-    /// All bytes so far are the segment's, from the first one on, and nobody else is writing any.
+    /// Whether all bytes so far are the segment's, from the first one on, and no other segment
+    /// writes.
     pub(crate) fn is_only_writer(&self, id: SegmentId) -> bool {
         let mine = self.segments.get(&id).map(|segment| segment.at);
         let idle = |(&other, segment): (&SegmentId, &Segment)| {
@@ -218,8 +219,8 @@ impl Plan {
         }
     }
 
-    /// The segment, whose answer brings the whole file, gets back what is behind it as far as it is
-    /// neither there nor anybody else's.
+    /// The segment, whose answer brings the whole file, gets back the bytes behind it that are
+    /// neither there nor another segment's.
     pub(crate) fn reclaim(&mut self, id: SegmentId) {
         let (Some(mine), Some(length)) = (self.segments.get(&id), self.length) else {
             return;

@@ -1,4 +1,4 @@
-//! What a file's content is held against: the user's checksums, or the server's digest and blocks.
+//! The proof of a file's content: the user's checksums, or the server's digest and blocks.
 
 use std::fs::File;
 use std::path::Path;

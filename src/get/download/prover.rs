@@ -1,5 +1,5 @@
-//! The thread that holds blocks against the server's list as they land. It never holds receiving
-//! up: the bytes are read back from the page cache.
+//! The thread that holds blocks against the server's list as they land. The prover never holds
+//! receiving up: the bytes are read back from the page cache.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::get::blocks::{self, Answer};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::GetError;
 
-/// What the coordinator hears of blocks.
+/// A message of the prover to the coordinator.
 #[derive(Debug)]
 pub(super) enum Finding {
     /// The list is here: from now on it says which mirrors have the same file.

@@ -1,5 +1,6 @@
-//! The threads of a session: the coordinator with its segments, the keeper of the state, the
-//! prover of blocks, and the hasher behind the front. They run until the file is whole or turns out to be another file.
+//! The threads of a session: the coordinator with its segments, the keeper of the state, the prover
+//! of blocks, and the hasher behind the front. The threads run until the file is whole or turns out
+//! to be another file.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::get::shared::attempts::Attempts;
 /// Runs `session` to its end.
 ///
 /// # Errors
-/// What could not be cured by trying again; the part file holds what there is.
+/// The failure that another attempt could not cure; the part file holds what there is.
 pub(crate) fn run(
     session: &Session<'_>,
     mirrors: &mut Mirrors,
@@ -96,7 +97,7 @@ fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetE
         if session.blocks.covers(session.checksums) {
             return Ok(());
         }
-        // What was hashed of a block that came wrong is void.
+        // The hash of a block that came wrong is void.
         let bad = session.blocks.take_first_bad();
         if bad.is_some_and(|bad| bad < verifier.hashed()) {
             verifier = Verifier::new(session.checksums);

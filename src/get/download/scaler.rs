@@ -1,15 +1,15 @@
 //! How many connections one file gets. Pure: the clock and the counters come in.
 //!
 //! Auto doubles the connections while the total rate rises by a tenth, and halves them when they
-//! wait for the file. It never judges for good: after a pause it asks again, since a server's
-//! unpaced first burst, a line that was busy, or plain bad luck may have spoilt the last judgement.
-//! Pauses double, so that a line where one connection is best (a LAN) is left alone.
+//! wait for the file. The scaler never judges for good: after a pause it asks again, since a
+//! server's unpaced first burst, a busy line or bad luck may have spoilt the last judgement. Pauses
+//! double, so that a line where one connection is best (a LAN) is left alone.
 
 use std::time::Duration;
 
 use crate::get::config::Segments;
 
-/// What the counters say.
+/// A reading of the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     /// Time since the start.
@@ -69,7 +69,7 @@ impl ConnectionScaler {
         self.want = self.want.min(count.max(1));
         match &mut self.auto {
             None => self.most = self.want,
-            // It may have been bad luck; but asking again costs the server, so not soon.
+            // The judgement may have been bad luck, but asking again costs the server: not soon.
             Some(auto) => {
                 auto.pause = auto.pause.max(PAUSE_AFTER_REFUSAL);
                 auto.rest(now);
@@ -120,7 +120,7 @@ struct RateMeter {
     settled: Option<Sample>,
 }
 
-/// What a meter read.
+/// A reading of a meter.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     /// Bytes a second once the connections had settled.
@@ -167,7 +167,7 @@ impl RateMeter {
 }
 
 const MAX_AUTO: usize = 16;
-/// What twice the connections must bring, against what they cost everybody.
+/// The gain that doubles the connections: they cost server and network.
 const WORTH_IT: f64 = 1.1;
 /// Connections that spend this share of their time writing wait for the file, not for the line:
 /// more of them would wait for each other.

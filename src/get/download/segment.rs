@@ -1,4 +1,4 @@
-//! One connection's work: ask for a range, check the response, bring its bytes into the file.
+//! A connection's work: ask for a range, check the response, bring its bytes into the file.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -33,7 +33,7 @@ pub(crate) struct Segment<'s> {
 pub(crate) enum Work {
     /// A response with the whole file, whose body has not been touched.
     Take(Box<Response>),
-    /// What the plan has for a connection that stands.
+    /// The plan has a range for the connection.
     Request,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Came {
 pub(crate) enum Outcome {
     /// All its bytes are in the file; the address answered from here, under this validator.
     Through(Box<HttpUrl>, Option<Validator>),
-    /// Somebody asked it to stop.
+    /// The session wants the segment to stop.
     Stopped,
     /// The line, the server or the file failed.
     Failed(GetError),

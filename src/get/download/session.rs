@@ -1,4 +1,5 @@
-//! One version of one file on its way: what all its threads share, and how it can end.
+//! A session, in which one version of a file is fetched: the state that its threads share, and its
+//! ends.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ pub(crate) struct Session<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) reporter: &'a Reporter,
     pub(crate) part: &'a PartFile,
-    /// What is known of the file, but for what of it is here.
+    /// The state file's content, but for the extents that are here.
     pub(crate) state: State,
     /// `None`: nothing proves that two responses speak of the same file, so there is only one.
     pub(crate) identity: Option<Identity>,
@@ -36,7 +37,8 @@ pub(crate) enum SessionEnd {
     Whole,
     /// The server cannot go on in the middle, and the response with the whole file broke off.
     Broken,
-    /// What is there is worth nothing; perhaps with a mirror's first response of a new session.
+    /// The bytes that are here are worth nothing; `response` is a mirror's first response of a new
+    /// session, if any.
     StartOver {
         why: String,
         response: Option<(usize, Box<Response>)>,
@@ -44,7 +46,7 @@ pub(crate) enum SessionEnd {
 }
 
 impl Session<'_> {
-    /// What proves a response to be of this file: with a list, each block in the end.
+    /// The proof that a response is of this file: with a list, each block in the end.
     pub(crate) fn trust(&self) -> Trust {
         match self.blocks.list() {
             Some(_) => Trust::Checksum,

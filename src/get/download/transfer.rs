@@ -1,4 +1,4 @@
-//! One file on its way over HTTP: versions come and go until one is whole.
+//! The download of a file over HTTP: versions come and go until one is whole.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -40,7 +40,7 @@ pub(super) struct Transfer<'a> {
     source: &'a Source,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
-    /// What its content is held against.
+    /// The sums or digests that the content has to have.
     pub(super) proof: Proof<'a>,
     trust: Trust,
     attempts: Attempts,
@@ -54,7 +54,7 @@ pub(super) struct Transfer<'a> {
     suspicions: u32,
 }
 
-/// What a session begins with.
+/// The beginning of a session.
 enum Opening {
     /// A request for the whole file.
     Request,
@@ -356,8 +356,8 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// The whole file is here with a wrong sum. It is kept, and fetched anew beside it only where
-    /// mirrors may be to blame, or the user asked to.
+    /// The whole file is here with a wrong sum. The file is kept, and fetched anew beside it only
+    /// where mirrors may be to blame, or the user asked to.
     fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
         let is_whole = |held: &Holding| held.state.whole;
         if !self.holdings.current.as_ref().is_some_and(is_whole) {

@@ -83,7 +83,7 @@ impl Extents {
         &self.0
     }
 
-    /// What is missing of `0..length`, in order.
+    /// The gaps in `0..length`, in order.
     #[must_use]
     pub(crate) fn gaps(&self, length: u64) -> Vec<Extent> {
         let mut gaps = Vec::new();

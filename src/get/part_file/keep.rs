@@ -1,4 +1,4 @@
-//! What may be discarded: the one rule over bytes that are here already.
+//! The rule that decides whether bytes that are here may be discarded.
 //!
 //! Nothing that a server says, and no wrong sum, makes the kept bytes fewer unless the user asked
 //! to restart. Every truncation, removal and replacement of a part file is decided here.
@@ -8,7 +8,7 @@ use crate::http::client_response::{Framing, Head};
 use crate::get::config::KeptChoice;
 use crate::get::part_file::validate::{Identity, Trust};
 
-/// What is kept of a file.
+/// The bytes that are here of a file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
     /// Bytes that are here for certain.
@@ -21,18 +21,18 @@ pub(crate) struct Kept {
     pub(crate) has_wrong_checksum: bool,
 }
 
-/// What a response with a whole file does to what is kept.
+/// The effect of a response with a whole file on the bytes that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// Nothing is kept: the part file begins anew.
     Begin,
-    /// It is the same file: the part file gets what it lacks.
+    /// The file is the same: the part file gets what it lacks.
     GoOn,
-    /// It goes into a second part file; the first one goes once that is whole.
+    /// The response goes into a second part file; the first one goes once that is whole.
     Beside,
-    /// It is another file, and looks like a passing fault of the server.
+    /// The file is another one, and looks like a passing fault of the server.
     Suspicious,
-    /// It is another file, and what is kept stays.
+    /// The file is another one, and the bytes that are kept stay.
     Refuse,
 }
 
@@ -155,8 +155,8 @@ mod tests {
         )
     }
 
-    /// What happens to the part file, as bytes that are left of it: first when the response breaks
-    /// off after `came` bytes, then when it is whole.
+    /// The bytes left in the part file: first when the response breaks off after `came` bytes, then
+    /// when it is whole.
     fn left(kept: &Kept, decision: &Decision, came: u64, restart: KeptChoice) -> (u64, u64) {
         match decision {
             Decision::Begin => (came, came),

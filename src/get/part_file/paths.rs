@@ -156,5 +156,5 @@ pub(super) fn directory_of(path: &Path) -> &Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
-/// What Linux's file systems allow.
+/// `NAME_MAX` of Linux's file systems, in bytes.
 const MAX_NAME_BYTES: usize = 255;

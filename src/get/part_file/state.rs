@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::get::part_file::extents::Extents;
 use crate::get::part_file::validate::Identity;
 
-/// What the state file says.
+/// The content of the state file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     version: u32,
@@ -37,8 +37,8 @@ impl State {
     }
 
     /// The state in the text of a state file, as far as it can be believed of a part file of this
-    /// length. Where it cannot, all bytes are claimed of an unknown version: they may be worth
-    /// something to somebody.
+    /// length. Where it cannot, all bytes are claimed of an unknown version, and are not thrown
+    /// away.
     pub(super) fn parse(text: &[u8], length: u64) -> Self {
         let state: Option<Self> = serde_json::from_slice(text).ok();
         match state.filter(|state| state.version == STATE_VERSION) {

@@ -11,7 +11,7 @@ use crate::http::range::ContentRange;
 
 use crate::get::part_file::extents::Extent;
 
-/// What proves that two responses speak of the same bytes (RFC 9110, section 8.8.1: strong).
+/// The proof that two responses speak of the same bytes (RFC 9110, section 8.8.1: strong).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Validator {
@@ -35,7 +35,7 @@ pub(crate) struct Identity {
     pub(crate) last_modified: Option<String>,
 }
 
-/// What a response to a range request is worth.
+/// The worth of a response to a range request.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// The bytes that were asked for, up to `end`, which may come early.
@@ -245,7 +245,7 @@ impl Identity {
     }
 }
 
-/// What shows that two responses' files are the same.
+/// The kind of proof that two responses' files are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// Strong validators, and on mirrors what they say of the file.

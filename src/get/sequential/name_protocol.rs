@@ -1,8 +1,8 @@
 //! The name protocol's client: the bare name, then bytes until the close.
 //!
-//! It can neither resume nor tell an empty file from a missing one, and says so. The name goes
-//! without an end mark, as the tutorial's servers want it; closing the sending half ends it for
-//! those that wait for more.
+//! The protocol can neither resume nor tell an empty file from a missing one, and `haul get` says
+//! so. The name goes without an end mark, as the tutorial's servers want it; closing the sending
+//! half ends it for those that wait for more.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(crate) fn fetch(
     let began = Instant::now();
     let cancellation = shared.cancellation();
     reporter.note(PLAIN_WORD.to_owned());
-    // What an earlier run left goes once this one is whole, and not shorter.
+    // An earlier run's bytes go once this file is whole, and not shorter.
     let is_foreign = shared.is_foreign_part(target, source);
     let existing = match is_foreign {
         true => None,
@@ -108,7 +108,7 @@ pub(crate) fn fetch(
                 });
             }
             Err(error) => {
-                // What came before a reset is worth nothing: this protocol cannot go on.
+                // Bytes before a reset are worth nothing: this protocol cannot go on.
                 if let Err(error) = reporter.wait(&mut attempts, error, 0, &cancellation) {
                     // As long as nothing came, what is there is an earlier run's.
                     if let Some(part) = part.filter(|_| received > 0) {

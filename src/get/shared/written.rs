@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::get::source::Source;
 
-/// What was written, or found to be the server's.
+/// The files that were written, or found to be the server's.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
     /// Hashes stand for identities and sources: a million files have to fit into memory.
@@ -17,7 +17,7 @@ pub(crate) struct Written {
     hashes: RandomState,
 }
 
-/// Whose a file is.
+/// The source that a file was written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// No file of this run.
@@ -36,7 +36,7 @@ impl Written {
         files.insert(file, source);
     }
 
-    /// Whose `file` is, as `source` sees it.
+    /// The source that `file` was written for, as `source` sees it.
     pub(crate) fn owner(&self, file: &Metadata, source: &Source) -> Owner {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         match files.get(&self.identity(file)) {

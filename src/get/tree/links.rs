@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
-/// What a listing is written in.
+/// The format of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Json,
@@ -24,13 +24,13 @@ pub(crate) struct Link {
     pub(crate) reference: String,
     pub(crate) length: Option<u64>,
     pub(crate) modified: Option<SystemTime>,
-    /// What tells a directory from all others of its server, whatever its path.
+    /// A server's name for a directory, whatever its path.
     pub(crate) identity: Option<String>,
     /// The server says that it leads to what it does not serve.
     pub(crate) leads_out: bool,
 }
 
-/// What a page says about itself.
+/// The facts in a page about the page itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traits {
     /// The `href` of `<base>`.

@@ -13,7 +13,7 @@ pub(super) struct Line<'a> {
     pub(super) raw: &'a [u8],
 }
 
-/// What haul makes of a method.
+/// The methods that haul tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Served(Method),

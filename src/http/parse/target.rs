@@ -35,16 +35,16 @@ pub enum Form<'a> {
     Asterisk,
 }
 
-/// What is wrong with a target.
+/// A fault of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is none of the forms.
+    /// The text is none of the forms.
     Syntax(&'static str),
-    /// It is well-formed and not served.
+    /// The target is well-formed and not served.
     Refused(Refusal),
 }
 
-/// Takes a target apart. It holds no white space and no control characters.
+/// Takes a target apart. A target holds no white space and no control characters.
 ///
 /// # Errors
 /// [`Fault`], by whether other programs would see the same target.

@@ -17,7 +17,7 @@ pub(super) struct Head {
     bytes: Vec<u8>,
 }
 
-/// What a response has to know of its request.
+/// The facts about a request that its response depends on.
 #[derive(Clone, Copy)]
 pub(super) struct Exchange {
     pub(super) method: Method,
@@ -94,8 +94,8 @@ impl Head {
         }
     }
 
-    /// Who may keep the answer, and until when: what was opened by a password or a link is for
-    /// nobody else.
+    /// The caches that may keep the answer, and until when: content that a password or a link
+    /// opened is private.
     pub(super) fn caching(&mut self, audience: Audience, policy: Option<&str>) {
         match (audience, policy) {
             (Audience::Public, None) => {}
@@ -242,7 +242,7 @@ fn status_line(status: u16) -> &'static str {
     }
 }
 
-/// Addresses hold what opens them, and names that are nobody's business.
+/// Addresses may hold a link's signature, and names are private.
 const NO_REFERRER: &[u8] = b"no-referrer";
 
 /// Enough for most heads, so that they are written without growing.

@@ -2,7 +2,7 @@
 //!
 //! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
 //! there is no line that could be congested, and the timers cost more than half of the throughput.
-//! Those who come by the loopback are known to be on this host; the rest count as elsewhere.
+//! Peers on the loopback are known to be on this host; the rest count as elsewhere.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
@@ -35,7 +35,7 @@ impl RemoteCongestion {
         // The route to the peer may have one of its own (ip-route(8)).
         let is_spared = || congestion_control(stream).is_ok_and(|name| name == UNPACED);
         if !peer.is_on_this_host() && is_spared() {
-            // It was allowed for the listener. Without it, the peer has the one that most have.
+            // The listener was allowed it. Without it, the peer has the one that most have.
             let _ = set_congestion_control(stream, &self.0);
         }
     }

@@ -14,12 +14,12 @@ pub(super) struct Protected {
 }
 
 impl Protected {
-    /// What these globs match; without any, everything. A slash in front stands for the root, as it
-    /// does in the globs anyhow. Upper and lower case count as the same, since some file systems
-    /// take them so.
+    /// A path matches if one of these globs does; without any, every path does. A slash in front
+    /// stands for the root, as it does in the globs anyhow. Upper and lower case count as the same,
+    /// since some file systems take them so.
     ///
     /// # Errors
-    /// What is wrong with one of them.
+    /// The glob with a fault, and the fault.
     pub(super) fn new(globs: &[String]) -> Result<Self, String> {
         if globs.is_empty() {
             return Ok(Self { globs: None });

@@ -18,7 +18,7 @@ pub(super) struct Passwords {
     /// By name.
     users: HashMap<Box<[u8]>, usize>,
     hashes: Vec<Hash>,
-    /// Of this process alone: what is remembered under it tells nobody a password.
+    /// The key is of this process alone: no remembered value gives a password away.
     key: [u8; blake3::KEY_LEN],
     /// Keyed hashes of credentials that were right, and when they were looked at.
     right: RwLock<HashMap<blake3::Hash, Instant>>,
@@ -31,12 +31,12 @@ enum Hash {
     Argon2(String),
 }
 
-/// What is known of credentials without hashing a password.
+/// The state of credentials without hashing a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recalled {
-    /// They were right a moment ago.
+    /// The credentials were right a moment ago.
     Right,
-    /// They were right before, and have to be looked at again.
+    /// The credentials were right before, and have to be hashed again.
     RightBefore,
     /// Nothing.
     Unknown,
@@ -53,7 +53,7 @@ impl Passwords {
     /// left out.
     ///
     /// # Errors
-    /// What is wrong with which line; the line itself is not repeated.
+    /// The number of the line with a fault, and the fault; the line itself is not repeated.
     pub(super) fn parse(text: &[u8], key: [u8; blake3::KEY_LEN]) -> Result<Self, String> {
         let mut users = HashMap::new();
         let mut hashes = Vec::new();
@@ -84,7 +84,7 @@ impl Passwords {
         })
     }
 
-    /// What is known of these credentials.
+    /// The state of these credentials.
     pub(super) fn recall(&self, credentials: &Credentials, now: Instant) -> Recalled {
         let right = self.right.read().unwrap_or_else(PoisonError::into_inner);
         match right.get(&self.name(credentials)) {
@@ -105,7 +105,7 @@ impl Passwords {
         let is_right = fits && known.is_some();
         let mut right = self.right.write().unwrap_or_else(PoisonError::into_inner);
         match is_right {
-            // One a user at the most, since only one password of each is right.
+            // Only one password of each user is right, so there is at most one entry a user.
             true => drop(right.insert(name, now)),
             false => drop(right.remove(&name)),
         }

@@ -1,4 +1,4 @@
-//! One request and its answer on a connection that ends with it.
+//! A request and its answer, on a connection that ends with it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
@@ -8,11 +8,11 @@ use crate::http::parse::{Parsed, parse_request};
 use crate::http::policy::HttpLimits;
 use crate::http::{BodyLength, Method, Request};
 
-/// What a client asked for.
+/// A client's request.
 pub(super) enum Asked {
-    /// It said nothing.
+    /// The client sent nothing.
     Nothing,
-    /// What cannot be answered but with this status.
+    /// The request has no other answer than this status.
     Wrong(u16),
     /// A path, without the slash in front.
     For { path: Vec<u8>, has_content: bool },
@@ -74,7 +74,7 @@ fn asked(request: Request, names_matter: bool) -> Asked {
     Asked::For { path, has_content }
 }
 
-/// Whether an authority names this host, whoever answers for names.
+/// Whether an authority names this host, whatever the name server says.
 fn is_this_host(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

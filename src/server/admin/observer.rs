@@ -1,4 +1,4 @@
-//! What is known of a running server, from counters and cards.
+//! The state of a running server, from counters and cards.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,7 +20,7 @@ pub(crate) struct Observer {
     known: Mutex<Known>,
 }
 
-/// What was seen; only the admin interface's own threads take its lock.
+/// The last readings; only the admin interface's own threads take their lock.
 #[derive(Debug)]
 struct Known {
     cards: Vec<Seen>,

@@ -1,10 +1,10 @@
-//! What the system says of this process (proc(5)).
+//! The system's figures of this process (proc(5)).
 
 use std::fs;
 
 use crate::sys::resources;
 
-/// What the process uses; what the system does not say is left out.
+/// The process's usage; figures that the system lacks are left out.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     pub cpu_seconds: Option<f64>,

@@ -1,7 +1,7 @@
 //! The wire formats: bytes in, data out. Nothing here sees a socket.
 //!
-//! One port speaks two protocols; [`classify`] tells which of them a connection's first bytes
-//! belong to.
+//! A port speaks two protocols; [`classify`] tells which of them a connection's first bytes belong
+//! to.
 
 use crate::http::parse;
 use crate::name_protocol;
@@ -17,10 +17,10 @@ pub enum InputEnd {
     HalfClose,
 }
 
-/// What a connection's first bytes are.
+/// The meaning of a connection's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Classified {
-    /// It takes more bytes to say.
+    /// The decision takes more bytes.
     Undecided(SilenceRule),
     /// The start of an HTTP request, which may be incomplete.
     Http,
@@ -38,9 +38,9 @@ pub enum Classified {
 /// Whether silence after the bytes at hand ends a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SilenceRule {
-    /// It does.
+    /// Silence ends the name.
     Applies,
-    /// It does not: there is no name yet.
+    /// Silence ends nothing: there is no name yet.
     DoesNotApply,
 }
 

@@ -1,4 +1,4 @@
-//! What a connection keeps from one state to the next: socket, session, peer, limits, buffers.
+//! The fields of a connection that every state needs: socket, session, peer, limits, buffers.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::server::telemetry::{AccessRecord, Counters, Peer, TlsClient};
 use crate::server::transmit::tls::TlsStream;
 use crate::sys::socket;
 
-/// What is valid in every state of a connection.
+/// The fields of a connection that are valid in every state.
 #[derive(Debug)]
 pub(super) struct CommonState {
     pub(super) number: u64,

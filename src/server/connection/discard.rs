@@ -15,7 +15,7 @@ pub(super) struct Discarding {
     request: Box<Request>,
     discard: Discard,
     since: Instant,
-    /// What is left of a `100 Continue` that left in part.
+    /// The rest of a `100 Continue` that left in part.
     interim: &'static [u8],
 }
 
@@ -27,7 +27,7 @@ pub(super) enum Progress {
     Again,
     /// More of it has to come.
     Incomplete,
-    /// It is malformed or too long.
+    /// The body is malformed or too long.
     Refused(Refusal),
     /// The connection ended within it.
     Ended,
@@ -102,7 +102,7 @@ impl Discarding {
 fn invite(source: &mut Source<'_>) -> &'static [u8] {
     if let Some(tls) = &mut source.tls {
         if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
-            // What the socket does not take goes before the response.
+            // Bytes that the socket does not take go before the response.
             let _ = tls.flush(source.stream);
         }
         return b"";

@@ -16,7 +16,7 @@ pub(super) enum Gate {
     Waiting { _place: Permit },
     /// The request may have this.
     Passed(Grant),
-    /// It may not have what it asks for.
+    /// The request is refused.
     Refused(Refusal),
 }
 
@@ -40,7 +40,7 @@ impl Gate {
         *self = Self::after(access.check_password(request, peer), request);
     }
 
-    /// What the request may have.
+    /// The grant of the request.
     pub(super) fn grant(&self) -> &Grant {
         match self {
             Self::Passed(grant) => grant,
@@ -52,7 +52,7 @@ impl Gate {
         match decision {
             Decision::Granted(grant) => {
                 request.audience = grant.audience();
-                // They are not needed any more.
+                // The password is not needed any more.
                 request.credentials = None;
                 Self::Passed(grant)
             }

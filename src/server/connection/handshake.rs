@@ -30,7 +30,7 @@ pub(super) enum HandshakeStep {
     Done,
     /// The peer speaks HTTP without TLS.
     PlainHttp,
-    /// It has failed, and the peer was told if it can be.
+    /// The handshake has failed, and the peer was sent an alert if possible.
     Failed(&'static str),
     /// The peer has gone.
     Ended,
@@ -105,7 +105,7 @@ impl Handshaking {
     }
 }
 
-/// What text on a port of TLS is.
+/// The meaning of text on a port of TLS.
 fn plain(text: &[u8]) -> HandshakeStep {
     if parse::begins_like_request(text) {
         return HandshakeStep::PlainHttp;
@@ -117,7 +117,7 @@ fn plain(text: &[u8]) -> HandshakeStep {
     }
 }
 
-/// What went wrong, for the log.
+/// The fault, for the log.
 pub(super) fn explain(error: &Error) -> &'static str {
     match error {
         Error::AlertReceived(_) => "TLS: the client broke the handshake off, by an alert",

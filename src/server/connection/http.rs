@@ -240,20 +240,20 @@ fn select_sibling(
             LookUp::Found(Found::File(sibling)) if sibling.meta.modified < file.meta.modified => {}
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
-            // It has gone since, or may not be read: the file itself will do.
+            // The index file has gone since, or may not be read: the listing will do.
             LookUp::Found(Found::Directory(_) | Found::Names(_)) | LookUp::Refused(_) => {}
         }
     }
     Some(None)
 }
 
-/// What a listing is of.
+/// The subject of a listing.
 enum Listed<'a> {
     Directory(&'a Handle),
     Names(Names),
 }
 
-/// The answer for a directory. What its listing takes is the disk lane's work.
+/// The answer for a directory. The disk lane reads the directory.
 fn answer_for_directory(
     (request, grant): (&Request, &Grant),
     listed: Listed<'_>,

@@ -1,4 +1,4 @@
-//! The introduction of a proxy that is trusted: it says first for whom it speaks.
+//! The introduction by a trusted proxy: a PROXY header comes before all else.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,8 @@ use crate::server::telemetry::CloseReason;
 #[derive(Debug)]
 pub(super) struct Introduction {
     since: Instant,
-    /// What came of it. Bytes behind it stay in the socket: they may be meant for TLS.
+    /// The part of the header that has come. Bytes behind it stay in the socket: they may be meant
+    /// for TLS.
     head: Vec<u8>,
 }
 
@@ -19,9 +20,9 @@ pub(super) struct Introduction {
 pub(super) enum Introduced {
     /// More has to come.
     Incomplete,
-    /// As this client, or as nobody but the proxy.
+    /// The header names this client, or none but the proxy.
     As(Option<SocketAddr>),
-    /// It is none; the text says why.
+    /// The bytes are no PROXY header; the text says why.
     Refused(&'static str),
     /// The connection has ended.
     End(CloseReason),
@@ -39,7 +40,7 @@ impl Introduction {
         self.since
     }
 
-    /// What came so far, for the log.
+    /// The bytes so far, for the log.
     pub(super) fn head(&self) -> &[u8] {
         &self.head
     }
@@ -61,7 +62,7 @@ impl Introduction {
             };
             self.head.extend_from_slice(&scratch[..count]);
             match parse(&self.head) {
-                // What is taken wakes nobody a second time.
+                // Bytes that are taken wake no worker a second time.
                 ProxyHeader::Partial => {
                     if take(stream, &mut scratch[..count]).is_err() {
                         return Introduced::End(CloseReason::Aborted);

@@ -20,7 +20,7 @@ pub(super) struct Lingering {
     outstanding: Option<u64>,
 }
 
-/// What reading while lingering leads to.
+/// The outcome of reading while lingering.
 pub(super) enum LingerStep {
     /// There may be more to read.
     Again,
@@ -112,5 +112,5 @@ impl Lingering {
     }
 }
 
-/// What a peer may still send after its last response, before the connection is cut.
+/// Bytes that a peer may send after its last response before the connection is cut.
 const MAX_LINGER_BYTES: u64 = 16 << 20;

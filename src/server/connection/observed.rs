@@ -1,4 +1,4 @@
-//! What observers are told of a connection, if there are any.
+//! The card of a connection that observers see, if there are any.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::server::telemetry::Peer;
 use crate::server::telemetry::transfers::{Beginning, TransferCard, WaitsFor};
 use crate::sys::socket;
 
-/// A connection's side of what observers see; nothing if nobody looks.
+/// A connection's card and counts; empty without observers.
 #[derive(Debug, Default)]
 pub(super) struct Observed(Option<Box<Account>>);
 

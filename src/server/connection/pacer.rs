@@ -1,4 +1,4 @@
-//! What a connection may send: by its own rate, by its client's and by the server's.
+//! The bytes that a connection may send: by its own rate, by its client's and by the server's.
 //!
 //! Turns keep to the rates. Where they are low the kernel also spreads what a turn has sent
 //! (`SO_MAX_PACING_RATE`), somewhat faster than the rate, so that it smooths and never limits.
@@ -15,7 +15,7 @@ use crate::sys::socket;
 #[derive(Debug)]
 pub(super) struct Pacer {
     limit: RateLimit,
-    /// What the kernel has been told.
+    /// The rate that was set on the socket.
     smoothed: Option<u64>,
     is_throttled: bool,
 }
@@ -39,7 +39,7 @@ impl Pacer {
         }
     }
 
-    /// What may be sent in a turn that begins now.
+    /// The bytes that may be sent in a turn that begins now.
     pub(super) fn allowance(
         &mut self,
         service: &Shared,

@@ -1,4 +1,4 @@
-//! What was asked, and what is to be sent: what the two protocols have in common.
+//! Requests and prepared responses: the part that both protocols share.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::sys::file::Blocking;
 pub(super) struct Pending {
     pub(super) request: RequestKind,
     pub(super) gate: Gate,
-    /// What is left of an interim response that left in part.
+    /// The rest of an interim response that left in part.
     pub(super) interim: &'static [u8],
     /// When the request was whole.
     pub(super) asked: Instant,
@@ -31,7 +31,7 @@ pub(super) struct Pending {
     pub(super) restarts: u8,
 }
 
-/// What a peer asked for.
+/// The request of a peer.
 #[derive(Debug)]
 pub(super) enum RequestKind {
     /// By HTTP.
@@ -45,11 +45,11 @@ pub(super) enum RequestKind {
     Malformed { refusal: Refusal, line: Box<[u8]> },
 }
 
-/// What is to be sent.
+/// A response that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct PreparedResponse {
     pub(super) response: Response,
-    /// What the response's file segments draw from.
+    /// The file that the response's file segments draw from.
     pub(super) file: Option<Arc<OpenFile>>,
     /// Content that follows the response's body, to be produced in the disk lane.
     pub(super) rest: Option<StreamedBody>,
@@ -146,7 +146,7 @@ impl Pending {
         }
     }
 
-    /// What the log needs of the request.
+    /// Takes the log's part of the request.
     pub(super) fn take_logged(&mut self) -> Logged {
         let (line, client_fields) = match &mut self.request {
             RequestKind::Http(request) => (&mut request.line, request.client_fields.take()),
@@ -162,7 +162,7 @@ impl Pending {
     }
 }
 
-/// What the log needs of a request.
+/// The log's part of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logged {
     /// The request line or name as it came; cut if it is long.
@@ -174,14 +174,14 @@ pub(super) struct Logged {
 pub(super) enum Cache<'a> {
     /// A worker's names, and the time of its turn.
     OpenFileCache(&'a mut OpenFileCache, Instant),
-    /// The disk lane has no names. What it finds goes to those of the worker that gets the
+    /// The disk lane has no names. Its findings go to the names of the worker that gets the
     /// connection: a path, and the file under just this path, which need not be the one that was
     /// asked for.
     Later(&'a mut Option<Resolved>),
 }
 
-/// Looks a target up that a request with this grant may have. `None` means that it takes a disk.
-/// What it may not have, now that it is known where the target leads, is not there.
+/// Looks a target up that a request with this grant may have. `None` means that it takes a disk. A
+/// target that the grant does not cover, now that its real path is known, is not there.
 pub(super) fn look_up(
     target: &Target,
     grant: &Grant,

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What the first bytes of a proxy's connection are.
+/// The meaning of the first bytes of a proxy's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// The header is not whole.
@@ -13,8 +13,8 @@ pub enum ProxyHeader {
     Whole {
         /// Its length; what the client says begins behind it.
         len: usize,
-        /// Who the client is; `None` if the proxy speaks for itself, as in its health checks, or
-        /// does not know.
+        /// The client; `None` if the proxy speaks for itself, as in its health checks, or does not
+        /// know.
         client: Option<SocketAddr>,
     },
     /// No header, or one against the rules; the text says why.
@@ -125,7 +125,7 @@ const SIGNATURE_1: &[u8] = b"PROXY ";
 const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line, with its end.
 const LONGEST_1: usize = 107;
-/// What comes before the addresses.
+/// The length of the part before the addresses.
 const FIXED_2: usize = 16;
 /// With extensions; the addresses alone take 232.
 pub(crate) const LONGEST_2: usize = 4096;

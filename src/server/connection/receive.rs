@@ -13,7 +13,7 @@ use crate::server::telemetry::CloseReason;
 use crate::server::transmit::tls::TlsStream;
 use crate::sys::poller::Readiness;
 
-/// What has been received and not yet used.
+/// Bytes that were received and not yet used.
 #[derive(Debug)]
 pub(super) struct RequestBuffer {
     bytes: Vec<u8>,
@@ -70,7 +70,7 @@ enum Progress {
     Head { scanned: usize },
 }
 
-/// What the bytes at hand make.
+/// The meaning of the bytes at hand.
 pub(super) enum Received {
     /// Nothing yet; give up at that time.
     Incomplete(Instant),
@@ -173,7 +173,7 @@ impl RequestBuffer {
         self.bytes = Vec::new();
     }
 
-    /// What came up to the first line end, for the log.
+    /// The bytes up to the first line end, for the log.
     pub(super) fn first_line(&self) -> Box<[u8]> {
         first_line(&self.bytes).into()
     }
@@ -219,8 +219,8 @@ impl RequestBuffer {
         Ok(true)
     }
 
-    /// Opens what came. The peer has closed its side only if the session says so: anybody on the
-    /// way can end the stream.
+    /// Opens what came. The session says whether the peer has closed its side: an attacker can end
+    /// the TCP stream.
     fn receive_sealed(
         &mut self,
         stream: &TcpStream,
@@ -299,7 +299,7 @@ impl RequestBuffer {
         }
     }
 
-    /// What the bytes at hand make; `None` if it takes more.
+    /// The meaning of the bytes at hand; `None` if it takes more.
     fn look(
         &mut self,
         receiving: &mut Receiving,

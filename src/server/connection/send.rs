@@ -31,7 +31,7 @@ pub(super) struct Sending {
     /// Content that disk workers have yet to produce.
     streamed: Option<StreamedBody>,
     ending: Ending,
-    /// What stopped the disk worker, for the hot worker to act upon.
+    /// The reason why the disk worker stopped, for the hot worker to act upon.
     disk_progress: Option<Progress>,
     request: Answered,
     protocol: Protocol,
@@ -40,7 +40,7 @@ pub(super) struct Sending {
     persistence: Persistence,
     outcome: CloseReason,
     detail: &'static str,
-    /// Who has logged in, for the log.
+    /// The user who has logged in, for the log.
     user: Option<Box<[u8]>>,
     /// Bytes of content promised; `None` where that is not known beforehand.
     content_length: Option<u64>,
@@ -54,13 +54,13 @@ pub(super) struct Sending {
     _bulk: Option<Permit>,
 }
 
-/// What is kept of the request.
+/// The part of the request that is kept.
 #[derive(Debug)]
 enum Answered {
     /// All of it: until the first byte leaves or the peer has to be waited for, the response may
     /// have to be made anew.
     Whole(Pending),
-    /// What the log needs.
+    /// The log's part.
     Logged(Logged),
 }
 
@@ -73,7 +73,7 @@ enum Ending {
     Close,
 }
 
-/// What is known of the file's presence in memory.
+/// The presence of the file in memory, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cold {
     /// All that was sent was there.
@@ -179,7 +179,7 @@ impl Sending {
         self.status
     }
 
-    /// Bytes intended, the head included; `None` where nobody knows beforehand.
+    /// Bytes intended, the head included; `None` for a listing, whose length is unknown.
     pub(super) fn intended(&self) -> Option<u64> {
         self.content_length.map(|length| length + self.head_bytes)
     }
@@ -447,7 +447,7 @@ impl Sending {
         }
         read_into_cache(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        // What does not stay in memory shows at once.
+        // Pages that do not stay in memory show at once.
         if file.file_system.is_remote() || !file.may_wait(extent, Instant::now()) {
             self.transfer.note_resident(extent);
         }
@@ -494,8 +494,8 @@ impl Sending {
 }
 
 impl Cold {
-    /// Notes that an extent is missing. It is read, or sent by a disk worker if it would not stay
-    /// in memory.
+    /// Notes that an extent is missing. The extent is read, or sent by a disk worker if it would
+    /// not stay in memory.
     fn action(&mut self, extent: Extent, file: &OpenFile) -> DiskAction {
         let times = match *self {
             Self::At { offset, times } if offset == extent.offset => times.saturating_add(1),

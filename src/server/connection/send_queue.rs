@@ -12,7 +12,7 @@ use crate::server::semaphore::{Permit, Semaphore};
 use crate::server::shared::LONG_BYTES;
 use crate::sys::socket;
 
-/// What is set on a connection's socket.
+/// The options that are set on a connection's socket.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
     /// The right to a long queue.
@@ -49,7 +49,7 @@ impl SendQueue {
     /// Gives the long queue back: the peer has stopped taking bytes.
     pub(super) fn shorten(&mut self, stream: &TcpStream) {
         if self.long.take().is_some() {
-            // What is in the queue stays there; no more goes in.
+            // Bytes in the queue stay there; no more go in.
             let _ = socket::limit_unsent(stream, UNSENT_BYTES);
         }
     }
@@ -70,7 +70,7 @@ fn long_bytes(rate: Option<u64>) -> u32 {
     u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)
 }
 
-/// What may wait unsent in a connection's send queue at first: enough for a fast reader on a
+/// Bytes that may wait unsent in a connection's send queue at first: enough for a fast reader on a
 /// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
 /// readers that move.
 pub(crate) const UNSENT_BYTES: u32 = 16 << 10;

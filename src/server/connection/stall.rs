@@ -1,7 +1,7 @@
 //! Stall detection: whether the peer still takes bytes, and fast enough.
 //!
-//! What counts is what the peer acknowledged, as far as the system tells: a full send queue may
-//! drain for minutes over a slow line without a single event, and nothing that moves is cut.
+//! Acknowledged bytes count, as far as the system tells: a full send queue may drain for minutes
+//! over a slow line without a single event, and a response that moves is never cut.
 
 use std::time::{Duration, Instant};
 

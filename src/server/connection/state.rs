@@ -9,10 +9,10 @@ use crate::server::connection::receive::Receiving;
 use crate::server::connection::send::Sending;
 use crate::server::connection::step::Step;
 
-/// What a connection is doing, with the data of this state alone.
+/// The state of a connection, with the data of this state alone.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Waiting for a proxy to say for whom it speaks.
+    /// Waiting for a proxy's PROXY header.
     Introducing(Introduction),
     /// Agreeing on keys.
     Handshaking(Handshaking),
@@ -28,7 +28,7 @@ pub(super) enum State {
     Lingering(Lingering),
 }
 
-/// What a transition leads to.
+/// The outcome of a transition.
 pub(super) enum Flow {
     /// The next state, in the same turn.
     Continue(State),

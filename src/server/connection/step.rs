@@ -1,4 +1,4 @@
-//! What a connection's turn ends in, and what a turn may use.
+//! The steps that end a connection's turn, and the context of a turn.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Delay,
     /// The next names or bytes are not in memory: a disk worker has to run this job.
     Disk(DiskJob),
-    /// It has ended.
+    /// The connection has ended.
     Close(CloseReason),
 }
 
@@ -36,14 +36,14 @@ pub(crate) struct DiskJob {
 }
 
 impl DiskJob {
-    /// To look at a password. It waits for no file system, only for others of its kind.
+    /// To look at a password. The job waits for no file system, only for other password checks.
     pub(crate) const CHECK_PASSWORD: Self = Self {
         file_system: 0,
         action: DiskAction::CheckPassword,
     };
 }
 
-/// What a disk worker does for a connection.
+/// A disk worker's action for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskAction {
     /// Look at a password, which takes time on purpose.
@@ -88,25 +88,25 @@ impl ExtentKey {
 /// Whether a connection came within the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// It did.
+    /// The connection is within the limits.
     Admitted,
-    /// It did not: its first request is answered with a refusal.
+    /// The connection is beyond a limit: its first request is answered with a refusal.
     Rejected,
 }
 
 /// How long a rejected connection may take for its request; others may be told the same instead.
 pub(super) const REJECTED_WAIT: Duration = Duration::from_secs(2);
 
-/// What a turn may use, besides the connection.
+/// The context of a turn.
 #[derive(Debug)]
 pub(crate) struct TurnContext<'a> {
     pub service: &'a Shared,
-    /// The time at which the turn began, or a later request was looked for. What is known of files
-    /// since then holds for a request that came before.
+    /// The time at which the turn began, or a later request was looked for. Files seen since then
+    /// are fresh enough for a request that came before.
     pub now: Instant,
     /// The worker's open files.
     pub names: &'a mut OpenFileCache,
-    /// What the worker moves bytes with.
+    /// The worker's buffers and pipe.
     pub tools: &'a mut IoBuffers,
     /// Sees waits that should not be.
     pub watch: &'a mut WaitWatch,

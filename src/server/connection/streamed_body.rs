@@ -18,7 +18,7 @@ pub(super) struct StreamedBody {
     framing: StreamFraming,
     /// The directory's path from the root, for following its links.
     path: Vec<u8>,
-    /// What the links may lead to.
+    /// The grant that the links' targets have to be within.
     grant: Grant,
     /// The file system the directory is on.
     device: u64,
@@ -94,7 +94,7 @@ impl StreamedBody {
     }
 }
 
-/// What a link at this path leads to, as far as that may be shown.
+/// The target of a link at this path, as far as it may be shown.
 fn follow(path: &[u8], grant: &Grant, service: &Shared) -> Followed {
     let (kind, meta, real_path) = match service.root.follow_link(path) {
         Ok(found) => found,

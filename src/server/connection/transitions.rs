@@ -30,7 +30,7 @@ pub(super) fn advance(state: State, common: &mut CommonState, turn: &mut TurnCon
     }
 }
 
-/// What a state leads to whose deadline has passed.
+/// Follows from a deadline that has passed.
 pub(super) fn expire(state: State, common: &mut CommonState, turn: &mut TurnContext<'_>) -> Flow {
     match state {
         State::Introducing(introduction) => introducing::expire(introduction, common, turn),

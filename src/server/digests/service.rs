@@ -1,4 +1,4 @@
-//! What is known of digests, and the line of files that wait to be hashed.
+//! The known digests, and the queue of files that wait to be hashed.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::server::files::OpenFile;
 use crate::server::semaphore::Semaphore;
 use crate::sys::file::Blocking;
 
-/// What is known of the digests that are wanted.
+/// The state of the digests that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// None are given here.
@@ -69,7 +69,7 @@ impl DigestService {
         self.policy
     }
 
-    /// What is known of the digests of a file; the computing of what is not begins.
+    /// The known digests of a file; begins to compute the others.
     pub(crate) fn find(&self, file: &Arc<OpenFile>, wanted: Wanted, blocking: Blocking) -> Answer {
         if self.policy.choice == DigestChoice::Off {
             return Answer::Off;
@@ -215,7 +215,7 @@ pub(super) fn tell(notice: Option<Notice>) {
     }
 }
 
-/// What is computed in any case.
+/// The digests that are computed in any case.
 const USUAL: Wanted = Wanted {
     sha256: true,
     sha512: false,

@@ -32,14 +32,14 @@ struct Reading {
     own: Option<File>,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(super) enum Stepped {
     /// So many bytes were read.
     Bytes(u64),
     /// All is hashed, and the file is what it was.
     Done(Digests, Option<BlockList>),
-    /// It changes, or cannot be read.
+    /// The file changes, or cannot be read.
     Failed,
 }
 
@@ -72,7 +72,8 @@ impl Task {
             && page_cache::residency(self.file.file(), offset, len) != Residency::Resident
     }
 
-    /// Hashes a step; what was cold leaves the page cache again, unless somebody else reads.
+    /// Hashes a step; pages that were cold leave the page cache again, unless another reader needs
+    /// them.
     pub(super) fn step(&mut self, is_cold: bool, buffer: &mut [u8]) -> Stepped {
         match &mut self.state {
             State::Waiting => {
@@ -92,8 +93,8 @@ impl Task {
         }
     }
 
-    /// Whether the file is what it was, and a change from now on would show. What was written a
-    /// moment ago is waited for.
+    /// Whether the file is what it was, and a change from now on would show. A file that was
+    /// written a moment ago is waited for.
     fn is_as_it_was(&self) -> bool {
         let asked = Instant::now();
         while !self.file.has_settled() {
@@ -160,5 +161,5 @@ impl Reading {
 /// File systems without fractions of a second, on another host.
 const LONGEST_UNSETTLED: Duration = Duration::from_secs(5);
 
-/// What is read and hashed at once.
+/// Bytes that are read and hashed at once.
 pub(super) const STEP_BYTES: usize = 1 << 20;

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::sys::file;
 
-/// What the disk lane has to do for one file system.
+/// The disk lane's load for one file system.
 #[derive(Debug)]
 pub(crate) struct DiskGauge {
     device: u64,

@@ -1,4 +1,4 @@
-//! What is known of the digests of an open file.
+//! The known digests of an open file.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ struct State {
     known: Digests,
     /// The store was asked.
     was_looked_up: bool,
-    /// What is being computed.
+    /// The digests that are being computed.
     pending: Wanted,
     /// When it failed: as it is, the file would fail again.
     failed: Option<Instant>,
 }
 
 impl DigestSlot {
-    /// What is known.
+    /// The known digests.
     pub(crate) fn known(&self) -> Digests {
         self.state().known
     }
@@ -38,7 +38,7 @@ impl DigestSlot {
         state.known = state.known.and(found);
     }
 
-    /// What of `wanted` is to be computed now; `None` if nothing is, or it is under way.
+    /// The part of `wanted` to be computed now; `None` if it is known or under way.
     pub(crate) fn begin(&self, wanted: Wanted) -> Option<Wanted> {
         let mut state = self.state();
         let missing = state.known.missing(wanted);

@@ -25,7 +25,7 @@ use crate::sys::page_cache::{self, Residency};
 #[derive(Debug)]
 pub struct OpenFile {
     file: Option<File>,
-    /// What it was when it was opened. Responses are made from it, and it is what a transfer
+    /// The metadata when the file was opened. Responses are made from it, and it is what a transfer
     /// that ends well must find again.
     pub meta: Meta,
     /// In which codings there is a precompressed sibling.
@@ -36,7 +36,7 @@ pub struct OpenFile {
     pub(super) generation: u64,
     /// Where it lies, if links led to it.
     pub(crate) real_path: RealPath,
-    /// What all that have it open know of it.
+    /// The facts that all holders of the file share.
     version: Arc<Version>,
     /// Where the file is closed if close(2) may wait.
     closer: Option<Sender<Closing>>,
@@ -130,7 +130,7 @@ impl OpenFile {
         self.version.was_read.swap(true, Ordering::Relaxed)
     }
 
-    /// What is known of its digests.
+    /// The known digests of the file.
     pub(crate) fn digests(&self) -> &DigestSlot {
         &self.version.digests
     }
@@ -173,7 +173,7 @@ impl OpenFile {
     /// Reads bytes that are in memory; `None` if to read them may wait.
     ///
     /// # Errors
-    /// Those of the file.
+    /// As reading the file.
     pub fn read_resident(
         &self,
         bytes: &mut [u8],
@@ -199,7 +199,7 @@ impl OpenFile {
     /// Reads bytes at an offset, over interruptions.
     ///
     /// # Errors
-    /// Those of the file.
+    /// As reading the file.
     pub fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match self.file().read_at(bytes, offset) {
@@ -291,7 +291,7 @@ impl OpenFile {
         } == self.meta)
     }
 
-    /// What it is now. An overlay that does not know asks the layer below for it, which may wait
+    /// The metadata now. An overlay that does not know asks the layer below for it, which may wait
     /// for another host; layers do not change.
     fn stat(&self) -> io::Result<Meta> {
         match self.file_system.is_overlay() {
@@ -328,5 +328,5 @@ impl Drop for OpenFile {
 /// Freeing the blocks of a removed file of this size takes longer than a worker may wait.
 const LARGE_BYTES: u64 = 16 << 20;
 
-/// What is allowed for between the clocks of two hosts.
+/// The clocks of two hosts may differ by so much.
 const CLOCK_SKEW_SECONDS: i64 = 2;

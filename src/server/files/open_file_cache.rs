@@ -2,11 +2,11 @@
 //! each time.
 //!
 //! An entry is checked before it is used, by fstat(2): a file that was written, truncated, renamed
-//! over or removed (its link count and with it its ctime change) is looked up anew at once. One
-//! check serves all requests that had come before it. What the check cannot see, a renamed parent
-//! directory or a link pointed elsewhere, shows after at most [`VALID_FOR`]. On an overlay an open
-//! file shows less and to open one may wait: there the check is a look-up, and an entry is as good
-//! as new after it.
+//! over or removed (its link count and with it its ctime change) is looked up anew at once. A check
+//! serves all requests that had come before it. A renamed parent directory or a link pointed
+//! elsewhere escapes the check, and shows after at most [`VALID_FOR`]. On an overlay an open file
+//! shows less and to open one may wait: there the check is a look-up, and an entry is as good as
+//! new after it.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -73,8 +73,8 @@ impl OpenFileCache {
         None
     }
 
-    /// Remembers a file that was just looked up. Those that may wait for a network are not kept:
-    /// checking them would wait as well.
+    /// Remembers a file that was just looked up. Files on file systems that may wait for a network
+    /// are not kept: checking them would wait as well.
     pub fn remember(&mut self, path: &[u8], file: &Arc<OpenFile>, now: Instant) {
         if file.file_system.is_remote() {
             return;

@@ -1,4 +1,4 @@
-//! What is known of each open file, by inode, shared by all who have it open.
+//! Facts about each open file, by inode, shared by all holders of the file.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -25,14 +25,14 @@ pub(super) struct Inode {
     latest: Mutex<Weak<Version>>,
 }
 
-/// What an inode was from one change to the next.
+/// A state of an inode, from one change to the next.
 #[derive(Debug)]
 pub(super) struct Version {
     pub(super) inode: Arc<Inode>,
     pub(super) meta: Meta,
     /// A transfer has drawn from it.
     pub(super) was_read: AtomicBool,
-    /// What of it is in memory.
+    /// The parts of the file that are in memory.
     pub(super) residency: ResidencyCache,
     /// The content, if it is small and is asked for again and again.
     pub(super) content: OnceLock<Box<[u8]>>,
@@ -43,7 +43,7 @@ pub(super) struct Version {
 }
 
 impl Registry {
-    /// What is known of a file that was found to be this.
+    /// The facts about a file with this metadata.
     pub(super) fn version(&self, meta: Meta) -> Arc<Version> {
         let inode = self.inode((meta.device, meta.inode));
         let mut latest = inode.latest.lock().unwrap_or_else(PoisonError::into_inner);

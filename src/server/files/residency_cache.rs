@@ -61,8 +61,8 @@ fn is_fresh(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < VALID_FOR
 }
 
-/// What was there so lately is not asked for again: five reads of a byte each cost a request for
-/// 64 KiB a sixth of its processor time.
+/// Pages that were there so lately are not asked for again: five reads of a byte each cost a
+/// request for 64 KiB a sixth of its processor time.
 pub(super) const UNASKED_FOR: Duration = Duration::from_millis(100);
 
 /// Pages that were used are the last to leave memory.

@@ -1,4 +1,4 @@
-//! What is served: all beneath a directory, or files by their names.
+//! The files that are served: all beneath a directory, or files by their names.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::sys::beneath::{Handle, Root, Support};
 use crate::sys::file::{Blocking, Kind};
 
-/// What is served.
+/// The files that are served.
 #[derive(Debug)]
 pub(super) enum Served {
     /// All beneath a directory.
@@ -23,7 +23,7 @@ pub(super) enum Served {
 /// Files by their names.
 #[derive(Debug)]
 pub(super) struct NamedFiles {
-    /// Those that hold the files, each once. Never empty.
+    /// The directories that hold the files, each once. Never empty.
     directories: Vec<Root>,
     /// Each file's name in its directory, by which it is served, and which directory that is.
     places: Arc<BTreeMap<Vec<u8>, usize>>,
@@ -36,11 +36,11 @@ pub(crate) type Names = Arc<[Vec<u8>]>;
 /// Why a file cannot be served by its name.
 #[derive(Debug)]
 pub enum FileFault {
-    /// It cannot be found or read.
+    /// The file cannot be found or read.
     Unreadable(io::Error),
-    /// It is a directory, which is served alone.
+    /// The path is a directory, which is served alone.
     Directory,
-    /// It is a device, a FIFO or a socket.
+    /// The path is a device, a FIFO or a socket.
     Special,
     /// Another file has the same name.
     SameName(PathBuf),
@@ -64,7 +64,7 @@ impl std::fmt::Display for FileFault {
 }
 
 impl Served {
-    /// What a path beneath the root is looked up in, if anything there can have it.
+    /// The root for a path, if a file can have it.
     pub(super) fn root_of(&self, path: &[u8]) -> Option<&Root> {
         match self {
             Self::Tree(root) => Some(root),
@@ -104,7 +104,7 @@ impl Served {
         }
     }
 
-    /// What look-ups can do here.
+    /// The features of this system that look-ups use.
     pub(super) fn support(&self) -> Support {
         match self {
             Self::Tree(root) => root.support(),

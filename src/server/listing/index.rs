@@ -86,7 +86,7 @@ fn line(item: &Item, link: &str) -> Markup {
     }
 }
 
-/// The query that opens whatever lies beneath, for those who came by a link; else nothing.
+/// The query that opens every entry, for a client that came by a link; else empty.
 pub(super) fn link_query(request: &Request) -> String {
     match (request.audience, request.query.link.as_deref()) {
         (Audience::LinkHolder, Some(Ok(link))) if link.depth.is_some() => format!("?{link}"),

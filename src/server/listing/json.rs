@@ -19,7 +19,7 @@ pub(super) struct Json {
     written: Written,
 }
 
-/// What stands around the objects.
+/// The syntax around the objects.
 #[derive(Debug)]
 struct Marks {
     first: &'static str,
@@ -35,10 +35,10 @@ enum Written {
     Some,
 }
 
-/// One entry.
+/// An entry.
 #[derive(Serialize)]
 struct Object<'a> {
-    /// What is no UTF-8 is replaced by U+FFFD.
+    /// Bytes that are no UTF-8 are replaced by U+FFFD.
     name: Cow<'a, str>,
     /// The percent-encoded name; only where `name` is not the name itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +126,7 @@ fn object(item: &Item) -> Object<'_> {
     }
 }
 
-/// A hash by a key that nobody knows, so that inode numbers stay within.
+/// A hash by a secret key, so that inode numbers stay private.
 fn identity(inode: (u64, u64)) -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     format!("{:016x}", KEY.hash_one(inode))

@@ -29,7 +29,7 @@ pub(super) struct Ranked {
     order: SortOrder,
 }
 
-/// What is compared before the names.
+/// The first key of comparison, before the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Primary {
     Nothing,
@@ -81,7 +81,7 @@ impl Selection {
 }
 
 impl Ranked {
-    /// What stands for this place in a link to the entries behind it.
+    /// The text that stands for this place in a link to the next page.
     pub(super) fn cursor(&self) -> Vec<u8> {
         let group = match self.item.facts.kind {
             ItemKind::Directory => "d",

@@ -45,7 +45,7 @@ enum State {
     },
     /// The rows' names were given back.
     GivenBack(Summary),
-    /// They are found in the directory again.
+    /// The page's entries are found in the directory again.
     Finding {
         rows: Missing,
         summary: Summary,
@@ -104,7 +104,7 @@ impl Page {
         }
     }
 
-    /// What of the names is in memory.
+    /// The names that are in memory.
     pub(super) fn memory(&self) -> Memory {
         match &self.state {
             State::Rows { summary, .. } if self.permit.is_some() => {
@@ -157,8 +157,8 @@ impl Page {
     ) -> (State, Progress) {
         let start = out.len();
         while let Some(name) = rows.next() {
-            // Looked at only now if the order did not need it: a page's worth of inodes
-            // instead of the whole directory's. What has gone since is left out.
+            // Looked at only now if the order did not need it: a page's worth of inodes instead of
+            // the whole directory's. An entry that has gone since is left out.
             if let Some(facts) = scan.facts(&name, follow) {
                 summary.bytes += row::row(&self.view, &name, facts, out);
             }

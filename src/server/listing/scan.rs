@@ -24,7 +24,7 @@ pub(crate) struct Visible(Box<Predicate>);
 type Predicate = dyn Fn(&[u8]) -> bool + Send;
 
 impl Visible {
-    /// Those for which `predicate` holds.
+    /// A choice of the names for which `predicate` holds.
     pub(crate) fn new(predicate: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
         Self(Box::new(predicate))
     }
@@ -57,7 +57,7 @@ pub(super) struct Item {
     pub(super) facts: ItemFacts,
 }
 
-/// What is shown of it.
+/// The facts of an entry that are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ItemFacts {
     pub(super) kind: ItemKind,
@@ -66,7 +66,7 @@ pub(super) struct ItemFacts {
     pub(super) inode: (u64, u64),
 }
 
-/// What can be served; directories stand before files.
+/// The kinds of entries that can be served; directories stand before files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ItemKind {
     Directory,
@@ -78,7 +78,7 @@ pub(super) enum ItemKind {
     LinkOut,
 }
 
-/// What has to be known of an entry before it is of use.
+/// The facts of an entry that the listing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
     /// Whether it is a directory or a file, for which the directory itself usually suffices;
@@ -88,12 +88,12 @@ pub(super) enum Depth {
     Facts,
 }
 
-/// One name further.
+/// A step to the next name.
 #[derive(Debug)]
 pub(super) enum Found {
     /// An entry that is shown.
     Item(Item),
-    /// One that is not.
+    /// The entry is left out.
     Skipped,
     /// There are no more.
     End,

@@ -1,4 +1,4 @@
-//! One step of a listing: bounded work, bounded output.
+//! A step of a listing: bounded work, bounded output.
 
 use crate::sys::directory::EntryFacts;
 
@@ -11,7 +11,7 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// What a listing holds that it could make anew.
+/// The memory of a listing that could be made anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     /// Nothing to speak of.
@@ -22,14 +22,14 @@ pub(crate) enum Memory {
     Dear,
 }
 
-/// What a link in the directory leads to.
+/// The target of a link in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Followed {
     /// A file or a directory beneath the root.
     Inside(EntryFacts),
     /// To what is not served.
     Outside,
-    /// It is absent, or neither a file nor a directory.
+    /// The target is absent, or neither a file nor a directory.
     Nothing,
 }
 

@@ -36,7 +36,7 @@ pub struct AccessLog {
     counters: Arc<Counters>,
 }
 
-/// What writes the access log.
+/// The writer of the access log.
 #[derive(Debug)]
 pub struct AccessLogWriter(Stage);
 
@@ -173,8 +173,7 @@ impl AccessLogWriter {
         Ok(Self(Stage::Running(thread, queue)))
     }
 
-    /// Waits, but not for ever, until all that was recorded is written. What is recorded
-    /// afterwards is lost.
+    /// Waits, but not for ever, until all that was recorded is written. Later records are lost.
     pub fn finish(self) {
         let Stage::Running(thread, queue) = self.0 else {
             return;
@@ -341,8 +340,8 @@ fn write_all(
         lines == 0
     };
     while let Ok(first) = entries.recv() {
-        // What comes in the meantime is written along with it, and nobody who records has to
-        // wake a thread for each line.
+        // Records that come meanwhile are written along with it, and recording need not wake a
+        // thread for each line.
         std::thread::sleep(GATHER);
         let ends = state.ends.load(Ordering::Acquire);
         for entry in std::iter::once(first).chain(entries.try_iter()) {

@@ -147,7 +147,7 @@ counters! {
     accept_exhausted,
     /// TLS handshakes that ended well.
     handshakes,
-    /// Those among them that resumed an earlier session.
+    /// Handshakes that resumed an earlier session.
     handshakes_resumed,
     /// TLS handshakes that failed.
     handshakes_failed,
@@ -155,7 +155,7 @@ counters! {
     requests,
     /// Bytes given to the kernel, heads included.
     bytes_sent,
-    /// Bytes that peers have acknowledged, as far as somebody observes.
+    /// Bytes that peers have acknowledged, as far as there are observers.
     bytes_acknowledged,
     /// Times a connection was parked until its socket is ready.
     parks,

@@ -7,7 +7,8 @@ use crate::server::telemetry::counters::Counter;
 /// How many times fell below each bound, and their sum.
 #[derive(Debug)]
 pub struct Histogram {
-    /// One for each of [`BOUNDS`], one for what is longer, and one for the nanoseconds of all.
+    /// A counter for each of [`BOUNDS`], one for longer durations, and one for the nanoseconds of
+    /// all.
     counters: Box<[Counter]>,
 }
 

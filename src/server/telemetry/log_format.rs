@@ -115,7 +115,7 @@ struct JsonRecord<'a> {
     /// The user of a peer on a Unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
-    /// Who has logged in.
+    /// The user who has logged in.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Text<'a>>,
     /// `http`, `https` or `name`.

@@ -1,4 +1,4 @@
-//! One response, as a line of the access log.
+//! A response, as a line of the access log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use crate::http::{ClientFields, Protocol};
 use crate::server::telemetry::counters::CloseReason;
 use crate::sys::peer::Peer;
 
-/// One response, for the access log.
+/// A response, for the access log.
 #[derive(Clone, Debug)]
 pub struct AccessRecord {
     /// When the request was whole.
     pub at: SystemTime,
-    /// Who asked.
+    /// The client.
     pub peer: Peer,
     /// In which wire format; `None` if it could not be told.
     pub protocol: Option<Protocol>,
@@ -34,9 +34,9 @@ pub struct AccessRecord {
     pub user: Option<Box<[u8]>>,
     /// Why, where the outcome alone does not say.
     pub detail: &'static str,
-    /// What is known of a client that came by TLS.
+    /// The identity of a client that came by TLS.
     pub tls: Option<TlsClient>,
-    /// What the client says of itself, where the log's format has it.
+    /// The client's description of itself, where the log's format has it.
     pub client_fields: Option<Box<ClientFields>>,
 }
 

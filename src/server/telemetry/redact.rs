@@ -1,4 +1,4 @@
-//! What no log may hold: signatures of links, and credentials in URLs.
+//! Texts that no log may hold: signatures of links, and credentials in URLs.
 
 use memchr::memmem;
 

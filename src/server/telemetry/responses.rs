@@ -1,4 +1,4 @@
-//! What came of responses, and how long they took.
+//! Responses by outcome, and their durations.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub const PROTOCOLS: [&str; 2] = ["http", "name"];
 /// None, and 1xx to 5xx.
 pub const STATUS_CLASSES: usize = 6;
 
-/// What came of responses so far.
+/// Responses by outcome so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResponseCounts {
     /// By the order of [`PROTOCOLS`], and by the first digit of the status.

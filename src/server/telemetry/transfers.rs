@@ -13,12 +13,12 @@ use crate::http::Protocol;
 use crate::server::telemetry::redact::redact;
 use crate::sys::peer::Peer;
 
-/// What an observer may know of a response under way.
+/// The card of a response under way, for observers.
 #[derive(Debug)]
 pub struct TransferCard {
     /// The number of its connection.
     pub connection: u64,
-    /// Who is being answered.
+    /// The client.
     pub peer: Peer,
     /// In which wire format.
     pub protocol: Protocol,
@@ -26,7 +26,7 @@ pub struct TransferCard {
     pub request: Vec<u8>,
     /// The status code; 0 where the protocol has none.
     pub status: u16,
-    /// Bytes intended, the head included; `None` where nobody knows beforehand.
+    /// Bytes intended, the head included; `None` for a listing, whose length is unknown.
     pub intended: Option<u64>,
     /// When the request was whole.
     pub begun: Instant,
@@ -35,7 +35,7 @@ pub struct TransferCard {
     waits_for: AtomicU8,
 }
 
-/// What a response waits for.
+/// The event that a response waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitsFor {
     /// Its turn.
@@ -64,7 +64,7 @@ impl WaitsFor {
     }
 }
 
-/// What a card says of a response's beginning.
+/// The facts about a response's beginning.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub connection: u64,
@@ -116,7 +116,7 @@ impl TransferCard {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// What it waits for.
+    /// The event that the response waits for.
     #[must_use]
     pub fn waits_for(&self) -> WaitsFor {
         let at = usize::from(self.waits_for.load(Ordering::Relaxed));
@@ -136,12 +136,12 @@ impl Transfers {
         Self(Some(unbounded()))
     }
 
-    /// Without one: nobody makes cards.
+    /// A set without observers: no cards are made.
     pub(crate) fn unobserved() -> Self {
         Self(None)
     }
 
-    /// Whether somebody looks.
+    /// Whether there are observers.
     #[inline]
     pub(crate) fn are_observed(&self) -> bool {
         self.0.is_some()

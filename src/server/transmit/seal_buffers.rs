@@ -3,7 +3,7 @@
 use crate::sys::buffer::Buffer;
 use crate::tls::session::sealed_len;
 
-/// What is to be sealed, gathered from several places, and what it becomes.
+/// Bytes gathered from several places to be sealed, and their records.
 #[derive(Debug)]
 pub(crate) struct SealBuffers {
     pub(super) plain: Vec<u8>,

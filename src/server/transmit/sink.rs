@@ -14,9 +14,9 @@ use crate::sys::socket;
 /// Whether more bytes of the same response follow at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum More {
-    /// They do: an incomplete segment may wait for them.
+    /// Bytes follow: an incomplete segment may wait for them.
     Yes,
-    /// They do not: send all there is.
+    /// No bytes follow: send all there are.
     No,
 }
 
@@ -77,7 +77,7 @@ pub struct FilePart<'a> {
     pub more: More,
     /// How much goes into the pipe before the peer takes it.
     pub prefill_bytes: usize,
-    /// What was prepared for this response and not taken, and is still at hand.
+    /// Bytes in the pipe that were prepared for this response and not taken.
     pub lease: &'a mut Option<PipeLease>,
     /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
     pub choice: &'a mut SendChoice,
@@ -94,12 +94,12 @@ pub enum SendError {
     File(io::Error),
 }
 
-/// What a worker moves bytes with.
+/// The buffers and the pipe of a worker.
 #[derive(Debug)]
 pub struct IoBuffers {
     /// Memory for copying.
     pub(crate) scratch: Buffer,
-    /// What TLS connections are sealed with, once there was one.
+    /// The buffers of TLS, once a connection needed them.
     pub(crate) sealing: Option<SealBuffers>,
     pipe: Option<SendPipe>,
 }
@@ -138,11 +138,11 @@ impl IoBuffers {
         (loaded.len() == len).then_some(loaded)
     }
 
-    /// Reads bytes of a file into the page cache, waits for them, and says how many they are.
-    /// Zero means that the file ends at `offset`. They are copied only if need be.
+    /// Reads bytes of a file into the page cache, waits for them, and says how many they are. Zero
+    /// means that the file ends at `offset`. The bytes are copied only if need be.
     ///
     /// # Errors
-    /// Those of the file.
+    /// As reading the file.
     pub fn populate(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
         // Not before it is needed: a user's pipes are limited, and who sends goes first.
         self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
@@ -204,7 +204,7 @@ impl Sink for &TcpStream {
         if count == 0 {
             return Ok(0);
         }
-        // What the socket does not take is read again: the page cache has it.
+        // Bytes that the socket does not take are read again: the page cache has them.
         let more = if (count as u64) < part.len {
             More::Yes
         } else {
@@ -237,8 +237,8 @@ impl Sink for &TcpStream {
     }
 }
 
-/// Sends what was loaded. What the peer does not take is thrown away. Zero means that the file has
-/// shrunk since.
+/// Sends what was loaded. Bytes that the peer does not take are thrown away. Zero means that the
+/// file has shrunk since.
 ///
 /// # Errors
 /// [`SendError`] says whose fault it is.
@@ -252,8 +252,8 @@ pub(super) fn send_loaded(stream: &TcpStream, loaded: Loaded<'_>) -> Result<usiz
     }
 }
 
-/// Sends through the worker's pipe if that is worth it. What the file has to say against it is
-/// left to the calls that come after.
+/// Sends through the worker's pipe if that is worth it. Errors of the file are left to the calls
+/// that come after.
 fn send_through_pipe(
     stream: &TcpStream,
     part: &mut FilePart<'_>,
@@ -286,7 +286,7 @@ pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usiz
     }
 }
 
-/// What send(2) says.
+/// The error of send(2).
 pub(crate) fn blocked_or_network(error: io::Error) -> SendError {
     match error.kind() {
         io::ErrorKind::WouldBlock => SendError::Blocked,

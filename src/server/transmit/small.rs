@@ -10,13 +10,13 @@ use crate::server::files::OpenFile;
 use crate::server::transmit::sink::{More, SendError, Sink, blocked_or_network};
 use crate::sys::file::Blocking;
 
-/// What came of gathering a plan's bytes in memory.
+/// The outcome of gathering a plan's bytes in memory.
 pub(super) enum Gathered {
-    /// They are there.
+    /// All bytes are there.
     Whole,
     /// The file has fewer.
     Short,
-    /// They may not be read here.
+    /// Some bytes may not be read here.
     Cold,
 }
 

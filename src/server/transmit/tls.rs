@@ -1,8 +1,8 @@
 //! The sink of a TLS connection: bytes are sealed, then sent.
 //!
-//! What is sealed counts as taken: its nonces are spent, so it is never sealed again, and what the
-//! socket has no room for is kept until it has. A batch is as large as the peer has shown that it
-//! takes at once, so that a peer that reads nothing has little kept for it.
+//! Sealed bytes count as taken: their nonces are spent, so they are never sealed again, and the
+//! records that the socket has no room for are kept. A batch is as large as the peer has shown that
+//! it takes at once, so that a peer that reads nothing has little kept for it.
 
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
@@ -23,7 +23,7 @@ pub(crate) struct TlsStream {
     partial: Vec<u8>,
     /// Bytes that are sealed at a time.
     batch: usize,
-    /// Whose certificate the client has shown.
+    /// The subject of the client's certificate.
     subject: Option<Arc<str>>,
     /// Bytes of `close_notify`, once it was sealed.
     closing: u64,
@@ -46,7 +46,7 @@ impl TlsStream {
         self.subject = self.session.peer_subject().map(Arc::from);
     }
 
-    /// Whose certificate the client has shown.
+    /// The subject of the client's certificate.
     pub(crate) fn subject(&self) -> Option<Arc<str>> {
         self.subject.clone()
     }

@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) connection: Box<Connection>,
     /// The poller watches it.
     pub(super) watched: bool,
-    /// It is in the worker's queue.
+    /// The connection is in the worker's queue.
     pub(super) queued: bool,
     /// When the worker will look at its deadline.
     pub(super) scheduled: Option<Instant>,

@@ -55,7 +55,7 @@ impl SplicePipe {
     /// Gives the `count` bytes that were taken to `file` at `offset`.
     ///
     /// # Errors
-    /// Whatever `splice(2)` says of the file. What is left in the pipe is lost.
+    /// Whatever `splice(2)` says of the file. Bytes left in the pipe are lost.
     pub(crate) fn give(&self, file: &File, offset: u64, count: usize) -> io::Result<()> {
         let mut left = count;
         let mut at = i64::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;

@@ -44,7 +44,7 @@ fn restrict(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// What is not there cannot be allowed.
+/// A place that does not exist cannot be allowed.
 fn allow(
     rules: RulesetCreated,
     path: &Path,

@@ -213,7 +213,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_gettimeofday,
 ];
 
-/// What newer processors' ports of Linux have no more.
+/// Calls that newer ports of Linux lack.
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: &[c_long] = &[
     libc::SYS_access,

@@ -1,4 +1,4 @@
-//! What is still opened once the sandbox holds.
+//! The places that are still opened once the sandbox holds.
 
 use std::path::{Path, PathBuf};
 

@@ -13,11 +13,11 @@ pub(crate) struct Channel {
     session: Session,
     /// Received bytes that begin a record, or a message of the handshake.
     held: Vec<u8>,
-    /// Decrypted bytes that nobody had room for.
+    /// Decrypted bytes that had no room in a caller's buffer.
     plain: Vec<u8>,
     /// So many of them were taken since.
     taken: usize,
-    /// What comes after `plain`.
+    /// The failure that comes after `plain`.
     failure: Option<Failure>,
     /// The first bytes that ever came: they tell what speaks no TLS.
     first: Vec<u8>,
@@ -218,7 +218,7 @@ impl Channel {
                 self.explain(&error)
             }
         };
-        // What came before it is as true as ever.
+        // Bytes before it are true.
         self.failure = Some(failure.clone());
         match passed {
             0 if self.plain.is_empty() => Err(io::Error::other(failure)),
@@ -233,7 +233,7 @@ impl Channel {
 
 /// Room for the beginning of a record, or of a message of the handshake in many records.
 const HEADROOM: usize = 80 << 10;
-/// What is received at once: so much that it still is in the processor's cache when it is
-/// decrypted and written.
+/// Bytes that are received at once: so many that they still are in the processor's cache when they
+/// are decrypted and written.
 const RECEIVE_BYTES: usize = 128 << 10;
 const FIRST_BYTES: usize = 8;

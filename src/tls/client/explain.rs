@@ -1,4 +1,4 @@
-//! What went wrong with a session, and what to do about it, in words for the user.
+//! The fault of a session, and advice, in words for the user.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,14 +19,14 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// What a failure says of another attempt.
+/// The use of another attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The server cannot prove who it is.
     Untrusted,
     /// The server wants to know who we are.
     Refused,
-    /// It will not get better.
+    /// Another attempt will fail as well.
     Permanent,
     /// The line may have done it.
     Passing,
@@ -52,7 +52,7 @@ impl fmt::Display for Distrust {
 
 impl StdError for Distrust {}
 
-/// What `error` means. `first` are the first bytes that came: they tell what speaks no TLS.
+/// The meaning of `error`. `first` are the first bytes that came: they tell what speaks no TLS.
 pub(crate) fn explain(error: &Error, first: &[u8]) -> Failure {
     let failure = |kind, text: &str| Failure {
         kind,
@@ -95,7 +95,7 @@ pub(crate) fn explain(error: &Error, first: &[u8]) -> Failure {
     }
 }
 
-/// What the server's fatal alert means (RFC 8446, 6.2).
+/// The meaning of the server's fatal alert (RFC 8446, 6.2).
 fn refused(alert: AlertDescription) -> Failure {
     use AlertDescription as Alert;
     let (kind, text) = match alert {

@@ -1,4 +1,4 @@
-//! What the user says of servers and of himself.
+//! The user's settings of TLS.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,10 +23,10 @@ pub struct ClientTls {
 /// Whether servers have to prove who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// They do.
+    /// Servers have to prove who they are.
     #[default]
     On,
-    /// Anybody will do (`--insecure`).
+    /// Any server will do (`--insecure`).
     Off,
 }
 
@@ -36,7 +36,7 @@ impl ClientTls {
     /// has to be one of them, and nothing else is asked of its certificate.
     ///
     /// # Errors
-    /// What is wrong with a file.
+    /// The file with a fault, and the fault.
     pub fn new(
         authorities: Option<&Path>,
         pins: Vec<Pin>,

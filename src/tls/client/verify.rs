@@ -25,7 +25,7 @@ pub(super) struct Roots {
 }
 
 impl Roots {
-    /// Nobody: no certificate is judged by its issuer.
+    /// An empty list of issuers: no certificate is judged by its issuer.
     pub(super) fn none() -> Self {
         Self::given(&[])
     }
@@ -39,7 +39,7 @@ impl Roots {
         }
     }
 
-    /// Those of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// The issuers of the system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub(super) fn of_the_system() -> Result<Self, String> {
         let found = rustls_native_certs::load_native_certs();
         let roots = Self::given(&found.certs);

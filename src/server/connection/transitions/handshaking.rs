@@ -70,7 +70,7 @@ pub(super) fn advance(
             Counters::add_one(&turn.service.counters.handshakes_failed);
             let why = (CloseReason::Malformed, why);
             prepare::record_no_request(&common.received, why, common.peer, turn.service);
-            // What else comes is nothing that could be opened.
+            // Later bytes could not be decrypted.
             common.tls = None;
             let state = State::Handshaking(handshaking);
             lingering::begin(state, CloseReason::Malformed, common, turn.now)

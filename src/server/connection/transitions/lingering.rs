@@ -10,8 +10,9 @@ use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;
 use crate::sys::poller::Interest;
 
-/// Ends our side of the stream. What the peer still sends is thrown away, and what it was sent has
-/// time to arrive. `state` is what the connection closes in if there is nothing to wait for.
+/// Ends our side of the stream. Bytes that the peer still sends are thrown away, and bytes it was
+/// sent have time to arrive. `state` is what the connection closes in if there is nothing to wait
+/// for.
 pub(super) fn begin(
     state: State,
     reason: CloseReason,

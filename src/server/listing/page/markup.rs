@@ -1,4 +1,4 @@
-//! What stands above and below the rows.
+//! The parts of the page above and below the rows.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
@@ -77,7 +77,7 @@ pub(super) fn table_top(view: &View, summary: &Summary, out: &mut Vec<u8>) {
     append(out, markup);
 }
 
-/// What is known once the last row is written.
+/// The part below the rows, from facts that are known once the last row is written.
 pub(super) fn bottom(view: &View, summary: &Summary, out: &mut Vec<u8>) {
     let markup = html! {
         (PreEscaped("</tbody></table>"))
@@ -200,7 +200,7 @@ fn address(view: &View, after: &[u8]) -> String {
     address
 }
 
-/// What a button for this order sends.
+/// The value of a button for this order.
 fn order_value(sort: SortKey, order: SortOrder) -> String {
     let mark = match order {
         SortOrder::Ascending => "",
@@ -218,7 +218,7 @@ fn key(sort: SortKey) -> &'static str {
     }
 }
 
-/// What keeps a form's answer open to those who came by a link.
+/// The fields that keep a form's answer open to a client that came by a link.
 fn link_fields(view: &View) -> Markup {
     let pairs = view.link.strip_prefix('?').into_iter();
     let pairs = pairs.flat_map(|link| link.split('&'));

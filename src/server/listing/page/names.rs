@@ -10,7 +10,7 @@ use crate::server::listing::order::Ranked;
 #[derive(Debug)]
 pub(super) struct Names(std::vec::IntoIter<Vec<u8>>);
 
-/// What is kept of names that were given back.
+/// The remains of names that were given back.
 #[derive(Debug)]
 pub(super) struct Hashes {
     /// In the page's order.
@@ -90,7 +90,7 @@ impl Missing {
         self.places.is_empty()
     }
 
-    /// Those that were found; the others have gone since.
+    /// The names that were found; the others have gone since.
     pub(super) fn into_names(mut self) -> Names {
         self.found.retain(|name| !name.is_empty());
         Names(self.found.into_iter())
@@ -100,5 +100,5 @@ impl Missing {
 /// So much of names stays for a peer that does not read.
 const FEW_BYTES: usize = 8 << 10;
 
-/// What a name takes besides its bytes.
+/// Bytes that a name takes besides its own.
 const NAME_BYTES: usize = size_of::<Vec<u8>>() + 16;

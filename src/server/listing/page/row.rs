@@ -1,4 +1,4 @@
-//! One entry of the page.
+//! An entry of the page.
 
 use maud::html;
 

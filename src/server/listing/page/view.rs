@@ -1,11 +1,11 @@
-//! What a page shows of a directory.
+//! The page's view of a directory.
 
 use crate::http::{Query, Request, SortKey, Target};
 use crate::server::listing::index::link_query;
 use crate::server::listing::order::{Ranked, Selection};
 use crate::server::listing::scan::{Depth, LONGEST_NAME};
 
-/// What the page shows, and under which address.
+/// The entries that a page shows, and their address.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) target: Target,
@@ -17,7 +17,7 @@ pub(super) struct View {
     pub(super) page_entries: usize,
 }
 
-/// What the page says about the directory as a whole.
+/// The facts about the directory as a whole.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Summary {
     /// How many entries there are, of those that match the filter.
