@@ -21,7 +21,7 @@ mod prepare;
 pub(crate) mod proxy_header;
 mod receive;
 mod send;
-pub(crate) mod send_queue;
+mod send_queue;
 mod stall;
 mod state;
 pub(crate) mod step;

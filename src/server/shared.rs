@@ -56,6 +56,9 @@ pub(crate) struct Shared {
     root_seen: RootSeen,
     /// Connections whose send queue may be long.
     pub long_queues: Arc<Semaphore>,
+    /// Requests, and flights of handshakes, of which more has come than most have in all, and which
+    /// are not whole.
+    pub long_requests: Arc<Semaphore>,
     /// The rate of all connections together.
     rate: RateLimit,
     /// Rates and limits as they are now; those of `config` are of the start.
@@ -154,6 +157,7 @@ impl Shared {
             transfers,
             root_seen: RootSeen::default(),
             long_queues,
+            long_requests: Semaphore::new(LONG_REQUESTS),
             rate,
             limits,
             digests,
@@ -310,6 +314,14 @@ fn long_queues() -> usize {
 /// As many as disk workers list at a time of one file system by default; at 1,000 of the longest
 /// names each, one MiB.
 const PAGES_IN_MEMORY: usize = 4;
+
+/// At the largest head of 32 KiB, 8 MiB.
+const LONG_REQUESTS: usize = 256;
+
+/// Bytes that may wait unsent in a connection's send queue at first: enough for a fast reader on a
+/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
+/// readers that move.
+pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
 
 /// Bytes that may wait unsent for a peer that reads.
 pub(crate) const LONG_BYTES: u32 = 4 << 20;

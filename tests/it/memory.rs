@@ -1,13 +1,19 @@
 //! What a peer costs that asks and reads nothing, for every kind of request.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::process::Program;
-use crate::support::{Client, PATIENCE, noise};
+use haul::server::telemetry::CloseReason;
+
+use crate::process::{Program, haul};
+use crate::support::{Client, PATIENCE, TestServer, noise, own_address};
+use crate::tls::support::{Authority, TlsClient};
 
 /// Peers at a time.
 const PEERS: usize = 100;
@@ -92,6 +98,98 @@ fn a_peer_that_pipelines_small_answers_and_reads_nothing_costs_little() {
     }
 }
 
+#[test]
+fn a_peer_whose_requests_are_as_long_as_they_may_be_costs_little() {
+    let long = "q".repeat(14_000);
+    for request in [
+        get(&format!("/small?{long}"), ""),
+        get(&format!("/d?{long}"), ""),
+        get(&format!("/d/?q={long}"), "Accept: text/html\r\n"),
+    ] {
+        stall(&request, Small::Yes);
+    }
+}
+
+#[test]
+fn a_peer_that_reads_nothing_costs_little_over_tls_as_well() {
+    let long = "q".repeat(14_000);
+    for (request, small) in [
+        (get("/big", ""), Small::No),
+        (get("/d/?sort=size", "Accept: text/html\r\n"), Small::No),
+        (get(&format!("/missing?{long}"), ""), Small::Yes),
+    ] {
+        let authority = Authority::new();
+        let identity = authority.identity("localhost", &["localhost"]);
+        let config = Arc::new(authority.client());
+        let ask = |address| {
+            let socket = Client::with_small_window(address).stream;
+            let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
+            client.shake_hands().expect("a handshake");
+            let timeout = Some(Duration::from_millis(200));
+            let socket = &client.stream.sock;
+            socket.set_write_timeout(timeout).expect("a time-out");
+            // What does not fit is sent no more.
+            let _ = client
+                .stream
+                .write_all(repeated(&request, small).as_bytes());
+            assert_eq!(client.stream.sock.peek(&mut [0]).expect("an answer"), 1);
+            client
+        };
+        let [listen, certificate, key] =
+            ["--listen-tls", "--tls-cert", "--tls-key"].map(OsStr::new);
+        let address = own_address().to_string();
+        let arguments = [
+            listen,
+            address.as_ref(),
+            certificate,
+            identity.certificate.as_os_str(),
+            key,
+            identity.key.as_os_str(),
+        ];
+        hold_little(&request, &arguments, ask);
+    }
+}
+
+#[test]
+fn a_handshake_that_is_not_whole_costs_little() {
+    let record = |bytes: &[u8]| {
+        let [high, low] = u16::try_from(bytes.len()).expect("short").to_be_bytes();
+        [&[0x16, 3, 1, high, low], bytes].concat()
+    };
+    // The beginning of a ClientHello (RFC 8446 section 4.1.2) of 8,000 bytes.
+    let hello = [&[1, 0, 0x1f, 0x40, 3, 3][..], &[b'r'; 6_000]].concat();
+    for flight in [record(&hello)[..5_000].to_vec(), record(&hello)] {
+        let ask = |address| {
+            let mut client = Client::connect(address);
+            client.send(&flight);
+            client
+        };
+        let address = own_address().to_string();
+        let arguments = ["--listen-tls", &address, "--tls-self"].map(OsStr::new);
+        hold_little("a flight", &arguments, ask);
+    }
+}
+
+#[test]
+fn what_is_long_and_not_whole_has_a_budget() {
+    let server = TestServer::with(|config| config.limits.connections = 1_000);
+    server.put("a", "content");
+    let request = get("/a", &format!("X-Unknown: {}\r\n", "u".repeat(25_000)));
+    let (most, part) = (256, request.len() - 2);
+    let mut clients: Vec<_> = (0..most + 20).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(&request[..part]);
+    }
+    let refused = server.counters_when(|seen| seen.closed(CloseReason::Overloaded) == 20);
+    assert_eq!(refused.closed_in_all(), 20);
+    let answers = clients.into_iter().map(|mut client| {
+        let _ = client.stream.write_all(&request.as_bytes()[part..]);
+        client.answer().status
+    });
+    let (served, refused): (Vec<_>, Vec<_>) = answers.partition(|status| *status == 200);
+    assert_eq!((served.len(), refused), (most, vec![503; 20]));
+}
+
 /// Whether the answers are so small that it takes many to fill the buffers on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Small {
@@ -102,46 +200,42 @@ enum Small {
 /// Has [`PEERS`] clients make this request and read nothing, and looks what they cost.
 #[track_caller]
 fn stall(request: &str, small: Small) {
+    let address = own_address().to_string();
+    let arguments = ["--listen", &address].map(OsStr::new);
+    hold_little(request, &arguments, |address| {
+        ask(Client::with_small_window(address), request, small)
+    });
+}
+
+/// Has [`PEERS`] clients come to a server with these arguments, and looks what they cost.
+#[track_caller]
+fn hold_little<T>(what: &str, arguments: &[&OsStr], come: impl Fn(SocketAddr) -> T) {
     let root = tempfile::tempdir().expect("a directory");
     put_files(root.path());
-    let mut program = Program::serve([
-        "--workers".as_ref(),
-        "1".as_ref(),
-        "--disk-workers".as_ref(),
-        "1".as_ref(),
-        "--log".as_ref(),
-        "off".as_ref(),
-        "--root".as_ref(),
-        root.path().as_os_str(),
-    ]);
+    let mut command = haul();
+    command.args(["serve", "--workers", "1", "--disk-workers", "1"]);
+    command.args(["--log", "off", "--root"]).arg(root.path());
+    let mut program = Program::start(command.args(arguments));
     let address = program.address();
     // The first ones have the server take what it takes once: for listings that is room for as
     // many pages as are made at a time.
-    let _first: Vec<_> = (0..FIRST)
-        .map(|_| ask(Client::with_small_window(address), request, small))
-        .collect();
+    let _first: Vec<_> = (0..FIRST).map(|_| come(address)).collect();
     let before = settled(&program);
-    let peers: Vec<_> = (0..PEERS)
-        .map(|_| ask(Client::with_small_window(address), request, small))
-        .collect();
+    let peers: Vec<_> = (0..PEERS).map(|_| come(address)).collect();
     let each = settled(&program).saturating_sub(before) / peers.len();
     assert!(
         each <= MOST_BYTES,
         "{each} bytes each for {:?}",
-        &request[..request.len().min(60)]
+        &what[..what.len().min(60)]
     );
 }
 
 fn ask(mut client: Client, request: &str, small: Small) -> Client {
-    let repeat = match small {
-        Small::No => 1,
-        Small::Yes => (1 << 20) / request.len() + 1,
-    };
     client
         .stream
         .set_write_timeout(Some(Duration::from_millis(200)))
         .expect("a time-out");
-    match client.stream.write_all(request.repeat(repeat).as_bytes()) {
+    match client.stream.write_all(repeated(request, small).as_bytes()) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => panic!("{error}"),
@@ -149,6 +243,13 @@ fn ask(mut client: Client, request: &str, small: Small) -> Client {
     // Its answer is under way, and stays there.
     assert_eq!(client.stream.peek(&mut [0]).expect("an answer"), 1);
     client
+}
+
+fn repeated(request: &str, small: Small) -> String {
+    request.repeat(match small {
+        Small::No => 1,
+        Small::Yes => (1 << 20) / request.len() + 1,
+    })
 }
 
 /// The memory of a server that has come to rest.

@@ -3,5 +3,5 @@
 mod certificates;
 mod handshake;
 mod interoperability;
-mod support;
+pub mod support;
 mod transfers;

@@ -194,15 +194,20 @@ fn parse_query(bytes: &[u8]) -> Query {
     query
 }
 
-/// Decodes a value as forms encode it, with `+` for a space.
+/// Decodes a value as forms encode it, with `+` for a space; cut where it is longer than any that
+/// matches a name.
 fn decode_form(value: &[u8]) -> Option<Box<[u8]>> {
+    let value = &value[..value.len().min(3 * LONGEST_VALUE)];
     let spaced: Vec<u8> = value
         .iter()
         .map(|byte| if *byte == b'+' { b' ' } else { *byte })
         .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).collect();
+    let decoded: Vec<u8> = percent_decode(&spaced).take(LONGEST_VALUE).collect();
     (!decoded.is_empty()).then(|| decoded.into_boxed_slice())
 }
+
+/// No name is longer, nor is a place in a listing, which holds a name.
+const LONGEST_VALUE: usize = 2 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::http::parse::{self, Parsed};
@@ -9,6 +10,7 @@ use crate::http::{ClientFields, Refusal, Request};
 use crate::name_protocol;
 use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, classify};
 use crate::server::connection::step::TurnContext;
+use crate::server::semaphore::{Permit, Semaphore};
 use crate::server::telemetry::CloseReason;
 use crate::server::transmit::tls::TlsStream;
 use crate::sys::poller::Readiness;
@@ -23,6 +25,8 @@ pub(super) struct RequestBuffer {
     hung_up: bool,
     /// The peer has closed its side.
     ended: bool,
+    /// The right to more than [`LARGE_BYTES`].
+    large: Option<Permit>,
 }
 
 impl Default for RequestBuffer {
@@ -32,6 +36,7 @@ impl Default for RequestBuffer {
             readable: true,
             hung_up: false,
             ended: false,
+            large: None,
         }
     }
 }
@@ -150,8 +155,27 @@ impl RequestBuffer {
         self.ended
     }
 
+    /// Whether what came may wait for the rest of its request, beside `sealed` bytes that were not
+    /// opened: there is little memory for long ones.
+    pub(super) fn may_wait(&mut self, sealed: usize, permits: &Arc<Semaphore>) -> bool {
+        let is_large = self.bytes.len() + sealed > LARGE_BYTES;
+        self.large = match self.large.take() {
+            _ if !is_large => None,
+            None => permits.try_acquire(),
+            permit => permit,
+        };
+        is_large == self.large.is_some()
+    }
+
+    /// Takes a request off, whose bytes lie in a worker's memory.
+    fn take_off(&mut self, len: usize) {
+        self.large = None;
+        self.bytes.drain(..len);
+    }
+
     /// Throws the first bytes away.
     pub(super) fn consume(&mut self, len: usize) {
+        self.large = None;
         if len >= self.bytes.len() {
             // An idle connection holds no buffer.
             self.bytes = Vec::new();
@@ -170,6 +194,7 @@ impl RequestBuffer {
 
     /// Throws all bytes away.
     pub(super) fn clear(&mut self) {
+        self.large = None;
         self.bytes = Vec::new();
     }
 
@@ -280,6 +305,24 @@ impl RequestBuffer {
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {
+        // In the worker's memory: that of each connection would leave holes of all sizes.
+        let mut lent = std::mem::take(&mut turn.tools.request);
+        lent.extend_from_slice(&self.bytes);
+        self.bytes = lent;
+        let received = self.receive_request(receiving, source, turn, kept);
+        let rest = self.bytes.as_slice().to_vec();
+        turn.tools.request = std::mem::replace(&mut self.bytes, rest);
+        turn.tools.request.clear();
+        received
+    }
+
+    fn receive_request(
+        &mut self,
+        receiving: &mut Receiving,
+        source: &mut Source<'_>,
+        turn: &mut TurnContext<'_>,
+        kept: bool,
+    ) -> Received {
         loop {
             if let Some(recognized) = self.look(receiving, turn, kept) {
                 return recognized;
@@ -325,7 +368,7 @@ impl RequestBuffer {
             Classified::Name { len, consumed } => {
                 // `consumed` counts the end mark and blank lines in front, `len` the name alone.
                 let name = self.bytes[..len].into();
-                self.consume(consumed);
+                self.take_off(consumed);
                 Some(Received::Name(name))
             }
             Classified::Unrecognized(why) => Some(Received::Unrecognized(why)),
@@ -353,7 +396,7 @@ impl RequestBuffer {
                 if turn.service.journal.wants_client_fields() {
                     request.client_fields = ClientFields::of(head);
                 }
-                self.consume(consumed);
+                self.take_off(consumed);
                 Some(Received::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
@@ -388,6 +431,9 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
 /// Bytes asked for at a time: a peer that pipelines requests and reads nothing has no more than
 /// this kept for it.
 const READ_BYTES: usize = 4 << 10;
+
+/// Longer beginnings of requests are rare, and so many at a time are few: `Shared::long_requests`.
+const LARGE_BYTES: usize = 18 << 10;
 
 /// Bytes of a malformed request that go to the log.
 const MAX_LOGGED: usize = name_protocol::LONGEST;

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use crate::server::semaphore::{Permit, Semaphore};
-use crate::server::shared::LONG_BYTES;
+use crate::server::shared::{LONG_BYTES, UNSENT_BYTES};
 use crate::sys::socket;
 
 /// The options that are set on a connection's socket.
@@ -69,11 +69,6 @@ fn long_bytes(rate: Option<u64>) -> u32 {
     let paced = rate.map_or(u64::MAX, |rate| (rate / 10).max(u64::from(UNSENT_BYTES)));
     u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)
 }
-
-/// Bytes that may wait unsent in a connection's send queue at first: enough for a fast reader on a
-/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
-/// readers that move.
-pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
 
 /// A peer that was sent this much of a response has taken most of it: a window and a short queue
 /// hold less.

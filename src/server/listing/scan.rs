@@ -106,8 +106,6 @@ impl Scan {
         dot_names: DotNames,
         visible: Option<Visible>,
     ) -> Self {
-        // No name is longer, and a peer that reads nothing may have sent a long one.
-        let filter = filter.map(|filter| &filter[..filter.len().min(LONGEST_NAME + 1)]);
         let filter = filter.map(|filter| filter.to_ascii_lowercase().into());
         Self {
             source,
@@ -241,6 +239,3 @@ fn item_facts(facts: EntryFacts) -> Option<ItemFacts> {
         inode: facts.inode,
     })
 }
-
-/// Bytes in the longest name of any file system (255 UTF-16 units in UTF-8, and to spare).
-pub(super) const LONGEST_NAME: usize = 1 << 10;

@@ -99,6 +99,8 @@ pub enum SendError {
 pub struct IoBuffers {
     /// Memory for copying.
     pub(crate) scratch: Buffer,
+    /// The requests that are being put together.
+    pub(crate) request: Vec<u8>,
     /// The buffers of TLS, once a connection needed them.
     pub(crate) sealing: Option<SealBuffers>,
     pipe: Option<SendPipe>,
@@ -108,6 +110,7 @@ impl Default for IoBuffers {
     fn default() -> Self {
         Self {
             scratch: Buffer::new(SCRATCH_BYTES),
+            request: Vec::new(),
             sealing: None,
             pipe: None,
         }

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use crate::server::shared::UNSENT_BYTES;
 use crate::server::transmit::seal_buffers::{HEAD_BYTES, LARGEST_BATCH, SealBuffers};
 use crate::server::transmit::sink::{
     FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, read_at,
@@ -122,7 +123,7 @@ impl TlsStream {
                 Ok(sent) => self.session.note_sent(sent),
                 Err(error) => {
                     if error.kind() == io::ErrorKind::WouldBlock {
-                        self.batch = RECORD_BYTES;
+                        self.batch = LEAST_BATCH;
                     }
                     return Err(error);
                 }
@@ -153,10 +154,23 @@ impl<'a> TlsSink<'a> {
         }
     }
 
-    /// The most that may be sealed now; what came before has left.
+    /// How much of a file may be sealed now; what came before has left. What was sealed and is not
+    /// taken is memory, for as long as the peer likes.
+    fn batch(&self) -> usize {
+        let batch = self.tls.batch;
+        if batch == LEAST_BATCH {
+            return batch;
+        }
+        socket::window_left(self.stream, UNSENT_BYTES).map_or(batch, |left| {
+            let left = usize::try_from(left).unwrap_or(batch);
+            whole_records(left).clamp(LEAST_BATCH, batch)
+        })
+    }
+
+    /// As [`Self::batch`], of whatever there is.
     fn room(&self) -> usize {
         // A head before a full record should not cost the record its last bytes.
-        self.tls.batch + HEAD_BYTES
+        self.batch() + HEAD_BYTES
     }
 }
 
@@ -194,7 +208,7 @@ impl Sink for TlsSink<'_> {
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {
         self.flush().map_err(blocked_or_network)?;
         let len = usize::try_from(part.len).unwrap_or(usize::MAX);
-        let len = len.min(self.tls.batch).min(tools.scratch.len());
+        let len = len.min(self.batch()).min(tools.scratch.len());
         let count = read_at(part.file, &mut tools.scratch[..len], part.offset)?;
         if count == 0 {
             return Ok(0);
@@ -250,6 +264,17 @@ fn seal_and_send(
         return Ok(());
     }
     tls.session.keep(&sealed[sent..sealed_len]);
-    tls.batch = (sent / RECORD_BYTES * RECORD_BYTES).max(RECORD_BYTES);
+    tls.batch = whole_records(sent).max(LEAST_BATCH);
     Ok(())
 }
+
+/// The largest batch of so many bytes that wastes no record.
+fn whole_records(bytes: usize) -> usize {
+    match bytes / RECORD_BYTES {
+        0 => bytes / LEAST_BATCH * LEAST_BATCH,
+        records => records * RECORD_BYTES,
+    }
+}
+
+/// Sealed for a peer that takes little: a record of its own, which may stay here for long.
+const LEAST_BATCH: usize = 4 << 10;

@@ -40,6 +40,13 @@ pub(super) fn advance(
             Flow::Continue(State::Handshaking(handshaking))
         }
         HandshakeStep::Wait(interest) => {
+            // The session has a copy of what does not make a message yet.
+            let sealed = 2 * tls.partial().len();
+            let permits = &turn.service.long_requests;
+            if !common.received.may_wait(sealed, permits) {
+                let step = Step::Close(CloseReason::Overloaded);
+                return Flow::Stop(State::Handshaking(handshaking), step);
+            }
             common.deadline = handshaking.deadline(&turn.service.config.deadlines);
             if common.admission == Admission::Rejected {
                 common.deadline = common.deadline.min(turn.now + REJECTED_WAIT);

@@ -30,6 +30,11 @@ pub(super) fn advance(
     let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
     match received {
         Received::Incomplete(wait_until) => {
+            let sealed = common.tls.as_ref().map_or(0, |tls| tls.partial().len());
+            let permits = &turn.service.long_requests;
+            if !common.received.may_wait(sealed, permits) {
+                return Flow::Continue(preparing::refuse(Refusal::Overloaded, common));
+            }
             common.deadline = match common.admission {
                 Admission::Admitted => wait_until,
                 Admission::Rejected => wait_until.min(receiving.since() + REJECTED_WAIT),

@@ -3,7 +3,7 @@
 use crate::http::{Query, Request, SortKey, Target};
 use crate::server::listing::index::link_query;
 use crate::server::listing::order::{Ranked, Selection};
-use crate::server::listing::scan::{Depth, LONGEST_NAME};
+use crate::server::listing::scan::Depth;
 
 /// The entries that a page shows, and their address.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl View {
                 trailing_slash: true,
                 ..request.target.clone()
             },
-            query: short(&request.query),
+            query: request.query.clone(),
             origin: format!("http://{host}"),
             link: link_query(request),
             page_entries,
@@ -81,17 +81,6 @@ impl View {
             },
         )
     }
-}
-
-/// A query without what no name can match; a peer that reads nothing may have sent a long one.
-fn short(query: &Query) -> Query {
-    let mut short = query.clone();
-    for text in [&mut short.filter, &mut short.after].into_iter().flatten() {
-        if text.len() > 2 * LONGEST_NAME {
-            *text = text[..2 * LONGEST_NAME].into();
-        }
-    }
-    short
 }
 
 /// No name of a host is longer (RFC 1035 section 2.3.4), with a port.
