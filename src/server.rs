@@ -256,7 +256,7 @@ impl Server {
         );
         let ring = Arc::new(Ring {
             service: Arc::new(service),
-            eviction: Eviction::default(),
+            eviction: Eviction::new(Arc::clone(&acceptor_poller)),
             dispatch,
             disk,
         });

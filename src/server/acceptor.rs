@@ -2,6 +2,7 @@
 //! parses, opens a file or logs.
 
 mod congestion;
+mod newcomer;
 
 use std::collections::VecDeque;
 use std::net::{TcpListener, TcpStream};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::diagnostics::say;
 use crate::server::acceptor::congestion::RemoteCongestion;
+use crate::server::acceptor::newcomer::{Newcomer, Search};
 use crate::server::config::ServeConfig;
 use crate::server::connection::Connection;
 use crate::server::connection::step::Admission;
@@ -37,6 +39,9 @@ pub(super) struct Acceptor {
     errors_in_row: u32,
     /// No silent connection was found lately: until then the workers are not asked again.
     evict_after: Instant,
+    /// Accepted, and waiting for others to be closed for them.
+    newcomers: VecDeque<Newcomer>,
+    search: Search,
     /// Descriptors from this number on are reserved for files of accepted connections.
     kept_for_files: u64,
     /// The congestion control of peers on other hosts, if those on this host are to be spared it.
@@ -89,6 +94,8 @@ impl Acceptor {
             turns,
             errors_in_row: 0,
             evict_after: Instant::now(),
+            newcomers: VecDeque::new(),
+            search: Search::default(),
             kept_for_files,
             congestion,
             backoff,
@@ -104,18 +111,19 @@ impl Acceptor {
             }
         }
         while !self.ring.service.is_draining() {
-            let timeout = match self.backoff {
+            let until = match self.backoff {
                 AcceptBackoff::Off => None,
-                AcceptBackoff::Until(until, _) => {
-                    Some(until.saturating_duration_since(Instant::now()))
-                }
+                AcceptBackoff::Until(until, _) => Some(until),
             };
+            let until = until.into_iter().chain(self.search.until()).min();
+            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
             if let Err(error) = self.poller.wait(&mut ready, timeout) {
                 say(format_args!(
                     "haul: waiting for connections failed: {error}"
                 ));
                 std::thread::sleep(FIRST_HOLD);
             }
+            self.settle();
             if let AcceptBackoff::Until(until, _) = self.backoff
                 && Instant::now() < until
             {
@@ -125,6 +133,9 @@ impl Acceptor {
         }
         for listener in &self.listeners {
             let _ = self.poller.forget(listener);
+        }
+        for newcomer in std::mem::take(&mut self.newcomers) {
+            self.welcome(newcomer);
         }
     }
 
@@ -240,11 +251,39 @@ impl Acceptor {
                 };
                 (permit, admission) = (rejected, Admission::Rejected);
             }
-        } else if admission == Admission::Rejected
-            && let Some(admitted) = self.make_room()
-        {
-            (permit, admission) = (admitted, Admission::Admitted);
+        } else if admission == Admission::Rejected && Instant::now() >= self.evict_after {
+            if self.newcomers.is_empty() {
+                self.search = Search::among(self.ring.service.clients.busiest());
+            }
+            self.newcomers.push_back(Newcomer {
+                stream,
+                listener,
+                peer,
+                share,
+                permit,
+                admission,
+            });
+            return self.settle();
         }
+        self.welcome(Newcomer {
+            stream,
+            listener,
+            peer,
+            share,
+            permit,
+            admission,
+        });
+    }
+
+    fn welcome(&self, newcomer: Newcomer) {
+        let Newcomer {
+            stream,
+            listener,
+            peer,
+            share,
+            permit,
+            admission,
+        } = newcomer;
         let (service, now) = (&*self.ring.service, Instant::now());
         let mut connection =
             Connection::new(stream, peer, share, permit, admission, (service, now));
@@ -259,37 +298,33 @@ impl Acceptor {
         self.ring.dispatch.send(connection);
     }
 
-    /// Has silent connections closed, the oldest of the clients that have most, and takes the
-    /// place of one.
-    fn make_room(&mut self) -> Option<Permit> {
-        if Instant::now() < self.evict_after {
-            return None;
-        }
-        let busiest = self.ring.service.clients.busiest();
-        let most = busiest.first().map_or(0, |&(_, connections)| connections);
-        // A client with few does not pay for one with many whose connections are new.
-        for (client, connections) in busiest {
-            if connections < most / 2 {
-                break;
-            }
-            self.ring
-                .eviction
-                .ask(client, (connections / EVICTED_PART).max(1));
-            self.ring.dispatch.wake_all();
-            let until = Instant::now() + EVICTION_WAIT;
-            let workers = self.ring.service.config.workers.get();
-            while !self.ring.eviction.is_answered_by(workers) && Instant::now() < until {
-                if let Some(permit) = self.admitted.try_acquire() {
-                    return Some(permit);
-                }
-                std::thread::sleep(EVICTION_POLL);
-            }
+    /// Gives newcomers that wait for room the places of those that were closed for them, and has
+    /// more closed. When nobody else is silent they are told to come back later.
+    fn settle(&mut self) {
+        while !self.newcomers.is_empty() {
             if let Some(permit) = self.admitted.try_acquire() {
-                return Some(permit);
+                if let Some(newcomer) = self.newcomers.pop_front() {
+                    self.welcome(newcomer.admitted(permit));
+                }
+                continue;
+            }
+            let workers = self.ring.service.config.workers.get();
+            let now = Instant::now();
+            if self.search.is_under_way(now) && !self.ring.eviction.is_answered_by(workers) {
+                return;
+            }
+            if let Some((client, connections)) = self.search.next(now) {
+                let wanted = (connections / EVICTED_PART).max(1);
+                self.ring.eviction.ask(client, wanted);
+                self.ring.dispatch.wake_all();
+                continue;
+            }
+            self.evict_after = now + EVICTION_PAUSE;
+            for newcomer in std::mem::take(&mut self.newcomers) {
+                self.welcome(newcomer);
             }
         }
-        self.evict_after = Instant::now() + EVICTION_PAUSE;
-        None
+        self.search = Search::default();
     }
 
     /// As `hold`, and counts how often it begins.
@@ -327,8 +362,6 @@ const ACCEPTED_IN_TURN: usize = 16;
 const MOST_ERRORS_IN_ROW: u32 = 16;
 /// At a time, so that a flood of newcomers does not cost a search for each.
 const EVICTED_PART: usize = 16;
-const EVICTION_POLL: Duration = Duration::from_micros(100);
-const EVICTION_WAIT: Duration = Duration::from_millis(10);
 /// After a search in vain: connections that come meanwhile are rejected at once.
 const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 

@@ -1,10 +1,15 @@
 //! Room for a newcomer when connections run out: the oldest silent ones of a client are closed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::sys::poller::Poller;
+
 /// The acceptor's request to the workers, each of which looks among the connections it holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Eviction {
+    /// The acceptor's poller, which is woken by answers.
+    acceptor: Arc<Poller>,
     /// Grows with each request.
     round: AtomicU64,
     /// The client's number.
@@ -16,6 +21,17 @@ pub(super) struct Eviction {
 }
 
 impl Eviction {
+    /// For the acceptor that waits at this poller.
+    pub(super) fn new(acceptor: Arc<Poller>) -> Self {
+        Self {
+            acceptor,
+            round: AtomicU64::new(0),
+            client: AtomicU64::new(0),
+            wanted: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
+        }
+    }
+
     /// Asks for so many connections of a client; the workers have to be woken.
     pub(super) fn ask(&self, client: u64, connections: usize) {
         self.client.store(client, Ordering::Relaxed);
@@ -41,6 +57,7 @@ impl Eviction {
     /// Counts a worker that has looked.
     pub(super) fn answer(&self) {
         self.answers.fetch_add(1, Ordering::Release);
+        self.acceptor.wake();
     }
 
     /// Whether so many workers have looked.

@@ -10,11 +10,12 @@ use crate::server::connection::step::Admission;
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
+use crate::server::eviction::Eviction;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
 use crate::server::telemetry::log_format::LogFormat;
-use crate::sys::poller::Interest;
+use crate::sys::poller::{Interest, Poller};
 
 /// Connections that the bench has room for.
 const ROOM: usize = 256;
@@ -52,7 +53,7 @@ impl Bench {
         let disk = Arc::new(DiskQueue::new(1, Arc::clone(&counters)));
         let service = Shared::new(config, counters, journal, closer).expect("a service");
         let ring = Ring {
-            eviction: Default::default(),
+            eviction: Eviction::new(Arc::new(Poller::new().expect("a poller"))),
             service: Arc::new(service),
             dispatch: Dispatch::new([Arc::clone(&poller), beside]),
             disk,
