@@ -80,6 +80,8 @@ impl fmt::Debug for Keys {
 pub enum KeysError {
     /// The key on this line is too short to be random.
     Short(usize),
+    /// This line is of a file for something else: passwords, or a certificate's key.
+    Other(usize),
     /// There is no key in it.
     Empty,
 }
@@ -91,6 +93,11 @@ impl fmt::Display for KeysError {
                 f,
                 "line {line}: a key has at least {SHORTEST_KEY} characters; `haul link --new-key` \
                  makes one"
+            ),
+            Self::Other(line) => write!(
+                f,
+                "line {line}: this is a file of passwords or certificates; \
+                 `haul link --new-key` makes a key"
             ),
             Self::Empty => f.write_str("it holds no key; `haul link --new-key` makes one"),
         }
@@ -110,6 +117,9 @@ impl Keys {
             let key = line.trim();
             if key.is_empty() || key.starts_with('#') {
                 continue;
+            }
+            if key.starts_with("-----BEGIN ") || key.contains(":$") || key.contains(":{SHA}") {
+                return Err(KeysError::Other(number));
             }
             if key.len() < SHORTEST_KEY {
                 return Err(KeysError::Short(number));
@@ -473,6 +483,15 @@ mod tests {
             Err(KeysError::Short(2))
         );
         assert_eq!(Keys::parse("# k\n\n").map(|_| ()), Err(KeysError::Empty));
+        for other in [
+            "u:$2y$05$abcdefghijklmnopqrstuvwxyzabcdefgh",
+            "u:$apr1$abcdefgh$abcdefghijklmnopqrstuv",
+            "u:{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=",
+            "-----BEGIN PRIVATE KEY-----\nabcd",
+        ] {
+            let parsed = Keys::parse(other).map(|_| ());
+            assert_eq!(parsed, Err(KeysError::Other(1)), "{other}");
+        }
         assert!(!format!("{:?}", keys(KEY)).contains("0123"));
     }
 

@@ -61,6 +61,14 @@ pub struct Request {
     pub client_fields: Option<Box<ClientFields>>,
 }
 
+impl Request {
+    /// The form of the listing that is asked for: by the query, else by `Accept`.
+    #[must_use]
+    pub fn listing_format(&self) -> ListingFormat {
+        self.query.format.unwrap_or(self.accept.listing)
+    }
+}
+
 /// The caches that may keep an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::http::{Audience, Refusal, Request, Target};
+use crate::http::{Audience, ListingFormat, Refusal, Request, Target};
 use crate::server::client_share::network_of;
 use crate::server::config::{IndexChoice, ServeConfig};
 use crate::server::files::RealPath;
@@ -159,10 +159,11 @@ impl Access {
     }
 
     /// Whether everybody may have what the target names. A directory counts as its index as well,
-    /// whether or not there is one.
-    pub(crate) fn is_open(&self, target: &Target) -> bool {
-        let is_directory = target.trailing_slash && self.index == IndexChoice::Serve;
-        let index = is_directory.then(|| beneath(&target.path, INDEX));
+    /// whether or not there is one, but where its listing is asked for in a form for programs.
+    pub(crate) fn is_open(&self, target: &Target, form: ListingFormat) -> bool {
+        let may_be_index = target.trailing_slash && form == ListingFormat::Html;
+        let may_be_index = may_be_index && self.index == IndexChoice::Serve;
+        let index = may_be_index.then(|| beneath(&target.path, INDEX));
         !self.protected.contains(&target.path)
             && index.is_none_or(|index| !self.protected.contains(&index))
     }
@@ -237,7 +238,7 @@ impl Access {
 
     /// Open paths are open to requests with a wrong password or link as well.
     fn without_login(&self, request: &Request, refusal: Refusal) -> Decision {
-        match self.is_open(&request.target) {
+        match self.is_open(&request.target, request.listing_format()) {
             true => Decision::Granted(Grant::Open),
             false => Decision::Refused(refusal),
         }

@@ -41,11 +41,6 @@ enum Form {
     Json(Json),
 }
 
-/// The form of the listing that a request asks for: by its query, else by `Accept`.
-pub(super) fn format(request: &Request) -> ListingFormat {
-    request.query.format.unwrap_or(request.accept.listing)
-}
-
 /// Whether a listing in HTML comes in pages: for browsers, which name `text/html`, and for requests
 /// with options that only pages have. Programs that take anything take the first page for the
 /// whole.
@@ -92,7 +87,7 @@ impl Listing {
     ) -> Self {
         let filter = request.query.filter.as_deref();
         let scan = Scan::new(source, filter, policy.dot_names, visible);
-        let form = match format(request) {
+        let form = match request.listing_format() {
             ListingFormat::Html if wants_pages(request) => {
                 Form::Page(Box::new(Page::new(request, policy.page_entries, pages)))
             }

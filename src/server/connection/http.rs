@@ -267,7 +267,7 @@ fn answer_for_directory(
         return Some(whole(redirect));
     }
     if service.config.index == IndexChoice::Serve
-        && listing::format(request) == ListingFormat::Html
+        && request.listing_format() == ListingFormat::Html
         && let Some(answer) = answer_with_index((request, grant), service, blocking, cache)?
     {
         return Some(answer);
@@ -291,7 +291,7 @@ fn list(
     listed: Listed<'_>,
     service: &Shared,
 ) -> io::Result<PreparedResponse> {
-    let kind = listing::content_kind(listing::format(request));
+    let kind = listing::content_kind(request.listing_format());
     let stream = respond::to_stream(request, kind, &service.config.http, &Now::current());
     let mut answer = whole(stream.response);
     if stream.framing == StreamFraming::Bodiless {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::http::{Persistence, Plan, Refusal, Response, Segment, Target};
+use crate::http::{ListingFormat, Persistence, Plan, Refusal, Response, Segment, Target};
 use crate::server::access::Grant;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::files::{Found, LookUp, OpenFile};
@@ -22,7 +22,7 @@ pub(super) fn prepare(
         Err(refusal) => return Some(nothing(refusal.reason())),
     };
     if let Some(access) = &service.access
-        && !access.is_open(target)
+        && !access.is_open(target, ListingFormat::Html)
     {
         return Some(nothing(
             "it takes a password or a link, which a bare name has not",

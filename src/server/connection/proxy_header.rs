@@ -66,14 +66,15 @@ fn parse_version_1(input: &[u8]) -> ProxyHeader {
     let addresses = address().zip(address());
     let mut port = || -> Option<u16> {
         let word = words.next()?;
-        let is_plain = word.bytes().all(|byte| byte.is_ascii_digit());
+        // Other programs read another number where there is a sign, or a zero in front.
+        let is_plain = word == "0" || !word.starts_with(['+', '0']);
         word.parse().ok().filter(|_| is_plain)
     };
     let ports = port().zip(port());
     match (addresses.zip(ports), words.next()) {
         (Some(((client, _), (port, _))), None) => ProxyHeader::Whole {
             len,
-            client: Some(SocketAddr::new(client, port)),
+            client: Some(SocketAddr::new(client.to_canonical(), port)),
         },
         _ => MALFORMED,
     }
@@ -110,7 +111,9 @@ fn parse_version_2(input: &[u8]) -> ProxyHeader {
         }
         TCP_OVER_IPV6 | UDP_OVER_IPV6 if block.len() >= 36 => {
             let address: [u8; 16] = block[..16].try_into().unwrap_or_default();
-            Some(SocketAddr::new(IpAddr::from(address), port(32)))
+            // A client has one share and one set of limits, however its proxy spells it.
+            let address = IpAddr::from(address).to_canonical();
+            Some(SocketAddr::new(address, port(32)))
         }
         TCP_OVER_IPV4 | UDP_OVER_IPV4 | TCP_OVER_IPV6 | UDP_OVER_IPV6 => {
             return ProxyHeader::Malformed("a PROXY header too short for its addresses");
@@ -163,6 +166,8 @@ mod tests {
         assert_eq!(client(line), "192.0.2.7:56324".parse().ok());
         let line = b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\n";
         assert_eq!(client(line), "[2001:db8::7]:1".parse().ok());
+        let line = b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 0\r\n";
+        assert_eq!(client(line), "192.0.2.7:1".parse().ok());
         assert_eq!(client(b"PROXY UNKNOWN\r\n"), None);
         assert_eq!(client(b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n"), None);
         for wrong in [
@@ -171,6 +176,7 @@ mod tests {
             b"PROXY TCP4 2001:db8::7 ::1 1 2\r\n",
             b"PROXY TCP6 192.0.2.7 10.0.0.1 1 2\r\n",
             b"PROXY TCP4 192.0.2.7 10.0.0.1 +1 2\r\n",
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 01 2\r\n",
             b"PROXY TCP4 192.0.2.7 10.0.0.1 1 65536\r\n",
             b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\n",
             b"PROXY UDP4 192.0.2.7 10.0.0.1 1 2\r\n",
@@ -198,6 +204,9 @@ mod tests {
         let header = version_2(0x21, 0x21, &block);
         assert_eq!(client(&header), "[2001:db8::7]:80".parse().ok());
         assert_eq!(client(&version_2(0x20, 0x11, &block)), None);
+        let mapped = [&[0; 10][..], &[0xff, 0xff, 192, 0, 2, 7], &[0; 20]].concat();
+        let header = version_2(0x21, 0x21, &mapped);
+        assert_eq!(client(&header), "192.0.2.7:0".parse().ok());
         assert_eq!(client(&version_2(0x20, 0, b"")), None);
         assert_eq!(client(&version_2(0x21, 0x31, &[0; 216])), None);
         for wrong in [

@@ -288,8 +288,15 @@ impl Output {
             match Target::open(path.clone()) {
                 Ok(target) => (self.target, self.is_torn) = (target, false),
                 Err(error) => diagnostics::say(format_args!(
-                    "haul: cannot reopen the access log {}: {error}; it goes on in the old file",
-                    path.display()
+                    "haul: cannot reopen the access log {}: {error}; it goes on in the old file{}",
+                    path.display(),
+                    match error.kind() {
+                        // As root, or where the permissions are right, only that can be why.
+                        io::ErrorKind::PermissionDenied =>
+                            ". A directory that was made anew is out of the sandbox's reach: \
+                             restart, or see --sandbox",
+                        _ => "",
+                    }
                 )),
             }
         }

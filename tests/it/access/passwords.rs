@@ -239,6 +239,16 @@ fn a_directory_counts_as_its_index() {
     assert_eq!(server.get("/d/", "").status, 401);
     assert_eq!(server.get("/d/index.html", "").status, 401);
     assert_eq!(server.get("/d/f", "").status, 200);
+    // Programs list what they may have.
+    for (target, fields) in [
+        ("/d/?format=ndjson", ""),
+        ("/d/", "Accept: application/json\r\n"),
+    ] {
+        let listing = server.get(target, fields);
+        let text = String::from_utf8_lossy(&listing.body);
+        assert_eq!(listing.status, 200, "{target}");
+        assert!(text.contains("\"f\"") && !text.contains("index"), "{text}");
+    }
     let user = login("anna:s3cret");
     assert_eq!(server.get("/d/", &user).body, b"<p>secret");
     let (server, _secrets) = with_user_and(&["d/f.gz"], |config| {
