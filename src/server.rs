@@ -76,7 +76,7 @@ pub use crate::server::files::FileFault;
 use crate::server::listeners::Listeners;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
-use crate::server::shared::{Shared, UNSENT_BYTES};
+use crate::server::shared::Shared;
 pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::server::config::{AdminAddress, LocalAddress, ServeConfig};
-use crate::server::connection::send_queue::UNSENT_BYTES;
+use crate::server::shared::UNSENT_BYTES;
 use crate::server::startup_error::StartupError;
 use crate::sys::inherited::{InheritedListener, OWN};
 use crate::sys::{local_socket, socket};
