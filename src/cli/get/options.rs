@@ -31,7 +31,7 @@ pub(crate) struct GetArguments {
     #[arg(short, long, value_name = "DIR", help_heading = WHERE, default_value = ".", env = "HAUL_GET_DIRECTORY")]
     pub(crate) directory: PathBuf,
     /// Name the file as the server says (Content-Disposition), made safe
-    #[arg(short = 'J', long, help_heading = WHERE)]
+    #[arg(short = 'J', long, help_heading = WHERE, env = "HAUL_GET_REMOTE_NAME")]
     pub(crate) remote_name: bool,
     /// What to do with files that are here already
     ///
@@ -49,7 +49,7 @@ pub(crate) struct GetArguments {
     #[arg(short = 'N', long, help_heading = WHERE)]
     pub(crate) timestamping: bool,
     /// Do not reserve room for the whole file at the start
-    #[arg(long, help_heading = WHERE)]
+    #[arg(long, help_heading = WHERE, env = "HAUL_GET_NO_PREALLOCATE")]
     pub(crate) no_preallocate: bool,
 
     /// Fetch a directory with everything below it, from a listing in JSON, XML or HTML
@@ -156,7 +156,7 @@ pub(crate) struct GetArguments {
     #[arg(short, long, value_name = "USER:PASSWORD", help_heading = SERVER, env = "HAUL_GET_USER", hide_env_values = true, conflicts_with = "bearer_file")]
     pub(crate) user: Option<String>,
     /// Take user names and passwords from ~/.netrc, or the file that $NETRC names
-    #[arg(long, help_heading = SERVER)]
+    #[arg(long, help_heading = SERVER, env = "HAUL_GET_NETRC")]
     pub(crate) netrc: bool,
     /// Log in with the bearer token in FILE
     #[arg(long, value_name = "FILE", help_heading = SERVER, env = "HAUL_GET_BEARER_FILE")]

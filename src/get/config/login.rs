@@ -112,7 +112,8 @@ impl Netrc {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut machines = Vec::new();
-        let mut words = text.lines().flat_map(line_words);
+        let words = words(text);
+        let mut words = words.iter().map(String::as_str);
         let (mut host, mut login, mut password) = (None, String::new(), String::new());
         loop {
             let word = words.next();
@@ -151,10 +152,43 @@ fn one_char_a_byte(text: &str) -> String {
     text.bytes().map(char::from).collect()
 }
 
-/// The words before a comment; a macro's own lines start with none that [`Netrc::parse`] knows.
-fn line_words(line: &str) -> impl Iterator<Item = &str> {
-    let words = line.split_ascii_whitespace();
-    words.take_while(|word| !word.starts_with('#') && *word != "macdef")
+/// The words outside of comments and of macros, which an empty line ends.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let mut rest = line.trim_ascii_start();
+        while !rest.is_empty() && !rest.starts_with('#') {
+            let (word, behind) = first_word(rest);
+            if word == "macdef" {
+                lines
+                    .by_ref()
+                    .take_while(|it| !it.is_empty())
+                    .for_each(drop);
+                break;
+            }
+            words.push(word);
+            rest = behind.trim_ascii_start();
+        }
+    }
+    words
+}
+
+/// The first word and what is behind it; in quotes it may have blanks, as curl reads it.
+fn first_word(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find(|it: char| it.is_ascii_whitespace());
+        let (word, behind) = text.split_at(end.unwrap_or(text.len()));
+        return (word.to_owned(), behind);
+    };
+    let (mut word, mut characters) = (String::new(), quoted.chars());
+    while let Some(character) = characters.next().filter(|it| *it != '"') {
+        word.extend(match character {
+            '\\' => characters.next(),
+            other => Some(other),
+        });
+    }
+    (word, characters.as_str())
 }
 
 const USER_AGENT: &str = concat!("haul/", env!("CARGO_PKG_VERSION"));
@@ -188,6 +222,9 @@ mod tests {
         assert_eq!(find("b.example").as_deref(), Some("you:p"));
         assert_eq!(find("c.example").as_deref(), Some("anonymous:x@y"));
         assert!(Netrc::parse("machine").find("h").is_none());
+        let text = "macdef init\nput machine h login no password no\n\n\
+                    machine h login \"a b\" password \"p\\\"q\"\n";
+        assert_eq!(Netrc::parse(text).find("h"), Some(&b"a b:p\"q"[..]));
     }
 
     #[test]

@@ -160,6 +160,8 @@ impl Exception {
                 Hosts::Network(network, bits) => host
                     .parse()
                     .is_ok_and(|address| is_within(address, *network, *bits)),
+                // The end of an address is no domain.
+                Hosts::Domain(_) if host.parse::<IpAddr>().is_ok() => false,
                 Hosts::Domain(domain) => host
                     .strip_suffix(domain.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),

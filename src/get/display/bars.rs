@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::line::{Track, lasting_line};
+use super::line::{Track, in_ascii, lasting_line};
 use crate::get::event::{Event, FileId};
 use crate::get::names::printable;
 
@@ -13,6 +13,8 @@ use crate::get::names::printable;
 pub(super) struct Bars {
     multi: MultiProgress,
     files: BTreeMap<FileId, (Track, ProgressBar)>,
+    /// The terminal shows ASCII only, as far as the locale tells.
+    is_ascii: bool,
 }
 
 impl Bars {
@@ -20,6 +22,7 @@ impl Bars {
         Self {
             multi: MultiProgress::new(),
             files: BTreeMap::new(),
+            is_ascii: !is_utf8_locale(|name| std::env::var(name).ok()),
         }
     }
 
@@ -48,7 +51,11 @@ impl Bars {
                     track.observe(*done, *length, *connections, extents);
                     // Asked every time: the terminal's width changes under our hands.
                     let width = usize::from(Term::stderr().size().1);
-                    bar.set_message(track.bar(width.saturating_sub(1)));
+                    let line = track.bar(width.saturating_sub(1));
+                    bar.set_message(match self.is_ascii {
+                        true => in_ascii(&line),
+                        false => line,
+                    });
                 }
             }
             Event::Finished { file, .. }
@@ -89,8 +96,38 @@ impl Bars {
     }
 }
 
+/// What locale(7) calls the character encoding, by the first variable that is set.
+fn is_utf8_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let mut names = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable);
+    let locale = names.find(|value| !value.is_empty()).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 fn new_bar(multi: &MultiProgress) -> ProgressBar {
     let bar = multi.add(ProgressBar::new_spinner());
     bar.set_style(ProgressStyle::with_template("{msg}").expect("a fixed template"));
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_utf8_locale;
+
+    #[test]
+    fn the_first_variable_decides_the_encoding() {
+        let case = |all: &'static str, lang: &'static str| {
+            is_utf8_locale(|name| match name {
+                "LC_ALL" => Some(all.to_owned()),
+                "LANG" => Some(lang.to_owned()),
+                _ => None,
+            })
+        };
+        assert!(case("", "de_DE.UTF-8"));
+        assert!(case("C.utf8", "C"));
+        assert!(!case("C", "de_DE.UTF-8"));
+        assert!(!is_utf8_locale(|_| None));
+    }
 }

@@ -119,9 +119,26 @@ impl Track {
 
     fn left(&self) -> Option<Duration> {
         let (length, rate) = (self.length?, self.rate.filter(|&rate| rate >= 1.0)?);
-        let seconds = length.saturating_sub(self.done) as f64 / rate;
-        (seconds < MOST_SECONDS).then(|| Duration::from_secs_f64(seconds.round()))
+        let missing = length
+            .checked_sub(self.done)
+            .filter(|&missing| missing > 0)?;
+        let seconds = missing as f64 / rate;
+        (seconds < MOST_SECONDS).then(|| Duration::from_secs_f64(seconds.ceil()))
     }
+}
+
+/// The line for a terminal that shows ASCII only; names stay as they are.
+pub(super) fn in_ascii(line: &str) -> String {
+    let ascii = |character| match character {
+        '▕' | '▏' => '|',
+        '█' => '#',
+        '▓' | '▒' => '+',
+        '░' => '.',
+        '…' => '~',
+        '×' => 'x',
+        other => other,
+    };
+    line.chars().map(ascii).collect()
 }
 
 /// The extents that are there, cell by cell.
@@ -291,6 +308,7 @@ mod tests {
     fn the_map_shows_where_the_bytes_are() {
         assert_eq!(map(&[(0, 250), (750, 1000)], 1000, 8), "██    ██");
         assert_eq!(map(&[(0, 60)], 1000, 8), "░       ");
+        assert_eq!(in_ascii("a…b ▕█▒░ ▏ 4×"), "a~b |#+. | 4x");
         assert_eq!(map(&[], 0, 2), "  ");
     }
 

@@ -149,6 +149,53 @@ fn what_fingers_are_used_to_is_understood() {
 }
 
 #[test]
+fn variables_stand_for_options() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    std::fs::write(client.path("netrc"), "default login a password b").unwrap();
+    let url = server.url("/f");
+    let with = |name: &str, value: &str| {
+        let mut command = client.command(&["-f", &url]);
+        command.env("NETRC", client.path("netrc")).env(name, value);
+        finish(command.spawn().unwrap())
+    };
+    for (name, value, told) in [
+        ("HAUL_GET_USER", "me:secret", "Basic bWU6c2VjcmV0"),
+        ("HAUL_GET_NETRC", "true", "Basic YTpi"),
+    ] {
+        with(name, value).assert_status(0);
+        let request = server.requests().pop().unwrap();
+        assert_eq!(request.field("authorization"), Some(told), "{name}");
+    }
+    with("HAUL_GET_USER_AGENT", "me/1").assert_status(0);
+    let request = server.requests().pop().unwrap();
+    assert_eq!(request.field("user-agent"), Some("me/1"));
+    for name in [
+        "CONNECT_TIMEOUT",
+        "DEPTH",
+        "EXISTING",
+        "MAX_TIME",
+        "MIN_RATE",
+        "MIN_RATE_WINDOW",
+        "PARALLEL",
+        "RATE",
+        "RESUME",
+        "RETRIES",
+        "RETRY_FOR",
+        "RETRY_WAIT",
+        "SEGMENTS",
+        "STALL_TIMEOUT",
+    ] {
+        // What makes no sense shows that it is read, unless the command line says otherwise.
+        let ran = with(&format!("HAUL_GET_{name}"), "nonsense");
+        assert!(
+            ran.status == Some(2) || name == "RETRY_WAIT",
+            "{name}: {ran:?}"
+        );
+    }
+}
+
+#[test]
 fn sums_of_five_kinds_and_lists_from_anywhere() {
     let client = Client::new();
     let server = Server::start(|request| match request.target.as_str() {
