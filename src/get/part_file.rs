@@ -28,6 +28,7 @@ use crate::sys::receive::{self, Missing};
 use super::config::{Existing, Preallocation};
 use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
+use extents::Extents;
 pub(super) use paths::{Slot, is_foreign, refuse_existing, refuse_foreign, refuse_unfinished};
 use paths::{beside, check_ours, directory_of, refuse_stranger};
 pub(super) use state::State;
@@ -186,6 +187,20 @@ impl PartFile {
         })
     }
 
+    /// Gives the room of the last bytes that are `done` back to the disk, and of all behind them:
+    /// enough for a state file.
+    ///
+    /// # Errors
+    /// Of ftruncate(2); the bytes are not `done` any more all the same.
+    pub(super) fn give_back(&self, done: &mut Extents) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let end = done.as_slice().last().map_or(0, |&(_, end)| end);
+        let cut = end.saturating_sub(STATE_ROOM_BYTES);
+        done.remove(cut, end);
+        self.file.set_len(cut)?;
+        self.file.set_len(length)
+    }
+
     /// Waits until the bytes written so far are on the disk.
     pub(super) fn sync_data(&self) -> Result<(), GetError> {
         self.file
@@ -295,4 +310,6 @@ fn is_at(file: &File, path: &Path) -> bool {
 pub(super) const NOT_RESUMED: &str =
     "what an earlier run left cannot be gone on with: the file is fetched anew beside it";
 /// Some million extents: what is longer is cut, and so not believed.
+/// Some blocks of any file system.
+const STATE_ROOM_BYTES: u64 = 64 * 1024;
 const MAX_STATE_BYTES: u64 = 64 << 20;

@@ -242,6 +242,11 @@ impl Plan {
         }
     }
 
+    /// Only `done` is still there.
+    pub(crate) fn restrict_to(&mut self, done: &Extents) {
+        self.done = done.clone();
+    }
+
     /// The segment's connection is gone.
     pub(crate) fn release(&mut self, id: SegmentId) {
         self.segments.remove(&id);

@@ -29,7 +29,7 @@ pub(crate) fn run(
 ) -> Result<SessionEnd, GetError> {
     // Before any thread starts: the keeper may come late.
     let saved = session.plan().done().total();
-    thread::scope(|scope| {
+    let (end, saved) = thread::scope(|scope| {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let keeper_stopped = stopped.clone();
         let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
@@ -43,25 +43,45 @@ pub(crate) fn run(
         cancel.cancel();
         drop(stop);
         let joined = "the thread's panics are the scope's";
-        keeper.join().expect(joined);
+        let saved = keeper.join().expect(joined);
         let verified = follower.map_or(Ok(()), |follower| follower.join().expect(joined));
-        match end? {
+        let end = end.and_then(|end| match end {
             SessionEnd::Whole => verified.map(|()| SessionEnd::Whole),
             start_over => Ok(start_over),
-        }
-    })
+        });
+        (end, saved)
+    });
+    if end.is_err() {
+        keep_rest(session, saved);
+    }
+    end
+}
+
+/// Saves what the last state on the disk does not claim, now that nobody writes any more. Where the
+/// disk is full, the file's last bytes make room for that.
+fn keep_rest(session: &Session<'_>, saved: u64) {
+    let mut plan = session.plan();
+    let mut state = session.state.clone();
+    state.done = plan.done().clone();
+    if plan.is_whole() || state.done.total() <= saved || session.part.sync_data().is_err() {
+        return;
+    }
+    if session.part.save(&state).is_err() && session.part.give_back(&mut state.done).is_ok() {
+        plan.restrict_to(&state.done);
+        let _ = session.part.save(&state);
+    }
 }
 
 /// Writes the state after its data, now and then, and once more when the session is stopped;
-/// the state that is there claims `saved` bytes.
-fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
+/// the state that is there claims `saved` bytes, in the end as many as are returned.
+fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) -> u64 {
     let mut pause = SAVE_EVERY;
     loop {
         let last = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
         let done = {
             let plan = session.plan();
             if last && plan.is_whole() {
-                return;
+                return saved;
             }
             plan.done().clone()
         };
@@ -81,7 +101,7 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) {
             }
         }
         if last {
-            return;
+            return saved;
         }
         // A slow disk must not spend its time on this.
         pause = SAVE_EVERY.max(began.elapsed() * 20);

@@ -145,6 +145,29 @@ fn what_came_before_the_disk_was_full_is_not_fetched_again() {
 }
 
 #[test]
+fn a_disk_that_is_full_to_the_last_byte_still_keeps_what_came() {
+    let (file, client) = (Served::new(1, 3 << 20), Client::new());
+    let server = Server::of(file.clone());
+    std::fs::write(client.path("whole"), file.bytes.as_slice()).unwrap();
+    let script = "
+        mount -t tmpfs -o size=2m none \"$DIR\"
+        whole=$PWD/whole
+        cd \"$DIR\"
+        status=0; $HAUL get --no-preallocate --segments 1 \"$URL\" || status=$?
+        test $status = 6
+        mount -o remount,size=4m none \"$DIR\"
+        $HAUL get \"$URL\"
+        cmp f \"$whole\"";
+    let script = script.replace("$PWD", &here(&client));
+    let Some(ran) = with_mounts(&client, &server.url("/f"), &script) else {
+        return;
+    };
+    ran.assert_status(0);
+    let start = server.requests()[1].range().map(|(start, _)| start);
+    assert!(start >= Some((2 << 20) - (256 << 10)), "{start:?}");
+}
+
+#[test]
 fn a_read_only_directory_is_told() {
     let (file, client) = (Served::new(1, 1000), Client::new());
     let server = Server::of(file);
