@@ -32,9 +32,9 @@ pub(super) fn list(
     let mut pause = LEAST_PAUSE;
     loop {
         match ask(shared, url, version, &cancellation)? {
-            Answer::List(list) => return Ok(Some(list)),
-            Answer::None => return Ok(None),
-            Answer::Pending => {}
+            ListAnswer::List(list) => return Ok(Some(list)),
+            ListAnswer::None => return Ok(None),
+            ListAnswer::Pending => {}
         }
         pause = (pause * 2).min(MOST_PAUSE);
         if asked.elapsed() + pause > patience {
@@ -46,7 +46,7 @@ pub(super) fn list(
 
 /// A server's answer to the request for a list.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ListAnswer {
     List(BlockList),
     /// The server is still reading the file.
     Pending,
@@ -63,13 +63,13 @@ pub(super) fn ask(
     url: &HttpUrl,
     (length, validator): (u64, Option<&Validator>),
     cancellation: &Cancellation,
-) -> Result<Answer, GetError> {
+) -> Result<ListAnswer, GetError> {
     // An address with a query of its own may be signed as it is.
     if url.url().query().is_some() {
-        return Ok(Answer::None);
+        return Ok(ListAnswer::None);
     }
     let Ok(address) = url.join("?blocks") else {
-        return Ok(Answer::None);
+        return Ok(ListAnswer::None);
     };
     let request = Request {
         url: &address,
@@ -87,8 +87,8 @@ pub(super) fn ask(
     }
     let head = shared.client.release(response);
     match head.status {
-        503 if head.retry_after.is_some() => Ok(Answer::Pending),
-        _ => Ok(Answer::None),
+        503 if head.retry_after.is_some() => Ok(ListAnswer::Pending),
+        _ => Ok(ListAnswer::None),
     }
 }
 
@@ -98,17 +98,17 @@ fn read(
     response: Response,
     length: u64,
     cancellation: &Cancellation,
-) -> Result<Answer, GetError> {
+) -> Result<ListAnswer, GetError> {
     let Response { mut body, url, .. } = response;
     let Ok(expected) = usize::try_from(BlockList::encoded_len(length)) else {
-        return Ok(Answer::None);
+        return Ok(ListAnswer::None);
     };
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         let count = body.read(&mut buffer, cancellation)?;
         bytes.extend_from_slice(&buffer[..count]);
         if bytes.len() > expected {
-            return Ok(Answer::None);
+            return Ok(ListAnswer::None);
         }
         if count == 0 {
             break;
@@ -119,7 +119,7 @@ fn read(
     }
     let list = BlockList::decode(&bytes).ok();
     let list = list.filter(|list| list.len() == length);
-    Ok(list.map_or(Answer::None, Answer::List))
+    Ok(list.map_or(ListAnswer::None, ListAnswer::List))
 }
 
 /// The extents of `file` that match the list.

@@ -88,7 +88,7 @@ pub(super) struct Response {
 
 /// A connection that a request can be sent over.
 #[derive(Debug)]
-pub(super) enum Prepared {
+pub(super) enum PreparedConnection {
     /// The connection has carried a response.
     Idle(Connection),
     New(Connection),
@@ -128,7 +128,7 @@ impl Client {
     /// As `Self::ask`.
     pub(super) fn send_on(
         &self,
-        mut prepared: Prepared,
+        mut prepared: PreparedConnection,
         request: &Request<'_>,
         cancellation: &Cancellation,
     ) -> Result<Response, GetError> {
@@ -170,18 +170,19 @@ impl Client {
         &self,
         url: &HttpUrl,
         cancellation: &Cancellation,
-    ) -> Result<Prepared, GetError> {
+    ) -> Result<PreparedConnection, GetError> {
         if let Some(connection) = self.take_idle(url) {
-            return Ok(Prepared::Idle(connection));
+            return Ok(PreparedConnection::Idle(connection));
         }
         let proxy = self.proxies.for_url(url);
         let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
-        self.connect(url, proxy, cancellation).map(Prepared::New)
+        self.connect(url, proxy, cancellation)
+            .map(PreparedConnection::New)
     }
 
     /// Gives back a connection that nothing was asked over.
-    pub(super) fn put_back(&self, url: &HttpUrl, prepared: Prepared) {
-        let (Prepared::Idle(connection) | Prepared::New(connection)) = prepared;
+    pub(super) fn put_back(&self, url: &HttpUrl, prepared: PreparedConnection) {
+        let (PreparedConnection::Idle(connection) | PreparedConnection::New(connection)) = prepared;
         self.keep(url, connection);
     }
 
@@ -205,7 +206,7 @@ impl Client {
 
     fn send_once(
         &self,
-        mut prepared: Prepared,
+        mut prepared: PreparedConnection,
         request: &Request<'_>,
         cancellation: &Cancellation,
     ) -> Result<Response, GetError> {
@@ -216,10 +217,10 @@ impl Client {
         // server, so the next one is tried at once, and in the end a new one.
         loop {
             let connection = match prepared {
-                Prepared::New(connection) => {
+                PreparedConnection::New(connection) => {
                     return Self::exchange(connection, &bytes, request, cancellation);
                 }
-                Prepared::Idle(connection) => connection,
+                PreparedConnection::Idle(connection) => connection,
             };
             match Self::exchange(connection, &bytes, request, cancellation) {
                 Err(error) if !error.is_stop() => {

@@ -25,7 +25,7 @@ use super::destination::{self, Destination, Standing};
 use super::error::GetError;
 use super::event::{Event, Summary};
 use super::part_file;
-use super::repair::{self, Prepared};
+use super::repair::{self, RepairPlan};
 use super::sequential::{self, name_protocol};
 use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
@@ -88,11 +88,11 @@ pub(super) fn fetch(
             if shared.config.repair != RepairChoice::Off {
                 let what = (&*target, shared.config.repair);
                 match repair::prepare(shared, reporter, url, what)? {
-                    Prepared::Nothing => {
+                    RepairPlan::Nothing => {
                         reporter.send(|file| Event::Skipped { file, name: target });
                         return Ok(None);
                     }
-                    Prepared::Part(digest) => {
+                    RepairPlan::Part(digest) => {
                         transfer.proof.note_server(true, digest);
                     }
                 }

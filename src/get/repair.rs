@@ -20,7 +20,7 @@ use crate::digest::Checksum;
 
 /// The outcome of the comparison.
 #[derive(Debug)]
-pub(super) enum Prepared {
+pub(super) enum RepairPlan {
     /// The file is the server's, or nothing was to be changed.
     Nothing,
     /// The part file waits for what is missing; in the end it has this digest.
@@ -36,7 +36,7 @@ pub(super) fn prepare(
     reporter: &Reporter,
     url: &HttpUrl,
     (target, choice): (&Path, RepairChoice),
-) -> Result<Prepared, GetError> {
+) -> Result<RepairPlan, GetError> {
     let (identity, content_type) = ask(shared, url)?;
     let patience = shared.config.max_time.unwrap_or(PATIENCE);
     let list = blocks::list(shared, url, &identity, patience)?;
@@ -54,7 +54,7 @@ pub(super) fn prepare(
     ));
     let is_same = missing == 0 && there == list.len();
     if is_same || choice == RepairChoice::DryRun {
-        return Ok(Prepared::Nothing);
+        return Ok(RepairPlan::Nothing);
     }
     if PartFile::open_existing(target, Slot::Part)?.is_none() {
         let part = PartFile::create(target, Slot::Part)?;
@@ -68,7 +68,7 @@ pub(super) fn prepare(
         part.sync_data()?;
         part.save(&state)?;
     }
-    Ok(Prepared::Part(blocks::digest(&list)))
+    Ok(RepairPlan::Part(blocks::digest(&list)))
 }
 
 /// Which version of the file the server has.

@@ -54,7 +54,7 @@ impl ClientShare {
 /// All clients that have a connection open, or owe their rate something.
 #[derive(Debug, Default)]
 pub(crate) struct ClientShares {
-    known: Mutex<Known>,
+    known: Mutex<KnownClients>,
 }
 
 /// The identity of a client.
@@ -82,7 +82,7 @@ impl From<Peer> for ClientKey {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownClients {
     /// Bytes a second that a client may have.
     rate: Option<u64>,
     clients: HashMap<ClientKey, Arc<ClientShare>>,
@@ -92,7 +92,7 @@ struct Known {
     sweep_at: usize,
 }
 
-impl Known {
+impl KnownClients {
     fn share(&mut self, rate: Option<u64>, now: Instant) -> Arc<ClientShare> {
         self.next_id += 1;
         Arc::new(ClientShare {
@@ -121,9 +121,9 @@ impl ClientShares {
     /// Clients that may each have so many bytes a second.
     pub(crate) fn new(rate: Option<u64>) -> Self {
         Self {
-            known: Mutex::new(Known {
+            known: Mutex::new(KnownClients {
                 rate,
-                ..Known::default()
+                ..KnownClients::default()
             }),
         }
     }

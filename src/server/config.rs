@@ -17,7 +17,7 @@ use crate::server::telemetry::access_log::Destination;
 use crate::server::telemetry::log_format::LogFormat;
 pub use crate::sys::inherited::InheritedListener;
 pub use crate::sys::local_socket::{LocalAccess, LocalAddress};
-use crate::sys::sandbox::Places;
+use crate::sys::sandbox::AllowedPaths;
 pub use crate::sys::user::UserAccount;
 pub use crate::tls::server::{ClientAuth, IdentityFiles, OwnIdentity, TlsConfig};
 
@@ -252,8 +252,8 @@ impl ServeConfig {
     }
 
     /// The places that are opened while the server runs.
-    pub(crate) fn places(&self) -> Places {
-        let mut places = Places::default();
+    pub(crate) fn places(&self) -> AllowedPaths {
+        let mut places = AllowedPaths::default();
         let root = Some(&self.root).filter(|_| self.files.is_empty());
         for base in root.into_iter().chain(&self.links_into) {
             places.read_replaceable(base);

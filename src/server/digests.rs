@@ -10,7 +10,7 @@ mod task;
 mod tree;
 mod worker;
 
-pub(super) use service::{Answer, DigestService};
+pub(super) use service::{DigestLookUp, DigestService};
 pub(super) use tree::follow_tree;
 pub(super) use worker::run_digest_worker;
 

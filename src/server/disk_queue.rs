@@ -30,14 +30,14 @@ use crate::server::transmit::read_ahead::ReadAhead;
 
 /// The key of a queue, whose jobs may hang together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Line {
+struct QueueKey {
     /// The file system (`st_dev`).
     device: u64,
-    kind: LineKind,
+    kind: QueueKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum LineKind {
+enum QueueKind {
     /// A few at a time: they need no disk, but a core for a tenth of a second each.
     Passwords,
     LookUps,
@@ -50,14 +50,14 @@ enum LineKind {
     Closes,
 }
 
-impl Line {
+impl QueueKey {
     fn of_job(job: DiskJob) -> Self {
         let kind = match job.action {
-            DiskAction::CheckPassword => LineKind::Passwords,
-            DiskAction::LookUp => LineKind::LookUps,
-            DiskAction::ProduceListing => LineKind::Listings,
-            DiskAction::Handshake => LineKind::Handshakes,
-            DiskAction::Read(..) | DiskAction::Send => LineKind::Reads,
+            DiskAction::CheckPassword => QueueKind::Passwords,
+            DiskAction::LookUp => QueueKind::LookUps,
+            DiskAction::ProduceListing => QueueKind::Listings,
+            DiskAction::Handshake => QueueKind::Handshakes,
+            DiskAction::Read(..) | DiskAction::Send => QueueKind::Reads,
         };
         let device = job.file_system;
         Self { device, kind }
@@ -65,7 +65,7 @@ impl Line {
 
     fn of_reads(file: &OpenFile) -> Self {
         let device = file.file_system.device();
-        let kind = LineKind::Reads;
+        let kind = QueueKind::Reads;
         Self { device, kind }
     }
 }
@@ -84,7 +84,7 @@ pub(super) enum Job {
 /// A job taken from the line; hand it back to [`DiskQueue::finish`].
 #[derive(Debug)]
 pub(super) struct Ticket {
-    line: Line,
+    line: QueueKey,
     extent: Option<ExtentKey>,
     /// The reader whose next extent is to be read ahead after this one.
     reader: Option<Reader>,
@@ -104,7 +104,7 @@ pub(super) struct Swept {
 
 /// An extent that is being read, or is to be.
 #[derive(Debug, Default)]
-struct Wanted {
+struct WantedExtent {
     /// The extent is being read or queued: other readers of it wait here.
     begun: bool,
     waiting: Vec<Box<Connection>>,
@@ -113,18 +113,18 @@ struct Wanted {
 /// The line.
 #[derive(Debug)]
 pub(super) struct DiskQueue {
-    lines: Mutex<Lines>,
+    lines: Mutex<Queues>,
     work: Condvar,
     counters: Arc<Counters>,
     gauges: DiskGauges,
 }
 
 #[derive(Debug)]
-struct Lines {
-    waiting: HashMap<Line, Queue>,
+struct Queues {
+    waiting: HashMap<QueueKey, Queue>,
     /// Lines with something in them, in the order of their turns.
-    turns: VecDeque<Line>,
-    extents: HashMap<ExtentKey, Wanted>,
+    turns: VecDeque<QueueKey>,
+    extents: HashMap<ExtentKey, WantedExtent>,
     /// Extents to be read ahead next, by reader, while another is being read ahead of it.
     streams: HashMap<Reader, VecDeque<(Arc<ClientShare>, ReadAhead)>>,
     /// Jobs that are running, by file system.
@@ -152,7 +152,7 @@ impl Queue {
         self.jobs.is_empty() && self.closing.is_empty()
     }
 
-    fn pop(&mut self, line: Line) -> Option<(Job, Ticket)> {
+    fn pop(&mut self, line: QueueKey) -> Option<(Job, Ticket)> {
         let ticket = Ticket {
             line,
             extent: None,
@@ -170,7 +170,7 @@ impl DiskQueue {
     #[must_use]
     pub(super) fn new(workers: usize, counters: Arc<Counters>) -> Self {
         let gauges = DiskGauges::default();
-        let lines = Lines {
+        let lines = Queues {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
             extents: HashMap::new(),
@@ -209,7 +209,7 @@ impl DiskQueue {
             wanted.begun = true;
         }
         let client = Arc::clone(connection.client());
-        let line = Line::of_job(job);
+        let line = QueueKey::of_job(job);
         let ticket = Ticket {
             line,
             extent,
@@ -240,13 +240,13 @@ impl DiskQueue {
 
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
     pub(super) fn close_file(&self, closing: Closing) {
-        let (device, kind) = (closing.device(), LineKind::Closes);
+        let (device, kind) = (closing.device(), QueueKind::Closes);
         let mut lines = self.lock();
         if lines.shut {
             drop(lines);
             return drop(closing);
         }
-        lines.put(Line { device, kind }, |queue| {
+        lines.put(QueueKey { device, kind }, |queue| {
             queue.closing.push_back(closing);
         });
         drop(lines);
@@ -259,7 +259,7 @@ impl DiskQueue {
         let closes = lines
             .waiting
             .iter()
-            .filter(|(line, _)| line.kind == LineKind::Closes);
+            .filter(|(line, _)| line.kind == QueueKind::Closes);
         closes
             .map(|(_, queue)| (queue.closing.len() + queue.running) as u64)
             .sum()
@@ -284,7 +284,7 @@ impl DiskQueue {
                 swept.gone.extend(gone);
                 left -= some;
             }
-            if line.kind == LineKind::Reads {
+            if line.kind == QueueKind::Reads {
                 self.sweep_extents(line.device, &looks_gone, &mut swept);
             }
         }
@@ -381,17 +381,17 @@ impl DiskQueue {
         self.work.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lines {
+impl Queues {
     /// Lines of which no job was finished since the last time.
-    fn standing(&mut self) -> Vec<Line> {
+    fn standing(&mut self) -> Vec<QueueKey> {
         let mut standing = Vec::new();
         for (line, queue) in &mut self.waiting {
-            if !std::mem::take(&mut queue.has_moved) && line.kind != LineKind::Closes {
+            if !std::mem::take(&mut queue.has_moved) && line.kind != QueueKind::Closes {
                 standing.push(*line);
             }
         }
@@ -401,7 +401,7 @@ impl Lines {
     /// Looks at so many connections at the front of a line, and puts those behind that stay.
     fn sweep(
         &mut self,
-        line: Line,
+        line: QueueKey,
         most: usize,
         looks_gone: &impl Fn(&mut Connection) -> bool,
     ) -> Vec<Box<Connection>> {
@@ -449,7 +449,7 @@ impl Lines {
         waited_for.map(|(key, _)| *key).collect()
     }
 
-    fn put(&mut self, line: Line, put: impl FnOnce(&mut Queue)) {
+    fn put(&mut self, line: QueueKey, put: impl FnOnce(&mut Queue)) {
         let queue = self.waiting.entry(line).or_default();
         if queue.is_empty() {
             self.turns.push_back(line);
@@ -464,7 +464,7 @@ impl Lines {
         gauge.or_insert_with(|| shown.add(device))
     }
 
-    fn is_long(&self, line: Line) -> bool {
+    fn is_long(&self, line: QueueKey) -> bool {
         let queue = self.waiting.get(&line);
         queue.is_some_and(|queue| queue.jobs.len() > LONG_LINE)
     }
@@ -473,13 +473,13 @@ impl Lines {
     /// Returns whether there is work.
     fn read_ahead(&mut self, reader: Reader, client: Arc<ClientShare>, ahead: ReadAhead) -> bool {
         let key = ExtentKey::new(&ahead.file, ahead.extent);
-        let is_long = self.is_long(Line::of_reads(&ahead.file));
+        let is_long = self.is_long(QueueKey::of_reads(&ahead.file));
         if is_long || self.extents.contains_key(&key) {
             return false;
         }
         let all_at_once = ahead.file.file_system.wants_whole_extents();
         if !all_at_once && let Entry::Occupied(mut stream) = self.streams.entry(reader) {
-            self.extents.insert(key, Wanted::default());
+            self.extents.insert(key, WantedExtent::default());
             stream.get_mut().push_back((client, ahead));
             return false;
         }
@@ -501,7 +501,7 @@ impl Lines {
             if self.extents.get(&key).is_none_or(|wanted| wanted.begun) {
                 continue;
             }
-            if !self.shut && ahead.is_wanted() && !self.is_long(Line::of_reads(&ahead.file)) {
+            if !self.shut && ahead.is_wanted() && !self.is_long(QueueKey::of_reads(&ahead.file)) {
                 return self.begin(Some(reader), key, &client, ahead);
             }
             self.extents.remove(&key);
@@ -517,7 +517,7 @@ impl Lines {
         ahead: ReadAhead,
     ) {
         self.extents.entry(key).or_default().begun = true;
-        let line = Line::of_reads(&ahead.file);
+        let line = QueueKey::of_reads(&ahead.file);
         let ticket = Ticket {
             line,
             extent: Some(key),
@@ -529,10 +529,10 @@ impl Lines {
 
     /// Whether another job of the line may run now: the last free worker is for a file system of
     /// which nothing is running.
-    fn may_run(&self, line: Line) -> bool {
+    fn may_run(&self, line: QueueKey) -> bool {
         let most = match line.kind {
-            LineKind::Closes => self.free_workers.min(1),
-            LineKind::Passwords => self.free_workers.min(self.most_passwords),
+            QueueKind::Closes => self.free_workers.min(1),
+            QueueKind::Passwords => self.free_workers.min(self.most_passwords),
             _ => self.free_workers,
         };
         let may_take_one = self.free_workers > 1 || !self.running.contains_key(&line.device);

@@ -17,14 +17,14 @@ use crate::sys::poller::Poller;
 /// The channels and the workers behind them.
 #[derive(Debug)]
 pub(super) struct Dispatch {
-    newcomers: Channel,
-    returns: Channel,
+    newcomers: ConnectionChannel,
+    returns: ConnectionChannel,
     workers: Vec<CachePadded<WorkerSlot>>,
     /// A bit for each worker that waits for readiness, or is about to.
     idle: Vec<CachePadded<AtomicU64>>,
 }
 
-type Channel = (Sender<Box<Connection>>, Receiver<Box<Connection>>);
+type ConnectionChannel = (Sender<Box<Connection>>, Receiver<Box<Connection>>);
 
 /// The part of a hot worker that other threads see.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl Dispatch {
         self.put(&self.returns, connection);
     }
 
-    fn put(&self, (sender, _): &Channel, connection: Box<Connection>) {
+    fn put(&self, (sender, _): &ConnectionChannel, connection: Box<Connection>) {
         let sent = sender.send(connection);
         assert!(sent.is_ok(), "the receiver is a field of this very struct");
         self.wake_one();

@@ -35,7 +35,7 @@ use crate::server::files::registry::Registry;
 pub use crate::server::files::served::FileFault;
 pub(crate) use crate::server::files::served::Names;
 use crate::server::files::served::{NamedFiles, Served};
-use crate::sys::beneath::{self, Handle, Support};
+use crate::sys::beneath::{self, PathHandle, Support};
 use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;
 
@@ -45,7 +45,7 @@ pub enum Found {
     /// A regular file.
     File(Arc<OpenFile>),
     /// A directory, not opened yet.
-    Directory(Handle),
+    Directory(PathHandle),
     /// The files that are served by their names, in the place of a directory that holds them.
     Names(Names),
 }
@@ -218,9 +218,9 @@ impl Root {
         match self.try_look_up(&target.path, blocking) {
             Ok(Found::File(_)) if target.trailing_slash => LookUp::Refused(Refusal::NotFound),
             Ok(found) => LookUp::Found(found),
-            Err(Failure::File(error)) if is_uncached(&error, blocking) => LookUp::NotCached,
-            Err(Failure::File(error)) => LookUp::Refused(refusal_of(&error)),
-            Err(Failure::Refused(refusal)) => LookUp::Refused(refusal),
+            Err(LookUpFailure::File(error)) if is_uncached(&error, blocking) => LookUp::NotCached,
+            Err(LookUpFailure::File(error)) => LookUp::Refused(refusal_of(&error)),
+            Err(LookUpFailure::Refused(refusal)) => LookUp::Refused(refusal),
         }
     }
 
@@ -255,7 +255,7 @@ impl Root {
 
     /// Where a directory lies that was found at this path.
     #[must_use]
-    pub(crate) fn real_path(&self, path: &[u8], handle: &Handle) -> RealPath {
+    pub(crate) fn real_path(&self, path: &[u8], handle: &PathHandle) -> RealPath {
         self.trace(&self.current(), path, handle)
     }
 
@@ -269,7 +269,7 @@ impl Root {
         Ok(self.trace(&root, path, &handle))
     }
 
-    fn trace(&self, root: &Served, path: &[u8], handle: &Handle) -> RealPath {
+    fn trace(&self, root: &Served, path: &[u8], handle: &PathHandle) -> RealPath {
         match self.links {
             LinkChoice::Follow => RealPath::AsAsked,
             LinkChoice::Trace => match root.real_path(path, handle) {
@@ -281,7 +281,7 @@ impl Root {
         }
     }
 
-    fn try_look_up(&self, path: &[u8], blocking: Blocking) -> Result<Found, Failure> {
+    fn try_look_up(&self, path: &[u8], blocking: Blocking) -> Result<Found, LookUpFailure> {
         let generation = self.generation.load(Ordering::Acquire);
         let root = self.current();
         if let Some(names) = root.names_at(path) {
@@ -289,7 +289,7 @@ impl Root {
         }
         let handle = root.find(path, blocking)?;
         match handle.kind {
-            Kind::Special => Err(Failure::Refused(Refusal::Forbidden(
+            Kind::Special => Err(LookUpFailure::Refused(Refusal::Forbidden(
                 "it is not a regular file",
             ))),
             Kind::Directory => Ok(Found::Directory(handle)),
@@ -331,16 +331,16 @@ impl Root {
 
     fn open_file(
         &self,
-        handle: &Handle,
+        handle: &PathHandle,
         found: (Siblings, u64, RealPath),
         blocking: Blocking,
-    ) -> Result<OpenFile, Failure> {
+    ) -> Result<OpenFile, LookUpFailure> {
         let known = self.file_systems.known(handle.file_system);
         let file_system = match (known, blocking) {
-            (None, Blocking::Forbidden) => return Err(Failure::not_cached()),
+            (None, Blocking::Forbidden) => return Err(LookUpFailure::not_cached()),
             // To open a file of an overlay may wait for any layer.
             (Some(known), Blocking::Forbidden) if known.is_remote() || known.is_overlay() => {
-                return Err(Failure::not_cached());
+                return Err(LookUpFailure::not_cached());
             }
             (Some(known), _) => known,
             (None, Blocking::Allowed) => {
@@ -349,11 +349,11 @@ impl Root {
             }
         };
         if file_system.is_clogged() {
-            return Err(Failure::Refused(Refusal::Overloaded));
+            return Err(LookUpFailure::Refused(Refusal::Overloaded));
         }
         let is_young = |meta: &Meta| !file_system.is_remote() && meta.is_young(file::clock());
         if blocking == Blocking::Forbidden && is_young(&handle.meta) {
-            return Err(Failure::not_cached());
+            return Err(LookUpFailure::not_cached());
         }
         let file = handle.open(blocking)?;
         let mut meta = handle.meta;
@@ -361,7 +361,7 @@ impl Root {
         if file_system.is_remote() {
             meta = file::stat(&file)?.1;
             if !has_length(&file, meta.len, file_system.is_generated())? {
-                return Err(Failure::Refused(Refusal::Internal(
+                return Err(LookUpFailure::Refused(Refusal::Internal(
                     "the file system does not say how long it is",
                 )));
             }
@@ -382,20 +382,20 @@ impl Root {
 
 /// Why a look-up found nothing.
 #[derive(Debug)]
-enum Failure {
+enum LookUpFailure {
     /// The file system says so; `WouldBlock` of one that is not to wait.
     File(io::Error),
     /// A rule of haul's.
     Refused(Refusal),
 }
 
-impl Failure {
+impl LookUpFailure {
     fn not_cached() -> Self {
         Self::File(io::ErrorKind::WouldBlock.into())
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for LookUpFailure {
     fn from(error: io::Error) -> Self {
         Self::File(error)
     }

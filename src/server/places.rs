@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The connections in the disk lane, by the file system they wait for (`st_dev`). Without a lock,
 /// since hot workers ask; file systems that share a counter count as one.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct DiskPlaces {
     taken: [AtomicUsize; COUNTERS],
 }
 
 /// A connection's place. Dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct DiskPlace {
+    places: Arc<DiskPlaces>,
     device: u64,
 }
 
-impl Default for Places {
+impl Default for DiskPlaces {
     fn default() -> Self {
         Self {
             taken: std::array::from_fn(|_| AtomicUsize::new(0)),
@@ -26,11 +26,11 @@ impl Default for Places {
     }
 }
 
-impl Places {
+impl DiskPlaces {
     /// Takes a place, however many are taken.
-    pub(crate) fn take(self: &Arc<Self>, device: u64) -> Place {
+    pub(crate) fn take(self: &Arc<Self>, device: u64) -> DiskPlace {
         self.counter(device).fetch_add(1, Ordering::Relaxed);
-        Place {
+        DiskPlace {
             places: Arc::clone(self),
             device,
         }
@@ -49,7 +49,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for DiskPlace {
     fn drop(&mut self) {
         let counter = self.places.counter(self.device);
         counter.fetch_sub(1, Ordering::Relaxed);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_place_is_given_back_when_it_is_dropped() {
-        let places = Arc::new(Places::default());
+        let places = Arc::new(DiskPlaces::default());
         let held = [places.take(1), places.take(1), places.take(2)];
         assert_eq!(
             (places.taken(1), places.taken(2), places.taken(3)),

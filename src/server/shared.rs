@@ -15,7 +15,7 @@ use crate::server::config::{AccessConfig, ConnectionLimits, Rates, ServeConfig};
 use crate::server::digests::DigestService;
 use crate::server::files::{Closing, FileFault, LinkChoice, Root};
 use crate::server::live_limits::LiveLimits;
-use crate::server::places::Places;
+use crate::server::places::DiskPlaces;
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::access_log::AccessLog;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// Connections within the limit.
     pub connections: Arc<Semaphore>,
     /// Connections in the disk lane.
-    pub places: Arc<Places>,
+    pub places: Arc<DiskPlaces>,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
     /// The clients that are connected.

@@ -23,7 +23,7 @@ use crate::server::rate_limit::Allowance;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::worker::table::{Deadlines, Table};
+use crate::server::worker::table::{DeadlineQueue, Table};
 use crate::sys::poller::{Poller, Readiness};
 use crate::sys::process::WaitWatch;
 
@@ -36,7 +36,7 @@ pub(super) struct HotWorker {
     table: Table,
     /// Connections that could go on sending, by client.
     queue: FairQueue<u64>,
-    deadlines: Deadlines,
+    deadlines: DeadlineQueue,
     names: OpenFileCache,
     names_swept: Instant,
     tools: IoBuffers,
@@ -57,7 +57,7 @@ impl HotWorker {
             poller,
             table: Table::default(),
             queue: FairQueue::default(),
-            deadlines: Deadlines::new(),
+            deadlines: DeadlineQueue::new(),
             names,
             names_swept: Instant::now(),
             tools: IoBuffers::with_pipe(),

@@ -50,10 +50,10 @@ pub(crate) struct Support {
 /// Something that was looked up but not opened, so that no device, FIFO or socket ever is.
 #[derive(Debug)]
 #[allow(unreachable_pub)] // part of what `internals` shows
-pub struct Handle {
+pub struct PathHandle {
     path: OwnedFd,
     /// Where it was found, where there is no `/proc` to ask.
-    place: Option<Place>,
+    place: Option<FoundAt>,
     /// The kind of file.
     pub kind: Kind,
     /// The kernel's metadata; a network file system may not have been asked again.
@@ -64,7 +64,7 @@ pub struct Handle {
 
 /// Where something was found.
 #[derive(Debug)]
-struct Place {
+struct FoundAt {
     /// The directory and the name in it, to open it by.
     directory: OwnedFd,
     name: Vec<u8>,
@@ -129,7 +129,7 @@ impl Root {
     ///
     /// # Errors
     /// As readlink(2); `NotFound` for what was removed.
-    pub(crate) fn real_path(&self, handle: &Handle) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn real_path(&self, handle: &PathHandle) -> io::Result<Option<Vec<u8>>> {
         if let Some(place) = &handle.place {
             return Ok(place.path.clone());
         }
@@ -147,7 +147,7 @@ impl Root {
     ///
     /// # Errors
     /// As openat2(2); `WouldBlock` if the answer is not cached and `blocking` wants it so.
-    pub(crate) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<Handle> {
+    pub(crate) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<PathHandle> {
         if blocking == Blocking::Forbidden {
             return self.find_cached(path);
         }
@@ -164,7 +164,7 @@ impl Root {
         self.walk(path)
     }
 
-    fn find_cached(&self, path: &[u8]) -> io::Result<Handle> {
+    fn find_cached(&self, path: &[u8]) -> io::Result<PathHandle> {
         if !self.support.finds_cached() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -176,7 +176,12 @@ impl Root {
         }
     }
 
-    fn handle(&self, path: OwnedFd, place: Option<Place>, sync: AtFlags) -> io::Result<Handle> {
+    fn handle(
+        &self,
+        path: OwnedFd,
+        place: Option<FoundAt>,
+        sync: AtFlags,
+    ) -> io::Result<PathHandle> {
         let (kind, meta, file_system) = match self.support.statx {
             true => examine(&path, sync)?,
             false => {
@@ -189,7 +194,7 @@ impl Root {
                 (kind, meta, file_system)
             }
         };
-        Ok(Handle {
+        Ok(PathHandle {
             path,
             place,
             kind,
@@ -207,7 +212,7 @@ impl Root {
     /// Looks a name up one component at a time, never by a name that the kernel would follow
     /// elsewhere: a link is read and its text walked, and `..` goes back to the directory that was
     /// come from.
-    fn walk(&self, path: &[u8]) -> io::Result<Handle> {
+    fn walk(&self, path: &[u8]) -> io::Result<PathHandle> {
         let mut base = &self.bases[0];
         let mut passed: Vec<(Vec<u8>, OwnedFd, Kind)> = Vec::new();
         let mut ahead = Vec::new();
@@ -256,7 +261,7 @@ impl Root {
             Some((name, path, _)) => (name, path),
             None => (b".".to_vec(), base.directory.try_clone()?),
         };
-        let place = (!self.support.proc).then_some(Place {
+        let place = (!self.support.proc).then_some(FoundAt {
             directory,
             name,
             path: way,
@@ -348,7 +353,7 @@ impl Support {
     }
 }
 
-impl Handle {
+impl PathHandle {
     /// Opens what was found, for reading. A file that another host or program holds a lease on is
     /// `WouldBlock`, or waited for (fcntl(2), `F_SETLEASE`).
     ///
@@ -357,7 +362,7 @@ impl Handle {
     pub(crate) fn open(&self, blocking: Blocking) -> io::Result<File> {
         let mut flags = READ;
         flags.set(OFlag::O_NONBLOCK, blocking == Blocking::Forbidden);
-        let Some(Place {
+        let Some(FoundAt {
             directory, name, ..
         }) = &self.place
         else {

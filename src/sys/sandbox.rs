@@ -4,15 +4,15 @@
 //! Both hold for the calling thread and for those it starts. landlock(7) knows no other way before
 //! its ABI 8, so a process that has more threads is refused.
 
+mod allowed_paths;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod domain;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod filter;
-mod places;
 
 use std::io;
 
-pub(crate) use crate::sys::sandbox::places::Places;
+pub(crate) use crate::sys::sandbox::allowed_paths::AllowedPaths;
 
 /// The parts of the sandbox that hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl std::fmt::Display for Confinement {
 ///
 /// # Errors
 /// A part that the kernel has cannot be put in place.
-pub(crate) fn enter(places: &Places) -> io::Result<Confinement> {
+pub(crate) fn enter(places: &AllowedPaths) -> io::Result<Confinement> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     {
         if std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count) > 1 {

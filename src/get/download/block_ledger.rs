@@ -21,7 +21,7 @@ pub(super) struct BlockLedger {
 
 #[derive(Debug)]
 struct State {
-    listing: Listing,
+    listing: ListState,
     good: Extents,
     /// The mirrors that brought bytes of each block that is not known to be good.
     writers: BTreeMap<u64, Vec<usize>>,
@@ -33,7 +33,7 @@ struct State {
 
 /// The state of the list.
 #[derive(Clone, Debug)]
-pub(super) enum Listing {
+pub(super) enum ListState {
     /// No server that makes lists has been heard.
     Unsought,
     /// This address is being asked, of the version under this validator.
@@ -67,9 +67,9 @@ impl BlockLedger {
     /// `list` is the list if it is here already, `source` the address to ask.
     pub(super) fn new(list: Option<Arc<BlockList>>, source: Option<ListSource>) -> Self {
         let listing = match (list, source) {
-            (Some(list), _) => Listing::Known(list),
-            (None, Some(source)) => Listing::Asked(source),
-            (None, None) => Listing::Unsought,
+            (Some(list), _) => ListState::Known(list),
+            (None, Some(source)) => ListState::Asked(source),
+            (None, None) => ListState::Unsought,
         };
         let state = State {
             listing,
@@ -84,19 +84,19 @@ impl BlockLedger {
         }
     }
 
-    pub(super) fn listing(&self) -> Listing {
+    pub(super) fn listing(&self) -> ListState {
         self.state().listing.clone()
     }
 
     /// The list, once it is here.
     pub(super) fn list(&self) -> Option<Arc<BlockList>> {
         match &self.state().listing {
-            Listing::Known(list) => Some(Arc::clone(list)),
+            ListState::Known(list) => Some(Arc::clone(list)),
             _ => None,
         }
     }
 
-    pub(super) fn set_listing(&self, listing: Listing) {
+    pub(super) fn set_listing(&self, listing: ListState) {
         self.state().listing = listing;
         self.changed.notify_all();
     }
@@ -104,16 +104,16 @@ impl BlockLedger {
     /// A server that makes lists has been heard.
     pub(super) fn note_source(&self, source: ListSource) {
         let mut state = self.state();
-        if matches!(state.listing, Listing::Unsought) {
-            state.listing = Listing::Asked(source);
+        if matches!(state.listing, ListState::Unsought) {
+            state.listing = ListState::Asked(source);
             self.changed.notify_all();
         }
     }
 
     /// Waits until the first answer to the question for the list is here, for a moment.
-    pub(super) fn wait_for_answer(&self) -> Listing {
+    pub(super) fn wait_for_answer(&self) -> ListState {
         let state = self.state();
-        let is_open = |state: &mut State| matches!(state.listing, Listing::Asked(_));
+        let is_open = |state: &mut State| matches!(state.listing, ListState::Asked(_));
         let waited = self.changed.wait_timeout_while(state, MOMENT, is_open);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.listing.clone()
@@ -122,7 +122,7 @@ impl BlockLedger {
     /// A mirror is about to have brought these bytes.
     pub(super) fn note_writer(&self, mirror: usize, (start, end): Extent) {
         let mut state = self.state();
-        if matches!(state.listing, Listing::None | Listing::Unsought) || start >= end {
+        if matches!(state.listing, ListState::None | ListState::Unsought) || start >= end {
             return;
         }
         for number in start / BLOCK_BYTES..=(end - 1) / BLOCK_BYTES {
@@ -188,9 +188,9 @@ impl BlockLedger {
     pub(super) fn front(&self, done: &Extents) -> u64 {
         let state = self.state();
         match state.listing {
-            Listing::Asked(_) => 0,
-            Listing::Known(_) => state.good.front(),
-            Listing::Unsought | Listing::Pending | Listing::None => done.front(),
+            ListState::Asked(_) => 0,
+            ListState::Known(_) => state.good.front(),
+            ListState::Unsought | ListState::Pending | ListState::None => done.front(),
         }
     }
 
@@ -198,15 +198,15 @@ impl BlockLedger {
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
         match &state.listing {
-            Listing::Asked(_) => false,
-            Listing::Known(list) => state.good.total() == list.len(),
-            Listing::Unsought | Listing::Pending | Listing::None => true,
+            ListState::Asked(_) => false,
+            ListState::Known(list) => state.good.total() == list.len(),
+            ListState::Unsought | ListState::Pending | ListState::None => true,
         }
     }
 
     /// Whether a server that makes lists was heard.
     pub(super) fn was_sought(&self) -> bool {
-        !matches!(self.listing(), Listing::Unsought)
+        !matches!(self.listing(), ListState::Unsought)
     }
 
     /// The digest of the file, all of whose blocks are good.

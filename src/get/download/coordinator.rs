@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::block_ledger::{BadBlock, Listing};
+use super::block_ledger::{BadBlock, ListState};
 use super::plan::SegmentId;
 use super::prover::{self, Finding};
 use super::scaler::{ConnectionScaler, Sample};
@@ -375,7 +375,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 .any(|sum| Some(sum) == root.as_ref())
         });
         if session.trust == Trust::Checksum && !is_proven {
-            session.blocks.set_listing(Listing::None);
+            session.blocks.set_listing(ListState::None);
             let text = format!("{what}: the list of blocks is given up, the checksum decides");
             session.reporter.note(text);
             return Ok(None);

@@ -33,11 +33,11 @@ pub(crate) struct Mirror {
     /// Requests that failed in a row.
     failures: u32,
     busy: usize,
-    standing: Standing,
+    standing: MirrorState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum MirrorState {
     Good,
     /// Nothing shows so far that its file is the same.
     Unproven,
@@ -61,7 +61,7 @@ impl Mirrors {
             validator: None,
             failures: 0,
             busy: 0,
-            standing: Standing::Good,
+            standing: MirrorState::Good,
         };
         Self {
             mirrors: urls.into_iter().enumerate().map(mirror).collect(),
@@ -75,7 +75,7 @@ impl Mirrors {
         let good = self
             .mirrors
             .iter()
-            .filter(|mirror| mirror.standing == Standing::Good);
+            .filter(|mirror| mirror.standing == MirrorState::Good);
         good.min_by_key(|mirror| (mirror.failures, mirror.busy, mirror.index))
     }
 
@@ -125,20 +125,20 @@ impl Mirrors {
         if !self.has_others(index) {
             return Err(LastMirror);
         }
-        self.mirrors[index].standing = Standing::Dropped;
+        self.mirrors[index].standing = MirrorState::Dropped;
         Ok(())
     }
 
     /// The address waits until a list of blocks can prove what it sends.
     pub(crate) fn set_aside(&mut self, index: usize) {
-        self.mirrors[index].standing = Standing::Unproven;
+        self.mirrors[index].standing = MirrorState::Unproven;
     }
 
     /// A list of blocks is here: who waited for it is asked again.
     pub(crate) fn admit_unproven(&mut self) {
         for mirror in &mut self.mirrors {
-            if mirror.standing == Standing::Unproven {
-                mirror.standing = Standing::Good;
+            if mirror.standing == MirrorState::Unproven {
+                mirror.standing = MirrorState::Good;
             }
         }
     }
@@ -175,12 +175,12 @@ impl Mirrors {
             .mirrors
             .iter()
             .skip(1)
-            .any(|mirror| mirror.standing == Standing::Good);
+            .any(|mirror| mirror.standing == MirrorState::Good);
         for mirror in self.mirrors.iter_mut().skip(1) {
-            mirror.standing = Standing::Dropped;
+            mirror.standing = MirrorState::Dropped;
         }
         if let Some(first) = self.mirrors.first_mut() {
-            first.standing = Standing::Good;
+            first.standing = MirrorState::Good;
         }
         mirrors
     }
@@ -189,7 +189,7 @@ impl Mirrors {
     pub(crate) fn has_others(&self, index: usize) -> bool {
         self.mirrors
             .iter()
-            .any(|mirror| mirror.index != index && mirror.standing == Standing::Good)
+            .any(|mirror| mirror.index != index && mirror.standing == MirrorState::Good)
     }
 }
 

@@ -30,13 +30,13 @@ pub(crate) struct Plan {
     /// Blocks that came wrong: each comes from one connection the next time, so that it is known
     /// whose fault it is if it comes wrong again.
     forgotten: Extents,
-    segments: BTreeMap<SegmentId, Segment>,
+    segments: BTreeMap<SegmentId, Assignment>,
     next_id: u64,
     received: u64,
 }
 
 #[derive(Debug)]
-struct Segment {
+struct Assignment {
     at: u64,
     /// The bytes that a connection may be writing just now end here, never before `at`.
     claimed: u64,
@@ -48,7 +48,7 @@ struct Segment {
     since_tick: u64,
 }
 
-impl Segment {
+impl Assignment {
     /// Bytes that can still be given to another connection.
     fn left(&self) -> u64 {
         self.end.saturating_sub(self.claimed)
@@ -97,7 +97,7 @@ impl Plan {
         let gaps = gaps.map(|(start, end)| (end - start).div_ceil(MIN_SEGMENT_BYTES));
         let divided = self.segments.values().filter(|it| !it.is_undivided);
         let parts = divided
-            .map(Segment::left)
+            .map(Assignment::left)
             .map(|left| (left / MIN_SEGMENT_BYTES).saturating_sub(1));
         gaps.sum::<u64>() + parts.sum::<u64>()
     }
@@ -205,7 +205,7 @@ impl Plan {
     /// writes.
     pub(crate) fn is_only_writer(&self, id: SegmentId) -> bool {
         let mine = self.segments.get(&id).map(|segment| segment.at);
-        let idle = |(&other, segment): (&SegmentId, &Segment)| {
+        let idle = |(&other, segment): (&SegmentId, &Assignment)| {
             other == id || segment.claimed == segment.at
         };
         mine == Some(self.done.total()) && self.segments.iter().all(idle)
@@ -282,7 +282,7 @@ impl Plan {
     fn insert(&mut self, id: SegmentId, (start, end): Extent) {
         self.segments.insert(
             id,
-            Segment {
+            Assignment {
                 at: start,
                 claimed: start,
                 end,
@@ -302,9 +302,9 @@ impl Plan {
             .filter_map(|segment| segment.rate)
             .collect();
         let mean = (rates.iter().sum::<f64>() / rates.len().max(1) as f64).max(1.0);
-        let rate = |segment: &Segment| segment.rate.unwrap_or(mean).max(mean / 100.0);
-        let left = Segment::left;
-        let time = |segment: &Segment| left(segment) as f64 / rate(segment);
+        let rate = |segment: &Assignment| segment.rate.unwrap_or(mean).max(mean / 100.0);
+        let left = Assignment::left;
+        let time = |segment: &Assignment| left(segment) as f64 / rate(segment);
         let slowest = self
             .segments
             .values_mut()

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::block_ledger::{BadBlock, Listing, agrees};
+use super::block_ledger::{BadBlock, ListState, agrees};
 use super::session::Session;
 use crate::digest::BlockList;
 use crate::digest::blocks::BLOCK_BYTES;
-use crate::get::blocks::{self, Answer};
+use crate::get::blocks::{self, ListAnswer};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::GetError;
 
@@ -37,8 +37,8 @@ pub(super) fn run(
     let tell = |finding| drop(findings.send(finding));
     let listed = seek(session, wake, cancellation);
     let Some(list) = listed else {
-        if !matches!(session.blocks.listing(), Listing::Unsought) {
-            session.blocks.set_listing(Listing::None);
+        if !matches!(session.blocks.listing(), ListState::Unsought) {
+            session.blocks.set_listing(ListState::None);
         }
         return tell(Finding::Settled);
     };
@@ -84,30 +84,30 @@ fn seek(
     let mut asked = None;
     loop {
         match session.blocks.listing() {
-            Listing::Known(list) => return Some(list),
-            Listing::None => return None,
-            Listing::Unsought => {}
-            Listing::Asked(source) => asked = Some(source),
-            Listing::Pending => pause = (pause * 2).min(MOST_PAUSE),
+            ListState::Known(list) => return Some(list),
+            ListState::None => return None,
+            ListState::Unsought => {}
+            ListState::Asked(source) => asked = Some(source),
+            ListState::Pending => pause = (pause * 2).min(MOST_PAUSE),
         }
         if let Some(source) = &asked {
             let length = session.state.length().filter(|it| *it > BLOCK_BYTES)?;
             let version = (length, source.validator.as_ref());
             match blocks::ask(session.shared, &source.url, version, cancellation) {
-                Ok(Answer::List(list)) if agrees(&list, session.checksums) => {
+                Ok(ListAnswer::List(list)) if agrees(&list, session.checksums) => {
                     let list = Arc::new(list);
                     session
                         .blocks
-                        .set_listing(Listing::Known(Arc::clone(&list)));
+                        .set_listing(ListState::Known(Arc::clone(&list)));
                     return Some(list);
                 }
-                Ok(Answer::Pending) => session.blocks.set_listing(Listing::Pending),
-                Ok(Answer::List(_)) => {
+                Ok(ListAnswer::Pending) => session.blocks.set_listing(ListState::Pending),
+                Ok(ListAnswer::List(_)) => {
                     let text = "the server's list of blocks is another file's: it is left out";
                     session.reporter.note(text.to_owned());
                     return None;
                 }
-                Ok(Answer::None) | Err(_) => return None,
+                Ok(ListAnswer::None) | Err(_) => return None,
             }
         }
         match wake.recv_timeout(pause) {

@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use super::block_ledger::{ListSource, Listing};
+use super::block_ledger::{ListSource, ListState};
 use super::plan::{Claim, SegmentId};
 use super::session::Session;
 use crate::get::client::body::{Body, Mover};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::client::refusal;
-use crate::get::client::{Method, Prepared, RangeRequest, Request, Response};
+use crate::get::client::{Method, PreparedConnection, RangeRequest, Request, Response};
 use crate::get::config::ReceiveChoice;
 use crate::get::download::mirrors::Mirror;
 use crate::get::error::{ErrorKind, GetError};
@@ -147,7 +147,7 @@ impl Segment<'_> {
 
 fn request(
     session: &Session<'_>,
-    prepared: Prepared,
+    prepared: PreparedConnection,
     mirror: &Mirror,
     extent: Extent,
     cancellation: &Cancellation,
@@ -225,9 +225,9 @@ fn judge_stranger(
 ) -> Result<(u64, Option<Validator>), Outcome> {
     let judge = |trust| identity.judge_mirror(head, extent, trust);
     judge(session.trust()).or_else(|why| match session.blocks.wait_for_answer() {
-        Listing::Known(_) => judge(Trust::Checksum).map_err(Outcome::Unfit),
+        ListState::Known(_) => judge(Trust::Checksum).map_err(Outcome::Unfit),
         // Another length is another file whatever its blocks.
-        Listing::Asked(_) | Listing::Pending if judge(Trust::Checksum).is_ok() => {
+        ListState::Asked(_) | ListState::Pending if judge(Trust::Checksum).is_ok() => {
             Err(Outcome::Unproven(why))
         }
         _ => Err(Outcome::Unfit(why)),

@@ -6,7 +6,7 @@ use crate::http::request::{Method, Version};
 
 /// A request line taken apart.
 pub(super) struct Line<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: MethodKind,
     /// Not empty, without white space and control characters.
     pub(super) target: &'a [u8],
     pub(super) version: Version,
@@ -15,7 +15,7 @@ pub(super) struct Line<'a> {
 
 /// The methods that haul tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MethodKind {
     Served(Method),
     /// Known, but not for files (RFC 9110 section 15.5.6).
     Known,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl MethodKind {
     pub(super) fn method(self) -> Method {
         match self {
             Self::Served(method) => method,
@@ -133,33 +133,33 @@ fn parse_version(version: &[u8]) -> Result<Version, Refusal> {
     }
 }
 
-fn kind(method: &[u8]) -> Kind {
+fn kind(method: &[u8]) -> MethodKind {
     METHODS
         .iter()
         .find(|(name, _)| name.as_bytes() == method)
-        .map_or(Kind::Unknown, |(_, kind)| *kind)
+        .map_or(MethodKind::Unknown, |(_, kind)| *kind)
 }
 
 /// The methods of RFC 9110, PATCH (RFC 5789), WebDAV's (RFC 4918) and HTTP/2's preface. Methods
 /// are case-sensitive.
-const METHODS: [(&str, Kind); 17] = [
-    ("GET", Kind::Served(Method::Get)),
-    ("HEAD", Kind::Served(Method::Head)),
-    ("OPTIONS", Kind::Served(Method::Options)),
-    ("POST", Kind::Known),
-    ("PUT", Kind::Known),
-    ("DELETE", Kind::Known),
-    ("PATCH", Kind::Known),
-    ("CONNECT", Kind::Known),
-    ("TRACE", Kind::Known),
-    ("PROPFIND", Kind::Known),
-    ("PROPPATCH", Kind::Known),
-    ("MKCOL", Kind::Known),
-    ("COPY", Kind::Known),
-    ("MOVE", Kind::Known),
-    ("LOCK", Kind::Known),
-    ("UNLOCK", Kind::Known),
-    ("PRI", Kind::Known),
+const METHODS: [(&str, MethodKind); 17] = [
+    ("GET", MethodKind::Served(Method::Get)),
+    ("HEAD", MethodKind::Served(Method::Head)),
+    ("OPTIONS", MethodKind::Served(Method::Options)),
+    ("POST", MethodKind::Known),
+    ("PUT", MethodKind::Known),
+    ("DELETE", MethodKind::Known),
+    ("PATCH", MethodKind::Known),
+    ("CONNECT", MethodKind::Known),
+    ("TRACE", MethodKind::Known),
+    ("PROPFIND", MethodKind::Known),
+    ("PROPPATCH", MethodKind::Known),
+    ("MKCOL", MethodKind::Known),
+    ("COPY", MethodKind::Known),
+    ("MOVE", MethodKind::Known),
+    ("LOCK", MethodKind::Known),
+    ("UNLOCK", MethodKind::Known),
+    ("PRI", MethodKind::Known),
 ];
 
 /// A CR without LF, which some programs take for a line end and some do not.

@@ -17,12 +17,12 @@ pub(crate) struct Observer {
     rejected: Arc<Semaphore>,
     gauges: DiskGauges,
     pub(super) started: SystemTime,
-    known: Mutex<Known>,
+    known: Mutex<Readings>,
 }
 
 /// The last readings; only the admin interface's own threads take their lock.
 #[derive(Debug)]
-struct Known {
+struct Readings {
     cards: Vec<Seen>,
     gauges: Vec<Arc<DiskGauge>>,
     /// Bytes a second over the last minutes, the newest at the end.
@@ -61,7 +61,7 @@ impl Observer {
             rejected,
             gauges,
             started: SystemTime::now(),
-            known: Mutex::new(Known {
+            known: Mutex::new(Readings {
                 cards: Vec::new(),
                 gauges: Vec::new(),
                 history: VecDeque::new(),
@@ -139,7 +139,7 @@ impl Observer {
         (!is_fresh).then_some("the root cannot be read")
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Readings> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.gauges.extend(self.gauges.shown());
         let shown = self.service.transfers.shown();

@@ -20,11 +20,11 @@ struct Status {
     /// Bytes a second over the last minutes, a value a second, the newest at the end.
     bytes_per_second: Vec<u64>,
     /// Responses that had to wait for their client, a disk, their rate or their turn.
-    transfers: Vec<Transfer>,
+    transfers: Vec<TransferStatus>,
 }
 
 #[derive(Serialize)]
-struct Transfer {
+struct TransferStatus {
     connection: u64,
     client: String,
     protocol: &'static str,
@@ -59,13 +59,13 @@ pub(super) fn encode(observer: &Observer) -> String {
         requests: counters.requests.sum(),
         bytes_sent: counters.bytes_sent.sum(),
         bytes_per_second: observer.history(),
-        transfers: moving.iter().map(Transfer::new).collect(),
+        transfers: moving.iter().map(TransferStatus::new).collect(),
     };
     // Strings, numbers and lists always have a JSON form.
     serde_json::to_string(&status).unwrap_or_default()
 }
 
-impl Transfer {
+impl TransferStatus {
     fn new(moving: &Moving) -> Self {
         let card = &moving.card;
         let sent = card.sent();

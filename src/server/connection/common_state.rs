@@ -12,7 +12,7 @@ use crate::server::connection::pacer::Pacer;
 use crate::server::connection::receive::RequestBuffer;
 use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{Admission, Resolved};
-use crate::server::places::Place;
+use crate::server::places::DiskPlace;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, Counters, Peer, TlsClient};
@@ -43,7 +43,7 @@ pub(super) struct CommonState {
     /// Whether keep-alive probes are on.
     is_probed: bool,
     /// The place in a disk queue, while the connection is in it or about to be.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<DiskPlace>,
     /// The record of the last response, while its bytes have not arrived.
     pub(super) unconfirmed: Option<Box<DeferredRecord>>,
     pub(super) observed: Observed,

@@ -20,7 +20,7 @@ pub(super) struct Discarding {
 }
 
 /// How far the body has come.
-pub(super) enum Progress {
+pub(super) enum DiscardStep {
     /// All of it is gone.
     Done,
     /// There may be more to read.
@@ -65,22 +65,22 @@ impl Discarding {
         source: &mut Source<'_>,
         received: &mut RequestBuffer,
         scratch: &mut [u8],
-    ) -> Progress {
+    ) -> DiscardStep {
         match self.discard.take(received.bytes()) {
             Ok(Discarded::Done(taken)) => {
                 received.consume(taken);
-                return Progress::Done;
+                return DiscardStep::Done;
             }
             Ok(Discarded::More(taken)) => received.consume(taken),
-            Err(refusal) => return Progress::Refused(refusal),
+            Err(refusal) => return DiscardStep::Refused(refusal),
         }
         if received.has_ended() {
-            return Progress::Ended;
+            return DiscardStep::Ended;
         }
         match received.receive(source, scratch) {
-            Ok(true) => Progress::Again,
-            Ok(false) => Progress::Incomplete,
-            Err(_) => Progress::Ended,
+            Ok(true) => DiscardStep::Again,
+            Ok(false) => DiscardStep::Incomplete,
+            Err(_) => DiscardStep::Ended,
         }
     }
 

@@ -15,12 +15,12 @@ use crate::server::config::{IndexChoice, ListingChoice};
 use crate::server::connection::gate::Gate;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
-use crate::server::digests::Answer;
+use crate::server::digests::DigestLookUp;
 use crate::server::files::{Found, LookUp, NAMES_DEVICE, Names, OpenFile};
 use crate::server::listing::{self, Listing, Source, Visible};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
-use crate::sys::beneath::Handle;
+use crate::sys::beneath::PathHandle;
 use crate::sys::directory::Directory;
 use crate::sys::file::Blocking;
 
@@ -133,10 +133,10 @@ fn answer_with_file(
     let digests = match &request.digests {
         None => DigestAnswer::None,
         Some(wishes) => match service.digests.find(&file, wishes.wanted(), blocking) {
-            Answer::Off => DigestAnswer::None,
-            Answer::Known(digests) => DigestAnswer::Known(digests),
-            Answer::Pending(digests, seconds) => DigestAnswer::Pending(digests, seconds),
-            Answer::NotCached => return None,
+            DigestLookUp::Off => DigestAnswer::None,
+            DigestLookUp::Known(digests) => DigestAnswer::Known(digests),
+            DigestLookUp::Pending(digests, seconds) => DigestAnswer::Pending(digests, seconds),
+            DigestLookUp::NotCached => return None,
         },
     };
     let subject = Subject {
@@ -173,11 +173,11 @@ fn answer_with_blocks(
 ) -> Option<PreparedResponse> {
     let refused = |refusal| Some(refuse(Some(request), &refusal, service));
     match service.digests.find(file, Wanted::BLOCKS, blocking) {
-        Answer::Off => return refused(Refusal::NotFound),
-        Answer::NotCached => return None,
-        Answer::Pending(_, seconds) => return refused(Refusal::NotYet { seconds }),
-        Answer::Known(_) if blocking == Blocking::Forbidden => return None,
-        Answer::Known(_) => {}
+        DigestLookUp::Off => return refused(Refusal::NotFound),
+        DigestLookUp::NotCached => return None,
+        DigestLookUp::Pending(_, seconds) => return refused(Refusal::NotYet { seconds }),
+        DigestLookUp::Known(_) if blocking == Blocking::Forbidden => return None,
+        DigestLookUp::Known(_) => {}
     }
     let Some(permit) = service.digests.lists.try_acquire() else {
         return refused(Refusal::NotYet { seconds: 1 });
@@ -249,7 +249,7 @@ fn select_sibling(
 
 /// The subject of a listing.
 enum Listed<'a> {
-    Directory(&'a Handle),
+    Directory(&'a PathHandle),
     Names(Names),
 }
 

@@ -60,11 +60,11 @@ impl<'a> Source<'a> {
 pub(super) struct Receiving {
     /// When the state began; from the first byte of a request on, when that came.
     since: Instant,
-    progress: Progress,
+    progress: HeadProgress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+enum HeadProgress {
     /// No byte yet.
     Empty,
     /// Bytes of undecided protocol; silence may make a name of them.
@@ -96,7 +96,7 @@ impl Receiving {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
-            progress: Progress::Empty,
+            progress: HeadProgress::Empty,
         }
     }
 
@@ -112,17 +112,17 @@ impl Receiving {
 
     /// Whether what came so far may be a bare name.
     pub(super) fn may_be_name(&self) -> bool {
-        self.progress == Progress::Undecided(SilenceRule::Applies)
+        self.progress == HeadProgress::Undecided(SilenceRule::Applies)
     }
 
     /// Notes that the grace has passed.
     pub(super) fn note_silence(&mut self) {
-        self.progress = Progress::Silent;
+        self.progress = HeadProgress::Silent;
     }
 
     /// Whether nothing of a request has come.
     pub(super) fn is_idle(&self, received: &RequestBuffer) -> bool {
-        self.progress == Progress::Empty && received.bytes.is_empty()
+        self.progress == HeadProgress::Empty && received.bytes.is_empty()
     }
 }
 
@@ -329,7 +329,7 @@ impl RequestBuffer {
             }
             match self.receive(source, &mut turn.tools.scratch) {
                 Ok(true) => {
-                    if receiving.progress == Progress::Empty && !self.bytes.is_empty() {
+                    if receiving.progress == HeadProgress::Empty && !self.bytes.is_empty() {
                         receiving.since = turn.now;
                     }
                 }
@@ -352,7 +352,7 @@ impl RequestBuffer {
         if self.bytes.is_empty() {
             return self.ended.then_some(Received::End(CloseReason::Complete));
         }
-        if let Progress::Head { scanned } = receiving.progress {
+        if let HeadProgress::Head { scanned } = receiving.progress {
             return self.look_for_request(receiving, scanned, turn);
         }
         if kept {
@@ -360,7 +360,7 @@ impl RequestBuffer {
         }
         let end = match receiving.progress {
             _ if self.ended => InputEnd::HalfClose,
-            Progress::Silent => InputEnd::Silence,
+            HeadProgress::Silent => InputEnd::Silence,
             _ => InputEnd::Open,
         };
         match classify(&self.bytes, end) {
@@ -374,7 +374,7 @@ impl RequestBuffer {
             Classified::Unrecognized(why) => Some(Received::Unrecognized(why)),
             Classified::Undecided(_) if self.ended => Some(Received::End(CloseReason::Aborted)),
             Classified::Undecided(rule) => {
-                receiving.progress = Progress::Undecided(rule);
+                receiving.progress = HeadProgress::Undecided(rule);
                 None
             }
         }
@@ -406,7 +406,7 @@ impl RequestBuffer {
                 Some(Received::Malformed(Refusal::BadRequest(why)))
             }
             Parsed::Partial { scanned } => {
-                receiving.progress = Progress::Head { scanned };
+                receiving.progress = HeadProgress::Head { scanned };
                 None
             }
         }
@@ -417,14 +417,14 @@ impl RequestBuffer {
 fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Instant {
     let deadlines = &turn.service.config.deadlines;
     match receiving.progress {
-        Progress::Empty if kept => receiving.since + deadlines.idle,
-        Progress::Empty => receiving.since + deadlines.first_byte,
-        Progress::Undecided(SilenceRule::Applies) => {
+        HeadProgress::Empty if kept => receiving.since + deadlines.idle,
+        HeadProgress::Empty => receiving.since + deadlines.first_byte,
+        HeadProgress::Undecided(SilenceRule::Applies) => {
             (turn.now + deadlines.name_grace).min(receiving.since + deadlines.head)
         }
-        Progress::Undecided(SilenceRule::DoesNotApply)
-        | Progress::Silent
-        | Progress::Head { .. } => receiving.since + deadlines.head,
+        HeadProgress::Undecided(SilenceRule::DoesNotApply)
+        | HeadProgress::Silent
+        | HeadProgress::Head { .. } => receiving.since + deadlines.head,
     }
 }
 

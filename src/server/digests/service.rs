@@ -15,7 +15,7 @@ use crate::sys::file::Blocking;
 
 /// The state of the digests that are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum DigestLookUp {
     /// None are given here.
     Off,
     /// All of them.
@@ -70,27 +70,32 @@ impl DigestService {
     }
 
     /// The known digests of a file; begins to compute the others.
-    pub(crate) fn find(&self, file: &Arc<OpenFile>, wanted: Wanted, blocking: Blocking) -> Answer {
+    pub(crate) fn find(
+        &self,
+        file: &Arc<OpenFile>,
+        wanted: Wanted,
+        blocking: Blocking,
+    ) -> DigestLookUp {
         if self.policy.choice == DigestChoice::Off {
-            return Answer::Off;
+            return DigestLookUp::Off;
         }
         let slot = file.digests();
         let known = slot.known();
         if known.missing(wanted).is_empty() {
-            return Answer::Known(known);
+            return DigestLookUp::Known(known);
         }
         if !slot.was_looked_up() {
             if blocking == Blocking::Forbidden {
-                return Answer::NotCached;
+                return DigestLookUp::NotCached;
             }
             slot.note_looked_up(self.store().get(&Identity::from(&file.meta)));
             let known = slot.known();
             if known.missing(wanted).is_empty() {
-                return Answer::Known(known);
+                return DigestLookUp::Known(known);
             }
         }
         self.begin(file, wanted);
-        Answer::Pending(slot.known(), self.seconds_for(file.meta.len))
+        DigestLookUp::Pending(slot.known(), self.seconds_for(file.meta.len))
     }
 
     /// The block list of a file, of which BLAKE3 is known. May wait for a disk.

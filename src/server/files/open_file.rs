@@ -16,7 +16,7 @@ use crate::server::files::digest_slot::DigestSlot;
 use crate::server::files::extent::Extent;
 use crate::server::files::filesystem::FileSystem;
 use crate::server::files::real_path::RealPath;
-use crate::server::files::registry::{Registry, Version};
+use crate::server::files::registry::{FileVersion, Registry};
 use crate::server::files::residency_cache::UNASKED_FOR;
 use crate::sys::file;
 use crate::sys::page_cache::{self, Residency};
@@ -37,7 +37,7 @@ pub struct OpenFile {
     /// Where it lies, if links led to it.
     pub(crate) real_path: RealPath,
     /// The facts that all holders of the file share.
-    version: Arc<Version>,
+    version: Arc<FileVersion>,
     /// Where the file is closed if close(2) may wait.
     closer: Option<Sender<Closing>>,
 }

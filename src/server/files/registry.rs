@@ -22,12 +22,12 @@ pub(super) struct Inode {
     /// Transfers under way that draw from it.
     pub(super) readers: AtomicUsize,
     /// The version that was opened last.
-    latest: Mutex<Weak<Version>>,
+    latest: Mutex<Weak<FileVersion>>,
 }
 
 /// A state of an inode, from one change to the next.
 #[derive(Debug)]
-pub(super) struct Version {
+pub(super) struct FileVersion {
     pub(super) inode: Arc<Inode>,
     pub(super) meta: Meta,
     /// A transfer has drawn from it.
@@ -44,7 +44,7 @@ pub(super) struct Version {
 
 impl Registry {
     /// The facts about a file with this metadata.
-    pub(super) fn version(&self, meta: Meta) -> Arc<Version> {
+    pub(super) fn version(&self, meta: Meta) -> Arc<FileVersion> {
         let inode = self.inode((meta.device, meta.inode));
         let mut latest = inode.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = latest.upgrade()
@@ -52,7 +52,7 @@ impl Registry {
         {
             return known;
         }
-        let version = Arc::new(Version {
+        let version = Arc::new(FileVersion {
             inode: Arc::clone(&inode),
             meta,
             was_read: AtomicBool::new(false),

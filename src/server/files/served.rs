@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sys::beneath::{Handle, Root, Support};
+use crate::sys::beneath::{PathHandle, Root, Support};
 use crate::sys::file::{Blocking, Kind};
 
 /// The files that are served.
@@ -76,7 +76,7 @@ impl Served {
     ///
     /// # Errors
     /// As [`Root::find`].
-    pub(super) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<Handle> {
+    pub(super) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<PathHandle> {
         let root = self.root_of(path).ok_or(io::ErrorKind::NotFound)?;
         let found = root.find(path, blocking)?;
         // A directory that took a file's place was not named.
@@ -91,7 +91,11 @@ impl Served {
     ///
     /// # Errors
     /// As [`Root::real_path`].
-    pub(super) fn real_path(&self, path: &[u8], handle: &Handle) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn real_path(
+        &self,
+        path: &[u8],
+        handle: &PathHandle,
+    ) -> io::Result<Option<Vec<u8>>> {
         let root = self.root_of(path).ok_or(io::ErrorKind::NotFound)?;
         root.real_path(handle)
     }

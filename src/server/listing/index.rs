@@ -7,7 +7,7 @@ use std::io;
 use maud::{Markup, PreEscaped, html};
 
 use super::json::rfc3339;
-use super::scan::{Depth, Found, Item, ItemKind, Scan};
+use super::scan::{Depth, Item, ItemKind, Scan, Scanned};
 use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
 use crate::http::{Audience, Request, Target, percent_encode_component};
 
@@ -43,9 +43,9 @@ impl Index {
                 break;
             }
             match scan.next(Depth::Facts, follow)? {
-                Found::Item(item) => append(out, &line(&item, &self.link)),
-                Found::Skipped => {}
-                Found::End => {
+                Scanned::Item(item) => append(out, &line(&item, &self.link)),
+                Scanned::Skipped => {}
+                Scanned::End => {
                     out.extend_from_slice(b"</pre></body></html>\n");
                     return Ok(Progress::Done);
                 }

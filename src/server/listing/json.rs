@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde::Serialize;
 
-use super::scan::{Depth, Found, Item, ItemKind, Scan};
+use super::scan::{Depth, Item, ItemKind, Scan, Scanned};
 use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
 use crate::http::{Timestamp, percent_encode_component};
 
@@ -81,7 +81,7 @@ impl Json {
                 break;
             }
             match scan.next(Depth::Facts, follow)? {
-                Found::Item(item) => {
+                Scanned::Item(item) => {
                     let mark = match self.written {
                         Written::Nothing => self.marks.first,
                         Written::Some => self.marks.next,
@@ -90,8 +90,8 @@ impl Json {
                     serde_json::to_writer(&mut *out, &object(&item))?;
                     self.written = Written::Some;
                 }
-                Found::Skipped => {}
-                Found::End => {
+                Scanned::Skipped => {}
+                Scanned::End => {
                     let mark = match self.written {
                         Written::Nothing => self.marks.empty,
                         Written::Some => self.marks.end,

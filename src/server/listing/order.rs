@@ -8,7 +8,7 @@ use crate::http::{MediaType, SortKey, SortOrder, Timestamp};
 
 /// The first entries behind a place, in some order.
 #[derive(Debug)]
-pub(super) struct Selection {
+pub(super) struct PageSelection {
     /// The last of the selected on top, so that it can make room.
     heap: BinaryHeap<Ranked>,
     most: usize,
@@ -38,7 +38,7 @@ enum Primary {
     Kind(MediaType),
 }
 
-impl Selection {
+impl PageSelection {
     /// Selects the first `most` entries behind `cursor`; a cursor that is none of this order's
     /// counts as the beginning.
     pub(super) fn new(sort: SortKey, order: SortOrder, most: usize, cursor: Option<&[u8]>) -> Self {
@@ -303,7 +303,7 @@ mod tests {
 
             let (mut found, mut cursor) = (Vec::new(), None);
             loop {
-                let mut selection = Selection::new(sort, order, most, cursor.as_deref());
+                let mut selection = PageSelection::new(sort, order, most, cursor.as_deref());
                 items.iter().cloned().for_each(|item| selection.offer(item));
                 prop_assert_eq!(selection.total, items.len() as u64);
                 prop_assert_eq!(selection.before, found.len() as u64);

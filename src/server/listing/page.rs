@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::order::Selection;
-use super::scan::{Found, Scan};
+use super::order::PageSelection;
+use super::scan::{Scan, Scanned};
 use super::step::{Follow, Memory, Progress, STEP_BYTES, STEP_ENTRIES};
 use crate::http::Request;
 use crate::server::semaphore::{Permit, Semaphore};
@@ -38,7 +38,7 @@ pub(super) struct Page {
 #[derive(Debug)]
 enum State {
     Top,
-    Scan(Selection),
+    Scan(PageSelection),
     Rows {
         rows: Names,
         summary: Summary,
@@ -127,16 +127,16 @@ impl Page {
     /// Offers the next names to the selection.
     fn select(
         &self,
-        mut selection: Selection,
+        mut selection: PageSelection,
         scan: &mut Scan,
         out: &mut Vec<u8>,
         follow: Follow<'_>,
     ) -> io::Result<State> {
         for _ in 0..STEP_ENTRIES {
             match scan.next(self.view.depth(), follow)? {
-                Found::Item(item) => selection.offer(item),
-                Found::Skipped => {}
-                Found::End => {
+                Scanned::Item(item) => selection.offer(item),
+                Scanned::Skipped => {}
+                Scanned::End => {
                     let (rows, summary) = self.view.summarize(&mut selection);
                     markup::table_top(&self.view, &summary, out);
                     let rows = Names::of(rows);

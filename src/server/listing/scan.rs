@@ -90,7 +90,7 @@ pub(super) enum Depth {
 
 /// A step to the next name.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum Scanned {
     /// An entry that is shown.
     Item(Item),
     /// The entry is left out.
@@ -116,12 +116,12 @@ impl Scan {
     }
 
     /// Looks at one more name.
-    pub(super) fn next(&mut self, depth: Depth, follow: Follow<'_>) -> io::Result<Found> {
+    pub(super) fn next(&mut self, depth: Depth, follow: Follow<'_>) -> io::Result<Scanned> {
         let Some(entry) = self.source.next()? else {
-            return Ok(Found::End);
+            return Ok(Scanned::End);
         };
         if !self.shows(&entry.name) {
-            return Ok(Found::Skipped);
+            return Ok(Scanned::Skipped);
         }
         let facts = match (depth, entry.kind) {
             (Depth::Kind, EntryKind::Directory) => Some(unseen(ItemKind::Directory)),
@@ -130,11 +130,11 @@ impl Scan {
             _ => self.look(&entry, follow),
         };
         Ok(match facts {
-            Some(facts) => Found::Item(Item {
+            Some(facts) => Scanned::Item(Item {
                 name: entry.name,
                 facts,
             }),
-            None => Found::Skipped,
+            None => Scanned::Skipped,
         })
     }
 

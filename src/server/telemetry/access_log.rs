@@ -84,8 +84,8 @@ impl AccessLog {
     ) -> io::Result<(Self, AccessLogWriter)> {
         let target = match to {
             Destination::Nowhere => None,
-            Destination::StandardError => Some(Target::StandardError),
-            Destination::File(path) => Some(Target::open(path)?),
+            Destination::StandardError => Some(OpenLog::StandardError),
+            Destination::File(path) => Some(OpenLog::open(path)?),
         };
         let Some(target) = target else {
             let queue = None;
@@ -217,7 +217,7 @@ fn bytes_of(record: &AccessRecord) -> usize {
 /// A destination, and the lines that were not yet given to it.
 #[derive(Debug)]
 struct Output {
-    target: Target,
+    target: OpenLog,
     format: LogFormat,
     text: Vec<u8>,
     lines: u64,
@@ -226,13 +226,13 @@ struct Output {
 }
 
 #[derive(Debug)]
-enum Target {
+enum OpenLog {
     StandardError,
     File { path: PathBuf, file: File },
 }
 
 impl Output {
-    fn new(target: Target, format: LogFormat) -> Self {
+    fn new(target: OpenLog, format: LogFormat) -> Self {
         Self {
             target,
             format,
@@ -267,11 +267,11 @@ impl Output {
             self.text.insert(0, b'\n');
         }
         let (written, result) = match &self.target {
-            Target::StandardError => {
+            OpenLog::StandardError => {
                 let result = diagnostics::ERROR.write_all(&self.text);
                 (self.text.len() * usize::from(result.is_ok()), result)
             }
-            Target::File { file, .. } => write_some(file, &self.text),
+            OpenLog::File { file, .. } => write_some(file, &self.text),
         };
         let taken = &self.text[..written];
         self.is_torn = taken.last().map_or(self.is_torn, |last| *last != b'\n');
@@ -284,8 +284,8 @@ impl Output {
     /// Goes on in a new file under the same name; in the old one if there can be none.
     fn reopen(&mut self) -> Result<(), u64> {
         let flushed = self.flush();
-        if let Target::File { path, .. } = &self.target {
-            match Target::open(path.clone()) {
+        if let OpenLog::File { path, .. } = &self.target {
+            match OpenLog::open(path.clone()) {
                 Ok(target) => (self.target, self.is_torn) = (target, false),
                 Err(error) => diagnostics::say(format_args!(
                     "haul: cannot reopen the access log {}: {error}; it goes on in the old file{}",
@@ -304,7 +304,7 @@ impl Output {
     }
 }
 
-impl Target {
+impl OpenLog {
     fn open(path: PathBuf) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.create(true).append(true);
@@ -394,7 +394,7 @@ mod tests {
 
     fn output(file: File) -> Output {
         let path = PathBuf::new();
-        Output::new(Target::File { path, file }, LogFormat::Haul)
+        Output::new(OpenLog::File { path, file }, LogFormat::Haul)
     }
 
     #[test]

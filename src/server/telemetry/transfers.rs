@@ -126,9 +126,9 @@ impl TransferCard {
 
 /// The way of cards to their observer, if there is one.
 #[derive(Debug)]
-pub struct Transfers(Option<Channel>);
+pub struct Transfers(Option<CardChannel>);
 
-type Channel = (Sender<Weak<TransferCard>>, Receiver<Weak<TransferCard>>);
+type CardChannel = (Sender<Weak<TransferCard>>, Receiver<Weak<TransferCard>>);
 
 impl Transfers {
     /// With an observer, which has to come for the cards from time to time.

@@ -9,7 +9,7 @@ use crate::server::connection::Connection;
 use crate::sys::poller::{Interest, Poller};
 
 /// When to look at which connection's deadline, the soonest first.
-pub(super) type Deadlines = BinaryHeap<Reverse<(Instant, u64)>>;
+pub(super) type DeadlineQueue = BinaryHeap<Reverse<(Instant, u64)>>;
 
 /// Connections by token. A token is a slot's number and how often the slot was used before.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl Entry {
 
     /// Notes when to look at the connection's deadline, and returns whether that took a new entry.
     /// A deadline that moved back needs none: the old one finds that out.
-    pub(super) fn schedule(&mut self, token: u64, deadlines: &mut Deadlines) -> bool {
+    pub(super) fn schedule(&mut self, token: u64, deadlines: &mut DeadlineQueue) -> bool {
         let deadline = self.connection.deadline();
         let is_sooner = self.scheduled.is_none_or(|at| deadline < at);
         if is_sooner {

@@ -8,15 +8,15 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
-use crate::sys::sandbox::places::Places;
+use crate::sys::sandbox::allowed_paths::AllowedPaths;
 
 /// # Errors
 /// The kernel has landlock(7) and refuses the rules.
-pub(super) fn enter(places: &Places) -> io::Result<RulesetStatus> {
+pub(super) fn enter(places: &AllowedPaths) -> io::Result<RulesetStatus> {
     restrict(places).map_err(io::Error::other)
 }
 
-fn restrict(places: &Places) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?

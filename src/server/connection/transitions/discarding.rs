@@ -2,7 +2,7 @@
 
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;
-use crate::server::connection::discard::{Discarding, Progress};
+use crate::server::connection::discard::{DiscardStep, Discarding};
 use crate::server::connection::receive::Source;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
@@ -17,17 +17,17 @@ pub(super) fn advance(
     let scratch = &mut turn.tools.scratch;
     let mut source = Source::new(&common.stream, &mut common.tls);
     match discarding.advance(&mut source, &mut common.received, scratch) {
-        Progress::Done => Flow::Continue(State::Preparing(Box::new(discarding.into_pending()))),
-        Progress::Refused(refusal) => {
+        DiscardStep::Done => Flow::Continue(State::Preparing(Box::new(discarding.into_pending()))),
+        DiscardStep::Refused(refusal) => {
             let pending = discarding.into_refused(refusal);
             Flow::Continue(State::Preparing(Box::new(pending)))
         }
-        Progress::Again => Flow::Continue(State::Discarding(discarding)),
-        Progress::Incomplete => {
+        DiscardStep::Again => Flow::Continue(State::Discarding(discarding)),
+        DiscardStep::Incomplete => {
             common.deadline = discarding.since() + turn.service.config.deadlines.head;
             Flow::Stop(State::Discarding(discarding), Step::Park(Interest::Read))
         }
-        Progress::Ended => {
+        DiscardStep::Ended => {
             let step = Step::Close(CloseReason::Aborted);
             Flow::Stop(State::Discarding(discarding), step)
         }

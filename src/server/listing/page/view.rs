@@ -2,7 +2,7 @@
 
 use crate::http::{Query, Request, SortKey, Target};
 use crate::server::listing::index::link_query;
-use crate::server::listing::order::{Ranked, Selection};
+use crate::server::listing::order::{PageSelection, Ranked};
 use crate::server::listing::scan::Depth;
 
 /// The entries that a page shows, and their address.
@@ -48,11 +48,11 @@ impl View {
         }
     }
 
-    pub(super) fn selection(&self) -> Selection {
+    pub(super) fn selection(&self) -> PageSelection {
         let Query {
             sort, order, after, ..
         } = &self.query;
-        Selection::new(*sort, *order, self.page_entries, after.as_deref())
+        PageSelection::new(*sort, *order, self.page_entries, after.as_deref())
     }
 
     pub(super) fn depth(&self) -> Depth {
@@ -62,7 +62,7 @@ impl View {
         }
     }
 
-    pub(super) fn summarize(&self, selection: &mut Selection) -> (Vec<Ranked>, Summary) {
+    pub(super) fn summarize(&self, selection: &mut PageSelection) -> (Vec<Ranked>, Summary) {
         let rows = selection.take();
         let here = rows.len() as u64;
         let (total, before) = (selection.total, selection.before);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Paths by what may be done with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct AllowedPaths {
     /// Read, and all that lies beneath.
     pub read: Vec<PathBuf>,
     /// Files that are appended to, and made anew where they were moved away.
@@ -13,7 +13,7 @@ pub(crate) struct Places {
     pub change: Vec<PathBuf>,
 }
 
-impl Places {
+impl AllowedPaths {
     /// Adds a directory that may be replaced by another of its name: by a rename or a link that is
     /// switched, which takes the right to read what lies beside it.
     pub(crate) fn read_replaceable(&mut self, path: &Path) {
