@@ -30,7 +30,7 @@ mod tally;
 mod target;
 mod thread_context;
 
-pub use config::{Bodies, Extent, LoadConfig, Pace};
+pub use config::{Bodies, LoadConfig, Pace, RunLength};
 pub use report::{Fairness, LoadReport, ServerUsage, Spread};
 pub use tally::Failure;
 pub use target::{TargetError, WeightedUrl};
@@ -133,8 +133,8 @@ pub fn run(
         begin: Instant::now(),
         stop,
         remaining: AtomicI64::new(match config.extent {
-            Extent::For(_) => 0,
-            Extent::Requests(requests) => i64::try_from(requests).unwrap_or(i64::MAX),
+            RunLength::For(_) => 0,
+            RunLength::Requests(requests) => i64::try_from(requests).unwrap_or(i64::MAX),
         }),
     };
     let generators = share_out(&run, groups)?;

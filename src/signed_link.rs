@@ -17,7 +17,7 @@ use sha2::Sha256;
 
 /// The grant of a link: its paths, its clients, its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant<'a> {
+pub struct LinkGrant<'a> {
     /// The canonical path from the root: decoded, no dot segments, no empty components.
     pub path: &'a [u8],
     /// Whether it opens that path alone.
@@ -135,7 +135,7 @@ impl Keys {
 
     /// Signs with the first key.
     #[must_use]
-    pub fn sign(&self, grant: &Grant<'_>) -> Signature {
+    pub fn sign(&self, grant: &LinkGrant<'_>) -> Signature {
         let mac = self.0.first().cloned().map(|mut mac| {
             mac.update(&message(grant));
             mac.finalize().into_bytes().into()
@@ -144,7 +144,7 @@ impl Keys {
     }
 
     /// Whether one of the keys has signed this. Takes the same time whichever byte differs.
-    fn have_signed(&self, grant: &Grant<'_>, signature: &Signature) -> bool {
+    fn have_signed(&self, grant: &LinkGrant<'_>, signature: &Signature) -> bool {
         let message = message(grant);
         let verify = |mac: &Hmac<Sha256>| {
             let mut mac = mac.clone();
@@ -170,7 +170,7 @@ impl Keys {
             None => (path, Scope::Path),
             Some(depth) => (first(path, depth)?, Scope::Subtree),
         };
-        let grant = Grant {
+        let grant = LinkGrant {
             path,
             scope,
             expires: presented.expires,
@@ -257,7 +257,7 @@ pub fn read_keys(path: &Path) -> Result<Keys, String> {
 
 /// Makes the query of a link.
 #[must_use]
-pub fn make(grant: &Grant<'_>, keys: &Keys) -> Presented {
+pub fn make(grant: &LinkGrant<'_>, keys: &Keys) -> Presented {
     Presented {
         expires: grant.expires,
         depth: (grant.scope == Scope::Subtree).then(|| depth_of(grant.path)),
@@ -287,7 +287,7 @@ fn first(path: &[u8], depth: usize) -> Result<&[u8], Rejection> {
 }
 
 /// The signed bytes. The path, whose length varies, stands last.
-fn message(grant: &Grant<'_>) -> Vec<u8> {
+fn message(grant: &LinkGrant<'_>) -> Vec<u8> {
     let mut message = Vec::with_capacity(VERSION.len() + 28 + grant.path.len());
     message.extend_from_slice(VERSION);
     message.extend_from_slice(&grant.expires.to_be_bytes());
@@ -373,8 +373,8 @@ mod tests {
         }
     }
 
-    fn grant(parts: &(String, Scope, u64, Option<IpNet>)) -> Grant<'_> {
-        Grant {
+    fn grant(parts: &(String, Scope, u64, Option<IpNet>)) -> LinkGrant<'_> {
+        LinkGrant {
             path: parts.0.as_bytes(),
             scope: parts.1,
             expires: parts.2,
@@ -396,7 +396,7 @@ mod tests {
             scope in scope(),
         ) {
             let keys = keys(KEY);
-            let grant = Grant { path: path.as_bytes(), scope, expires: 100, client: None };
+            let grant = LinkGrant { path: path.as_bytes(), scope, expires: 100, client: None };
             let query = make(&grant, &keys).to_string();
             let presented = Presented::parse(query.as_bytes()).expect("a link").expect("well-formed");
             let asked = format!("{path}{beneath}");
@@ -412,7 +412,7 @@ mod tests {
         fn a_link_with_any_byte_altered_opens_nothing(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let keys = keys(KEY);
             let client = Some("10.0.0.0/8".parse().expect("a net"));
-            let grant = Grant { path: b"a/b", scope: Scope::Subtree, expires: 1_000, client };
+            let grant = LinkGrant { path: b"a/b", scope: Scope::Subtree, expires: 1_000, client };
             let mut query = make(&grant, &keys).to_string().into_bytes();
             let at = at.index(query.len());
             prop_assume!(query[at] != byte);
@@ -428,7 +428,7 @@ mod tests {
             prop_assume!(path != "a/b" && !path.starts_with("a/b/"));
             let keys = keys(KEY);
             for scope in [Scope::Path, Scope::Subtree] {
-                let grant = Grant { path: b"a/b", scope, expires: 1_000, client: None };
+                let grant = LinkGrant { path: b"a/b", scope, expires: 1_000, client: None };
                 let presented = make(&grant, &keys);
                 let opened = keys.verify(&presented, path.as_bytes(), CLIENT, 1);
                 prop_assert_eq!(opened, Err(Rejection::Altered));
@@ -440,7 +440,7 @@ mod tests {
     fn a_link_is_for_its_time_and_its_clients() {
         let keys = keys(KEY);
         let client = Some("10.0.0.0/8".parse().expect("a net"));
-        let grant = Grant {
+        let grant = LinkGrant {
             path: b"f",
             scope: Scope::Path,
             expires: 1_000,
@@ -462,7 +462,7 @@ mod tests {
     #[test]
     fn the_first_key_signs_and_all_verify() {
         let (old, new) = (KEY, "fedcba9876543210fedcba9876543210");
-        let grant = Grant {
+        let grant = LinkGrant {
             path: b"f",
             scope: Scope::Path,
             expires: 9,
@@ -498,7 +498,7 @@ mod tests {
     #[test]
     fn a_query_holds_one_link_or_none() {
         let keys = keys(KEY);
-        let grant = Grant {
+        let grant = LinkGrant {
             path: b"",
             scope: Scope::Subtree,
             expires: 9,

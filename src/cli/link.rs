@@ -10,7 +10,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use haul::internals::Target;
-use haul::signed_link::{self, Grant, Scope};
+use haul::signed_link::{self, LinkGrant, Scope};
 
 use crate::cli::values::positive_duration;
 
@@ -91,7 +91,7 @@ impl LinkArguments {
         let keys = self.key.unwrap_or_default();
         let keys = signed_link::read_keys(&keys).map_err(io::Error::other)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let grant = Grant {
+        let grant = LinkGrant {
             path: &target.path,
             scope: match self.subtree {
                 true => Scope::Subtree,

@@ -13,7 +13,7 @@ use haul::diagnostics::say;
 use haul::internals::Persistence;
 use haul::internals::raise_open_files;
 use haul::load::{
-    self, Bodies, ClientTls, Extent, LoadConfig, LoadReport, Pace, Progress, WeightedUrl,
+    self, Bodies, ClientTls, LoadConfig, LoadReport, Pace, Progress, RunLength, WeightedUrl,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -143,8 +143,8 @@ impl LoadArguments {
             stalled: self.stalled as usize,
             threads: usize::from(self.threads),
             extent: match (self.duration, self.requests) {
-                (None, Some(requests)) => Extent::Requests(requests),
-                (duration, _) => Extent::For(duration.unwrap_or(DEFAULT_DURATION)),
+                (None, Some(requests)) => RunLength::Requests(requests),
+                (duration, _) => RunLength::For(duration.unwrap_or(DEFAULT_DURATION)),
             },
             ramp: self.ramp.unwrap_or_default(),
             range: self.range,

@@ -22,14 +22,14 @@ pub enum RangeSpec {
 
 /// A range within a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
+pub struct ByteRange {
     /// Position of the first byte.
     pub offset: u64,
     /// Number of bytes; never zero.
     pub len: u64,
 }
 
-impl Extent {
+impl ByteRange {
     /// Where it lies in a file of `total` bytes.
     pub(super) fn content_range(self, total: u64) -> ContentRange {
         ContentRange::Part {
@@ -46,9 +46,9 @@ pub enum Selection {
     /// The whole file.
     Whole,
     /// A single part.
-    One(Extent),
+    One(ByteRange),
     /// Several parts, which neither overlap nor touch. At least two.
-    Several(Vec<Extent>),
+    Several(Vec<ByteRange>),
     /// Nothing that the file has (416).
     Unsatisfiable,
 }
@@ -122,13 +122,13 @@ pub fn resolve(specs: &[RangeSpec], len: u64) -> Selection {
             None => nothing(specs, len),
         };
     }
-    let mut extents: Vec<(usize, Extent)> = specs
+    let mut extents: Vec<(usize, ByteRange)> = specs
         .iter()
         .filter_map(|spec| extent(*spec, len))
         .enumerate()
         .collect();
     extents.sort_by_key(|(_, extent)| extent.offset);
-    let mut merged: Vec<(usize, Extent)> = Vec::with_capacity(extents.len());
+    let mut merged: Vec<(usize, ByteRange)> = Vec::with_capacity(extents.len());
     for (place, extent) in extents {
         match merged.last_mut() {
             Some((first_place, last)) if extent.offset <= last.offset + last.len => {
@@ -148,13 +148,13 @@ pub fn resolve(specs: &[RangeSpec], len: u64) -> Selection {
 }
 
 /// The part of a file of `len` bytes that a range covers, if there is one.
-fn extent(spec: RangeSpec, len: u64) -> Option<Extent> {
+fn extent(spec: RangeSpec, len: u64) -> Option<ByteRange> {
     let (offset, end) = match spec {
         RangeSpec::Between { first, last } => (first, last.saturating_add(1).min(len)),
         RangeSpec::From(first) => (first, len),
         RangeSpec::Last(count) => (len.saturating_sub(count), len),
     };
-    (offset < end).then(|| Extent {
+    (offset < end).then(|| ByteRange {
         offset,
         len: end - offset,
     })
@@ -264,7 +264,7 @@ mod tests {
                 }
             };
             let mut sent = vec![0; wanted.len()];
-            for Extent { offset, len: part } in &extents {
+            for ByteRange { offset, len: part } in &extents {
                 prop_assert!(*part > 0);
                 for position in *offset..offset + part {
                     sent[position as usize] += 1;
@@ -287,7 +287,7 @@ mod tests {
             between(55, 69),
             between(20, 29),
         ];
-        let extent = |offset, len| Extent { offset, len };
+        let extent = |offset, len| ByteRange { offset, len };
         assert_eq!(
             resolve(&set, 100),
             Selection::Several(vec![extent(50, 20), extent(0, 10), extent(20, 10)])
@@ -298,7 +298,7 @@ mod tests {
     fn the_end_of_the_number_range_holds() {
         let huge = u64::MAX;
         let one = |spec| resolve(&[spec], huge);
-        let last = Selection::One(Extent {
+        let last = Selection::One(ByteRange {
             offset: huge - 1,
             len: 1,
         });
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(one(From(huge)), Selection::Unsatisfiable);
         assert_eq!(
             one(Last(huge)),
-            Selection::One(Extent {
+            Selection::One(ByteRange {
                 offset: 0,
                 len: huge
             })

@@ -10,7 +10,7 @@ use crate::http::exchange::{ContentKind, Persistence, Response, Segment, Target}
 use crate::http::media::MediaType;
 use crate::http::negotiate::Coding;
 use crate::http::policy::{Cors, HttpPolicy};
-use crate::http::range::{self, ContentRange, Extent, Selection};
+use crate::http::range::{self, ByteRange, ContentRange, Selection};
 use crate::http::refusal::Refusal;
 use crate::http::request::{Method, Request, Version};
 use crate::http::validator::Validators;
@@ -285,7 +285,7 @@ fn content_type(head: &mut Head, subject: &Subject<'_>) {
 fn multipart(
     request: &Request,
     subject: &Subject<'_>,
-    extents: &[Extent],
+    extents: &[ByteRange],
     mut head: Head,
 ) -> Response {
     // 128 random bits: no file holds them by chance, and no client can put them there beforehand.
@@ -317,8 +317,8 @@ fn multipart(
     head.respond(Exchange::of(request), segments, content_length)
 }
 
-impl From<Extent> for Segment {
-    fn from(extent: Extent) -> Self {
+impl From<ByteRange> for Segment {
+    fn from(extent: ByteRange) -> Self {
         Self::File {
             offset: extent.offset,
             len: extent.len,

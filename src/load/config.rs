@@ -21,7 +21,7 @@ pub struct LoadConfig {
     /// Generator threads, among which the connections are shared out.
     pub threads: usize,
     /// When it is over.
-    pub extent: Extent,
+    pub extent: RunLength,
     /// The time over which the connections are opened. Requests of the ramp are not measured.
     pub ramp: Duration,
     /// Ask for ranges of this many bytes at random multiples of it, instead of whole files.
@@ -46,7 +46,7 @@ pub struct LoadConfig {
 
 /// When a run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum RunLength {
     /// After a time.
     For(Duration),
     /// After so many requests, failed ones included.

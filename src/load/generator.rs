@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::config::{Extent, LoadConfig, Pace};
+use super::config::{LoadConfig, Pace, RunLength};
 use super::connection::{Connection, HEAD_ROOM, Next};
 use super::phase::ConnectionCounts;
 use super::tally::{Question, Tally};
@@ -90,8 +90,8 @@ impl Run<'_> {
 
     fn ends(&self) -> Option<Instant> {
         match self.config.extent {
-            Extent::For(duration) => Some(self.measured_from() + duration),
-            Extent::Requests(_) => None,
+            RunLength::For(duration) => Some(self.measured_from() + duration),
+            RunLength::Requests(_) => None,
         }
     }
 }
@@ -180,9 +180,9 @@ impl<'run> Generator<'run> {
 
     fn results(mut self) -> ThreadResult {
         let ended = match self.run.config.extent {
-            Extent::For(_) => Instant::now(),
+            RunLength::For(_) => Instant::now(),
             // A thread notices only by and by that another has sent the last request.
-            Extent::Requests(_) => self.last_end,
+            RunLength::Requests(_) => self.last_end,
         };
         if let Some(due) = self.due {
             let late = ended.saturating_duration_since(due.at).as_secs_f64();
@@ -240,7 +240,7 @@ impl<'run> Generator<'run> {
         if self.due.is_some_and(|due| due.at > Instant::now()) {
             return None;
         }
-        if matches!(self.run.config.extent, Extent::Requests(_))
+        if matches!(self.run.config.extent, RunLength::Requests(_))
             && self.run.remaining.fetch_sub(1, Ordering::Relaxed) <= 0
         {
             return None;

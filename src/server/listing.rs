@@ -23,7 +23,7 @@ use index::Index;
 use json::Json;
 use page::Page;
 use scan::Scan;
-pub(super) use scan::{Source, Visible};
+pub(super) use scan::{NameSource, Visible};
 use step::Follow;
 pub(super) use step::{Followed, Memory, Progress};
 
@@ -80,7 +80,7 @@ impl Listing {
     /// Begins the listing of what `request` names; `visible` says which names the requester may
     /// see, if not all. Names are in memory for as many pages at a time as `pages` permits.
     pub(super) fn new(
-        source: Source,
+        source: NameSource,
         request: &Request,
         policy: ListingPolicy,
         (visible, pages): (Option<Visible>, Arc<Semaphore>),

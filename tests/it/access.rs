@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use haul::server::config::ServeConfig;
 use haul::server::telemetry::access_log::Destination;
-use haul::signed_link::{self, Grant, Keys, Scope};
+use haul::signed_link::{self, Keys, LinkGrant, Scope};
 
 use crate::support::{Answer, Client, TestServer};
 
@@ -82,7 +82,7 @@ fn link_for(path: &str, scope: Scope, seconds: i64, client: Option<&str>, key: &
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("after 1970");
-    let grant = Grant {
+    let grant = LinkGrant {
         path: path.as_bytes(),
         scope,
         expires: now.as_secs().saturating_add_signed(seconds),

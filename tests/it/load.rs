@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use haul::internals::Persistence;
-use haul::load::{self, Bodies, Extent, LoadConfig, LoadError, LoadReport, Pace};
+use haul::load::{self, Bodies, LoadConfig, LoadError, LoadReport, Pace, RunLength};
 use socket2::{Domain, Socket, Type};
 
 use crate::tls_front::{Authority, Ending, Front};
@@ -300,7 +300,7 @@ fn stalled_clients_ask_and_stay() {
 fn a_stop_ends_it() {
     let server = Server::start(|_, _| keep(ok(b"hello")));
     let config = LoadConfig {
-        extent: Extent::For(FOR_EVER),
+        extent: RunLength::For(FOR_EVER),
         ..config(&server, "/a", 0)
     };
     let stop = AtomicBool::new(false);
@@ -427,7 +427,7 @@ fn config_for(url: String, requests: u64) -> LoadConfig {
         connections: 1,
         stalled: 0,
         threads: 1,
-        extent: Extent::Requests(requests),
+        extent: RunLength::Requests(requests),
         ramp: Duration::ZERO,
         range: None,
         pace: Pace::Closed,

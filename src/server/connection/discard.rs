@@ -6,7 +6,7 @@ use crate::http::parse::CONTINUE;
 use crate::http::parse::body::{Discard, Discarded};
 use crate::http::{Expectation, Persistence, Refusal, Request, Version};
 use crate::server::connection::prepare::Pending;
-use crate::server::connection::receive::{RequestBuffer, Source};
+use crate::server::connection::receive::{ByteSource, RequestBuffer};
 use crate::sys::socket;
 
 /// A request whose body is on its way.
@@ -39,7 +39,7 @@ impl Discarding {
     pub(super) fn new(
         request: Box<Request>,
         most: u64,
-        source: &mut Source<'_>,
+        source: &mut ByteSource<'_>,
         received: &RequestBuffer,
         now: Instant,
     ) -> Self {
@@ -62,7 +62,7 @@ impl Discarding {
     /// Throws away what came, and reads once more.
     pub(super) fn advance(
         &mut self,
-        source: &mut Source<'_>,
+        source: &mut ByteSource<'_>,
         received: &mut RequestBuffer,
         scratch: &mut [u8],
     ) -> DiscardStep {
@@ -99,7 +99,7 @@ impl Discarding {
 
 /// Sends `100 Continue`, and returns what the send queue has no room for. A client whose queue is
 /// full has not read its earlier responses, and is not invited at all.
-fn invite(source: &mut Source<'_>) -> &'static [u8] {
+fn invite(source: &mut ByteSource<'_>) -> &'static [u8] {
     if let Some(tls) = &mut source.tls {
         if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
             // Bytes that the socket does not take go before the response.

@@ -17,7 +17,7 @@ use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, lo
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::digests::DigestLookUp;
 use crate::server::files::{Found, LookUp, NAMES_DEVICE, Names, OpenFile};
-use crate::server::listing::{self, Listing, Source, Visible};
+use crate::server::listing::{self, Listing, NameSource, Visible};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::PathHandle;
@@ -301,10 +301,14 @@ fn list(
         Listed::Directory(directory) => {
             let entries = Directory::new(directory.open(Blocking::Allowed)?.into())?;
             let device = directory.meta.device;
-            (Source::Directory(entries), device, service.config.dot_names)
+            (
+                NameSource::Directory(entries),
+                device,
+                service.config.dot_names,
+            )
         }
         Listed::Names(names) => (
-            Source::Names { names, at: 0 },
+            NameSource::Names { names, at: 0 },
             NAMES_DEVICE,
             DotNames::Shown,
         ),

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::server::config::ServeConfig;
-use crate::server::connection::receive::{RequestBuffer, Source};
+use crate::server::connection::receive::{ByteSource, RequestBuffer};
 use crate::server::telemetry::CloseReason;
 
 /// All is sent and our side closed, or about to be.
@@ -68,7 +68,7 @@ impl Lingering {
         is_owed: bool,
         scratch: &mut [u8],
     ) -> LingerStep {
-        let mut source = Source { stream, tls: None };
+        let mut source = ByteSource { stream, tls: None };
         match received.receive(&mut source, scratch) {
             Ok(true) if self.discarded < MAX_LINGER_BYTES => {
                 self.discarded += received.bytes().len() as u64;

@@ -42,13 +42,13 @@ impl Default for RequestBuffer {
 }
 
 /// Where bytes are received from.
-pub(super) struct Source<'a> {
+pub(super) struct ByteSource<'a> {
     pub(super) stream: &'a TcpStream,
     /// The session that they are opened by.
     pub(super) tls: Option<&'a mut TlsStream>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ByteSource<'a> {
     pub(super) fn new(stream: &'a TcpStream, tls: &'a mut Option<Box<TlsStream>>) -> Self {
         let tls = tls.as_deref_mut();
         Self { stream, tls }
@@ -222,7 +222,7 @@ impl RequestBuffer {
     /// Receives once. `true` if anything came of it: bytes, or the end of the stream.
     pub(super) fn receive(
         &mut self,
-        source: &mut Source<'_>,
+        source: &mut ByteSource<'_>,
         scratch: &mut [u8],
     ) -> io::Result<bool> {
         if self.ended {
@@ -301,7 +301,7 @@ impl RequestBuffer {
     pub(super) fn recognize(
         &mut self,
         receiving: &mut Receiving,
-        source: &mut Source<'_>,
+        source: &mut ByteSource<'_>,
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {
@@ -319,7 +319,7 @@ impl RequestBuffer {
     fn receive_request(
         &mut self,
         receiving: &mut Receiving,
-        source: &mut Source<'_>,
+        source: &mut ByteSource<'_>,
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {

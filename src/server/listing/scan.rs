@@ -11,7 +11,7 @@ use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
 /// Reads a directory and leaves out what is not served.
 #[derive(Debug)]
 pub(super) struct Scan {
-    source: Source,
+    source: NameSource,
     /// In lower case.
     filter: Option<Box<[u8]>>,
     dot_names: DotNames,
@@ -38,7 +38,7 @@ impl fmt::Debug for Visible {
 
 /// Where names come from.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum NameSource {
     /// All names in a directory.
     Directory(Directory),
     /// These names; what they stand for only following them tells.
@@ -101,7 +101,7 @@ pub(super) enum Scanned {
 
 impl Scan {
     pub(super) fn new(
-        source: Source,
+        source: NameSource,
         filter: Option<&[u8]>,
         dot_names: DotNames,
         visible: Option<Visible>,
@@ -146,8 +146,8 @@ impl Scan {
     /// Begins with the first name again.
     pub(super) fn rewind(&mut self) -> io::Result<()> {
         match &mut self.source {
-            Source::Directory(directory) => directory.rewind(),
-            Source::Names { at, .. } => {
+            NameSource::Directory(directory) => directory.rewind(),
+            NameSource::Names { at, .. } => {
                 *at = 0;
                 Ok(())
             }
@@ -157,11 +157,11 @@ impl Scan {
     /// Looks at a name that was found before; `None` when it has gone or become something else.
     pub(super) fn facts(&self, name: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
         match &self.source {
-            Source::Directory(directory) => match directory.stat(name).ok()? {
+            NameSource::Directory(directory) => match directory.stat(name).ok()? {
                 facts if facts.kind == EntryKind::Link => self.look_through(name, follow),
                 facts => item_facts(facts),
             },
-            Source::Names { .. } => self.look_through(name, follow),
+            NameSource::Names { .. } => self.look_through(name, follow),
         }
     }
 
@@ -175,7 +175,7 @@ impl Scan {
     fn look_through(&self, link: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
         match (follow(link), &self.source) {
             (Followed::Inside(facts), _) => item_facts(facts),
-            (Followed::Outside, Source::Directory(directory)) => {
+            (Followed::Outside, NameSource::Directory(directory)) => {
                 let facts = directory.stat(link).ok()?;
                 Some(ItemFacts {
                     kind: ItemKind::LinkOut,
@@ -183,7 +183,7 @@ impl Scan {
                     inode: facts.inode,
                 })
             }
-            (Followed::Outside, Source::Names { .. }) | (Followed::Nothing, _) => None,
+            (Followed::Outside, NameSource::Names { .. }) | (Followed::Nothing, _) => None,
         }
     }
 
@@ -205,7 +205,7 @@ impl Scan {
     }
 }
 
-impl Source {
+impl NameSource {
     fn next(&mut self) -> io::Result<Option<Entry>> {
         match self {
             Self::Directory(directory) => directory.next_entry().transpose(),

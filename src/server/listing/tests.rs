@@ -50,7 +50,7 @@ fn list_with(root: &Path, query: Query, policy: ListingPolicy) -> String {
     let descriptor = File::open(root).expect("a directory").into();
     let directory = Directory::new(descriptor).expect("a directory");
     let mut listing = Listing::new(
-        Source::Directory(directory),
+        NameSource::Directory(directory),
         &request(query),
         policy,
         (None, Semaphore::new(1)),
@@ -229,7 +229,7 @@ fn a_page_whose_names_were_given_back_is_the_same() {
     }
     let expected = list(root.path(), Query::default());
     let descriptor = File::open(root.path()).expect("a directory").into();
-    let source = Source::Directory(Directory::new(descriptor).expect("a directory"));
+    let source = NameSource::Directory(Directory::new(descriptor).expect("a directory"));
     let pages = Semaphore::new(1);
     let policy = ListingPolicy::default();
     let mut listing = Listing::new(
@@ -259,7 +259,7 @@ fn a_page_waits_while_others_have_their_names_in_memory() {
     let root = tempfile::tempdir().expect("a temporary directory");
     File::create(root.path().join("file")).expect("a file");
     let descriptor = File::open(root.path()).expect("a directory").into();
-    let source = Source::Directory(Directory::new(descriptor).expect("a directory"));
+    let source = NameSource::Directory(Directory::new(descriptor).expect("a directory"));
     let pages = Semaphore::new(1);
     let other = pages.try_acquire();
     let policy = ListingPolicy::default();

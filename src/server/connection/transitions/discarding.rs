@@ -3,7 +3,7 @@
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::discard::{DiscardStep, Discarding};
-use crate::server::connection::receive::Source;
+use crate::server::connection::receive::ByteSource;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;
@@ -15,7 +15,7 @@ pub(super) fn advance(
     turn: &mut TurnContext<'_>,
 ) -> Flow {
     let scratch = &mut turn.tools.scratch;
-    let mut source = Source::new(&common.stream, &mut common.tls);
+    let mut source = ByteSource::new(&common.stream, &mut common.tls);
     match discarding.advance(&mut source, &mut common.received, scratch) {
         DiscardStep::Done => Flow::Continue(State::Preparing(Box::new(discarding.into_pending()))),
         DiscardStep::Refused(refusal) => {

@@ -8,7 +8,7 @@ use crate::server::connection::common_state::CommonState;
 use crate::server::connection::deferred_record::{DeferredRecord, LOOK_EVERY};
 use crate::server::connection::discard::Discarding;
 use crate::server::connection::prepare::{self, Pending};
-use crate::server::connection::receive::{Received, Receiving, Source};
+use crate::server::connection::receive::{ByteSource, Received, Receiving};
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Admission, REJECTED_WAIT, Step, TurnContext};
 use crate::server::connection::transitions::lingering;
@@ -23,7 +23,7 @@ pub(super) fn advance(
     turn: &mut TurnContext<'_>,
 ) -> Flow {
     let is_kept = common.requests > 0;
-    let mut source = Source::new(&common.stream, &mut common.tls);
+    let mut source = ByteSource::new(&common.stream, &mut common.tls);
     let received = common
         .received
         .recognize(&mut receiving, &mut source, turn, is_kept);
@@ -119,7 +119,7 @@ fn after_head(
         return State::Preparing(Box::new(Pending::http(request, b"")));
     }
     let most = limits.discarded_body_bytes;
-    let mut source = Source::new(&common.stream, &mut common.tls);
+    let mut source = ByteSource::new(&common.stream, &mut common.tls);
     let discarding = Discarding::new(request, most, &mut source, &common.received, turn.now);
     State::Discarding(discarding)
 }
