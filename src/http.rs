@@ -16,6 +16,7 @@ mod media;
 mod negotiate;
 pub(crate) mod parse;
 pub(crate) mod policy;
+pub(crate) mod query_secrets;
 pub(crate) mod range;
 mod refusal;
 mod request;

@@ -13,7 +13,8 @@ use haul::diagnostics::say;
 use haul::internals::Persistence;
 use haul::internals::raise_open_files;
 use haul::load::{
-    self, Bodies, ClientTls, LoadConfig, LoadReport, Pace, Progress, RunLength, WeightedUrl,
+    self, Bodies, ClientTls, LoadConfig, LoadReport, Pace, Progress, RunLength, TargetError,
+    WeightedUrl,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -31,7 +32,8 @@ pub(crate) struct LoadArguments {
     /// What to ask for: http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or HOST[:PORT]/PATH, with
     /// @WEIGHT behind it where some are to be asked for more often than others.
     #[arg(required = true, value_name = "URL[@WEIGHT]")]
-    urls: Vec<WeightedUrl>,
+    // Parsed later: a message of clap's would repeat a password.
+    urls: Vec<String>,
 
     /// Connections, each with one request under way.
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
@@ -107,8 +109,11 @@ impl LoadArguments {
         } else {
             Format::Table
         };
-        let config = match self.tls.read() {
-            Ok(tls) => self.config(tls),
+        let urls = self.urls.iter().map(|url| url.parse());
+        let urls = urls.collect::<Result<Vec<WeightedUrl>, TargetError>>();
+        let urls = urls.map_err(|error| error.to_string());
+        let config = match urls.and_then(|urls| Ok((urls, self.tls.read()?))) {
+            Ok((urls, tls)) => self.config(urls, tls),
             Err(why) => {
                 say(format_args!("haul: {why}"));
                 return ExitCode::from(USAGE);
@@ -135,10 +140,10 @@ impl LoadArguments {
         }
     }
 
-    fn config(self, tls: ClientTls) -> LoadConfig {
+    fn config(self, urls: Vec<WeightedUrl>, tls: ClientTls) -> LoadConfig {
         LoadConfig {
             tls,
-            urls: self.urls,
+            urls,
             connections: self.connections as usize,
             stalled: self.stalled as usize,
             threads: usize::from(self.threads),

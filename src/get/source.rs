@@ -1,7 +1,5 @@
 //! Where a file comes from: the addresses that `haul get` understands.
 
-mod secrets;
-
 use std::borrow::Cow;
 use std::fmt;
 
@@ -9,6 +7,7 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::dial::split_zone;
+use crate::http::query_secrets;
 
 use super::names;
 
@@ -209,7 +208,7 @@ impl HttpUrl {
     pub(super) fn recorded(&self) -> String {
         let shown = self.to_string();
         match self.url.query() {
-            Some(query) if secrets::redact(query) != query => {
+            Some(query) if query_secrets::redact(query) != query => {
                 let digest = blake3::hash(self.absolute().as_bytes()).to_hex();
                 format!("{shown}#{}", &digest[..16])
             }
@@ -239,7 +238,7 @@ impl fmt::Display for HttpUrl {
         let host = self.host().replace('%', "%25");
         write!(f, "{scheme}://{host}{port}{path}")?;
         match self.url.query() {
-            Some(query) => write!(f, "?{}", secrets::redact(query)),
+            Some(query) => write!(f, "?{}", query_secrets::redact(query)),
             None => Ok(()),
         }
     }
@@ -319,7 +318,7 @@ pub fn without_credentials(address: &str) -> Cow<'_, str> {
         None => Cow::Borrowed(address),
     };
     match shown.split_once('?') {
-        Some((before, query)) => Cow::Owned(format!("{before}?{}", secrets::redact(query))),
+        Some((before, query)) => Cow::Owned(format!("{before}?{}", query_secrets::redact(query))),
         None => shown,
     }
 }

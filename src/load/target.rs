@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::dial::{Dialer, split_zone};
 use crate::http::Persistence;
+use crate::http::query_secrets;
 
 /// A URL to ask for, and how often beside the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +38,7 @@ pub(super) enum Wire {
 pub enum TargetError {
     /// The text is no URL.
     Malformed {
-        /// The text given.
-        text: String,
-        /// The fault.
+        /// The fault; the address itself may hold a password.
         reason: String,
     },
     /// The host has no address.
@@ -54,9 +53,9 @@ pub enum TargetError {
 impl fmt::Display for TargetError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed { text, reason } => write!(
+            Self::Malformed { reason } => write!(
                 out,
-                "cannot ask for \"{text}\": {reason}; write http://HOST:PORT/PATH, https://… or \
+                "an address makes no sense: {reason}; write http://HOST:PORT/PATH, https://… or \
                  name://HOST[:PORT]/PATH, with @WEIGHT behind it if it has one"
             ),
             Self::Unresolvable { host, reason } => {
@@ -78,7 +77,6 @@ impl FromStr for WeightedUrl {
     /// optional `@WEIGHT` behind the path.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let malformed = |reason: &str| TargetError::Malformed {
-            text: text.to_owned(),
             reason: reason.to_owned(),
         };
         let (address, weight) = split_weight(text);
@@ -111,9 +109,10 @@ impl FromStr for WeightedUrl {
 
 impl fmt::Display for WeightedUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Figures are passed on; a login is not.
+        // Figures are passed on; a login is not, nor what opens a file.
         let mut shown = self.url.clone();
         let _ = (shown.set_username(""), shown.set_password(None));
+        shown.set_query(self.url.query().map(query_secrets::redact).as_deref());
         shown.fmt(out)
     }
 }

@@ -363,6 +363,25 @@ fn the_program_says_what_came_of_it() {
 }
 
 #[test]
+fn what_opens_a_file_is_not_printed() {
+    for (url, status) in [
+        ("http://me:s3cret@h:99999/f?sig=s3cret", 2),
+        ("ftp://me:s3cret@h/f?sig=s3cret", 2),
+        ("http://me:s3cret@127.0.0.1:1/f?sig=s3cret", 1),
+    ] {
+        for format in [&[][..], &["--json"]] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_haul"));
+            command.args(["load", "-n", "1", url]).args(format);
+            let ran = command.output().unwrap();
+            assert_eq!(ran.status.code(), Some(status), "{ran:?}");
+            let said = [ran.stdout, ran.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(!said.contains("s3cret"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn answers_through_tls_are_counted_and_handshakes_timed() {
     let content = vec![7; 300_000];
     let expected = content.len() as u64;

@@ -270,7 +270,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                     self.clipped.0 += 1;
                     self.clipped.1 += came.received;
                 }
-                self.look_at_clipped()
+                self.look_at_clipped(mirror)
             }
             Outcome::Failed(error) => self.failed(id, (mirror, came.received), error),
             Outcome::Changed(_) if self.has_taker() => {
@@ -386,7 +386,7 @@ impl<'a, 's> Coordinator<'a, 's> {
 
     /// Ranges that come much shorter than they were asked for are followed slowly, as long as they
     /// move the file on and nothing else does.
-    fn look_at_clipped(&mut self) -> Result<Option<SessionEnd>, GetError> {
+    fn look_at_clipped(&mut self, mirror: usize) -> Result<Option<SessionEnd>, GetError> {
         let (count, bytes) = self.clipped;
         if count < MANY_CLIPPED || bytes / count >= LEAST_CLIPPED_BYTES {
             return Ok(None);
@@ -394,6 +394,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         self.clipped = (0, 0);
         if bytes >= LEAST_PROGRESS_BYTES && !self.has_taker() {
             let error = GetError::passing(ErrorKind::Incomplete, CRUMBS);
+            let _ = self.mirrors.failed(mirror);
             if let Ok(end) = self.retry_later(error) {
                 return Ok(end);
             }
@@ -468,6 +469,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     fn too_slow(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
         for (_, busy) in std::mem::take(&mut self.busy) {
             busy.cancel.cancel();
+            let _ = self.mirrors.failed(busy.mirror);
         }
         self.retry_later(error)
     }

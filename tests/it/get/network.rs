@@ -257,10 +257,10 @@ fn a_rate_below_the_least_one_ends_in_an_error() {
             "--retries",
             "2",
         ];
-        client
-            .get(&[&floor[..], &["-s", "1", "-o", target, &server.url("/f")]].concat())
-            .assert_status(4)
-            .assert_says("--min-rate");
+        let ran = client.get(&[&floor[..], &["-s", "1", "-o", target, &server.url("/f")]].concat());
+        ran.assert_status(4).assert_says("--min-rate");
+        // It is waited, with nobody else to ask.
+        assert!(!ran.stderr.contains("other addresses"), "{}", ran.stderr);
         assert_eq!(server.requests().len(), 3, "the first one and two retries");
     }
 }
