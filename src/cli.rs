@@ -14,6 +14,7 @@ pub(crate) mod signals;
 pub(crate) mod state;
 pub(crate) mod sum;
 pub(crate) mod tls;
+pub(crate) mod top;
 pub(crate) mod values;
 
 /// Hand out large files over TCP, and fetch them.
@@ -102,6 +103,7 @@ pub(crate) enum Command {
     Load(load::LoadArguments),
     Answer(message::AnswerArguments),
     Say(message::SayArguments),
+    Top(top::TopArguments),
     #[command(hide = true)]
     Launcher(serve::LauncherArguments),
     /// Print a shell's completions for all commands

@@ -126,7 +126,8 @@ pub mod internals {
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
     pub use crate::sys::file::Blocking;
     pub use crate::sys::inherited::inherited_listeners;
-    pub use crate::sys::launcher::{Launcher, launch_all, takes_over, tell_ready};
+    pub use crate::sys::launcher::{Launcher, launch_all, tell_ready};
+    pub use crate::sys::local_socket::connect_local;
     pub use crate::sys::page_cache::{Residency, drop_behind, residency};
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;

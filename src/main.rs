@@ -34,6 +34,7 @@ fn run(command: Command) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(kind) => ExitCode::from(kind.exit_status()),
         },
+        Command::Top(arguments) => printed(arguments.run()),
         Command::Launcher(arguments) => arguments.run(),
         Command::Link(arguments) => printed(arguments.run()),
         Command::Completions(args) => printed(cli::manual::completions::<Cli>(&args)),

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use haul::message::Family;
+use haul::server::config::LocalAddress;
 
 /// The address family that a client uses.
 #[derive(clap::Args, Debug)]
@@ -122,7 +124,35 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("the host `{host}` has no address"))
 }
 
+/// A TCP port, or a Unix socket.
+#[derive(Clone, Debug)]
+pub(crate) enum ListenAddress {
+    Inet(SocketAddr),
+    Local(LocalAddress),
+}
+
+/// `[HOST:]PORT`, `unix:PATH` or `unix:@NAME`.
+pub(crate) fn any_address(text: &str) -> Result<ListenAddress, String> {
+    let Some(name) = text.strip_prefix("unix:") else {
+        return listen_address(text).map(ListenAddress::Inet);
+    };
+    let address = match name.strip_prefix('@') {
+        Some(name) => LocalAddress::Abstract(name.to_owned()),
+        None => LocalAddress::Path(PathBuf::from(name)),
+    };
+    match name.trim_start_matches('@') {
+        "" => Err("write unix:PATH or unix:@NAME".into()),
+        name if name.len() > LONGEST_NAME => Err(format!(
+            "a Unix socket's name has at most {LONGEST_NAME} bytes"
+        )),
+        _ => Ok(ListenAddress::Local(address)),
+    }
+}
+
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `sun_path` (unix(7)), without its end.
+const LONGEST_NAME: usize = 107;
 
 #[cfg(test)]
 mod tests {

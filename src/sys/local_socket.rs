@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -82,6 +83,16 @@ fn name_of(address: &LocalAddress) -> io::Result<SockAddr> {
         LocalAddress::Path(path) => SockAddr::unix(path),
         LocalAddress::Abstract(name) => SockAddr::unix(format!("\0{name}")),
     }
+}
+
+/// Connects.
+///
+/// # Errors
+/// As connect(2).
+pub fn connect_local(address: &LocalAddress) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(&name_of(address)?)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Whether [`listen`] would work; leaves nothing behind.

@@ -45,6 +45,7 @@ mod support;
 mod systemd;
 mod tls;
 mod tls_front;
+mod top;
 mod truth;
 mod unix_sockets;
 mod unread;

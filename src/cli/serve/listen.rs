@@ -1,17 +1,16 @@
 //! Where `haul serve` listens, and as whom.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use haul::internals::{find_group, inherited_listeners};
 use haul::server::config::{
-    DEFAULT_PORT, InheritedListener, LocalAccess, LocalAddress, ServeConfig, UserAccount,
+    DEFAULT_PORT, InheritedListener, LocalAccess, ServeConfig, UserAccount,
 };
 
-use crate::cli::values::listen_address;
+use crate::cli::values::{ListenAddress, any_address};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listening")]
@@ -36,34 +35,10 @@ pub(super) struct ListenArgs {
     user: Option<UserAccount>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum ListenAddress {
-    Inet(SocketAddr),
-    Local(LocalAddress),
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Owner {
     uid: Option<u32>,
     gid: Option<u32>,
-}
-
-/// `[HOST:]PORT`, `unix:PATH` or `unix:@NAME`.
-pub(super) fn any_address(text: &str) -> Result<ListenAddress, String> {
-    let Some(name) = text.strip_prefix("unix:") else {
-        return listen_address(text).map(ListenAddress::Inet);
-    };
-    let address = match name.strip_prefix('@') {
-        Some(name) => LocalAddress::Abstract(name.to_owned()),
-        None => LocalAddress::Path(PathBuf::from(name)),
-    };
-    match name.trim_start_matches('@') {
-        "" => Err("write unix:PATH or unix:@NAME".into()),
-        name if name.len() > LONGEST_NAME => Err(format!(
-            "a Unix socket's name has at most {LONGEST_NAME} bytes"
-        )),
-        _ => Ok(ListenAddress::Local(address)),
-    }
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -125,6 +100,3 @@ impl ListenArgs {
         Ok(())
     }
 }
-
-/// `sun_path` (unix(7)), without its end.
-const LONGEST_NAME: usize = 107;

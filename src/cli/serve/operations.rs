@@ -7,7 +7,7 @@ use haul::server::config::{
 };
 use haul::server::telemetry::log_format::LogFormat;
 
-use super::listen::{ListenAddress, any_address};
+use crate::cli::values::{ListenAddress, any_address};
 
 /// How the server is seen and supervised.
 #[derive(Args, Debug)]
