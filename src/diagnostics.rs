@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::sys::process::Standard;
+use crate::sys::process::{Standard, error_is_journal};
 
 /// Standard error: errors, and how things go.
 pub static ERROR: Lines = Lines::new(Standard::Error);
@@ -117,9 +117,14 @@ impl Lines {
     }
 }
 
-/// Says a line on standard error.
+/// Says a line on standard error. One that begins with `haul:` is a warning, which the journal is
+/// told where that reads it (sd-daemon(3)).
 pub fn say(line: impl Display) {
-    ERROR.say(line);
+    let line = line.to_string();
+    match line.starts_with("haul: ") && error_is_journal() {
+        true => ERROR.say(format_args!("<4>{line}")),
+        false => ERROR.say(line),
+    }
 }
 
 /// Gives what was said on both streams a moment to be written. Call it last.

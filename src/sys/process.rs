@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The host's name, if it has one.
@@ -58,6 +59,17 @@ impl io::Write for &Standard {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Whether standard error is a stream of systemd's journal (`JOURNAL_STREAM`, systemd.exec(5)).
+pub(crate) fn error_is_journal() -> bool {
+    static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+    *IS_JOURNAL.get_or_init(|| {
+        let found = rustix::fs::fstat(io::stderr());
+        let found = found.map(|found| format!("{}:{}", found.st_dev, found.st_ino));
+        let named = std::env::var("JOURNAL_STREAM");
+        matches!((named, found), (Ok(named), Ok(found)) if named == found)
+    })
 }
 
 /// Ends the process at once, whatever its threads wait for.

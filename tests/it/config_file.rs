@@ -124,8 +124,7 @@ fn sighup_loads_limits_and_names_what_counts_later() {
     );
     place.configure("client-rate = '1GB'\nworkers = 7\n");
     program.signal(Signal::SIGHUP);
-    let loaded = program.line("haul: ");
-    assert!(loaded.ends_with("rates and limits loaded anew"), "{loaded}");
+    program.line("rates and limits loaded anew");
     let later = program.line("haul: ");
     assert!(
         later.ends_with("`listen`, `workers` counts at the next start"),

@@ -181,7 +181,7 @@ fn the_program_finishes_a_transfer_after_sigterm() {
     client.send("big\n");
     let first = client.take(1);
     program.signal(Signal::SIGTERM);
-    program.line("haul: ending; ");
+    program.line("ending; ");
     let bytes = [first, client.rest()].concat();
     assert!(bytes == content);
     drop(client);
@@ -210,7 +210,7 @@ fn a_second_signal_ends_it_at_once() {
             client
         });
         program.signal(signal);
-        program.line("haul: ending; ");
+        program.line("ending; ");
         program.signal(signal);
         assert_eq!(program.end().code(), Some(code));
         // Half a file does not look whole, neither to the client nor in the log.

@@ -19,7 +19,7 @@ impl Successor {
     /// Waits until one has taken over.
     #[track_caller]
     fn of(program: &mut Program) -> Self {
-        let told = program.line("haul: process ");
+        let told = program.line("process ");
         let id = told.split(' ').next().and_then(|id| id.parse().ok());
         Self(Pid::from_raw(id.expect("a number")))
     }

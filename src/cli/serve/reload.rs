@@ -21,7 +21,7 @@ impl Reload {
             say(format_args!("haul: {error}; what was read before stays"));
         }
         match self.handle.reload_certificates() {
-            Ok(true) => say(format_args!("haul: certificates loaded anew")),
+            Ok(true) => say(format_args!("certificates loaded anew")),
             Ok(false) => {}
             Err(error) => say(format_args!(
                 "haul: the certificates stay as they were: {error}"
@@ -44,7 +44,7 @@ impl Reload {
         };
         self.handle.set_limits(&reread.rates, &reread.limits);
         let path = settings.path().display();
-        say(format_args!("haul: {path}: rates and limits loaded anew"));
+        say(format_args!("rates and limits loaded anew from {path}"));
         if !reread.at_next_start.is_empty() {
             let names = reread.at_next_start.join(", ");
             say(format_args!(

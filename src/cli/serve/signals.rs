@@ -58,7 +58,7 @@ pub(super) fn follow_signals(
                         grace => format!("{} s", grace.as_secs_f64()),
                     };
                     say(format_args!(
-                        "haul: ending; {open} connections have {time} to finish, a second signal \
+                        "ending; {open} connections have {time} to finish, a second signal \
                          ends at once"
                     ));
                 }

@@ -84,7 +84,7 @@ impl Upgrade {
                 drop(sockets);
                 handle.hand_over();
                 say(format_args!(
-                    "haul: process {id} has taken over; {open} connections are left"
+                    "process {id} has taken over; {open} connections are left"
                 ));
             }
             Err(why) => {
