@@ -67,9 +67,10 @@ path { fill: var(--fill); opacity: .8; } figcaption { font-size: .8rem; opacity:
 input { font: inherit; padding: .2rem .4rem; max-width: 60vw; }
 table { border-collapse: collapse; width: 100%; margin-top: .6rem; }
 th { text-align: left; font-size: .8rem; opacity: .7; } th, td { padding: .3rem .5rem .3rem 0; }
-.number { text-align: right; } td { border-top: 1px solid var(--line); vertical-align: top; }
-td.request { word-break: break-all; } td.bar { min-width: 6rem; }
-progress { width: 100%; height: .4rem; accent-color: var(--fill); }
+.number { text-align: right; } .number, th, td:first-child { white-space: nowrap; }
+td { border-top: 1px solid var(--line); vertical-align: top; }
+td.request { overflow-wrap: anywhere; width: 100%; } td.bar { min-width: 9rem; }
+progress { display: block; width: 100%; height: .4rem; accent-color: var(--fill); }
 @media (max-width: 40rem) {
   thead { display: none; }
   tr { display: grid; grid-template-columns: 1fr 1fr 1fr; border-top: 1px solid var(--line);
@@ -98,6 +99,15 @@ const cell = (row, text, name) => {
   if (name) made.className = name;
   return made;
 };
+// What is the same for nearly all is left out, and what would turn the direction of writing.
+const path = request => {
+  const text = request.replace(/^GET /, "").replace(/ HTTP\/1\.1$/, "");
+  try {
+    return decodeURIComponent(text).replace(/[\p{Cc}\p{Cf}]/gu, "\ufffd");
+  } catch {
+    return text;
+  }
+};
 let last = null;
 function draw(values) {
   const most = Math.max(1, ...values), from = 300 - values.length;
@@ -107,13 +117,13 @@ function draw(values) {
 }
 function rows(transfers) {
   const wanted = at("find").value.toLowerCase();
-  const found = transfers.filter(t => (t.client + " " + t.request).toLowerCase().includes(wanted));
+  const found = transfers.filter(t => (t.client + " " + path(t.request)).toLowerCase().includes(wanted));
   const body = document.createElement("tbody");
   body.id = "rows";
   for (const t of found.slice(0, SHOWN)) {
     const row = body.insertRow();
     cell(row, t.client);
-    cell(row, t.request, "request");
+    cell(row, path(t.request), "request");
     const done = cell(row, bytes(t.sent) + (t.intended ? " of " + bytes(t.intended) : ""), "number bar");
     if (t.intended) {
       const bar = document.createElement("progress");
