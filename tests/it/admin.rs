@@ -264,3 +264,29 @@ fn other_hosts_and_names_from_elsewhere_are_not_answered_unless_told() {
     program.signal(Signal::SIGTERM);
     assert!(program.end().success());
 }
+
+#[test]
+fn alerts_and_the_dashboard_ask_for_metrics_that_there_are() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = server(&directory);
+    server.put("f", "content");
+    server.get("/f", "");
+    let metrics = String::from_utf8(ask(&directory, "/metrics").body).expect("UTF-8");
+    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/monitoring");
+    for name in ["alerts.yml", "dashboard.json"] {
+        let text = std::fs::read_to_string(format!("{place}/{name}")).expect("there");
+        let is_of_a_name = |byte: char| byte.is_ascii_alphanumeric() || byte == '_';
+        let words = text.split(|byte| !is_of_a_name(byte));
+        let asked = words.filter(|word| word.starts_with("haul_") || word.starts_with("process_"));
+        for word in asked {
+            assert!(metrics.contains(&format!("\n{word}")), "{name}: {word}");
+        }
+    }
+    if Command::new("promtool").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: no promtool here");
+        return;
+    }
+    let rules = format!("{place}/alerts.yml");
+    let output = run(Command::new("promtool").args(["check", "rules", &rules]));
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,7 +1,9 @@
 //! What supervisors are told (sd_notify(3)), and sockets that they pass on (sd_listen_fds(3)).
 
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::Command;
@@ -170,6 +172,73 @@ fn systemd_socket_activate_starts_it_at_the_first_connection() {
     program.signal(Signal::SIGTERM);
     assert!(program.end().success());
     assert!(listener_is_gone(address));
+}
+
+#[test]
+fn the_journal_is_told_of_warnings_and_nobody_else_is() {
+    for (is_journal, expected) in [(true, "<4>haul: "), (false, "haul: ")] {
+        let mut errors = tempfile::NamedTempFile::new().expect("a file");
+        let found = errors.as_file().metadata().expect("there");
+        let inode = found.ino() + u64::from(!is_journal);
+        let status = haul()
+            .args(["serve", "--root", "/nowhere"])
+            .env("JOURNAL_STREAM", format!("{}:{inode}", found.dev()))
+            .stderr(errors.reopen().expect("a file"))
+            .status();
+        assert_eq!(status.expect("it ends").code(), Some(1));
+        let mut said = String::new();
+        errors.read_to_string(&mut said).expect("text");
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
+#[test]
+fn the_units_are_good_and_the_service_is_confined() {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("SKIPPED: no systemd-analyze here");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let units = ["haul.service", "haul.socket"].map(|name| {
+        let unit = format!("{}/scripts/systemd/{name}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(unit).expect("there");
+        // What a package installs is not on this host.
+        let text = text.replace("/usr/bin/haul", env!("CARGO_BIN_EXE_haul"));
+        let text = text.replace("Documentation=", "#");
+        let copy = directory.path().join(name);
+        std::fs::write(&copy, text).expect("written");
+        copy
+    });
+    let analyze = |arguments: &[&str], units: &[PathBuf]| {
+        let output = run(Command::new("systemd-analyze").args(arguments).args(units));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    let (is_good, said) = analyze(&["verify"], &units);
+    assert!(is_good && said.is_empty(), "{said}");
+    // 2.0, in tenths.
+    let confined = ["security", "--offline=yes", "--threshold=20"];
+    let (is_good, said) = analyze(&confined, &units[..1]);
+    assert!(is_good, "{said}");
+}
+
+#[test]
+fn the_settings_of_the_package_would_start() {
+    let root = root();
+    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/systemd/haul.toml");
+    let address = own_address().to_string();
+    let output = run(haul()
+        .args([
+            "serve", "--check", "--config", settings, "--admin", "0", "--root",
+        ])
+        .arg(root.path())
+        .args(["--listen", &address]));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
 }
 
 fn listener_is_gone(address: SocketAddr) -> bool {
