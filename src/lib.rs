@@ -56,7 +56,7 @@
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
 //! `files`, `fair_queue`, `round_robin`; `shared`; `access` (who may have what); `client_share`,
-//! `rate_limit`; `config`, `telemetry`, `semaphore`, `eviction`. `tuning` is the ledger of what was
+//! `rate_limit`, `live_limits`; `listeners`, `check` (whether a start would work); `config`, `telemetry`, `semaphore`, `eviction`. `tuning` is the ledger of what was
 //! measured.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
