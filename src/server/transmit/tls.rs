@@ -122,7 +122,10 @@ impl TlsStream {
             match socket::send(stream, self.session.unsent(), false) {
                 Ok(sent) => self.session.note_sent(sent),
                 Err(error) => {
-                    if error.kind() == io::ErrorKind::WouldBlock {
+                    // Where the window is known, it bounds the next batch.
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && socket::window_left(stream, 0).is_none()
+                    {
                         self.batch = LEAST_BATCH;
                     }
                     return Err(error);
