@@ -82,8 +82,10 @@ pub struct GetConfig {
 pub enum RepairChoice {
     /// Files are fetched.
     Off,
-    /// Blocks that differ are fetched.
-    On,
+    /// Blocks that differ are fetched, into a copy that takes the file's name.
+    Copy,
+    /// Blocks that differ are fetched, and written over the file.
+    InPlace,
     /// The report says which blocks would be fetched.
     DryRun,
 }

@@ -92,8 +92,10 @@ pub(super) fn fetch(
                         reporter.send(|file| Event::Skipped { file, name: target });
                         return Ok(None);
                     }
-                    RepairPlan::Part(digest) => {
-                        transfer.proof.note_server(true, digest);
+                    RepairPlan::Part(list) => transfer.take_list(list),
+                    RepairPlan::InPlace(part, state, list) => {
+                        transfer.take_list(list);
+                        transfer.repair_in_place(part, state);
                     }
                 }
             }

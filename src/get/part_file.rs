@@ -74,6 +74,14 @@ impl PartFile {
         Ok(part)
     }
 
+    /// The file at `target` itself, to be repaired where it is.
+    ///
+    /// # Errors
+    /// LocalFile: it is being repaired already, or cannot be written.
+    pub(super) fn in_place(target: &Path) -> Result<Self, GetError> {
+        Self::open(target, Slot::InPlace, Missing::Fail)
+    }
+
     fn open(target: &Path, slot: Slot, missing: Missing) -> Result<Self, GetError> {
         let (path, state_path) = beside(target, slot);
         loop {
@@ -94,7 +102,9 @@ impl PartFile {
             }
             // The one who held the lock may have renamed the file away just before it let go.
             if is_at(&file, &path) {
-                check_ours(&file, &path)?;
+                if slot != Slot::InPlace {
+                    check_ours(&file, &path)?;
+                }
                 return Ok(Self {
                     file,
                     target: target.to_owned(),
@@ -144,6 +154,9 @@ impl PartFile {
     ) -> Result<(), GetError> {
         self.save(state)?;
         let length = length.unwrap_or(0);
+        if self.slot == Slot::InPlace {
+            return self.set_length(length);
+        }
         let room = self.file.set_len(0).and_then(|()| match preallocation {
             Preallocation::On => receive::allocate(&self.file, length),
             Preallocation::Off => self.file.set_len(length),
@@ -159,6 +172,9 @@ impl PartFile {
     /// # Errors
     /// LocalFile; the state before stays valid.
     pub(super) fn save(&self, state: &State) -> Result<(), GetError> {
+        if self.slot == Slot::InPlace {
+            return Ok(());
+        }
         // No name from a server ends so, and no other target's state is called so.
         let mut next = self.state_path.clone().into_os_string();
         next.push(STATE_SUFFIX);
@@ -193,12 +209,24 @@ impl PartFile {
     /// # Errors
     /// Of ftruncate(2); the bytes are not `done` any more all the same.
     pub(super) fn give_back(&self, done: &mut Extents) -> io::Result<()> {
+        if self.slot == Slot::InPlace {
+            return Ok(());
+        }
         let length = self.file.metadata()?.len();
         let end = done.as_slice().last().map_or(0, |&(_, end)| end);
         let cut = end.saturating_sub(STATE_ROOM_BYTES);
         done.remove(cut, end);
         self.file.set_len(cut)?;
         self.file.set_len(length)
+    }
+
+    /// Gives a file that is repaired where it is the length that it must have.
+    ///
+    /// # Errors
+    /// LocalFile.
+    pub(super) fn set_length(&self, length: u64) -> Result<(), GetError> {
+        let set = self.file.set_len(length);
+        set.map_err(|error| GetError::local("make room for", &self.path, &error))
     }
 
     /// Waits until the bytes written so far are on the disk.
@@ -230,9 +258,12 @@ impl PartFile {
                 "{} was replaced by somebody while it was written: run the same command again",
                 self.path.display()
             );
-            // Its state must not vouch for the other file's bytes.
+            // Its state must not vouch for the other file's bytes; one in place has none.
             let _ = fs::remove_file(&self.state_path);
             return Err(GetError::new(ErrorKind::LocalFile, text));
+        }
+        if self.slot == Slot::InPlace {
+            return Ok(self.target);
         }
         refuse_unfinished(&self.target)?;
         let renamed = match existing {
@@ -253,6 +284,9 @@ impl PartFile {
 
     /// Takes the part file away again.
     pub(super) fn discard(self) {
+        if self.slot == Slot::InPlace {
+            return;
+        }
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_file(&self.state_path);
     }

@@ -1,6 +1,6 @@
 //! `--repair`: a file that is here in part or in an older version becomes the server's, and only
-//! the blocks that differ are fetched. Blocks that match go into a part file, and the download goes
-//! on from there.
+//! the blocks that differ are fetched. Blocks that match go into a part file, unless there is no room
+//! for one, and the download goes on from there.
 
 use std::fs::File;
 use std::io;
@@ -16,15 +16,17 @@ use super::part_file::validate::Identity;
 use super::part_file::{PartFile, Slot, State};
 use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
-use crate::digest::Checksum;
+use crate::digest::BlockList;
 
 /// The outcome of the comparison.
 #[derive(Debug)]
 pub(super) enum RepairPlan {
     /// The file is the server's, or nothing was to be changed.
     Nothing,
-    /// The part file waits for what is missing; in the end it has this digest.
-    Part(Option<Checksum>),
+    /// The part file waits for what is missing; in the end it has these blocks.
+    Part(BlockList),
+    /// The file itself does, of which this much is right.
+    InPlace(PartFile, State, BlockList),
 }
 
 /// Makes a part file of what is right in `target`.
@@ -56,19 +58,25 @@ pub(super) fn prepare(
     if is_same || choice == RepairChoice::DryRun {
         return Ok(RepairPlan::Nothing);
     }
+    let mut state = State::new(url.recorded(), Some(identity), content_type);
+    state.done = good;
+    if choice == RepairChoice::InPlace {
+        drop(file);
+        let part = PartFile::in_place(target)?;
+        part.set_length(list.len())?;
+        return Ok(RepairPlan::InPlace(part, state, list));
+    }
     if PartFile::open_existing(target, Slot::Part)?.is_none() {
         let part = PartFile::create(target, Slot::Part)?;
         let copied = copy(&file, part.file(), list.len());
         copied.map_err(|error| {
             let error = GetError::local("copy", target, &error);
-            error.and("the repaired file needs room beside the old one")
+            error.and("the repaired file needs room beside the old one: --in-place does without")
         })?;
-        let mut state = State::new(url.recorded(), Some(identity), content_type);
-        state.done = good;
         part.sync_data()?;
         part.save(&state)?;
     }
-    Ok(RepairPlan::Part(blocks::digest(&list)))
+    Ok(RepairPlan::Part(list))
 }
 
 /// Which version of the file the server has.

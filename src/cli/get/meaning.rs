@@ -175,10 +175,11 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
             true => Downgrade::Allowed,
             false => Downgrade::Refused,
         },
-        repair: match (&args.repair, args.dry_run) {
-            (None, _) => RepairChoice::Off,
-            (Some(_), false) => RepairChoice::On,
-            (Some(_), true) => RepairChoice::DryRun,
+        repair: match (&args.repair, args.dry_run, args.in_place) {
+            (None, ..) => RepairChoice::Off,
+            (Some(_), true, _) => RepairChoice::DryRun,
+            (Some(_), false, true) => RepairChoice::InPlace,
+            (Some(_), false, false) => RepairChoice::Copy,
         },
         digests: match args.require_digest {
             true => DigestChoice::Required,

@@ -125,6 +125,10 @@ pub(crate) struct GetArguments {
     /// differ are fetched, into a copy that takes its name. The server must be haul
     #[arg(long, value_name = "FILE", help_heading = PROOF, conflicts_with_all = ["output", "recursive", "input"])]
     pub(crate) repair: Option<PathBuf>,
+    /// Repair the file where it is, without room for a copy: until the end it is neither the old
+    /// version nor the new one, and the same command goes on after a break
+    #[arg(long, help_heading = PROOF, requires = "repair")]
+    pub(crate) in_place: bool,
     /// Say what --repair would fetch, and change nothing
     #[arg(long, help_heading = PROOF, requires = "repair")]
     pub(crate) dry_run: bool,

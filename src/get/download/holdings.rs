@@ -139,7 +139,7 @@ impl Holdings {
 }
 
 impl Holding {
-    fn new((part, state): (PartFile, State)) -> Self {
+    pub(super) fn new((part, state): (PartFile, State)) -> Self {
         Self {
             part,
             state,

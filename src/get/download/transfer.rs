@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use crate::digest::{BlockList, Checksum};
+use crate::get::blocks;
 use crate::get::client::refusal;
 use crate::get::client::{Method, Request, Response};
 use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
@@ -22,9 +23,9 @@ use crate::get::download::session::{Session, SessionEnd};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::{Event, Summary};
 use crate::get::part_file;
-use crate::get::part_file::State;
 use crate::get::part_file::keep::{self, Decision};
 use crate::get::part_file::validate::{Identity, Trust, Validator};
+use crate::get::part_file::{PartFile, Slot, State};
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
@@ -41,7 +42,7 @@ pub(super) struct Transfer<'a> {
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
     /// The sums or digests that the content has to have.
-    pub(super) proof: Proof<'a>,
+    proof: Proof<'a>,
     trust: Trust,
     attempts: Attempts,
     began: Instant,
@@ -98,9 +99,22 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// The list of the blocks that the file must have is here.
+    pub(super) fn take_list(&mut self, list: BlockList) {
+        self.proof.note_server(true, blocks::digest(&list));
+        self.list = Some(Arc::new(list));
+    }
+
+    /// The file itself gets what it lacks.
+    pub(super) fn repair_in_place(&mut self, part: PartFile, state: State) {
+        self.holdings.current = Some(Holding::new((part, state)));
+    }
+
     pub(super) fn run(mut self) -> Result<Summary, GetError> {
-        let is_foreign = self.shared.is_foreign_part(self.target, self.source);
-        self.holdings = Holdings::open(self.target, is_foreign)?;
+        if self.holdings.current.is_none() {
+            let is_foreign = self.shared.is_foreign_part(self.target, self.source);
+            self.holdings = Holdings::open(self.target, is_foreign)?;
+        }
         self.forget_doubtful_date();
         let mut opening = self.next_opening();
         let kept = self
@@ -234,9 +248,15 @@ impl<'a> Transfer<'a> {
             }
             decision => decision,
         };
+        let is_in_place = |held: &Holding| held.part.slot() == Slot::InPlace;
         match decision {
             Decision::Begin => self.begin(mirror, &response)?,
             Decision::GoOn => {}
+            _ if self.holdings.current.as_ref().is_some_and(is_in_place) => {
+                let text = format!("{}: the file changed while it was repaired", response.url);
+                let error = GetError::new(ErrorKind::Incomplete, text);
+                return Err(error.and("the same command makes it what the server has now"));
+            }
             Decision::Beside => {
                 self.holdings.set_aside(self.target, choice)?;
                 self.begin(mirror, &response)?;

@@ -16,6 +16,9 @@ pub(crate) enum Slot {
     Part,
     /// `NAME.part-new`: another version, until it is whole.
     New,
+    /// The file itself, which is repaired where it is: without a state, since its blocks tell what
+    /// of it is right.
+    InPlace,
 }
 
 /// The names of a part file and its state. A name that leaves no room for what is put behind it is
@@ -24,6 +27,7 @@ pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     let (part_suffix, state_suffix) = match slot {
         Slot::Part => (".part", STATE_SUFFIX),
         Slot::New => (".part-new", ".part-new.part.state"),
+        Slot::InPlace => return (target.to_owned(), PathBuf::new()),
     };
     let name = target.file_name().unwrap_or_default();
     let longest = MAX_NAME_BYTES - ".part-new.part.state".len() - STATE_SUFFIX.len();

@@ -1,6 +1,7 @@
 //! Files proved by the server's digest, damaged blocks fetched again, and `--repair`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use haul::server::config::DigestChoice;
 
@@ -123,6 +124,73 @@ fn a_repair_fetches_only_the_blocks_that_differ() {
     let before = server.counters().bytes_sent;
     client.get(&["--repair", name, &url]).assert_status(0);
     assert!(server.counters().bytes_sent - before < 8 << 10);
+}
+
+#[test]
+fn a_repair_takes_a_file_of_any_length_in_place_or_not() {
+    let server = TestServer::start();
+    let new = noise(6, 2 * BLOCK + 5);
+    server.put("disk.img", &new);
+    let url = format!("http://{}/disk.img", server.address());
+    let mut older = new.clone();
+    older[2 * BLOCK] ^= 1;
+    let longer = [&older[..], &[7; 3 * BLOCK]].concat();
+    let olds = [
+        &older[..],
+        &older[..3 * BLOCK + 9],
+        &longer,
+        b"",
+        &longer[7..],
+    ];
+    for (number, old) in olds.iter().enumerate() {
+        for options in [&[][..], &["--in-place"]] {
+            let client = Client::new();
+            let name = client.path("disk.img");
+            fs::write(&name, old).unwrap();
+            let inode = fs::metadata(&name).unwrap().ino();
+            let before = server.counters().bytes_sent;
+            let name = name.to_str().unwrap();
+            let ran = client.get(&[options, &["-s1", "--repair", name, &url]].concat());
+            ran.assert_status(0);
+            client.assert_whole("disk.img", &new);
+            let is_same = fs::metadata(client.path("disk.img")).unwrap().ino() == inode;
+            assert_eq!(is_same, !options.is_empty());
+            let sent = server.counters().bytes_sent - before;
+            let missing = [1, 2, 1, 3, 3][number] * BLOCK + (64 << 10);
+            assert!(
+                sent <= missing as u64,
+                "{number}: {sent} bytes for {missing}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_repair_in_place_that_breaks_off_goes_on() {
+    let server = TestServer::start();
+    let new = noise(7, 4 * BLOCK);
+    server.put("disk.img", &new);
+    let client = Client::new();
+    let name = client.path("disk.img");
+    fs::write(&name, vec![1; 4 * BLOCK]).unwrap();
+    // The list and one block pass.
+    let broken = Proxy::start(server.address(), |before, bytes| {
+        if before > (BLOCK + (1 << 20)) as u64 {
+            bytes.clear();
+        }
+    });
+    let options = ["-s1", "--in-place", "--repair", name.to_str().unwrap()];
+    let quick = ["--stall-timeout", "1s", "--retries", "0"];
+    let ran = client.get(&[&options[..], &quick, &[&broken.url("/disk.img")]].concat());
+    assert_ne!(ran.status, Some(0));
+    let before = server.counters().bytes_sent;
+    let url = format!("http://{}/disk.img", server.address());
+    client
+        .get(&[&options[..], &[&url]].concat())
+        .assert_status(0);
+    client.assert_whole("disk.img", &new);
+    let sent = server.counters().bytes_sent - before;
+    assert!(sent < 3 * BLOCK as u64 + (64 << 10), "{sent}");
 }
 
 #[test]
