@@ -36,3 +36,4 @@ pub(crate) mod sandbox;
 pub(crate) mod send_file;
 pub(crate) mod socket;
 pub(crate) mod user;
+pub(crate) mod writers;

@@ -93,9 +93,9 @@ pub(super) fn fetch(
                         return Ok(None);
                     }
                     RepairPlan::Part(list) => transfer.take_list(list),
-                    RepairPlan::InPlace(part, state, list) => {
+                    RepairPlan::InPlace(held, list) => {
                         transfer.take_list(list);
-                        transfer.repair_in_place(part, state);
+                        transfer.repair_in_place(*held);
                     }
                 }
             }

@@ -26,7 +26,7 @@ pub(super) enum RepairPlan {
     /// The part file waits for what is missing; in the end it has these blocks.
     Part(BlockList),
     /// The file itself does, of which this much is right.
-    InPlace(PartFile, State, BlockList),
+    InPlace(Box<(PartFile, State)>, BlockList),
 }
 
 /// Makes a part file of what is right in `target`.
@@ -64,7 +64,7 @@ pub(super) fn prepare(
         drop(file);
         let part = PartFile::in_place(target)?;
         part.set_length(list.len())?;
-        return Ok(RepairPlan::InPlace(part, state, list));
+        return Ok(RepairPlan::InPlace(Box::new((part, state)), list));
     }
     if PartFile::open_existing(target, Slot::Part)?.is_none() {
         let part = PartFile::create(target, Slot::Part)?;

@@ -2,6 +2,11 @@
 //! right to everything: the lowest priority of processor and disk, no disk while readers of the
 //! same file system want it, a bounded rate, and no page of the page cache that was not there.
 //!
+//! A file that is open for writing gets none: through a shared mapping it can change without a
+//! time stamp that moves. Where the system does not say who writes (files of other users, without
+//! `CAP_LEASE`), and for entity tags, time stamps are all there is: pages that are dirty already
+//! change under the old tag until they are written back.
+//!
 //! A request never waits for a digest to be computed. Known digests of a file stand beside its
 //! other facts (`OpenFile::digests`); a look into the store takes the disk lane.
 

@@ -18,6 +18,7 @@ use crate::sum::read::{self, PIECE_BYTES};
 use crate::sum::walk::Walk;
 use crate::sys::buffer::Buffer;
 use crate::sys::file::{self, Kind};
+use crate::sys::writers;
 
 /// The work that the threads share.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ struct Opened {
     file: File,
     meta: Meta,
     /// Whether a change from its opening on would show.
-    has_settled: bool,
+    is_steady: bool,
 }
 
 /// A file whose blocks several threads hash.
@@ -236,12 +237,13 @@ fn open(number: u64, path: &Path) -> io::Result<Option<Opened>> {
     if kind != Kind::Regular || meta.len == 0 {
         return Ok(None);
     }
+    let is_steady = meta.has_settled(file::clock()) && writers::has_writer(&file) != Some(true);
     Ok(Some(Opened {
         number,
         path: path.to_owned(),
         file,
         meta,
-        has_settled: meta.has_settled(file::clock()),
+        is_steady,
     }))
 }
 
@@ -296,7 +298,8 @@ impl Tools<'_> {
             }
             let sum = digests.get(algorithm);
             let sum = sum.ok_or_else(|| io::Error::other("it has no digest"))?;
-            if let Some(store) = self.store.filter(|_| opened.has_settled) {
+            let is_steady = opened.is_steady && writers::has_writer(&opened.file) != Some(true);
+            if let Some(store) = self.store.filter(|_| is_steady) {
                 let put = store.put(&identity, digests, list);
                 notice = put.map(|notice| notice.to_string());
             }

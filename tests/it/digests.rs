@@ -150,6 +150,24 @@ fn a_changed_file_never_gets_the_old_digest() {
     }
 }
 
+/// Through a mapping it could change without a time stamp that moves.
+#[test]
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+fn a_file_that_is_open_for_writing_has_no_digest() {
+    let server = TestServer::start();
+    let path = server.put("file", b"content");
+    server.put("other", b"content");
+    let writer = fs::File::options().write(true).open(&path).unwrap();
+    assert_eq!(server.get("/file", WISH).field("Repr-Digest"), None);
+    // The two are hashed one after the other.
+    head_with(server.address(), "/other", WISH, "Repr-Digest");
+    assert_eq!(server.get("/file", WISH).field("Repr-Digest"), None);
+    drop(writer);
+    server.put("file", b"new content");
+    let head = head_with(server.address(), "/file", WISH, "Repr-Digest");
+    assert_eq!(head.field("Repr-Digest"), Some(&*sha256(b"new content")));
+}
+
 #[test]
 fn without_digests_there_are_none() {
     let server = TestServer::with(|config| config.digests.choice = DigestChoice::Off);

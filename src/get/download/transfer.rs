@@ -106,8 +106,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// The file itself gets what it lacks.
-    pub(super) fn repair_in_place(&mut self, part: PartFile, state: State) {
-        self.holdings.current = Some(Holding::new((part, state)));
+    pub(super) fn repair_in_place(&mut self, held: (PartFile, State)) {
+        self.holdings.current = Some(Holding::new(held));
     }
 
     pub(super) fn run(mut self) -> Result<Summary, GetError> {

@@ -10,6 +10,7 @@ use crate::digest::{BlockList, Digests, FileHasher, Wanted};
 use crate::server::files::OpenFile;
 use crate::sys::file;
 use crate::sys::page_cache::{self, Residency};
+use crate::sys::writers;
 
 /// A file that is being hashed, or is to be.
 #[derive(Debug)]
@@ -80,7 +81,11 @@ impl Task {
                 if !self.is_as_it_was() {
                     return Stepped::Failed;
                 }
-                self.state = State::Reading(Box::new(Reading::new(&self.file, self.wanted)));
+                let reading = Reading::new(&self.file, self.wanted);
+                if reading.has_writer() {
+                    return Stepped::Failed;
+                }
+                self.state = State::Reading(Box::new(reading));
                 Stepped::Bytes(0)
             }
             State::Reading(reading) if reading.hasher.left() > 0 => {
@@ -111,6 +116,9 @@ impl Task {
         let State::Reading(reading) = state else {
             return Stepped::Failed;
         };
+        if reading.has_writer() {
+            return Stepped::Failed;
+        }
         match (self.file.has_same_content(), reading.hasher.finish()) {
             (Ok(true), Some((digests, list))) => Stepped::Done(digests, list),
             _ => Stepped::Failed,
@@ -129,6 +137,13 @@ impl Reading {
             hasher: FileHasher::new(wanted, file.meta.len),
             own,
         }
+    }
+
+    /// Whether somebody may write what no time stamp tells. Who opens the file later moves them
+    /// with the first write.
+    fn has_writer(&self) -> bool {
+        let own = self.own.as_ref();
+        own.and_then(writers::has_writer).unwrap_or(false)
     }
 
     fn next_extent(&self) -> (u64, u64) {
