@@ -498,8 +498,8 @@ fn start_digests(ring: &Ring) -> Result<Option<Sender<()>>, StartupError> {
     for _ in 0..digests::THREADS {
         let service = Arc::clone(&ring.service.digests);
         let disk = Arc::clone(&ring.disk);
-        let is_busy = move |device| disk.is_busy(device);
-        spawn("haul-digest", move || run_digest_worker(&service, is_busy))?;
+        let done = move |device| disk.done_when_idle(device);
+        spawn("haul-digest", move || run_digest_worker(&service, done))?;
     }
     if choice != DigestChoice::All {
         return Ok(None);
@@ -507,7 +507,9 @@ fn start_digests(ring: &Ring) -> Result<Option<Sender<()>>, StartupError> {
     let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
     let service = Arc::clone(&ring.service);
     spawn("haul-tree", move || {
-        follow_tree(&service.digests, &service.root, &stopped);
+        let config = &service.config;
+        let path = config.files.is_empty().then_some(&*config.root);
+        follow_tree(&service.digests, &service.root, path, &stopped);
     })?;
     Ok(Some(stop))
 }

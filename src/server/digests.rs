@@ -13,6 +13,7 @@
 mod service;
 mod task;
 mod tree;
+mod watch;
 mod worker;
 
 pub(super) use service::{DigestLookUp, DigestService};

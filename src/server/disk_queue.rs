@@ -232,10 +232,13 @@ impl DiskQueue {
         }
     }
 
-    /// Whether anything of this file system waits or runs.
-    pub(super) fn is_busy(&self, device: u64) -> bool {
+    /// Jobs of this file system that are done; `None` while one waits or runs.
+    pub(super) fn done_when_idle(&self, device: u64) -> Option<u64> {
         let lines = self.lock();
-        lines.running.contains_key(&device) || lines.turns.iter().any(|it| it.device == device)
+        let is_busy =
+            lines.running.contains_key(&device) || lines.turns.iter().any(|it| it.device == device);
+        let done = lines.gauges.get(&device).map_or(0, |it| it.counts()[2]);
+        (!is_busy).then_some(done)
     }
 
     /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.

@@ -204,6 +204,32 @@ fn all_files_are_hashed_without_a_question() {
     assert!(is_known);
 }
 
+/// What is new or changed is hashed without a question, also in a directory that is new.
+#[test]
+fn changes_of_the_tree_are_followed() {
+    let server = TestServer::with(|config| config.digests.choice = DigestChoice::All);
+    let is_followed = |prefix: &str, make: &dyn Fn(&str, &[u8])| {
+        (0..500_u32).any(|number| {
+            let (name, content) = (format!("{prefix}{number}"), number.to_be_bytes());
+            make(&name, &content);
+            std::thread::sleep(Duration::from_millis(20));
+            // The first question: nobody asked before.
+            let head = ask(server.address(), "HEAD", &format!("/{name}"), WISH);
+            head.field("Repr-Digest") == Some(&*sha256(&content))
+        })
+    };
+    let written = |name: &str, content: &[u8]| drop(server.put(name, content));
+    assert!(is_followed("", &written));
+    assert!(is_followed("new/directory/", &written));
+    let outside = tempfile::tempdir_in(server.root().parent().unwrap()).unwrap();
+    let renamed = |name: &str, content: &[u8]| {
+        let path = outside.path().join("file");
+        fs::write(&path, content).unwrap();
+        fs::rename(path, server.root().join(name)).unwrap();
+    };
+    assert!(is_followed("renamed", &renamed));
+}
+
 /// A server of its own process, with its state.
 fn serve(root: &Path, state: &Path) -> (Program, SocketAddr) {
     let arguments = [

@@ -32,7 +32,8 @@ enum DigestArg {
     Off,
     /// A file's when a client asks, who has to ask again
     Asked,
-    /// All files' from the start on, and those of changed files each quarter of an hour
+    /// All files' from the start on, and those of changed files as the system tells of them
+    /// (inotify), each quarter of an hour where it does not: network file systems, too few watches
     All,
 }
 

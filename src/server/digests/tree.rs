@@ -1,95 +1,138 @@
-//! `--digests all`: every file beneath the root, again and again.
+//! `--digests all`: every file beneath the root, and what becomes of it.
 
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::digest::Wanted;
 use crate::http::Target;
 use crate::server::digests::service::DigestService;
-use crate::server::files::{Found, LookUp, Root};
+use crate::server::digests::watch::{Change, Watch};
+use crate::server::files::{Found, LookUp, OpenFile, Root};
 use crate::sys::directory::{Directory, EntryKind};
 use crate::sys::file::Blocking;
 use crate::sys::process;
 
-/// Has the digests of all files computed that are not known, until `stopped`. Links are served but
-/// not followed here: what they lead to is hashed when it is asked for.
-pub(crate) fn follow_tree(service: &DigestService, root: &Root, stopped: &Receiver<()>) {
+/// Has the digests of all files computed that are not known, until `stopped`; `path` is where the
+/// tree is. Links are served but not followed here: what they lead to is hashed when it is asked
+/// for.
+pub(crate) fn follow_tree(
+    service: &DigestService,
+    root: &Root,
+    path: Option<&Path>,
+    stopped: &Receiver<()>,
+) {
     process::have_least_priority();
-    loop {
-        let mut directories = vec![Vec::new()];
-        while let Some(path) = directories.pop() {
-            if walk(service, root, &path, &mut directories, stopped).is_none() {
-                return;
+    let mut follower = Follower {
+        service,
+        root,
+        stopped,
+        watch: Watch::new(path),
+    };
+    while follower.follow().is_some() {}
+}
+
+/// What it takes to follow a tree.
+struct Follower<'a> {
+    service: &'a DigestService,
+    root: &'a Root,
+    stopped: &'a Receiver<()>,
+    watch: Watch,
+}
+
+impl Follower<'_> {
+    /// Goes through the tree, and looks at what changes until it has to be gone through again;
+    /// `None` at the end of the server.
+    fn follow(&mut self) -> Option<()> {
+        self.watch.begin();
+        self.walk_from(Vec::new())?;
+        let rescan = match self.watch.is_complete() {
+            true => RESCAN_WATCHED,
+            false => RESCAN,
+        };
+        let end = Instant::now() + rescan;
+        loop {
+            match self.watch.next(end, self.stopped) {
+                Change::At(path) => self.look_at(path)?,
+                Change::Nothing => return Some(()),
+                Change::Stopped => return None,
+                Change::Lost => {
+                    let stop = self.stopped.recv_timeout(AFTER_LOSS);
+                    return (stop == Err(RecvTimeoutError::Timeout)).then_some(());
+                }
             }
         }
-        if stopped.recv_timeout(RESCAN) != Err(RecvTimeoutError::Timeout) {
-            return;
+    }
+
+    fn look_at(&mut self, path: Vec<u8>) -> Option<()> {
+        match look_up(self.root, &path) {
+            LookUp::Found(Found::File(file)) => self.have_digest(&file),
+            LookUp::Found(Found::Directory(_)) => self.walk_from(path),
+            _ => Some(()),
         }
     }
-}
 
-/// Goes through one directory; `None` at the end of the server.
-fn walk(
-    service: &DigestService,
-    root: &Root,
-    path: &[u8],
-    directories: &mut Vec<Vec<u8>>,
-    stopped: &Receiver<()>,
-) -> Option<()> {
-    let handle = match look_up(root, path) {
-        LookUp::Found(Found::Directory(handle)) => handle,
-        LookUp::Found(Found::Names(names)) => {
-            let mut names = names.iter();
-            return names.try_for_each(|name| have_digest(service, root, name, stopped));
+    fn walk_from(&mut self, path: Vec<u8>) -> Option<()> {
+        let mut directories = vec![path];
+        while let Some(path) = directories.pop() {
+            self.walk(&path, &mut directories)?;
         }
-        _ => return Some(()),
-    };
-    let opened = handle.open(Blocking::Allowed);
-    let Ok(mut directory) = opened.and_then(|file| Directory::new(file.into())) else {
-        return Some(());
-    };
-    while let Some(Ok(entry)) = directory.next_entry() {
-        let below = match path {
-            [] => entry.name.clone(),
-            _ => [path, b"/", &entry.name].concat(),
+        Some(())
+    }
+
+    /// Goes through one directory; `None` at the end of the server.
+    fn walk(&mut self, path: &[u8], directories: &mut Vec<Vec<u8>>) -> Option<()> {
+        let handle = match look_up(self.root, path) {
+            LookUp::Found(Found::Directory(handle)) => handle,
+            LookUp::Found(Found::Names(names)) => {
+                let mut names = names.iter();
+                return names.try_for_each(|name| self.look_at(name.to_vec()));
+            }
+            _ => return Some(()),
         };
-        let kind = match entry.kind {
-            EntryKind::Unknown => directory.stat(&entry.name).map(|facts| facts.kind),
-            kind => Ok(kind),
+        self.watch.add(path);
+        let opened = handle.open(Blocking::Allowed);
+        let Ok(mut directory) = opened.and_then(|file| Directory::new(file.into())) else {
+            return Some(());
         };
-        match kind {
-            Ok(EntryKind::Directory) => directories.push(below),
-            Ok(EntryKind::File) => have_digest(service, root, &below, stopped)?,
-            _ => {}
+        while let Some(Ok(entry)) = directory.next_entry() {
+            let below = match path {
+                [] => entry.name.clone(),
+                _ => [path, b"/", &entry.name].concat(),
+            };
+            let kind = match entry.kind {
+                EntryKind::Unknown => directory.stat(&entry.name).map(|facts| facts.kind),
+                kind => Ok(kind),
+            };
+            match kind {
+                Ok(EntryKind::Directory) => directories.push(below),
+                Ok(EntryKind::File) => self.look_at(below)?,
+                _ => {}
+            }
         }
+        Some(())
     }
-    Some(())
-}
 
-/// Has a file's digests made; `None` at the end of the server.
-fn have_digest(
-    service: &DigestService,
-    root: &Root,
-    path: &[u8],
-    stopped: &Receiver<()>,
-) -> Option<()> {
-    let LookUp::Found(Found::File(file)) = look_up(root, path) else {
-        return Some(());
-    };
-    service.find(&file, ALL, Blocking::Allowed);
-    drop(file);
-    wait_for_room(service, stopped)
-}
-
-/// Leaves room in the line for files that are asked for.
-fn wait_for_room(service: &DigestService, stopped: &Receiver<()>) -> Option<()> {
-    while service.waiting() >= FEW_WAITING {
-        if stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
-            return None;
+    /// Has a file's digests made; `None` at the end of the server.
+    fn have_digest(&mut self, file: &Arc<OpenFile>) -> Option<()> {
+        if file.file_system.is_remote() {
+            self.watch.note_remote();
         }
+        self.service.find(file, ALL, Blocking::Allowed);
+        self.wait_for_room()
     }
-    (!service.is_shut()).then_some(())
+
+    /// Leaves room in the line for files that are asked for.
+    fn wait_for_room(&self) -> Option<()> {
+        while self.service.waiting() >= FEW_WAITING {
+            if self.stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
+                return None;
+            }
+        }
+        (!self.service.is_shut()).then_some(())
+    }
 }
 
 fn look_up(root: &Root, path: &[u8]) -> LookUp {
@@ -106,7 +149,11 @@ const ALL: Wanted = Wanted {
     blake3: true,
 };
 
-/// How often the tree is gone through for what has changed.
+/// How often the tree is gone through where not all changes are told.
 const RESCAN: Duration = Duration::from_secs(15 * 60);
+/// How often it is where they are: for files that could not be hashed when they changed.
+const RESCAN_WATCHED: Duration = Duration::from_secs(6 * 60 * 60);
+/// A storm of changes is given a moment to end.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
 const FEW_WAITING: usize = 4;
 const LOOK: Duration = Duration::from_millis(20);

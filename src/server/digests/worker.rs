@@ -9,14 +9,18 @@ use crate::server::digests::task::{STEP_BYTES, Stepped, Task};
 use crate::sys::buffer::Buffer;
 use crate::sys::process;
 
-/// Hashes until the service is shut. `is_busy` says whether readers want a file system's disk.
-pub(crate) fn run_digest_worker(service: &DigestService, is_busy: impl Fn(u64) -> bool) {
+/// Hashes until the service is shut. `done_when_idle` tells how often a file system's disk was read
+/// for others so far, and nothing while it is.
+pub(crate) fn run_digest_worker(
+    service: &DigestService,
+    done_when_idle: impl Fn(u64) -> Option<u64>,
+) {
     process::have_least_priority();
     let mut buffer = Buffer::new(STEP_BYTES);
     while let Some(task) = service.take() {
         let device = task.device();
         let file = task.file().clone();
-        let run = AssertUnwindSafe(|| hash(service, task, &is_busy, &mut buffer));
+        let run = AssertUnwindSafe(|| hash(service, task, &done_when_idle, &mut buffer));
         let rest = catch_unwind(run).unwrap_or_else(|_| {
             file.digests().fail();
             None
@@ -29,10 +33,10 @@ pub(crate) fn run_digest_worker(service: &DigestService, is_busy: impl Fn(u64) -
 fn hash(
     service: &DigestService,
     mut task: Task,
-    is_busy: &impl Fn(u64) -> bool,
+    done_when_idle: &impl Fn(u64) -> Option<u64>,
     buffer: &mut Buffer,
 ) -> Option<Task> {
-    let (begun, mut read) = (Instant::now(), 0);
+    let (begun, mut read, mut done) = (Instant::now(), 0, None);
     loop {
         if service.is_shut() {
             task.file().digests().end(None);
@@ -40,10 +44,7 @@ fn hash(
         }
         let is_cold = task.is_cold();
         if is_cold {
-            let asked = Instant::now();
-            while is_busy(task.device()) && asked.elapsed() < LONGEST_YIELD {
-                std::thread::sleep(YIELD);
-            }
+            done = wait_for_idle_disk(done, || done_when_idle(task.device()));
         }
         match task.step(is_cold, buffer) {
             Stepped::Bytes(count) => read += count,
@@ -66,11 +67,44 @@ fn hash(
     }
 }
 
+/// Waits until the disk has been idle since the last step, or for a while: a reader who takes one
+/// extent after the other leaves gaps, which are the reader's too. Returns how often the disk was
+/// read for others.
+fn wait_for_idle_disk(mut before: Option<u64>, look: impl Fn() -> Option<u64>) -> Option<u64> {
+    let asked = Instant::now();
+    loop {
+        let now = look();
+        if (now.is_some() && now == before) || asked.elapsed() >= LONGEST_YIELD {
+            return now;
+        }
+        before = now;
+        std::thread::sleep(YIELD);
+    }
+}
+
 /// After so many bytes another file of the same file system has its turn.
 const FAIR_BYTES: u64 = 64 << 20;
 
-/// Readers are looked for again after this.
-const YIELD: Duration = Duration::from_millis(10);
+/// Readers are looked for again after this: longer than an extent takes to be sent.
+const YIELD: Duration = Duration::from_millis(20);
 
 /// A disk that is never idle gives a step each time that this is over.
 const LONGEST_YIELD: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_disk_is_idle_once_nothing_was_read_between_two_looks() {
+        let answers = [None, Some(4), None, Some(5), Some(6), Some(6), Some(7)];
+        let looked = Cell::new(0);
+        let look = || answers[looked.replace(looked.get() + 1)];
+        assert_eq!(wait_for_idle_disk(Some(3), look), Some(6));
+        assert_eq!(looked.get(), 6);
+        // Nothing was read since: no wait.
+        assert_eq!(wait_for_idle_disk(Some(7), look), Some(7));
+        assert_eq!(looked.get(), 7);
+    }
+}
