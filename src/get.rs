@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
+//!             ├→ metalink (a document becomes more jobs)
 //!             ├→ download (one file over HTTP: versions come and go until one is whole)
 //!             │    run → coordinator → segment   session, plan, scaler
 //!             └→ sequential (into a stream)      name_protocol
@@ -22,6 +23,7 @@ pub mod display;
 mod download;
 mod error;
 mod event;
+mod metalink;
 mod names;
 mod page;
 mod part_file;
@@ -55,6 +57,7 @@ pub use config::{
 };
 pub use error::{ErrorKind, GetError};
 pub use event::{Event, FileId, Summary};
+pub use metalink::{BadMetalink, parse as parse_metalink};
 pub use names::printable;
 pub use part_file::extents::Extent;
 pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
@@ -228,14 +231,34 @@ impl Run<'_> {
                     return Err(GetError::interrupted());
                 }
             }
-            Err(error) => {
-                self.fail(reporter, &error);
-                if error.is_stop() {
-                    return Err(error);
+            Err(GetError {
+                metalink: Some(url),
+                ..
+            }) => match metalink::fetch(&self.shared, reporter, &url) {
+                Ok(files) => {
+                    for mut file in files {
+                        file.mirrors.extend_from_slice(&job.mirrors);
+                        let reporter = self.reporter(Some(file.source.to_string()));
+                        self.fetch(tree, &reporter, &file)?;
+                    }
                 }
-            }
+                Err(error) => return self.stop_at(reporter, error),
+            },
+            Err(error) => return self.stop_at(reporter, error),
         }
         Ok(())
+    }
+
+    /// Notes that a file cannot be had.
+    ///
+    /// # Errors
+    /// Nothing more is to be fetched.
+    fn stop_at(&self, reporter: &Reporter, error: GetError) -> Result<(), GetError> {
+        self.fail(reporter, &error);
+        match error.is_stop() {
+            true => Err(error),
+            false => Ok(()),
+        }
     }
 
     fn fail(&self, reporter: &Reporter, error: &GetError) {

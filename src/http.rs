@@ -11,6 +11,7 @@ pub(crate) mod digest_fields;
 pub(crate) mod disposition;
 mod exchange;
 pub(crate) mod forwarded;
+pub(crate) mod link_field;
 mod list;
 mod media;
 mod negotiate;

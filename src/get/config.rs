@@ -220,6 +220,25 @@ pub struct Job {
     pub target: Target,
     /// Size and time in the listing.
     pub known: Option<Known>,
+    /// The sums that it must have, beside those of [`GetConfig`].
+    pub checksums: Vec<Checksum>,
+    /// The length that it must have.
+    pub length: Option<u64>,
+}
+
+impl Job {
+    /// A file of which nothing is known but its address.
+    #[must_use]
+    pub fn new(source: Source, target: Target) -> Self {
+        Self {
+            source,
+            mirrors: Vec::new(),
+            target,
+            known: None,
+            checksums: Vec::new(),
+            length: None,
+        }
+    }
 }
 
 /// Size and time, which tell whether a file has to be fetched again.

@@ -201,9 +201,14 @@ fn known(head: &Head) -> Option<Known> {
     })
 }
 
-/// The sums that the file at `target` must have.
-pub(super) fn checksums_for(shared: &Shared, target: &Path) -> Result<Vec<Checksum>, GetError> {
+/// The sums that the file of `job`, at `target`, must have.
+pub(super) fn checksums_for(
+    shared: &Shared,
+    job: &Job,
+    target: &Path,
+) -> Result<Vec<Checksum>, GetError> {
     let mut checksums = shared.config.checksums.clone();
+    checksums.extend_from_slice(&job.checksums);
     if let Some(file) = &shared.config.checksum_file {
         let below = target
             .strip_prefix(&shared.config.directory)

@@ -4,6 +4,7 @@
 mod block_ledger;
 mod coordinator;
 mod holdings;
+mod links;
 mod mirrors;
 mod plan;
 mod proof;
@@ -56,7 +57,7 @@ pub(super) fn fetch(
         reporter.send(|file| Event::Skipped { file, name: target });
         return Ok(None);
     }
-    let checksums = destination::checksums_for(shared, &target);
+    let checksums = destination::checksums_for(shared, job, &target);
     let expected = checksums.as_deref().unwrap_or_default();
     let known = has_checksums(shared, reporter, &target, expected)?;
     let standing = match known {

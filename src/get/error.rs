@@ -73,6 +73,8 @@ pub struct GetError {
     pub(super) status: Option<u16>,
     /// The directory that an address turned out to be.
     pub(super) directory: Option<Box<HttpUrl>>,
+    /// The metalink that it turned out to be.
+    pub(super) metalink: Option<Box<HttpUrl>>,
     text: String,
 }
 
@@ -83,6 +85,7 @@ impl GetError {
             retry: Retry::Never,
             status: None,
             directory: None,
+            metalink: None,
             text: text.into(),
         }
     }
@@ -94,6 +97,7 @@ impl GetError {
             retry: Retry::Later,
             status: None,
             directory: None,
+            metalink: None,
             text: text.into(),
         }
     }
@@ -105,6 +109,15 @@ impl GetError {
         );
         Self {
             directory: Some(Box::new(found)),
+            ..Self::new(ErrorKind::Usage, text)
+        }
+    }
+
+    /// An address that tells of others.
+    pub(super) fn metalink(found: HttpUrl) -> Self {
+        let text = format!("{found} is a metalink: -o FILE fetches the document itself");
+        Self {
+            metalink: Some(Box::new(found)),
             ..Self::new(ErrorKind::Usage, text)
         }
     }

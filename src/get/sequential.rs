@@ -33,7 +33,7 @@ pub(super) fn fetch(
     (name, out): (&Path, &mut dyn Write),
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
-    let checksums = checksums_for(shared, name)?;
+    let checksums = checksums_for(shared, job, name)?;
     let mut sink = Sink {
         name,
         out,

@@ -274,10 +274,8 @@ impl<'a> Tree<'a> {
         }
         let known = link.length.zip(link.modified);
         Some(Found::File(Job {
-            source: Source::Http(url.clone()),
-            mirrors: Vec::new(),
-            target: Target::Below(path),
             known: known.map(|(length, modified)| Known { length, modified }),
+            ..Job::new(Source::Http(url.clone()), Target::Below(path))
         }))
     }
 

@@ -78,6 +78,10 @@ pub(crate) struct Head {
     pub repr_digest: Option<String>,
     /// The BLAKE3 digest, unparsed.
     pub blake3_digest: Option<String>,
+    /// `Digest` (RFC 3230), unparsed.
+    pub legacy_digest: Option<String>,
+    /// `Link`, all fields of it in one, unparsed.
+    pub link: Option<String>,
     /// `Server`: the program that answers.
     pub server: Option<String>,
 }
@@ -160,7 +164,10 @@ impl Head {
     pub(crate) fn digests(&self) -> Vec<Checksum> {
         let bytes = |field: &Option<String>| field.clone().map(String::into_bytes);
         let (repr, blake3) = (bytes(&self.repr_digest), bytes(&self.blake3_digest));
-        digest_fields::parse_digests(repr.as_deref(), blake3.as_deref())
+        let mut found = digest_fields::parse_digests(repr.as_deref(), blake3.as_deref());
+        let legacy = self.legacy_digest.as_deref().unwrap_or_default();
+        found.extend(digest_fields::parse_legacy(legacy));
+        found
     }
 
     /// The wait that `Retry-After` asks for, in seconds or as a date; `now` is the client's clock.
@@ -217,6 +224,11 @@ impl Head {
             "content-type" => self.content_type = Some(text()),
             "repr-digest" => self.repr_digest = Some(text()),
             "repr-digest-blake3" => self.blake3_digest = Some(text()),
+            "digest" => self.legacy_digest = Some(text()),
+            "link" => match &mut self.link {
+                Some(links) => *links = format!("{links}, {}", text()),
+                None => self.link = Some(text()),
+            },
             "server" => self.server = Some(text()),
             _ => {}
         }

@@ -143,6 +143,20 @@ pub(crate) fn parse_digests(repr: Option<&[u8]>, blake3: Option<&[u8]>) -> Vec<C
     found
 }
 
+/// The digests of a field `Digest`, the strongest first.
+pub(crate) fn parse_legacy(value: &str) -> Vec<Checksum> {
+    let mut found: Vec<_> = value
+        .split(',')
+        .filter_map(|instance| {
+            let (name, encoded) = instance.trim().split_once('=')?;
+            let algorithm = known_key(&name.to_ascii_lowercase())?;
+            Checksum::new(algorithm, STANDARD.decode(encoded).ok()?)
+        })
+        .collect();
+    found.sort_by_key(|sum| std::cmp::Reverse(sum.digest().len()));
+    found
+}
+
 fn known_key(key: &str) -> Option<Algorithm> {
     let registered = REGISTERED.iter().find(|(known, _)| *known == key);
     let blake3 = (key == "blake3").then_some(Algorithm::Blake3);
@@ -238,6 +252,8 @@ mod tests {
         };
         let empty = "SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
         assert_eq!((*name, value.as_str()), ("Digest", empty));
+        let read = parse_legacy(&format!("MD5=1B2M2Y8AsgTpgAmY7PhCfg==, {empty},SHA-512=x"));
+        assert_eq!(read, [digests(b"").get(Algorithm::Sha256).expect("it")]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod keep;
 mod local;
 mod logins;
 mod many;
+mod metalinks;
 mod network;
 mod pace;
 mod protocols;

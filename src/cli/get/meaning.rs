@@ -10,7 +10,7 @@ use haul::get::{
     BadAddress, Checksum, ChecksumFile, DigestChoice, Downgrade, Existing, Filter, GetConfig,
     HAUL_PORT, HttpUrl, Job, KeptChoice, Login, MinRate, NameUrl, Naming, Netrc, Preallocation,
     Proxies, ReceiveChoice, Recursion, RepairChoice, ResumeChoice, RetryPolicy, Source, Target,
-    basic,
+    basic, parse_metalink,
 };
 
 use super::options::{ExistingOption, GetArguments, Receive, Resume};
@@ -34,9 +34,9 @@ pub(crate) struct Meaning {
 
 /// Checks the arguments together, and reads the files that they name.
 pub(crate) fn of(args: GetArguments) -> Result<Meaning, Unusable> {
-    let sources = sources(&args)?;
-    check(&args, sources.len())?;
-    let jobs = jobs(&args, sources)?;
+    let described = described(&args)?;
+    check(&args, described.len())?;
+    let jobs = jobs(&args, described)?;
     let display = display(&args);
     let config = config(args)?;
     Ok(Meaning {
@@ -46,15 +46,36 @@ pub(crate) fn of(args: GetArguments) -> Result<Meaning, Unusable> {
     })
 }
 
-fn sources(args: &GetArguments) -> Result<Vec<Source>, Unusable> {
-    let urls = args.urls.iter().map(|url| url.parse());
-    let mut sources = urls.collect::<Result<Vec<Source>, BadAddress>>()?;
-    if let Some(list) = &args.input {
-        sources.extend(read_list(list)?);
-    } else if sources.is_empty() {
-        sources.push(ask_for_source()?);
+/// What the addresses and the metalinks that were typed tell of files.
+fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
+    let mut jobs = Vec::new();
+    for url in &args.urls {
+        match is_metalink(url) {
+            true if args.recursive => return Err("--recursive takes no metalink".into()),
+            true => {
+                let files = parse_metalink(&read(Path::new(url))?);
+                jobs.extend(files.map_err(|error| format!("{url}: {error}"))?);
+            }
+            false => jobs.push(named(url.parse::<Source>()?)),
+        }
     }
-    Ok(sources)
+    if let Some(list) = &args.input {
+        jobs.extend(read_list(list)?.into_iter().map(named));
+    } else if jobs.is_empty() {
+        jobs.push(named(ask_for_source()?));
+    }
+    Ok(jobs)
+}
+
+/// Whether it is a file here that tells of others.
+fn is_metalink(text: &str) -> bool {
+    let path = Path::new(text);
+    let extension = path.extension().and_then(OsStr::to_str);
+    !text.contains("://") && matches!(extension, Some("meta4" | "metalink")) && path.is_file()
+}
+
+fn named(source: Source) -> Job {
+    Job::new(source, Target::Named)
 }
 
 /// Refuses what does not go together.
@@ -80,23 +101,22 @@ fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
     Ok(())
 }
 
-fn jobs(args: &GetArguments, sources: Vec<Source>) -> Result<Vec<Job>, Unusable> {
+fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> {
     let mirrors = args.mirror.iter().map(|url| http(url));
     let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
     let target = match args.repair.as_ref().or(args.output.as_ref()) {
-        None => Target::Named,
-        Some(_) if is_stdout(args) => Target::Stream,
+        None => None,
+        Some(_) if is_stdout(args) => Some(Target::Stream),
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             let path = path.display();
             return Err(format!("-o {path} is no file: -d {path} puts files into it").into());
         }
-        Some(path) => Target::Path(path.clone()),
+        Some(path) => Some(Target::Path(path.clone())),
     };
-    let jobs = sources.into_iter().map(|source| Job {
-        source,
-        mirrors: mirrors.clone(),
-        target: target.clone(),
-        known: None,
+    let jobs = described.into_iter().map(|mut job| {
+        job.mirrors.extend_from_slice(&mirrors);
+        job.target = target.clone().unwrap_or(job.target);
+        job
     });
     Ok(jobs.collect())
 }

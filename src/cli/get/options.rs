@@ -14,7 +14,7 @@ use crate::cli::values::{FamilyArguments, positive_duration, positive_size, time
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct GetArguments {
     /// https://HOST[:PORT]/PATH, http://…, name://HOST[:PORT]/NAME, or HOST[:PORT]/PATH, which is
-    /// http
+    /// http; or FILE.meta4, a metalink (RFC 5854) that tells of addresses and digests
     ///
     /// Without one, and without -i, haul asks for server, port and name on a terminal.
     // Parsed later: a message of clap's would repeat a password.
@@ -266,6 +266,7 @@ Examples:
   haul get --retries 1000 --retry-wait 1m files.example/not-there-yet.iso
   haul get files.example/tree.tar -o - | tar -x
   haul get --pin sha256:4xbe…Q= https://10.0.0.7:7443/disk.img
+  haul get disk.img.meta4
   haul get --checksum http://files.example/SHA256SUMS http://files.example/disk.img
 
 Files:

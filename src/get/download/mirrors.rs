@@ -45,15 +45,8 @@ enum MirrorState {
 }
 
 impl Mirror {
-    /// Whether a redirect was followed: requests go where it led last.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.current != self.url
-    }
-}
-
-impl Mirrors {
-    pub(crate) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
-        let mirror = |(index, url): (usize, HttpUrl)| Mirror {
+    fn new(index: usize, url: HttpUrl) -> Self {
+        Self {
             index,
             current: url.clone(),
             url,
@@ -62,7 +55,18 @@ impl Mirrors {
             failures: 0,
             busy: 0,
             standing: MirrorState::Good,
-        };
+        }
+    }
+
+    /// Whether a redirect was followed: requests go where it led last.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.current != self.url
+    }
+}
+
+impl Mirrors {
+    pub(crate) fn new(urls: impl IntoIterator<Item = HttpUrl>) -> Self {
+        let mirror = |(index, url)| Mirror::new(index, url);
         Self {
             mirrors: urls.into_iter().enumerate().map(mirror).collect(),
             ranges: Ranges::Possible,
@@ -143,6 +147,15 @@ impl Mirrors {
         }
     }
 
+    /// One more address, unless it is there or there are enough; the server said that it has the
+    /// same file.
+    pub(crate) fn add(&mut self, url: HttpUrl) {
+        if self.find(&url.recorded()).is_none() && self.mirrors.len() < MAX_MIRRORS {
+            let index = self.mirrors.len();
+            self.mirrors.push(Mirror::new(index, url));
+        }
+    }
+
     /// The index of the address that a state file calls `name`.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.mirrors
@@ -197,4 +210,6 @@ impl Mirrors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastMirror;
 
+/// A server may tell of so many in all.
+const MAX_MIRRORS: usize = 32;
 const MIRROR_FAILURES: u32 = 3;

@@ -52,6 +52,11 @@ impl<'a> Proof<'a> {
         }
     }
 
+    /// Notes a digest that the server told of, where its answer had none.
+    pub(super) fn note_digest(&mut self, digest: Option<Checksum>) {
+        self.offered.extend(digest);
+    }
+
     /// The user's checksums.
     pub(super) fn given(&self) -> &'a [Checksum] {
         self.given

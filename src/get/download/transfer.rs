@@ -15,6 +15,7 @@ use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
 use crate::get::destination;
 use crate::get::download::block_ledger::{BlockLedger, ListSource};
 use crate::get::download::holdings::{Holding, Holdings};
+use crate::get::download::links;
 use crate::get::download::mirrors::{Mirrors, Ranges};
 use crate::get::download::plan::Plan;
 use crate::get::download::proof::Proof;
@@ -22,6 +23,8 @@ use crate::get::download::run;
 use crate::get::download::session::{Session, SessionEnd};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::{Event, Summary};
+use crate::get::metalink;
+use crate::get::page;
 use crate::get::part_file;
 use crate::get::part_file::keep::{self, Decision};
 use crate::get::part_file::validate::{Identity, Trust, Validator};
@@ -29,7 +32,8 @@ use crate::get::part_file::{PartFile, Slot, State};
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
-use crate::get::tree::links;
+use crate::get::tree::links::is_listing;
+use crate::http::client_response::Framing;
 
 /// A file on its way over HTTP.
 pub(super) struct Transfer<'a> {
@@ -39,6 +43,10 @@ pub(super) struct Transfer<'a> {
     mirrors: Mirrors,
     target: &'a Path,
     source: &'a Source,
+    /// The length that it must have.
+    length: Option<u64>,
+    /// A document that tells of files stands for them.
+    follows_metalinks: bool,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
     /// The sums or digests that the content has to have.
@@ -51,6 +59,8 @@ pub(super) struct Transfer<'a> {
     /// The server's list of the current version's blocks, and who has one.
     list: Option<Arc<BlockList>>,
     list_source: Option<ListSource>,
+    /// The server told of mirrors, and of a digest.
+    has_proven_mirrors: bool,
     /// Responses that looked like a passing fault, in a row.
     suspicions: u32,
 }
@@ -86,6 +96,8 @@ impl<'a> Transfer<'a> {
             mirrors,
             target,
             source: &job.source,
+            length: job.length,
+            follows_metalinks: job.target == Target::Named,
             takes_page: matches!(job.target, Target::Path(_)),
             proof: Proof::new(checksums),
             trust,
@@ -95,6 +107,7 @@ impl<'a> Transfer<'a> {
             holdings: Holdings::none(),
             list: None,
             list_source: None,
+            has_proven_mirrors: false,
             suspicions: 0,
         }
     }
@@ -212,7 +225,15 @@ impl<'a> Transfer<'a> {
                     if !self.takes_page && destination::is_directory(&mirror.url, &response) {
                         return Err(GetError::directory(self.url, response.url));
                     }
-                    return Ok((mirror.index, Box::new(response)));
+                    if self.follows_metalinks
+                        && page::essence(&response.head) == metalink::MEDIA_TYPE
+                    {
+                        return Err(GetError::metalink(response.url));
+                    }
+                    match self.wrong_length(&response) {
+                        Some(error) => error,
+                        None => return Ok((mirror.index, Box::new(response))),
+                    }
                 }
                 Ok(Response { head, url, .. }) => {
                     refusal::of_response(&head, &url, SystemTime::now())
@@ -234,6 +255,31 @@ impl<'a> Transfer<'a> {
             self.reporter
                 .wait(&mut self.attempts, error, 0, &cancellation)?;
         }
+    }
+
+    /// Why a response is not of a file of the length that it must have.
+    fn wrong_length(&self, response: &Response) -> Option<GetError> {
+        let Framing::Length(found) = response.head.framing() else {
+            return None;
+        };
+        let expected = self.length.filter(|expected| *expected != found)?;
+        let text = format!("{}: it has {found} bytes, not {expected}", response.url);
+        Some(GetError::new(ErrorKind::Verification, text))
+    }
+
+    /// Takes in what a response says of other addresses of the file (RFC 6249).
+    fn take_links(&mut self, response: &Response) -> Result<(), GetError> {
+        let found = links::find(self.shared, self.reporter, response)?;
+        if self.proof.checksums().is_empty() {
+            self.proof.note_digest(found.digest);
+        }
+        let is_proven = !self.proof.checksums().is_empty();
+        for url in found.urls {
+            self.mirrors.add(url);
+            // The digest proves them in the end, whatever their entity tags.
+            self.has_proven_mirrors |= is_proven;
+        }
+        Ok(())
     }
 
     /// Begins a session with a response that has the whole file, if what is kept allows it.
@@ -283,6 +329,7 @@ impl<'a> Transfer<'a> {
         let is_haul = response.head.is_haul();
         let digest = response.head.digests().into_iter().next();
         self.proof.note_server(is_haul, digest);
+        self.take_links(&response)?;
         self.list_source = is_haul.then(|| ListSource {
             url: response.url.clone(),
             validator: Validator::of(&response.head),
@@ -344,7 +391,10 @@ impl<'a> Transfer<'a> {
             part: &held.part,
             state: state.clone(),
             identity,
-            trust: self.trust,
+            trust: match self.has_proven_mirrors {
+                true => Trust::Checksum,
+                false => self.trust,
+            },
             checksums: self.proof.checksums(),
             blocks: BlockLedger::new(self.list.clone(), self.list_source.clone()),
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
@@ -463,6 +513,11 @@ impl<'a> Transfer<'a> {
             return Err(GetError::directory(self.url, self.url.as_directory()));
         }
         let bytes = held.state.done.total();
+        if let Some(expected) = self.length.filter(|expected| *expected != bytes) {
+            let text = format!("{}: it has {bytes} bytes, not {expected}", self.url);
+            held.part.discard();
+            return Err(GetError::new(ErrorKind::Verification, text));
+        }
         if let Some(old) = &self.holdings.old
             && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
         {
@@ -506,7 +561,7 @@ impl Transfer<'_> {
             && content_type.to_ascii_lowercase().starts_with("text/html")
             && ![".html", ".htm"].iter().any(|it| name.ends_with(it));
         let mut file = held.part.file();
-        may_be && file.rewind().is_ok() && links::is_listing(file)
+        may_be && file.rewind().is_ok() && is_listing(file)
     }
 }
 

@@ -133,15 +133,9 @@ fn a_repair_takes_a_file_of_any_length_in_place_or_not() {
     server.put("disk.img", &new);
     let url = format!("http://{}/disk.img", server.address());
     let mut older = new.clone();
-    older[2 * BLOCK] ^= 1;
-    let longer = [&older[..], &[7; 3 * BLOCK]].concat();
-    let olds = [
-        &older[..],
-        &older[..3 * BLOCK + 9],
-        &longer,
-        b"",
-        &longer[7..],
-    ];
+    older[BLOCK] ^= 1;
+    let longer = [&older[..], &[7; BLOCK]].concat();
+    let olds = [&older[..], &older[..BLOCK + 9], &longer, b"", &longer[7..]];
     for (number, old) in olds.iter().enumerate() {
         for options in [&[][..], &["--in-place"]] {
             let client = Client::new();
