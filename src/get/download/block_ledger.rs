@@ -96,8 +96,29 @@ impl BlockLedger {
         }
     }
 
-    pub(super) fn set_listing(&self, listing: ListState) {
-        self.state().listing = listing;
+    /// The list is here; says whether it is wanted still.
+    pub(super) fn take_list(&self, list: &Arc<BlockList>) -> bool {
+        let mut state = self.state();
+        let is_sought = matches!(state.listing, ListState::Asked(_) | ListState::Pending);
+        if is_sought {
+            state.listing = ListState::Known(Arc::clone(list));
+            self.changed.notify_all();
+        }
+        is_sought
+    }
+
+    /// The server is still reading the file.
+    pub(super) fn note_pending(&self) {
+        let mut state = self.state();
+        if matches!(state.listing, ListState::Asked(_)) {
+            state.listing = ListState::Pending;
+            self.changed.notify_all();
+        }
+    }
+
+    /// There is no list that counts.
+    pub(super) fn give_up(&self) {
+        self.state().listing = ListState::None;
         self.changed.notify_all();
     }
 
@@ -162,9 +183,13 @@ impl BlockLedger {
         state.writers.remove(&number);
     }
 
-    pub(super) fn note_bad(&self, number: u64, length: u64) -> BadBlock {
+    /// Notes a block that came wrong; `None` if the list does not count any more.
+    pub(super) fn note_bad(&self, number: u64, length: u64) -> Option<BadBlock> {
         let (start, len) = blocks::extent(number, length);
         let mut state = self.state();
+        if !matches!(state.listing, ListState::Known(_)) {
+            return None;
+        }
         let writers = state.writers.remove(&number).unwrap_or_default();
         let failures = state.failures.entry(number).or_default();
         // Bytes of an earlier run say nothing of the servers.
@@ -172,11 +197,11 @@ impl BlockLedger {
         let times = *failures;
         let first = state.first_bad.unwrap_or(start).min(start);
         state.first_bad = Some(first);
-        BadBlock {
+        Some(BadBlock {
             extent: (start, start + len),
             writers,
             times,
-        }
+        })
     }
 
     /// Where the first block begins that was found to be bad since this was asked last.
@@ -196,12 +221,16 @@ impl BlockLedger {
 
     /// Whether nothing is left to be looked at of a file that is there whole.
     pub(super) fn is_settled(&self) -> bool {
-        let state = self.state();
-        match &state.listing {
-            ListState::Asked(_) => false,
-            ListState::Known(list) => state.good.total() == list.len(),
-            ListState::Unsought | ListState::Pending | ListState::None => true,
+        self.state().is_settled()
+    }
+
+    /// As [`Self::is_settled`], for a file that is there whole: a list that comes later is too late.
+    pub(super) fn settle(&self) -> bool {
+        let mut state = self.state();
+        if matches!(state.listing, ListState::Pending) {
+            state.listing = ListState::None;
         }
+        state.is_settled()
     }
 
     /// Whether a server that makes lists was heard.
@@ -224,6 +253,16 @@ impl BlockLedger {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_settled(&self) -> bool {
+        match &self.listing {
+            ListState::Asked(_) => false,
+            ListState::Known(list) => self.good.total() == list.len(),
+            ListState::Unsought | ListState::Pending | ListState::None => true,
+        }
     }
 }
 

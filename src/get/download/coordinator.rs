@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::block_ledger::{BadBlock, ListState};
+use super::block_ledger::BadBlock;
 use super::plan::SegmentId;
 use super::prover::{self, Finding};
 use super::scaler::{ConnectionScaler, Sample};
@@ -130,10 +130,14 @@ impl<'a, 's> Coordinator<'a, 's> {
     {
         loop {
             self.cancellation.check()?;
-            let whole = self.session.plan().is_whole();
-            if whole && self.outstanding == 0 && self.session.blocks.is_settled() {
-                return Ok(SessionEnd::Whole);
-            }
+            let whole = {
+                let plan = self.session.plan();
+                let whole = plan.is_whole();
+                if whole && self.outstanding == 0 && self.session.blocks.settle() {
+                    return Ok(SessionEnd::Whole);
+                }
+                whole
+            };
             if whole {
                 // Connections that do not stand yet are not needed any more.
                 let plan = self.session.plan();
@@ -375,7 +379,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 .any(|sum| Some(sum) == root.as_ref())
         });
         if session.trust == Trust::Checksum && !is_proven {
-            session.blocks.set_listing(ListState::None);
+            session.blocks.give_up();
             let text = format!("{what}: the list of blocks is given up, the checksum decides");
             session.reporter.note(text);
             return Ok(None);

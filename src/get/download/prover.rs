@@ -38,7 +38,7 @@ pub(super) fn run(
     let listed = seek(session, wake, cancellation);
     let Some(list) = listed else {
         if !matches!(session.blocks.listing(), ListState::Unsought) {
-            session.blocks.set_listing(ListState::None);
+            session.blocks.give_up();
         }
         return tell(Finding::Settled);
     };
@@ -62,9 +62,13 @@ pub(super) fn run(
         match blocks::is_good(session.part.file(), &list, number, &mut buffer) {
             Ok(true) => session.blocks.note_good(number, list.len()),
             Ok(false) => {
-                let bad = session.blocks.note_bad(number, list.len());
-                session.plan().forget(bad.extent);
-                tell(Finding::Bad(bad));
+                // Under the plan's lock: the coordinator takes the file for whole under it.
+                let mut plan = session.plan();
+                if let Some(bad) = session.blocks.note_bad(number, list.len()) {
+                    plan.forget(bad.extent);
+                    drop(plan);
+                    tell(Finding::Bad(bad));
+                }
             }
             Err(error) => {
                 let error = GetError::local("read", session.part.path(), &error);
@@ -96,12 +100,9 @@ fn seek(
             match blocks::ask(session.shared, &source.url, version, cancellation) {
                 Ok(ListAnswer::List(list)) if agrees(&list, session.checksums) => {
                     let list = Arc::new(list);
-                    session
-                        .blocks
-                        .set_listing(ListState::Known(Arc::clone(&list)));
-                    return Some(list);
+                    return session.blocks.take_list(&list).then_some(list);
                 }
-                Ok(ListAnswer::Pending) => session.blocks.set_listing(ListState::Pending),
+                Ok(ListAnswer::Pending) => session.blocks.note_pending(),
                 Ok(ListAnswer::List(_)) => {
                     let text = "the server's list of blocks is another file's: it is left out";
                     session.reporter.note(text.to_owned());
