@@ -10,9 +10,10 @@
 //!              client (connection, body)
 //! ```
 //!
-//! Events flow one way: download → [`Event`] → display. What makes a file wrong is shut out in
-//! four places: `part_file::validate` (which bytes may be put together), `part_file` (what may be believed
-//! after a kill), `download::prover` (what each block must be) and `checksum` (what the whole must be).
+//! Events flow one way: download → [`Event`] → display. Four places guard against a wrong file:
+//! `part_file::validate` (which bytes may be put together), `part_file` (which bytes are believed
+//! after a kill), `download::prover` (what each block must be) and `checksum` (what the whole must
+//! be).
 
 mod blocks;
 mod checksum;
