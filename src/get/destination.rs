@@ -169,9 +169,11 @@ pub(super) fn look(
                 return Ok(Standing::Same);
             }
             if shared.config.existing == Existing::Skip {
-                return Err(
-                    part_file::refuse_existing(target).and("its size or time is not the server's")
-                );
+                let why = match theirs {
+                    Some(_) => "its size or time is not the server's",
+                    None => "the server does not say both its size and its time",
+                };
+                return Err(part_file::refuse_existing(target).and(why));
             }
             true
         }

@@ -455,6 +455,21 @@ fn a_wrong_sum_of_a_name_keeps_the_file_and_the_right_one_finishes_it() {
 }
 
 #[test]
+fn what_cannot_be_compared_is_not_said_to_differ() {
+    let client = Client::new();
+    let file = Served {
+        last_modified: None,
+        ..Served::new(1, 1000)
+    };
+    let server = Server::of(file);
+    client.get(&[&server.url("/f")]).assert_status(0);
+    client
+        .get(&["--skip-existing", &server.url("/f")])
+        .assert_status(6)
+        .assert_says("does not say both its size and its time");
+}
+
+#[test]
 fn a_state_that_makes_no_sense_vouches_for_nothing() {
     let file = Served::new(1, LENGTH);
     for done in [
