@@ -149,9 +149,6 @@ pub(super) fn good(
 }
 
 /// Whether a block of `file`, all of which is there, is as the list says. The buffer is not empty.
-///
-/// # Errors
-/// As reading the file.
 pub(super) fn is_good(
     file: &File,
     list: &BlockList,

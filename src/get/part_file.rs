@@ -292,9 +292,6 @@ impl PartFile {
     }
 
     /// Takes the place of `other`, which has less.
-    ///
-    /// # Errors
-    /// LocalFile.
     pub(super) fn replace(mut self, other: &Self) -> Result<Self, GetError> {
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| GetError::local("name", to, &error))

@@ -47,9 +47,6 @@ impl Link {
     }
 
     /// Sends what is left of `request` behind the first `sent` bytes: 0 is nothing.
-    ///
-    /// # Errors
-    /// The socket's, or the session's.
     pub(super) fn send(&mut self, request: &[u8], sent: usize) -> io::Result<usize> {
         match &mut self.channel {
             None if sent == request.len() => Ok(0),
@@ -63,9 +60,6 @@ impl Link {
     }
 
     /// Receives content into `room`; zero is the end of the stream.
-    ///
-    /// # Errors
-    /// The socket's, or the session's.
     pub(super) fn receive(&mut self, room: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         match &mut self.channel {
             None => client_socket::receive(&self.socket, room),
@@ -74,9 +68,6 @@ impl Link {
     }
 
     /// Throws away up to `room.len()` bytes of content; zero is the end of the stream.
-    ///
-    /// # Errors
-    /// The socket's, or the session's.
     pub(super) fn discard(&mut self, room: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         match &mut self.channel {
             None => client_socket::discard(&self.socket, room),
@@ -95,9 +86,6 @@ impl Link {
     }
 
     /// Waits for `interest` from now on.
-    ///
-    /// # Errors
-    /// As epoll_ctl(2).
     pub(super) fn watch(
         &mut self,
         token: usize,

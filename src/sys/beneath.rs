@@ -378,9 +378,6 @@ impl PathHandle {
     }
 
     /// The file system's type (`f_type`, statfs(2)). May wait for a network file system.
-    ///
-    /// # Errors
-    /// As fstatfs(2).
     pub(crate) fn file_system_type(&self) -> io::Result<u32> {
         #[allow(clippy::unnecessary_cast)] // the type differs between architectures
         Ok(fstatfs(&self.path)?.filesystem_type().0 as u32)

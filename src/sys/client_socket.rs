@@ -9,9 +9,6 @@ use socket2::{Domain, Socket, Type};
 
 /// Connects within `timeout`, blocking, with a receive buffer of no more than `receive_bytes`
 /// (`SO_RCVBUF`, socket(7)), so that what the peer sends stays with the peer.
-///
-/// # Errors
-/// As connect(2) and setsockopt(2).
 pub(crate) fn connect_with_small_buffer(
     address: SocketAddr,
     timeout: Duration,
@@ -25,9 +22,6 @@ pub(crate) fn connect_with_small_buffer(
 }
 
 /// Begins to connect to `address`; the socket becomes writable when that is decided.
-///
-/// # Errors
-/// As socket(2) and connect(2), `EINPROGRESS` excepted.
 pub(crate) fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -38,9 +32,6 @@ pub(crate) fn connect(address: &SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Receives into `buffer`; zero is the end of the stream.
-///
-/// # Errors
-/// As recv(2).
 pub(crate) fn receive(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(buffer) {
@@ -53,9 +44,6 @@ pub(crate) fn receive(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<u
 /// Throws away up to `room.len()` received bytes, and returns how many; zero is the end of the
 /// stream. On TCP, `MSG_TRUNC` takes bytes off the queue without copying them, so `room` is never
 /// written: it only says how many may go (tcp(7)).
-///
-/// # Errors
-/// As recv(2).
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, recv};
@@ -69,9 +57,6 @@ pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> 
 }
 
 /// Receives into `room`, where only Linux can throw bytes away unseen.
-///
-/// # Errors
-/// As recv(2).
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     receive(socket, room)

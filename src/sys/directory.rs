@@ -54,9 +54,6 @@ pub(crate) struct EntryFacts {
 impl Directory {
     /// Reads from a descriptor opened for reading (`O_DIRECTORY`, not `O_PATH`), from where it
     /// stands.
-    ///
-    /// # Errors
-    /// Of `fdopendir(3)`, where the system has it.
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         Ok(Self(Dir::new(descriptor)?))
     }
@@ -82,9 +79,6 @@ impl Directory {
     }
 
     /// Goes back to the first entry.
-    ///
-    /// # Errors
-    /// Of lseek(2).
     pub(crate) fn rewind(&mut self) -> io::Result<()> {
         #[cfg(all(target_os = "linux", not(feature = "portable")))]
         self.0.rewind()?;

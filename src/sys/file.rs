@@ -59,18 +59,12 @@ pub(crate) fn is_escape(error: &io::Error) -> bool {
 }
 
 /// The metadata of an open file, by `fstat`.
-///
-/// # Errors
-/// As fstat(2).
 pub(crate) fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
     let stat = rustix::fs::fstat(file)?;
     Ok((kind_of(stat.st_mode as _), meta_of(&stat)))
 }
 
 /// The same as far as the kernel knows it without asking another host (`AT_STATX_DONT_SYNC`).
-///
-/// # Errors
-/// As statx(2).
 pub(crate) fn stat_cached(file: &impl AsFd) -> io::Result<Meta> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
@@ -178,9 +172,6 @@ pub(super) fn meta_of_statx(stat: &Statx) -> Meta {
     }
 }
 /// Whether a file can be written to, by the effective user.
-///
-/// # Errors
-/// As faccessat(2).
 pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)
 }

@@ -111,9 +111,6 @@ mod epoll {
         }
 
         /// Stops watching. Reports that were fetched before are stale.
-        ///
-        /// # Errors
-        /// The socket was not watched.
         pub(crate) fn forget(&self, socket: impl AsFd) -> io::Result<()> {
             Ok(self.epoll.delete(socket)?)
         }
@@ -124,9 +121,6 @@ mod epoll {
         pub(crate) fn forget_closing(&self, _socket: impl AsFd) {}
 
         /// Asks for another report once the socket is ready. Edges need no asking.
-        ///
-        /// # Errors
-        /// None here.
         #[inline]
         pub(crate) fn rearm(&self, _socket: impl AsFd, _token: u64, _: Interest) -> io::Result<()> {
             Ok(())
@@ -134,9 +128,6 @@ mod epoll {
 
         /// Waits for readiness, a wake-up or the time-out (rounded up to milliseconds), and puts
         /// what is ready in `ready`.
-        ///
-        /// # Errors
-        /// As epoll_wait(2), `EINTR` excepted.
         pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,
@@ -222,9 +213,6 @@ mod portable {
 
     impl Poller {
         /// Makes a poller that watches nothing yet.
-        ///
-        /// # Errors
-        /// No descriptor or memory left.
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self {
                 poller: polling::Poller::new()?,
@@ -232,17 +220,11 @@ mod portable {
         }
 
         /// The same: its waits are as fine as the system's.
-        ///
-        /// # Errors
-        /// No descriptor or memory left.
         pub(crate) fn with_fine_timeouts() -> io::Result<Self> {
             Self::new()
         }
 
         /// Watches a socket in both directions; what is ready already is reported too.
-        ///
-        /// # Errors
-        /// No memory, or a limit is reached.
         pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
@@ -256,9 +238,6 @@ mod portable {
         }
 
         /// Stops watching. Reports that were fetched before are stale.
-        ///
-        /// # Errors
-        /// The socket was not watched.
         pub(crate) fn forget(&self, socket: impl AsFd) -> io::Result<()> {
             self.poller.delete(socket.as_fd())
         }
@@ -270,9 +249,6 @@ mod portable {
         }
 
         /// Asks for one more report once the socket is ready in that direction.
-        ///
-        /// # Errors
-        /// The socket is not watched.
         pub(crate) fn rearm(
             &self,
             socket: impl AsFd,
@@ -288,9 +264,6 @@ mod portable {
         }
 
         /// Waits for readiness, a wake-up or the time-out, and puts what is ready in `ready`.
-        ///
-        /// # Errors
-        /// As the system's call.
         pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,

@@ -28,9 +28,6 @@ pub(crate) fn send_file(to: &impl AsFd, file: &File, offset: u64, count: u64) ->
 }
 
 /// Always refused: only Linux has the sendfile(2) that haul was written for.
-///
-/// # Errors
-/// `Unsupported`.
 #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
 pub(crate) fn send_file(_: &impl AsFd, _: &File, _: u64, _: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
@@ -73,9 +70,6 @@ pub(crate) fn missing_calls() -> Vec<&'static str> {
 }
 
 /// `/dev/null`, where bytes are thrown away.
-///
-/// # Errors
-/// As open(2).
 pub(crate) fn dev_null() -> io::Result<&'static File> {
     static DEV_NULL: OnceLock<File> = OnceLock::new();
     match DEV_NULL.get() {
@@ -179,9 +173,6 @@ mod pipe {
         /// `offset`. If `more` follows, an incomplete segment may wait for it. Bytes that the
         /// socket does not take stay in the pipe as `lease`, and are sent first if they are still
         /// there.
-        ///
-        /// # Errors
-        /// [`Fault`] says whose.
         pub(crate) fn send_file(
             &mut self,
             socket: &TcpStream,
@@ -241,9 +232,6 @@ mod pipe {
 
         /// Takes up to `wanted` bytes of `file` from `offset` into the pipe, as many as it has
         /// room for.
-        ///
-        /// # Errors
-        /// As reading the file, and those of a pipe that has to be replaced.
         pub(crate) fn load(
             &mut self,
             file: &File,
@@ -384,17 +372,11 @@ pub(crate) enum SendPipe {}
 )]
 impl SendPipe {
     /// Always refused.
-    ///
-    /// # Errors
-    /// `Unsupported`.
     pub(crate) fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Never called: there is no such pipe.
-    ///
-    /// # Errors
-    /// None.
     pub(crate) fn send_file(
         &mut self,
         _: &std::net::TcpStream,
@@ -412,9 +394,6 @@ impl SendPipe {
     }
 
     /// Never called.
-    ///
-    /// # Errors
-    /// None.
     pub(crate) fn load(&mut self, _: &File, _: u64, _: usize) -> io::Result<Loaded<'_>> {
         match *self {}
     }

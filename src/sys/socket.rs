@@ -29,9 +29,6 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
 }
 
 /// Whether [`listen`] would work; no peer can connect meanwhile.
-///
-/// # Errors
-/// As for [`listen`].
 pub(crate) fn can_listen(address: SocketAddr) -> io::Result<()> {
     bind(address).map(drop)
 }
@@ -52,9 +49,6 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 
 /// Has small segments leave at once (`TCP_NODELAY`, tcp(7)); of a listener, for the connections
 /// that come.
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn send_at_once(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).set_tcp_nodelay(true)
 }
@@ -105,9 +99,6 @@ fn is_local(stream: &TcpStream) -> bool {
 }
 
 /// Sends bytes; `more` follows at once, so an incomplete segment may wait for it (`MSG_MORE`).
-///
-/// # Errors
-/// As send(2). `SIGPIPE` is never raised.
 pub(crate) fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<usize> {
     let flags = send_flags(more);
     Ok(retry(|| {
@@ -116,9 +107,6 @@ pub(crate) fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<u
 }
 
 /// Sends bytes that lie in several places, as [`send`] does.
-///
-/// # Errors
-/// As sendmsg(2). `SIGPIPE` is never raised.
 pub(crate) fn send_pieces(
     stream: &TcpStream,
     pieces: &[IoSlice<'_>],
@@ -144,17 +132,11 @@ fn send_flags(more: bool) -> MsgFlags {
 
 /// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails
 /// (`SO_LINGER` of zero, socket(7)).
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     linger(stream, true)
 }
 
 /// Takes [`reset_on_close`] back: an orderly close again.
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn orderly_on_close(stream: &TcpStream) -> io::Result<()> {
     linger(stream, false)
 }
@@ -178,9 +160,6 @@ pub(crate) fn end_of_stream(stream: &TcpStream) -> io::Result<()> {
 
 /// Holds back incomplete segments, or lets them go (`TCP_CORK`, tcp(7)). Does nothing where the
 /// system has no such option.
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     return Ok(setsockopt(stream, sockopt::TcpCork, &held)?);
@@ -193,9 +172,6 @@ pub(crate) fn cork(stream: &TcpStream, held: bool) -> io::Result<()> {
 
 /// Sends what waits for a full segment. Setting `TCP_NODELAY` does that even when it is set
 /// already (tcp(7)).
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn push(stream: &TcpStream) -> io::Result<()> {
     match stream.set_nodelay(true) {
         // Nothing waits in a Unix socket.
@@ -320,9 +296,6 @@ pub(crate) fn is_broken(stream: &TcpStream) -> bool {
 }
 
 /// Has the kernel ask the peer each ten seconds whether it is there (tcp(7)).
-///
-/// # Errors
-/// As setsockopt(2).
 pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let every = TcpKeepalive::new()
         .with_time(PROBE_EVERY)

@@ -39,9 +39,6 @@ impl UserAccount {
 
     /// Becomes this user for good, with its groups and no others. Needs no privilege if the process
     /// is this user already.
-    ///
-    /// # Errors
-    /// As setgroups(2), setgid(2), setuid(2).
     pub(crate) fn assume(&self) -> io::Result<()> {
         if Uid::current() == self.uid && Uid::effective() == self.uid && !self.uid.is_root() {
             return Ok(());

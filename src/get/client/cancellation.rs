@@ -94,9 +94,6 @@ impl Cancellation {
     }
 
     /// Sleeps in short steps.
-    ///
-    /// # Errors
-    /// Interrupted, once there is a reason to stop.
     pub(crate) fn sleep(&self, wait: Duration) -> Result<(), GetError> {
         let end = Instant::now() + wait;
         loop {

@@ -73,9 +73,6 @@ impl Holdings {
     }
 
     /// Makes an empty part file beside the one that holds what is kept.
-    ///
-    /// # Errors
-    /// LocalFile.
     pub(super) fn set_aside(&mut self, target: &Path, choice: KeptChoice) -> Result<(), GetError> {
         if let Some(current) = self.current.take() {
             self.old = Some(match self.old.take() {
@@ -93,9 +90,6 @@ impl Holdings {
     }
 
     /// Empties the current part file, for the version that `state` describes.
-    ///
-    /// # Errors
-    /// LocalFile.
     pub(super) fn begin(
         &mut self,
         target: &Path,
@@ -120,9 +114,6 @@ impl Holdings {
     }
 
     /// Keeps the longer of two attempts that cannot be resumed.
-    ///
-    /// # Errors
-    /// LocalFile.
     pub(super) fn give_up(&mut self, trust: Trust) -> Result<(), GetError> {
         let Some(held) = self.current.take() else {
             return Ok(());

@@ -71,9 +71,6 @@ impl<'a> Proof<'a> {
     }
 
     /// The server's block list, once a whole file has turned out to be wrong; `None` if it has none.
-    ///
-    /// # Errors
-    /// The user stops it.
     pub(super) fn list(
         &self,
         shared: &Shared,

@@ -29,9 +29,6 @@ pub(super) struct Answer {
 
 /// Reads a request until `ends`. Where names matter, a `Host` that is no address of this host is
 /// refused: a page from elsewhere may have a name that leads here (DNS rebinding).
-///
-/// # Errors
-/// As read(2).
 pub(super) fn read_request(
     mut stream: &TcpStream,
     ends: Instant,
@@ -123,9 +120,6 @@ impl Answer {
     }
 
     /// Sends it, and gives up at `ends`.
-    ///
-    /// # Errors
-    /// As write(2).
     pub(super) fn send(
         &self,
         mut stream: &TcpStream,

@@ -280,9 +280,6 @@ impl OpenFile {
 
     /// Whether its content is what it was when it was opened, as far as all of its time stamps can
     /// tell: a file that has grown is another one.
-    ///
-    /// # Errors
-    /// As fstat(2).
     pub(crate) fn has_same_content(&self) -> io::Result<bool> {
         let links = self.meta.links;
         Ok(Meta {

@@ -62,9 +62,6 @@ impl ReadAheadCursor {
 }
 
 /// Reads an extent into the page cache and learns from the time it takes.
-///
-/// # Errors
-/// The file cannot be read.
 pub(crate) fn read_into_cache(
     file: &OpenFile,
     extent: Extent,

@@ -24,21 +24,12 @@ pub enum More {
 /// first.
 pub trait Sink {
     /// Sends bytes at hand.
-    ///
-    /// # Errors
-    /// As send(2).
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
 
     /// Sends bytes at hand that lie in several places.
-    ///
-    /// # Errors
-    /// As sendmsg(2).
     fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize>;
 
     /// Sends bytes of a file; zero means that the file ends at `offset`.
-    ///
-    /// # Errors
-    /// [`SendError`] says whose fault it is.
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
 
     /// The socket, if bytes go to the peer as they are: then the kernel can send a file's pages,
@@ -55,9 +46,6 @@ pub trait Sink {
     fn flush(&mut self) -> io::Result<()>;
 
     /// Sends what waits for a full segment.
-    ///
-    /// # Errors
-    /// As setsockopt(2).
     fn push(&self) -> io::Result<()>;
 
     /// Bytes sent that the peer has not acknowledged, where the system tells.
@@ -242,9 +230,6 @@ impl Sink for &TcpStream {
 
 /// Sends what was loaded. Bytes that the peer does not take are thrown away. Zero means that the
 /// file has shrunk since.
-///
-/// # Errors
-/// [`SendError`] says whose fault it is.
 pub(super) fn send_loaded(stream: &TcpStream, loaded: Loaded<'_>) -> Result<usize, SendError> {
     match loaded.send(stream, false) {
         Ok(sent) => Ok(sent),
@@ -276,9 +261,6 @@ fn send_through_pipe(
 }
 
 /// Reads at an offset, over interruptions.
-///
-/// # Errors
-/// [`SendError::File`].
 pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, SendError> {
     loop {
         match file.read_at(bytes, offset) {

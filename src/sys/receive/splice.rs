@@ -22,9 +22,6 @@ pub(crate) struct SplicePipe {
 
 impl SplicePipe {
     /// A pipe of 1 MiB, or what the system allows.
-    ///
-    /// # Errors
-    /// Whatever `pipe2(2)` says.
     pub(crate) fn new() -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         // Nothing is moved: it tells whether a filter refuses the call (seccomp(2)).

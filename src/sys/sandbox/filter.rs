@@ -12,9 +12,6 @@ use seccompiler::{
 use crate::sys::page_cache;
 
 /// Whether the filter holds; `false` where the kernel has none or the processor is not known here.
-///
-/// # Errors
-/// As seccomp(2).
 pub(super) fn install() -> io::Result<bool> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(false);

@@ -72,18 +72,12 @@ impl Channel {
     }
 
     /// Seals all of `bytes`, for [`Self::flush`] to send.
-    ///
-    /// # Errors
-    /// A [`Failure`].
     pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> io::Result<()> {
         let sealed = self.session.enqueue(bytes);
         sealed.map_err(|error| io::Error::other(self.explain(&error)))
     }
 
     /// Sends what is to be sent.
-    ///
-    /// # Errors
-    /// The stream's.
     pub(crate) fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
         while self.has_unsent() {
             match stream.write(self.session.unsent()) {
