@@ -256,22 +256,12 @@ impl Client {
 
     /// Exactly so many bytes.
     pub fn take(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.stream.read_exact(&mut bytes).expect("that many bytes");
-        bytes
+        take(&mut self.stream, len)
     }
 
     /// One HTTP response with its content, on a connection that goes on.
     pub fn answer(&mut self) -> Answer {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.extend(self.take(1));
-        }
-        let mut answer = Answer::parse(&head);
-        if let Some(length) = answer.field("content-length") {
-            answer.body = self.take(length.parse().expect("a number"));
-        }
-        answer
+        Answer::read(&mut self.stream)
     }
 
     /// Whether the connection has ended by a reset rather than in order.
@@ -288,7 +278,27 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+/// Exactly so many bytes.
+pub fn take(stream: &mut impl Read, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).expect("that many bytes");
+    bytes
+}
+
 impl Answer {
+    /// One HTTP response with its content, from a stream that goes on.
+    pub fn read(stream: &mut impl Read) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(take(stream, 1));
+        }
+        let mut answer = Self::parse(&head);
+        if let Some(length) = answer.field("content-length") {
+            answer.body = take(stream, length.parse().expect("a number"));
+        }
+        answer
+    }
+
     /// Takes a response apart.
     #[track_caller]
     pub fn parse(bytes: &[u8]) -> Self {

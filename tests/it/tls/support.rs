@@ -18,7 +18,7 @@ use rustls::{
 
 use haul::server::config::{IdentityFiles, ServeConfig, TlsConfig};
 
-use crate::support::{Answer, Client, PATIENCE, TestServer, own_address};
+use crate::support::{self, Answer, Client, PATIENCE, TestServer, own_address};
 
 /// An authority, and the directory with what it signed.
 pub struct Authority {
@@ -198,22 +198,12 @@ impl TlsClient {
     }
 
     pub fn take(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.stream.read_exact(&mut bytes).expect("that many bytes");
-        bytes
+        support::take(&mut self.stream, len)
     }
 
     /// One response with its content, on a connection that goes on.
     pub fn answer(&mut self) -> Answer {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.extend(self.take(1));
-        }
-        let mut answer = Answer::parse(&head);
-        if let Some(length) = answer.field("content-length") {
-            answer.body = self.take(length.parse().expect("a number"));
-        }
-        answer
+        Answer::read(&mut self.stream)
     }
 
     /// Says `close_notify`, and nothing after it.
