@@ -1,4 +1,4 @@
-//! haul serves large files over TCP, and fetches them.
+//! haul serves large files over TCP and TLS, and fetches them.
 //!
 //! Three promises shape it: the speed of a bare sendfile(2) loop; nothing stalls, neither for ten
 //! thousand slow readers nor for a cold disk; and the truth about every transfer.
@@ -12,17 +12,17 @@
 //!                                │              what an idle  │   │ Yield: back into the queue
 //!                                │              worker takes  │   │ Close: one reason, counted
 //!                                │                            │   │
-//!                                └── DISK WORKER × M ◄────────┴───┘ Disk(job)   
+//!                                └── DISK WORKER × M ◄────────┴───┘ Disk(job)
 //!                                    { a line for each file system }
 //!
-//!  advance:  receive → parse → resolve → respond → transmit → record
+//!  advance:  (introduce → shake hands →) receive → parse → resolve → respond → transmit → record
 //! ```
 //!
 //! A connection is a `Box` that goes round the ring; its holder alone may touch it. It is
 //! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
-//! closes the socket. `server::connection::step::Step` is what a turn ends in, and the whole vocabulary of
-//! scheduling.
+//! closes the socket. `server::connection::step::Step` is what a turn ends in, and the whole
+//! vocabulary of scheduling.
 //!
 //! Hot workers wait for nothing but their poller. Names come from the kernel's name cache
 //! (`RESOLVE_CACHED`), bytes from the page cache; whatever either does not have is a job for the
@@ -52,12 +52,12 @@
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //!
-//! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker` (the threads' loops);
+//! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
-//! (states and steps, the only module that knows the whole order); `transmit`, `listing`,
-//! `files`, `fair_queue`, `round_robin`; `shared`; `access` (who may have what); `client_share`,
-//! `rate_limit`, `live_limits`; `listeners`, `check` (whether a start would work); `config`, `telemetry`, `semaphore`, `eviction`. `tuning` is the ledger of what was
-//! measured.
+//! (`connection::transitions` alone knows the whole order); `listing`, `transmit`, `fair_queue`,
+//! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `access`, `digests`;
+//! `files`, `client_share`, `live_limits`; `config`, `telemetry`, `network`, `rate_limit`,
+//! `semaphore`, `places`, `eviction`. `tuning` is the ledger of what was measured.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!
