@@ -244,7 +244,7 @@ impl Connection {
     /// A turn that had to wait all the same is counted, and what was thought to be in memory
     /// forgotten.
     fn run(&mut self, state: State, turn: &mut TurnContext<'_>) -> Step {
-        let begun = Instant::now();
+        let begun = turn.now;
         let step = self.run_states(state, turn);
         if turn.watch.has_waited(begun) {
             Counters::add_one(&turn.service.counters.hot_waits);

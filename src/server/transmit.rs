@@ -264,7 +264,7 @@ impl Transfer {
             );
         }
         if let Some(content) = file.kept() {
-            return match small::send_kept(&self.plan, content, sink)? {
+            return match small::send_kept(&self.plan, content, &mut context.tools.scratch, sink)? {
                 Some(sent) => Ok(self.after(sent)),
                 None => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
             };

@@ -1,6 +1,6 @@
 //! TCP sockets: listening, accepting, options.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,19 +103,6 @@ pub(crate) fn send(stream: &TcpStream, bytes: &[u8], more: bool) -> io::Result<u
     let flags = send_flags(more);
     Ok(retry(|| {
         nix::sys::socket::send(stream.as_raw_fd(), bytes, flags)
-    })?)
-}
-
-/// Sends bytes that lie in several places, as [`send`] does.
-pub(crate) fn send_pieces(
-    stream: &TcpStream,
-    pieces: &[IoSlice<'_>],
-    more: bool,
-) -> io::Result<usize> {
-    use nix::sys::socket::sendmsg;
-    let flags = send_flags(more);
-    Ok(retry(|| {
-        sendmsg::<()>(stream.as_raw_fd(), pieces, &[], flags, None)
     })?)
 }
 

@@ -3,17 +3,15 @@
 use crate::sys::buffer::Buffer;
 use crate::tls::session::sealed_len;
 
-/// Bytes gathered from several places to be sealed, and their records.
+/// The records of what is sealed.
 #[derive(Debug)]
 pub(crate) struct SealBuffers {
-    pub(super) plain: Vec<u8>,
     pub(super) sealed: Buffer,
 }
 
 impl Default for SealBuffers {
     fn default() -> Self {
         Self {
-            plain: Vec::new(),
             sealed: Buffer::new(sealed_len(LARGEST_BATCH + HEAD_BYTES)),
         }
     }

@@ -1,7 +1,7 @@
 //! A byte stream to a peer: the one place where file bytes enter a socket.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
@@ -25,9 +25,6 @@ pub enum More {
 pub trait Sink {
     /// Sends bytes at hand.
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
-
-    /// Sends bytes at hand that lie in several places.
-    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize>;
 
     /// Sends bytes of a file; zero means that the file ends at `offset`.
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
@@ -166,10 +163,6 @@ impl Sink for &TcpStream {
     #[inline]
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
         socket::send(self, bytes, more == More::Yes)
-    }
-
-    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize> {
-        socket::send_pieces(self, pieces, more == More::Yes)
     }
 
     fn send_file(

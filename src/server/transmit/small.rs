@@ -1,7 +1,6 @@
 //! Small responses: gathered in memory and sent in one call, and the content of small files that
 //! are asked for again kept in memory.
 
-use std::io::IoSlice;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -62,28 +61,30 @@ pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (blocking, now): (Blocki
 }
 
 /// Sends a plan that draws from kept content, and says how many bytes were taken; `None` if the
-/// plan wants what the content does not have.
+/// plan wants what the content does not have. Gathered first: the kernel copies from two unaligned
+/// places for longer than from one aligned.
 pub(super) fn send_kept(
     plan: &Plan,
     content: &[u8],
+    scratch: &mut [u8],
     sink: &mut impl Sink,
 ) -> Result<Option<usize>, SendError> {
-    let mut pieces = [IoSlice::new(&[]); PIECES];
-    for (piece, segment) in pieces.iter_mut().zip(&plan.segments) {
+    let (mut filled, mut more) = (0, More::No);
+    for segment in &plan.segments {
         let bytes = match segment {
             Segment::Memory(bytes) => Some(&bytes[..]),
             Segment::File { offset, len } => within(content, *offset, *len),
         };
         let Some(bytes) = bytes else { return Ok(None) };
-        *piece = IoSlice::new(bytes);
+        let len = bytes.len().min(scratch.len() - filled);
+        scratch[filled..filled + len].copy_from_slice(&bytes[..len]);
+        filled += len;
+        if len < bytes.len() {
+            more = More::Yes;
+            break;
+        }
     }
-    let count = plan.segments.len().min(PIECES);
-    let more = if count < plan.segments.len() {
-        More::Yes
-    } else {
-        More::No
-    };
-    let sent = sink.send_pieces(&pieces[..count], more);
+    let sent = sink.send(&scratch[..filled], more);
     sent.map(Some).map_err(blocked_or_network)
 }
 
@@ -111,6 +112,3 @@ fn read(
 /// The content of files up to this size is kept. To copy 64 KiB takes longer than to send the
 /// file's own pages.
 const KEPT_BYTES: usize = 16 << 10;
-
-/// Pieces of a plan that go into one call: enough for any response but one of many ranges.
-const PIECES: usize = 8;

@@ -4,7 +4,7 @@
 //! records that the socket has no room for are kept. A batch is as large as the peer has shown that
 //! it takes at once, so that a peer that reads nothing has little kept for it.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -193,19 +193,6 @@ impl Sink for TlsSink<'_> {
             more,
         )?;
         Ok(len)
-    }
-
-    fn send_pieces(&mut self, pieces: &[IoSlice<'_>], more: More) -> io::Result<usize> {
-        self.flush()?;
-        let room = self.room();
-        let SealBuffers { plain, sealed } = &mut *self.buffers;
-        plain.clear();
-        for piece in pieces {
-            let len = piece.len().min(room - plain.len());
-            plain.extend_from_slice(&piece[..len]);
-        }
-        seal_and_send(self.stream, self.tls, plain, sealed, more)?;
-        Ok(plain.len())
     }
 
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {

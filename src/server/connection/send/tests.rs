@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -31,10 +31,6 @@ impl Sink for &Script {
         let count = outcome.expect("the script goes on")?;
         self.taken.borrow_mut().extend_from_slice(&bytes[..count]);
         Ok(count)
-    }
-
-    fn send_pieces(&mut self, _: &[IoSlice<'_>], _: More) -> io::Result<usize> {
-        unreachable!("no small file is sent here")
     }
 
     fn send_file(&mut self, _: FilePart<'_>, _: &mut IoBuffers) -> Result<usize, SendError> {
