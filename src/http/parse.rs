@@ -103,12 +103,10 @@ fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option
     // Faults of the first line, bare CRs and limits are looked at whether or not the head is
     // whole, in the order in which they would be found byte by byte: a client that sends no more
     // is answered, and the outcome is the same for one piece and for many.
-    let line_end = memchr(
-        b'\n',
-        &head[..head.len().min(limits.request_line_bytes + 2)],
-    );
+    let first = &head[..head.len().min(limits.request_line_bytes + 2)];
+    let line_end = memchr(b'\n', first);
     match line_end {
-        None if has_bare_cr(head) => return Err(line::BARE_CR),
+        None if has_bare_cr(first) => return Err(line::BARE_CR),
         None if head.len() > limits.request_line_bytes + 1 => return Err(line::too_long(head)),
         None => {}
         Some(line_end) => {
@@ -116,7 +114,8 @@ fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option
             if is_new {
                 parse_line(&head[..line_end], limits)?;
             }
-            if has_bare_cr(&input[from..start + head.len()]) {
+            let allowed = head.len().min(limits.head_bytes.saturating_add(1));
+            if has_bare_cr(input.get(from..start + allowed).unwrap_or_default()) {
                 return Err(line::BARE_CR);
             }
         }

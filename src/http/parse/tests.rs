@@ -227,6 +227,25 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_bare_cr_behind_a_limit_is_found_by_nobody() {
+    let limits = HttpLimits {
+        request_line_bytes: 30,
+        head_bytes: 60,
+        ..HttpLimits::default()
+    };
+    let line: &[u8] = b"\x00\x0e\x00\x00\x00Transfer-Encoding: chunked\r\n\r\r";
+    let fields: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: 012345678901234567890123456789\r\nY: \r\r";
+    for (input, refusal) in [
+        (line, Refusal::NotImplemented),
+        (fields, Refusal::HeadTooLarge),
+    ] {
+        assert_eq!(parse_by_bytes(input, &limits), Parsed::Malformed(refusal));
+        assert_eq!(parse_request(input, 0, &limits), Parsed::Malformed(refusal));
+    }
+}
+
 proptest! {
     #[test]
     fn one_byte_at_a_time_is_as_good_as_the_whole(input in pieces()) {
