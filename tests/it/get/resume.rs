@@ -270,9 +270,12 @@ fn an_interrupted_download_goes_on() {
     gate.open();
     client.get(&arguments).assert_status(0);
     client.assert_whole("f", &file.bytes);
-    for request in &server.requests()[asked..] {
-        assert_eq!(request.field("if-range"), Some("\"1\""));
-    }
+    // Where nothing had come by then, it begins with a plain request.
+    let requests = server.requests();
+    let mut ranges = requests[asked..]
+        .iter()
+        .filter(|it| it.field("range").is_some());
+    assert!(ranges.all(|request| request.field("if-range") == Some("\"1\"")));
 }
 
 #[test]
