@@ -42,7 +42,7 @@
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
 //! | `EXTENT_BYTES` 2 MiB | `files::extent` | – | not measured | – |
-//! | cachestat(2) and two pages | `sys::page_cache` | 8 random pages (5 where all was there lately) | exact; 1 MiB: 2.1 µs and 0.9 µs a page, where 8 pages take 7.6 µs; ranges of 1 MiB, both sides: 0.104 → 0.094 CPU-s/GiB (nginx 0.106) | 2026-11-27, a loop over the calls; CUBIC, 15 × 0.4 s |
+//! | cachestat(2) and five pages | `sys::page_cache` | 8 random pages (5 where all was there lately) | exact; 1 MiB: 2.1 µs and 0.9 µs a page, where 8 pages take 7.6 µs; ranges of 1 MiB, with two pages, both sides: 0.104 → 0.094 CPU-s/GiB (nginx 0.106); two miss a readahead under way behind a page that was read before (seen once in `tests/it/cold.rs`) | 2026-11-27, a loop over the calls; CUBIC, 15 × 0.4 s |
 //! | `SAMPLES` 8 | `sys::page_cache`, without cachestat(2) | every page; 16 | every page: ranges of a large cached file 0.457 CPU-s/GiB (nginx 0.122); 16: ranges of 1 MiB a tenth more; 4 (2 where known): 8 % less, but misses an extent half of which is gone once in 16, not once in 256 | 03f3fa0, 1a93377; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | `UNASKED_FOR` 100 ms | `files::residency_cache` | asked each time | five probes for each response of 64 KiB: 17 % of its CPU | a675409, 2026-11-27 |
 //! | `WaitWatch` asks after the poller, not each turn | `sys::process` | each turn | getrusage(2) each turn: 14 % of a small response's CPU | a675409, 2026-11-27 |

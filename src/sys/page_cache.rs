@@ -21,10 +21,10 @@ pub enum Residency {
 /// reading them in.
 ///
 /// The kernel counts the pages that are there (`cachestat(2)`, Linux 6.5), being read or not. The
-/// last page, which sequential readers reach last, and a random one are then asked for with
+/// last page, to which those who read in order come last, and random ones are then asked for with
 /// `preadv2(RWF_NOWAIT)`, which refuses a page that is still being read (readv(2)). Where pages are
-/// not counted, or only for users who may write the file, more are asked for at random: a client
-/// could have fixed ones read in first.
+/// not counted, or not for those who may not write the file, more are asked for: a client could
+/// have fixed ones read in first.
 #[must_use]
 pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
     let Some(last) = (offset + len).checked_sub(1).filter(|_| len > 0) else {
@@ -32,7 +32,7 @@ pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
     };
     let samples = match are_all_cached(file, offset, len) {
         Some(false) => return Residency::Absent,
-        Some(true) => 1,
+        Some(true) => COUNTED_SAMPLES,
         None => SAMPLES,
     };
     let random = (0..samples).map(|_| fastrand::u64(offset..=last));
@@ -167,6 +167,10 @@ pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
 /// The same number on all architectures, which crates do not name for all.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) const SYS_CACHESTAT: nix::libc::c_long = 451;
+
+/// Random pages asked for where all are counted as there: a readahead under way in half of an
+/// extent is found with 0.94, in 128 KiB of its 2 MiB with 0.23, at its end always.
+const COUNTED_SAMPLES: usize = 4;
 
 /// Random pages asked for where the kernel does not count them: one in three missing is found with
 /// 0.96. Each costs 0.9 µs, where an extent takes 70; every page would cost more than sending it.
