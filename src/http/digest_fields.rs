@@ -166,7 +166,10 @@ fn known_key(key: &str) -> Option<Algorithm> {
 fn registered_key(checksum: &Checksum) -> &'static str {
     match checksum.algorithm() {
         Algorithm::Sha512 => "sha-512",
-        _ => "sha-256",
+        Algorithm::Sha256 => "sha-256",
+        Algorithm::Blake3 => "blake3",
+        Algorithm::Sha1 => "sha",
+        Algorithm::Md5 => "md5",
     }
 }
 

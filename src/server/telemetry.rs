@@ -5,6 +5,7 @@
 //! [`Counters::snapshot`].
 
 pub mod access_log;
+mod close_reason;
 mod counters;
 pub mod histogram;
 pub mod log_format;
@@ -15,5 +16,6 @@ pub mod transfers;
 
 pub use crate::http::ClientFields;
 pub use crate::sys::peer::Peer;
-pub use counters::{CloseReason, Counter, Counters, Snapshot};
+pub use close_reason::CloseReason;
+pub use counters::{Counter, Counters, Snapshot};
 pub use record::{AccessRecord, Escaped, TlsClient};

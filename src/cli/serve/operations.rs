@@ -67,7 +67,7 @@ enum LogFormatArg {
     Combined,
     /// An object a line: time, client, port (or uid), protocol, request (and request_base64 if it
     /// is not UTF-8), status, bytes (acknowledged), intended, seconds, outcome, detail, referer,
-    /// user_agent; what has no value is left out
+    /// user_agent, user, subject (of a client's certificate); what has no value is left out
     Json,
 }
 

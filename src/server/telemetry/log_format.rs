@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 
-use crate::server::telemetry::counters::CloseReason;
+use crate::server::telemetry::close_reason::CloseReason;
 use crate::server::telemetry::record::AccessRecord;
 use crate::sys::peer::Peer;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::diagnostics::is_unprintable;
 use crate::http::{ClientFields, Protocol};
-use crate::server::telemetry::counters::CloseReason;
+use crate::server::telemetry::close_reason::CloseReason;
 use crate::sys::peer::Peer;
 
 /// A response, for the access log.

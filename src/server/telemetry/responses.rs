@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::http::Protocol;
-use crate::server::telemetry::counters::{CloseReason, Counter, Counters};
+use crate::server::telemetry::close_reason::CloseReason;
+use crate::server::telemetry::counters::{Counter, Counters};
 use crate::server::telemetry::histogram::{Distribution, Histogram, some_counters};
 
 /// Counters of responses.
