@@ -202,16 +202,30 @@ impl Connection {
         }
     }
 
-    /// The reason to close now that the server drains or aborts, if there is one.
-    pub(crate) fn on_shutdown(&self, service: &Shared) -> Option<CloseReason> {
-        let owes_nothing = match &self.state {
+    /// The reason to close now that the server drains or aborts, if there is one. The first request
+    /// of a connection may be on its way, and is waited for.
+    pub(crate) fn on_shutdown(&mut self, service: &Shared, now: Instant) -> Option<CloseReason> {
+        let common = &mut self.common;
+        if service.is_aborting() {
+            return Some(CloseReason::Shutdown);
+        }
+        let is_new = match &self.state {
             Some(State::Introducing(_) | State::Handshaking(_)) => true,
             Some(State::Receiving(receiving)) => {
-                self.common.unconfirmed.is_none() && receiving.is_idle(&self.common.received)
+                if common.unconfirmed.is_some() || !receiving.is_idle(&common.received) {
+                    return None;
+                }
+                common.requests == 0
             }
-            _ => false,
+            _ => return None,
         };
-        (service.is_aborting() || owes_nothing).then_some(CloseReason::Shutdown)
+        if is_new {
+            common.deadline = common.deadline.min(now + DRAIN_GRACE);
+            return None;
+        }
+        // A request may lie in the socket, unread so far.
+        let is_silent = common.has_nothing_to_read();
+        is_silent.then_some(CloseReason::Shutdown)
     }
 
     /// Ends the connection: what was promised and not sent makes the close a reset.
@@ -299,3 +313,7 @@ const MAX_STEPS: usize = 192;
 
 /// A new connection is not silent before its first request had a round trip's time to come.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);
+
+/// What a new connection has for its handshake and its first request while the server drains: some
+/// round trips.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);

@@ -225,7 +225,7 @@ impl HotWorker {
                 Counters::add_one(&service.counters.parks);
                 // The connection came, or became idle, after the idle ones were closed.
                 if service.is_draining()
-                    && let Some(reason) = entry.connection.on_shutdown(service)
+                    && let Some(reason) = entry.connection.on_shutdown(service, now)
                 {
                     return self.close(token, reason);
                 }
@@ -370,13 +370,16 @@ impl HotWorker {
             return;
         }
         self.drained = true;
+        let now = Instant::now();
         for token in self.table.tokens() {
-            let reason = self
-                .table
-                .get_mut(token)
-                .and_then(|entry| entry.connection.on_shutdown(&self.ring.service));
-            if let Some(reason) = reason {
-                self.close(token, reason);
+            let Some(entry) = self.table.get_mut(token) else {
+                continue;
+            };
+            match entry.connection.on_shutdown(&self.ring.service, now) {
+                Some(reason) => self.close(token, reason),
+                None => {
+                    entry.schedule(token, &mut self.deadlines);
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::support::{Answer, Client, PATIENCE, TestServer, noise};
 const LARGE: usize = 24 << 20;
 
 #[test]
-fn idle_connections_are_closed_at_once() {
+fn idle_connections_are_closed_and_new_ones_once_they_stay_silent() {
     let server = TestServer::with(|config| config.grace = 2 * PATIENCE);
     server.put("f", "content");
     let mut fresh = server.connect();
@@ -29,6 +29,19 @@ fn idle_connections_are_closed_at_once() {
     let counters = server.shut_down();
     assert_eq!(counters.closed(CloseReason::Shutdown), 2);
     assert_eq!(counters.open, 0);
+}
+
+#[test]
+fn the_first_request_of_a_connection_that_was_let_in_is_answered() {
+    let server = TestServer::with(|config| config.grace = 2 * PATIENCE);
+    server.put("f", "content");
+    let mut client = server.connect();
+    server.counters_when(|counters| counters.accepted == 1);
+    server.handle().shut_down();
+    client.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(client.answer().body, b"content");
+    assert_eq!(client.rest(), b"");
+    assert_eq!(server.shut_down().open, 0);
 }
 
 #[test]

@@ -154,6 +154,7 @@ pub(super) fn expire(
             prepare::record_no_request(&common.received, why, common.peer, turn.service);
             CloseReason::HeadTimeout
         }
+        _ if turn.service.is_draining() => CloseReason::Shutdown,
         0 => CloseReason::FirstByteTimeout,
         _ => CloseReason::Idle,
     };
