@@ -242,37 +242,33 @@ impl Acceptor {
         // A proxy has the connections of many clients; these are looked at once they are named.
         let proxies = &self.ring.service.config.proxies;
         let is_proxy = proxies.has_introduced(peer) || proxies.has_forwarding(peer);
-        if !is_proxy && self.ring.service.has_too_many(&share, peer) {
-            if admission == Admission::Admitted {
-                // A rejected connection must not take the place of a client that would be admitted.
-                let Some(rejected) = self.rejected.try_acquire() else {
-                    let counters = &self.ring.service.counters;
-                    return counters.count_close(CloseReason::Overloaded);
-                };
-                (permit, admission) = (rejected, Admission::Rejected);
-            }
-        } else if admission == Admission::Rejected && Instant::now() >= self.evict_after {
-            if self.newcomers.is_empty() {
-                self.search = Search::among(self.ring.service.clients.busiest());
-            }
-            self.newcomers.push_back(Newcomer {
-                stream,
-                listener,
-                peer,
-                share,
-                permit,
-                admission,
-            });
-            return self.settle();
+        let has_too_many = !is_proxy && self.ring.service.has_too_many(&share, peer);
+        if has_too_many && admission == Admission::Admitted {
+            // A rejected connection must not take the place of a client that would be admitted.
+            let Some(rejected) = self.rejected.try_acquire() else {
+                let counters = &self.ring.service.counters;
+                return counters.count_close(CloseReason::Overloaded);
+            };
+            (permit, admission) = (rejected, Admission::Rejected);
         }
-        self.welcome(Newcomer {
+        let makes_room =
+            admission == Admission::Rejected && !has_too_many && Instant::now() >= self.evict_after;
+        let newcomer = Newcomer {
             stream,
             listener,
             peer,
             share,
             permit,
             admission,
-        });
+        };
+        if !makes_room {
+            return self.welcome(newcomer);
+        }
+        if self.newcomers.is_empty() {
+            self.search = Search::among(self.ring.service.clients.busiest());
+        }
+        self.newcomers.push_back(newcomer);
+        self.settle();
     }
 
     fn welcome(&self, newcomer: Newcomer) {
