@@ -4,19 +4,21 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
 use std::time::Instant;
 
+use super::queues::{LONG_LINE, Reader};
 use super::*;
 use crate::http::Target;
 use crate::http::policy::DotNames;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
-use crate::server::connection::step::Admission;
+use crate::server::connection::step::{Admission, ExtentKey};
 use crate::server::files::filesystem::FileSystems;
 use crate::server::files::filesystem::tests::{NFS, key};
-use crate::server::files::{Found, LookUp, Root};
+use crate::server::files::{Found, LookUp, OpenFile, Root};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
 use crate::server::telemetry::log_format::LogFormat;
+use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Blocking;
 
