@@ -58,9 +58,14 @@ impl std::str::FromStr for Source {
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let text = text.trim();
         let explain = |why: &dyn fmt::Display| bad(text, why);
-        let Some((scheme, _)) = text.split_once("://") else {
+        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+        // The parser of addresses would take the first directory for the host.
+        if rest.starts_with(['/', '.']) {
+            return Err(explain(&"it names no host: write HOST[:PORT]/PATH"));
+        }
+        if rest.len() == text.len() {
             return HttpUrl::parse(&format!("http://{text}")).map(Self::Http);
-        };
+        }
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => HttpUrl::parse(text).map(Self::Http),
             "name" => NameUrl::parse(text).map(Self::Name),
@@ -345,6 +350,14 @@ mod tests {
         }
         assert_eq!(http("[::1]:8/x?y=1#z").to_string(), "http://[::1]:8/x?y=1");
         assert_eq!(http("example.org/x").port(), 80);
+    }
+
+    #[test]
+    fn a_path_is_no_address() {
+        for text in ["/srv/x.meta4", "./x", "../x", "http:///x", "name:///x", "."] {
+            let refused = text.parse::<Source>().expect_err(text).to_string();
+            assert!(refused.contains("it names no host"), "{refused}");
+        }
     }
 
     #[test]

@@ -67,11 +67,11 @@ fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
     Ok(jobs)
 }
 
-/// Whether it is a file here that tells of others.
+/// Whether it is a file here that tells of others; a name without a slash is no address.
 fn is_metalink(text: &str) -> bool {
     let path = Path::new(text);
     let extension = path.extension().and_then(OsStr::to_str);
-    !text.contains("://") && matches!(extension, Some("meta4" | "metalink")) && path.is_file()
+    matches!(extension, Some("meta4" | "metalink")) && (path.is_file() || !text.contains('/'))
 }
 
 fn named(source: Source) -> Job {

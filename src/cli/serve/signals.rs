@@ -58,8 +58,8 @@ pub(super) fn follow_signals(
                         grace => format!("{} s", grace.as_secs_f64()),
                     };
                     say(format_args!(
-                        "ending; {open} connections have {time} to finish, a second signal \
-                         ends at once"
+                        "ending; connections still open: {open}, with {time} to finish; a second \
+                         signal ends at once"
                     ));
                 }
             }
