@@ -258,7 +258,8 @@ impl Connection {
     /// A turn that had to wait all the same is counted, and what was thought to be in memory
     /// forgotten.
     fn run(&mut self, state: State, turn: &mut TurnContext<'_>) -> Step {
-        let begun = turn.now;
+        // `turn.now` is that of all connections that became ready together.
+        let begun = Instant::now();
         let step = self.run_states(state, turn);
         if turn.watch.has_waited(begun) {
             Counters::add_one(&turn.service.counters.hot_waits);
