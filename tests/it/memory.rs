@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use haul::server::telemetry::CloseReason;
+
+use tempfile::TempDir;
 
 use crate::process::{Program, haul};
 use crate::support::{Client, PATIENCE, TestServer, noise, own_address};
@@ -26,56 +27,75 @@ const MOST_BYTES: usize = 24 << 10;
 
 #[test]
 fn a_peer_that_asks_for_a_large_file_and_reads_nothing_costs_little() {
-    stall("big\n", Small::No);
-    stall(&get("/big", ""), Small::No);
-    stall(&(get("/big", "") + &pipelined()), Small::No);
+    let tree = tree();
+    stall(&tree, "big\n", Small::No);
+    stall(&tree, &get("/big", ""), Small::No);
+    stall(&tree, &(get("/big", "") + &pipelined()), Small::No);
 }
 
 #[test]
 fn a_peer_that_asks_for_64_ranges_and_reads_nothing_costs_little() {
+    let tree = tree();
     let mut ranges = String::from("Range: bytes=0-99999");
     for number in 1..64 {
         let first = number * 200_000;
         write!(ranges, ",{first}-{}", first + 99_999).expect("written");
     }
     let request = get("/big", &(ranges + "\r\n"));
-    stall(&request, Small::No);
-    stall(&(request + &pipelined()), Small::No);
+    stall(&tree, &request, Small::No);
+    stall(&tree, &(request + &pipelined()), Small::No);
 }
 
 #[test]
 fn a_peer_with_a_long_head_that_reads_nothing_costs_little() {
+    let tree = tree();
     let tags = vec!["\"a\""; 7_000].join(",");
     for field in ["If-None-Match", "Accept", "Accept-Encoding", "X-Unknown"] {
-        stall(&get("/big", &format!("{field}: {tags}\r\n")), Small::No);
+        stall(
+            &tree,
+            &get("/big", &format!("{field}: {tags}\r\n")),
+            Small::No,
+        );
     }
     let line = format!("/big?{}", "q".repeat(15_000));
-    stall(&(get(&line, "") + &pipelined()), Small::No);
+    stall(&tree, &(get(&line, "") + &pipelined()), Small::No);
 }
 
 #[test]
 fn a_peer_that_asks_for_a_json_listing_and_reads_nothing_costs_little() {
-    stall(&get("/d/?format=json", ""), Small::No);
-    stall(&(get("/d/?format=ndjson", "") + &pipelined()), Small::No);
+    let tree = tree();
+    stall(&tree, &get("/d/?format=json", ""), Small::No);
+    stall(
+        &tree,
+        &(get("/d/?format=ndjson", "") + &pipelined()),
+        Small::No,
+    );
 }
 
 #[test]
 fn a_peer_that_asks_for_a_page_and_reads_nothing_costs_little() {
+    let tree = tree();
     for sort in ["", "?sort=size"] {
         for directory in ["d", "e"] {
             let target = format!("/{directory}/{sort}");
-            stall(&get(&target, "Accept: text/html\r\n"), Small::No);
+            stall(&tree, &get(&target, "Accept: text/html\r\n"), Small::No);
         }
     }
 }
 
 #[test]
 fn a_peer_that_asks_for_an_index_and_reads_nothing_costs_little() {
-    stall(&(get("/d/", "Accept: */*\r\n") + &pipelined()), Small::No);
+    let tree = tree();
+    stall(
+        &tree,
+        &(get("/d/", "Accept: */*\r\n") + &pipelined()),
+        Small::No,
+    );
 }
 
 #[test]
 fn a_peer_that_pipelines_small_answers_and_reads_nothing_costs_little() {
+    let tree = tree();
     let long = "q".repeat(2_000);
     for request in [
         get("/small", ""),
@@ -94,24 +114,26 @@ fn a_peer_that_pipelines_small_answers_and_reads_nothing_costs_little() {
         "POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".to_owned()
             + &"b".repeat(1_000),
     ] {
-        stall(&request, Small::Yes);
+        stall(&tree, &request, Small::Yes);
     }
 }
 
 #[test]
 fn a_peer_whose_requests_are_as_long_as_they_may_be_costs_little() {
+    let tree = tree();
     let long = "q".repeat(14_000);
     for request in [
         get(&format!("/small?{long}"), ""),
         get(&format!("/d?{long}"), ""),
         get(&format!("/d/?q={long}"), "Accept: text/html\r\n"),
     ] {
-        stall(&request, Small::Yes);
+        stall(&tree, &request, Small::Yes);
     }
 }
 
 #[test]
 fn a_peer_that_reads_nothing_costs_little_over_tls_as_well() {
+    let tree = tree();
     let long = "q".repeat(14_000);
     for (request, small) in [
         (get("/big", ""), Small::No),
@@ -146,12 +168,13 @@ fn a_peer_that_reads_nothing_costs_little_over_tls_as_well() {
             key,
             identity.key.as_os_str(),
         ];
-        hold_little(&request, &arguments, ask);
+        hold_little(&tree, &request, &arguments, ask);
     }
 }
 
 #[test]
 fn a_handshake_that_is_not_whole_costs_little() {
+    let tree = tree();
     let record = |bytes: &[u8]| {
         let [high, low] = u16::try_from(bytes.len()).expect("short").to_be_bytes();
         [&[0x16, 3, 1, high, low], bytes].concat()
@@ -166,7 +189,7 @@ fn a_handshake_that_is_not_whole_costs_little() {
         };
         let address = own_address().to_string();
         let arguments = ["--listen-tls", &address, "--tls-self"].map(OsStr::new);
-        hold_little("a flight", &arguments, ask);
+        hold_little(&tree, "a flight", &arguments, ask);
     }
 }
 
@@ -199,22 +222,25 @@ enum Small {
 
 /// Has [`PEERS`] clients make this request and read nothing, and looks what they cost.
 #[track_caller]
-fn stall(request: &str, small: Small) {
+fn stall(tree: &TempDir, request: &str, small: Small) {
     let address = own_address().to_string();
     let arguments = ["--listen", &address].map(OsStr::new);
-    hold_little(request, &arguments, |address| {
+    hold_little(tree, request, &arguments, |address| {
         ask(Client::with_small_window(address), request, small)
     });
 }
 
 /// Has [`PEERS`] clients come to a server with these arguments, and looks what they cost.
 #[track_caller]
-fn hold_little<T>(what: &str, arguments: &[&OsStr], come: impl Fn(SocketAddr) -> T) {
-    let root = tempfile::tempdir().expect("a directory");
-    put_files(root.path());
+fn hold_little<T>(
+    tree: &TempDir,
+    what: &str,
+    arguments: &[&OsStr],
+    come: impl Fn(SocketAddr) -> T,
+) {
     let mut command = haul();
     command.args(["serve", "--workers", "1", "--disk-workers", "1"]);
-    command.args(["--log", "off", "--root"]).arg(root.path());
+    command.args(["--log", "off", "--root"]).arg(tree.path());
     let mut program = Program::start(command.args(arguments));
     let address = program.address();
     // The first ones have the server take what it takes once: for listings that is room for as
@@ -270,7 +296,10 @@ fn settled(program: &Program) -> usize {
     }
 }
 
-fn put_files(root: &Path) {
+/// What is asked for. Two thousand names take seconds, so a test has one tree for all its kinds.
+fn tree() -> TempDir {
+    let tree = tempfile::tempdir().expect("a directory");
+    let root = tree.path();
     fs::write(root.join("big"), noise(16 << 20, 1)).expect("written");
     fs::write(root.join("small"), noise(200, 2)).expect("written");
     for directory in ["d", "e"] {
@@ -281,6 +310,7 @@ fn put_files(root: &Path) {
         fs::write(root.join("d").join(name), "").expect("written");
         fs::write(root.join("e").join(format!("{number:010}")), "").expect("written");
     }
+    tree
 }
 
 fn get(target: &str, fields: &str) -> String {
