@@ -34,8 +34,8 @@ mod shared;
 mod source;
 mod tree;
 
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -148,7 +148,7 @@ impl Run<'_> {
                 scope.spawn(|| {
                     for (reporter, job) in waiting {
                         if self.shared.check().is_err()
-                            || self.fetch(&tree, &reporter, &job).is_err()
+                            || self.fetch_all(&tree, (reporter, job)).is_err()
                         {
                             self.stopped.store(true, Ordering::Relaxed);
                             break;
@@ -158,14 +158,16 @@ impl Run<'_> {
             }
             // Senders fail once there are no fetchers.
             drop(waiting);
+            let has_found = Cell::new(false);
             for job in jobs {
                 let send = |job: Job| {
+                    has_found.set(true);
                     let reporter = self.reporter(Some(job.source.to_string()));
                     found.send((reporter, job)).is_ok()
                 };
                 let goes_on = match &job.source {
                     Source::Http(url) if self.shared.config.recursion == Recursion::On => {
-                        self.walk(&tree, url, None, &send)
+                        self.walk(&tree, tree::Root::new(url.clone()), &send)
                     }
                     _ => send(job.clone()),
                 };
@@ -175,6 +177,9 @@ impl Run<'_> {
                 }
             }
             drop(found);
+            if !has_found.get() && self.shared.config.filter.is_set() {
+                reporter.note("no file matches --include and --exclude".to_owned());
+            }
         });
         if self.stopped.load(Ordering::Relaxed)
             && let Err(error) = self.shared.check()
@@ -186,15 +191,9 @@ impl Run<'_> {
     }
 
     /// Gives the files of a directory to `take`; says whether it wants more.
-    fn walk(
-        &self,
-        tree: &Tree<'_>,
-        url: &HttpUrl,
-        path: Option<PathBuf>,
-        take: &dyn Fn(Job) -> bool,
-    ) -> bool {
+    fn walk(&self, tree: &Tree<'_>, root: tree::Root, take: &dyn Fn(Job) -> bool) -> bool {
         let mut goes_on = true;
-        tree.walk(url, path, &mut |found| {
+        tree.walk(root, &mut |found| {
             goes_on = match found {
                 Found::File(job) => take(job),
                 Found::Failed(error) => {
@@ -211,7 +210,31 @@ impl Run<'_> {
     ///
     /// # Errors
     /// Nothing more is to be fetched.
-    fn fetch(&self, tree: &Tree<'_>, reporter: &Reporter, job: &Job) -> Result<(), GetError> {
+    fn fetch_all(&self, tree: &Tree<'_>, (reporter, job): (Reporter, Job)) -> Result<(), GetError> {
+        let open = RefCell::new(Vec::new());
+        self.fetch(&reporter, &job, &open)?;
+        loop {
+            let Some(root) = open.borrow_mut().pop() else {
+                return Ok(());
+            };
+            // Not by way of the line that this thread serves: it may be full.
+            let fetch = |job: Job| {
+                let reporter = self.reporter(Some(job.source.to_string()));
+                self.fetch(&reporter, &job, &open).is_ok()
+            };
+            if !self.walk(tree, root, &fetch) {
+                return Err(GetError::interrupted());
+            }
+        }
+    }
+
+    /// Fetches a file; the directory that it turns out to be is `open`.
+    fn fetch(
+        &self,
+        reporter: &Reporter,
+        job: &Job,
+        open: &RefCell<Vec<tree::Root>>,
+    ) -> Result<(), GetError> {
         match download::fetch(&self.shared, reporter, job) {
             Ok(Some(summary)) => reporter.send(|file| Event::Finished { file, summary }),
             Ok(None) => {}
@@ -219,18 +242,7 @@ impl Run<'_> {
                 directory: Some(url),
                 ..
             }) if self.shared.config.recursion == Recursion::On => {
-                let path = match &job.target {
-                    Target::Below(path) => Some(path.clone()),
-                    _ => None,
-                };
-                // Not by way of the line that this thread serves: it may be full.
-                let fetch = |job: Job| {
-                    let reporter = self.reporter(Some(job.source.to_string()));
-                    self.fetch(tree, &reporter, &job).is_ok()
-                };
-                if !self.walk(tree, &url, path, &fetch) {
-                    return Err(GetError::interrupted());
-                }
+                open.borrow_mut().push(tree::Root::found(*url, job));
             }
             Err(GetError {
                 metalink: Some(url),
@@ -240,7 +252,7 @@ impl Run<'_> {
                     for mut file in files {
                         file.mirrors.extend_from_slice(&job.mirrors);
                         let reporter = self.reporter(Some(file.source.to_string()));
-                        self.fetch(tree, &reporter, &file)?;
+                        self.fetch(&reporter, &file, open)?;
                     }
                 }
                 Err(error) => return self.stop_at(reporter, error),

@@ -130,6 +130,13 @@ pub enum Existing {
     Update,
 }
 
+impl Existing {
+    /// What is there may have to go.
+    pub(super) fn replaces(self) -> bool {
+        matches!(self, Self::Overwrite | Self::Update)
+    }
+}
+
 /// The fate of a part file when the server has another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeptChoice {
@@ -224,6 +231,8 @@ pub struct Job {
     pub checksums: Vec<Checksum>,
     /// The length that it must have.
     pub length: Option<u64>,
+    /// How many components of a path below the directory are the name of a walk's root.
+    pub(super) root_components: usize,
 }
 
 impl Job {
@@ -237,6 +246,7 @@ impl Job {
             known: None,
             checksums: Vec::new(),
             length: None,
+            root_components: 0,
         }
     }
 }

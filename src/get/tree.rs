@@ -35,6 +35,38 @@ pub(super) enum Found {
 /// Takes what is found; `false` ends the walk.
 pub(super) type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
 
+/// Where a walk begins.
+pub(super) struct Root {
+    url: HttpUrl,
+    /// Where it goes, for a directory that an address turned out to be on another walk.
+    path: Option<PathBuf>,
+    /// How many components of `path` are the name of that walk's root.
+    root_components: usize,
+}
+
+impl Root {
+    pub(super) fn new(url: HttpUrl) -> Self {
+        Self {
+            url,
+            path: None,
+            root_components: 0,
+        }
+    }
+
+    /// The directory at `url` that the file of `job` turned out to be.
+    pub(super) fn found(url: HttpUrl, job: &Job) -> Self {
+        let path = match &job.target {
+            Target::Below(path) => Some(path.clone()),
+            _ => None,
+        };
+        Self {
+            url,
+            path,
+            root_components: job.root_components,
+        }
+    }
+}
+
 /// All walks of a run.
 pub(super) struct Tree<'a> {
     shared: &'a Shared,
@@ -52,6 +84,8 @@ struct Seen {
     paths: HashMap<u64, u64>,
     /// The identities of directories that were found.
     identities: HashSet<u64>,
+    /// The addresses of directories that were listed.
+    addresses: HashSet<u64>,
     directories: usize,
 }
 
@@ -63,6 +97,7 @@ struct Directory {
     /// Its path below the root of the walk.
     below: PathBuf,
     depth: usize,
+    root_components: usize,
     above: Option<Arc<Level>>,
 }
 
@@ -94,22 +129,16 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Gives all files beneath `root` to `sink`, which go below `path`, or below the directory's
+    /// Gives all files beneath `root` to `sink`, which go below its path, or below the directory's
     /// own name.
-    pub(super) fn walk(&self, root: &HttpUrl, path: Option<PathBuf>, sink: &mut Sink<'_>) {
-        let last = page::components(root).filter(|it| !it.is_empty()).last();
-        let own = || {
-            last.and_then(|name| names::local_name(&name))
-                .map(PathBuf::from)
-        };
-        let depth = path.as_ref().map_or(0, |path| path.components().count());
-        let mut open = vec![Directory {
-            url: root.clone(),
-            below: path.clone().unwrap_or_default(),
-            path: path.or_else(own).unwrap_or_default(),
-            depth,
-            above: None,
-        }];
+    pub(super) fn walk(&self, root: Root, sink: &mut Sink<'_>) {
+        let mut open = Vec::new();
+        match self.first(root) {
+            Ok(directory) => open.extend(directory),
+            Err(error) => {
+                sink(Found::Failed(error));
+            }
+        }
         while let Some(directory) = open.pop() {
             let end = match self.list(&directory, &mut open, sink) {
                 Ok(wants_more) => !wants_more,
@@ -122,6 +151,69 @@ impl<'a> Tree<'a> {
                 return;
             }
         }
+    }
+
+    /// The directory that a walk begins with, unless it is not wanted or was found before.
+    fn first(&self, root: Root) -> Result<Option<Directory>, GetError> {
+        let Root {
+            url,
+            path,
+            root_components,
+        } = root;
+        let Some(path) = path else {
+            let last = page::components(&url).filter(|it| !it.is_empty()).last();
+            let own = last.and_then(|name| names::local_name(&name));
+            let path = own.map(PathBuf::from).unwrap_or_default();
+            return Ok(Some(Directory {
+                url,
+                below: PathBuf::new(),
+                root_components: path.components().count(),
+                path,
+                depth: 0,
+                above: None,
+            }));
+        };
+        let below: PathBuf = path.components().skip(root_components).collect();
+        let depth = below.components().count();
+        if self.seen().addresses.contains(&self.address(&url)) {
+            self.reporter.note(format!(
+                "{url}: the same directory as another one, left out"
+            ));
+            return Ok(None);
+        }
+        let is_wanted = depth == 0 || self.shared.config.filter.wants_directory(&below);
+        if !is_wanted || !self.reaches(&url, depth)? {
+            return Ok(None);
+        }
+        Ok(Some(Directory {
+            url,
+            path,
+            below,
+            depth,
+            root_components,
+            above: None,
+        }))
+    }
+
+    /// Whether a directory as deep as this is to be listed.
+    fn reaches(&self, url: &HttpUrl, depth: usize) -> Result<bool, GetError> {
+        match self.shared.config.depth {
+            Some(deepest) if depth > deepest => {
+                self.reporter
+                    .note(format!("{url}: deeper than --depth {deepest}, left out"));
+                Ok(false)
+            }
+            None if depth > MAX_DEPTH => {
+                let text = format!("{url}: more than {MAX_DEPTH} directories deep");
+                Err(GetError::new(ErrorKind::Network, text))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn address(&self, url: &HttpUrl) -> u64 {
+        let components: Vec<_> = page::components(url).collect();
+        self.hash(&(url.url().origin(), components))
     }
 
     /// Gives a directory's files to `sink` and its directories to `open`; says whether to go on.
@@ -141,9 +233,11 @@ impl<'a> Tree<'a> {
         }
         let Some((mut page, kind)) = self.fetch(&directory.url)? else {
             // Not a listing: the address names a file.
-            let file = self.file(&directory.url, directory.path.clone(), &Link::default());
+            let file = self.file(directory, &directory.url, directory.path.clone());
             return Ok(file.is_none_or(sink));
         };
+        let address = self.address(&page.url);
+        self.seen().addresses.insert(address);
         let mut survey = Survey::default();
         let traits = self.survey(&mut page, kind, &mut survey)?;
         if let Some(same) = self.same_above(directory, &page.url, &survey.contents) {
@@ -153,7 +247,8 @@ impl<'a> Tree<'a> {
         }
         let is_page = kind == Kind::Html && !traits.is_titled && !survey.leads_up;
         if survey.contents.entries == 0 {
-            if is_page || traits.has_scripts || leads_elsewhere(&page.url, &traits) {
+            let is_made_by_scripts = traits.has_scripts && !(traits.is_titled && survey.leads_up);
+            if is_page || is_made_by_scripts || leads_elsewhere(&page.url, &traits) {
                 let text = format!("{}: a page without links to files below it", page.url);
                 return Err(GetError::new(ErrorKind::NotFound, text));
             }
@@ -165,7 +260,7 @@ impl<'a> Tree<'a> {
                 "{}: a page, not a listing: it and what it links to is fetched",
                 page.url
             ));
-            if let Some(file) = self.file(&page.url, path, &Link::default())
+            if let Some(file) = self.file(directory, &page.url, path)
                 && !sink(file)
             {
                 return Ok(false);
@@ -192,7 +287,9 @@ impl<'a> Tree<'a> {
             wants_more = match found {
                 Place::Nowhere => true,
                 Place::File(path) if page_file.as_ref() == Some(&path) => true,
-                Place::File(path) => self.file(&url, path, &link).is_none_or(&mut *sink),
+                Place::File(path) => self
+                    .listed(directory, &url, path, &link)
+                    .is_none_or(&mut *sink),
                 Place::Directory(path, below) => match self.enters(&url, &path, &link) {
                     Ok(true) => {
                         open.push(Directory {
@@ -200,6 +297,7 @@ impl<'a> Tree<'a> {
                             path,
                             below,
                             depth: directory.depth + 1,
+                            root_components: directory.root_components,
                             above: Some(Arc::clone(&level)),
                         });
                         true
@@ -238,17 +336,10 @@ impl<'a> Tree<'a> {
         if !is_directory {
             return Place::File(path);
         }
-        match self.shared.config.depth {
-            Some(depth) if directory.depth >= depth => {
-                self.reporter
-                    .note(format!("{url}: deeper than --depth {depth}, left out"));
-                Place::Nowhere
-            }
-            None if directory.depth >= MAX_DEPTH => {
-                let text = format!("{url}: more than {MAX_DEPTH} directories deep");
-                Place::TooDeep(GetError::new(ErrorKind::Network, text))
-            }
-            _ => Place::Directory(path, below),
+        match self.reaches(url, directory.depth + 1) {
+            Ok(true) => Place::Directory(path, below),
+            Ok(false) => Place::Nowhere,
+            Err(error) => Place::TooDeep(error),
         }
     }
 
@@ -265,8 +356,19 @@ impl<'a> Tree<'a> {
         Ok(matches!(self.take(path, url)?, Taken::First))
     }
 
+    /// The file at `url`, of which no listing tells, unless it was found before.
+    fn file(&self, directory: &Directory, url: &HttpUrl, path: PathBuf) -> Option<Found> {
+        self.listed(directory, url, path, &Link::default())
+    }
+
     /// The file at `url`, unless it was found before.
-    fn file(&self, url: &HttpUrl, path: PathBuf, link: &Link) -> Option<Found> {
+    fn listed(
+        &self,
+        directory: &Directory,
+        url: &HttpUrl,
+        path: PathBuf,
+        link: &Link,
+    ) -> Option<Found> {
         match self.take(&path, url) {
             Ok(Taken::First) => {}
             Ok(Taken::Again) => return None,
@@ -275,13 +377,13 @@ impl<'a> Tree<'a> {
         let known = link.length.zip(link.modified);
         Some(Found::File(Job {
             known: known.map(|(length, modified)| Known { length, modified }),
+            root_components: directory.root_components,
             ..Job::new(Source::Http(url.clone()), Target::Below(path))
         }))
     }
 
     fn take(&self, path: &Path, url: &HttpUrl) -> Result<Taken, GetError> {
-        let address: Vec<_> = page::components(url).collect();
-        let address = self.hash(&(url.url().origin(), address));
+        let address = self.address(url);
         match self.seen().paths.entry(self.hash(path)) {
             Entry::Vacant(free) => {
                 free.insert(address);

@@ -25,6 +25,10 @@ impl Filter {
         })
     }
 
+    pub(crate) fn is_set(&self) -> bool {
+        self.include.is_some() || !self.exclude.is_empty()
+    }
+
     pub(crate) fn wants_file(&self, path: &Path) -> bool {
         let included = self.include.as_ref().is_none_or(|set| set.is_match(path));
         included && !self.exclude.is_match(path)

@@ -45,6 +45,8 @@ pub(super) struct Transfer<'a> {
     source: &'a Source,
     /// The length that it must have.
     length: Option<u64>,
+    /// Its length in a listing.
+    listed_length: Option<u64>,
     /// A document that tells of files stands for them.
     follows_metalinks: bool,
     /// The user gave a name even to the page about a directory.
@@ -97,6 +99,7 @@ impl<'a> Transfer<'a> {
             target,
             source: &job.source,
             length: job.length,
+            listed_length: job.known.map(|known| known.length),
             follows_metalinks: job.target == Target::Named,
             takes_page: matches!(job.target, Target::Path(_)),
             proof: Proof::new(checksums),
@@ -230,7 +233,10 @@ impl<'a> Transfer<'a> {
                     {
                         return Err(GetError::metalink(response.url));
                     }
-                    match self.wrong_length(&response) {
+                    match self
+                        .wrong_length(&response)
+                        .or_else(|| self.page_instead(&response))
+                    {
                         Some(error) => error,
                         None => return Ok((mirror.index, Box::new(response))),
                     }
@@ -265,6 +271,40 @@ impl<'a> Transfer<'a> {
         let expected = self.length.filter(|expected| *expected != found)?;
         let text = format!("{}: it has {found} bytes, not {expected}", response.url);
         Some(GetError::new(ErrorKind::Verification, text))
+    }
+
+    /// Why a response is a page and not the file: a login's or a portal's. Where nothing proves it,
+    /// the user is told.
+    fn page_instead(&self, response: &Response) -> Option<GetError> {
+        let name = |url: &HttpUrl| {
+            let path = url.url().path();
+            path.rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_ascii_lowercase()
+        };
+        let (asked, found) = (name(self.url), name(&response.url));
+        let extension = asked.rsplit_once('.').map(|(_, extension)| extension);
+        let may_be_page = extension.is_none_or(|extension| PAGES.contains(&extension));
+        if self.takes_page || may_be_page || page::essence(&response.head) != "text/html" {
+            return None;
+        }
+        let url = &response.url;
+        match self.listed_length {
+            Some(length) if response.head.framing() != Framing::Length(length) => {
+                let text =
+                    format!("{url}: a page came instead of the file of {length} B in the listing");
+                Some(GetError::passing(ErrorKind::Incomplete, text))
+            }
+            _ if asked != found => {
+                self.reporter.note(format!(
+                    "{} leads to {url}, which is a page (text/html): look whether it is the file",
+                    self.url
+                ));
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Takes in what a response says of other addresses of the file (RFC 6249).
@@ -318,11 +358,13 @@ impl<'a> Transfer<'a> {
                 if decision == Decision::Suspicious && again {
                     self.suspicions += 1;
                     let cancellation = self.shared.cancellation();
-                    self.reporter
-                        .wait(&mut self.attempts, error, kept.bytes, &cancellation)?;
+                    let waited =
+                        self.reporter
+                            .wait(&mut self.attempts, error, kept.bytes, &cancellation);
+                    waited.map_err(|error| error.and(KEPT))?;
                     return Ok(SessionEnd::Broken);
                 }
-                return Err(error.and("what is here is kept; --restart fetches the new one"));
+                return Err(error.and(KEPT));
             }
         }
         self.suspicions = 0;
@@ -415,8 +457,12 @@ impl<'a> Transfer<'a> {
         held.state.done = done;
         held.state.whole = whole;
         self.proof.note_blocks(is_haul, proven.filter(|_| whole));
+        let is_remote = !matches!(
+            end.as_ref().map_err(|error| error.kind),
+            Err(ErrorKind::LocalFile | ErrorKind::Verification)
+        );
         end.map_err(|error| match (error.is_stop(), can_go_on) {
-            (true, true) => error.and(format!(
+            (stops, true) if stops || (is_remote && kept > 0) => error.and(format!(
                 "{kept} bytes are kept: the same command goes on from there"
             )),
             (true, false) => {
@@ -455,6 +501,7 @@ impl<'a> Transfer<'a> {
             return Ok(Opening::Request);
         }
         Err(error.and(match self.proof.given() {
+            [] if self.length.is_some() => "what came is kept, --restart fetches it anew",
             [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
             _ => {
                 "what came is kept: the same command with the right sum finishes it without the \
@@ -481,11 +528,17 @@ impl<'a> Transfer<'a> {
         Ok(self.list.as_ref().map(|_| Opening::Resume))
     }
 
-    /// Holds a whole file without a sum against the server's digest.
+    /// Holds a whole file against the length that it must have and, without a sum, against the
+    /// server's digest.
     fn prove(&mut self) -> Result<(), GetError> {
         let Some(held) = &self.holdings.current else {
             return Ok(());
         };
+        let bytes = held.state.done.total();
+        if let Some(expected) = self.length.filter(|expected| *expected != bytes) {
+            let text = format!("{}: it has {bytes} bytes, not {expected}", self.url);
+            return Err(GetError::new(ErrorKind::Verification, text));
+        }
         let identity = held.state.identity.as_ref();
         let validator = identity.and_then(|it| it.validator.as_ref());
         let file = (held.part.file(), held.part.path());
@@ -513,11 +566,6 @@ impl<'a> Transfer<'a> {
             return Err(GetError::directory(self.url, self.url.as_directory()));
         }
         let bytes = held.state.done.total();
-        if let Some(expected) = self.length.filter(|expected| *expected != bytes) {
-            let text = format!("{}: it has {bytes} bytes, not {expected}", self.url);
-            held.part.discard();
-            return Err(GetError::new(ErrorKind::Verification, text));
-        }
         if let Some(old) = &self.holdings.old
             && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
         {
@@ -565,8 +613,13 @@ impl Transfer<'_> {
     }
 }
 
+const KEPT: &str = "what is here is kept; --restart fetches the new one";
 /// Responses that look like a passing fault are believed after so many retries.
 const SUSPICIONS: u32 = 3;
+/// Extensions of files that may come as a page.
+const PAGES: [&str; 10] = [
+    "html", "htm", "shtml", "xhtml", "php", "asp", "aspx", "jsp", "cgi", "pl",
+];
 /// Where a page says that it is one.
 const PAGE_BEGINS_BYTES: u64 = 256;
 /// No page about a directory is taken for one beyond this.

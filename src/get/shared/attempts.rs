@@ -69,8 +69,11 @@ impl Attempts {
             return Err(error.and(format!("given up after {longest:?} without progress")));
         }
         match error.retry {
-            Retry::After(asked) if asked > LONGEST_ASKED => {
-                Err(error.and(format!("it asks to come back in {} s", asked.as_secs())))
+            Retry::After(asked) if asked > self.policy.retry_for.unwrap_or(LONGEST_ASKED) => {
+                Err(error.and(format!(
+                    "it asks to come back in {} s; --retry-for can wait that long",
+                    asked.as_secs()
+                )))
             }
             Retry::After(asked) => Ok(own.max(asked)),
             _ => Ok(own),

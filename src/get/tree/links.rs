@@ -176,6 +176,11 @@ fn in_xml(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Resul
                         link.modified = time(&said());
                         false
                     }
+                    // A key with a slash behind it only marks a directory of S3's.
+                    b"contents" if link.reference.ends_with('/') => {
+                        link = Link::default();
+                        false
+                    }
                     b"contents" => true,
                     b"istruncated" if said() == "true" => {
                         return Err("it lists only a part of the files".to_owned());
@@ -362,7 +367,7 @@ mod tests {
         let s3 =
             b"<ListBucketResult><Name>b</Name><Prefix></Prefix><IsTruncated>false</IsTruncated>\
             <Contents><Key>x/y z</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
-            <Size>3</Size></Contents><CommonPrefixes><Prefix>sub/</Prefix></CommonPrefixes>\
+            <Size>3</Size></Contents><Contents><Key>x/</Key><Size>0</Size></Contents><CommonPrefixes><Prefix>sub/</Prefix></CommonPrefixes>\
             </ListBucketResult>";
         assert_eq!(references(Kind::Xml, s3).unwrap(), ["./x/y%20z", "./sub/"]);
         assert!(references(Kind::Xml, b"<rss></rss>").is_err());

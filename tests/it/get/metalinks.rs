@@ -150,3 +150,33 @@ fn a_link_to_a_metalink_proves_the_file() {
     ran.assert_status(7);
     assert!(!client.path("f").exists());
 }
+
+#[test]
+fn a_wrong_length_costs_no_byte() {
+    let file = Served::new(5, 100_000);
+    let served = file.clone();
+    let server = Server::start(move |request| match request.number {
+        0 => vec![Act::Send(cut(&served.whole(), 50)), Act::Close],
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let client = Client::new();
+    let url = server.url("/f");
+    client
+        .get(&["-s1", "--retries", "0", &url])
+        .assert_status(5);
+    let write = |size| {
+        let text = document("f", size, &sha256(&file.bytes), std::slice::from_ref(&url));
+        fs::write(client.path("f.meta4"), text).unwrap();
+    };
+    write(file.len() + 1);
+    client
+        .get(&["-s1", "f.meta4"])
+        .assert_status(7)
+        .assert_says("it has 100000 bytes, not 100001");
+    super::support::assert_same(&client.path("f.part"), &file.bytes);
+    let asked = server.requests().len();
+    write(file.len());
+    client.get(&["-s1", "f.meta4"]).assert_status(0);
+    super::support::assert_same(&client.path("f"), &file.bytes);
+    assert_eq!(server.requests().len(), asked);
+}
