@@ -10,7 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 use haul::diagnostics::say;
 use haul::get::{Cancel, ErrorKind, Target, display, printable, run};
 
-use super::signals::stop_on_signals;
+use super::signals::{outlive_file_size_limit, stop_on_signals};
 use meaning::{Meaning, Unusable};
 pub(crate) use options::GetArguments;
 
@@ -31,7 +31,8 @@ pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
     // A stream leaves nothing behind that would have to be put in order.
     let streams = jobs.iter().any(|job| job.target == Target::Stream);
     let grace = streams.then_some(STREAM_GRACE);
-    if let Err(error) = stop_on_signals(cancel.flag(), grace) {
+    let caught = outlive_file_size_limit();
+    if let Err(error) = caught.and_then(|()| stop_on_signals(cancel.flag(), grace)) {
         say(format_args!("haul: cannot catch signals: {error}"));
     }
     let (events, shown) = crossbeam_channel::unbounded();

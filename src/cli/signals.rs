@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use haul::internals::exit_now;
+use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,6 +20,11 @@ pub(crate) fn next_signal(signals: &mut Signals) -> i32 {
             return signal;
         }
     }
+}
+
+/// A write beyond the limit of file sizes fails with an error, instead of ending the process.
+pub(crate) fn outlive_file_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// The first SIGINT, SIGTERM or SIGHUP sets `stop`, and the next one ends the process; so does

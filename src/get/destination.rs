@@ -2,7 +2,7 @@
 
 use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,13 +11,14 @@ use crate::http::client_response::Head;
 use super::client::refusal;
 use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, Known, Naming, Target};
-use super::error::{ErrorKind, GetError};
+use super::error::{ErrorKind, GetError, Retry};
 use super::names;
 use super::part_file;
 use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use crate::digest::Checksum;
+use crate::sys::process::effective_user;
 
 /// Where the bytes go.
 pub(super) enum Destination {
@@ -52,8 +53,36 @@ pub(super) fn choose(
     match &job.target {
         // A name from a server is never taken for a device.
         Target::Path(_) if special => Ok(Destination::Device(path)),
+        Target::Path(_) => Ok(match behind_links(path.clone()) {
+            Some(path) if is_descriptor(&path) => Destination::Device(path),
+            Some(behind) if shared.config.existing.replaces() => Destination::File(behind),
+            _ => Destination::File(path),
+        }),
         _ => Ok(Destination::File(path)),
     }
+}
+
+/// The file that a symbolic link of the user's own, or of the system's, leads to in the end.
+fn behind_links(mut path: PathBuf) -> Option<PathBuf> {
+    for _ in 0..MAX_LINKS {
+        let is_descriptor = is_descriptor(&path);
+        match path.symlink_metadata() {
+            Ok(found) if found.is_symlink() && !is_descriptor => {
+                if ![0, effective_user()].contains(&found.uid()) {
+                    return None;
+                }
+                path = path.parent()?.join(path.read_link().ok()?);
+            }
+            _ => return Some(path),
+        }
+    }
+    None
+}
+
+/// A name that stands for a file that is open already, as `/proc/self/fd/3`.
+fn is_descriptor(path: &Path) -> bool {
+    let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+    parent.is_some_and(|parent| parent.starts_with("/proc"))
 }
 
 fn server_name(shared: &Shared, reporter: &Reporter, source: &Source) -> Result<String, GetError> {
@@ -109,19 +138,22 @@ pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Resul
             Ok(response) => {
                 let url = response.url.clone();
                 let head = shared.client.release(response);
-                match head.status {
-                    200 | 203 => return Ok(head),
-                    // An address may be signed for GET alone.
-                    400 | 401 | 403 | 405 | 501 if method == Method::Head => {
-                        method = Method::Get;
-                        continue;
-                    }
-                    _ => refusal::of_response(&head, &url, SystemTime::now()),
+                if matches!(head.status, 200 | 203) {
+                    return Ok(head);
                 }
+                let error = refusal::of_response(&head, &url, SystemTime::now());
+                // An address may be signed for GET alone, or a server know nothing else.
+                if method == Method::Head && error.retry == Retry::Never {
+                    method = Method::Get;
+                    continue;
+                }
+                error
             }
             Err(error) => error,
         };
         reporter.wait(&mut attempts, error, 0, &cancellation)?;
+        // Some servers close at HEAD without a word.
+        method = Method::Get;
     }
 }
 
@@ -159,13 +191,17 @@ pub(super) fn look(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Needed),
         Err(error) => return Err(GetError::local("look at", target, &error)),
     };
+    // A file that was moved to another place, with a link to it left here, is still that file.
+    let file = target.metadata().ok().filter(Metadata::is_file);
     let replaceable = match (shared.config.existing, &job.source) {
-        (Existing::Skip | Existing::Update, Source::Http(url)) if found.is_file() => {
+        (Existing::Skip | Existing::Update, Source::Http(url)) if file.is_some() => {
             let theirs = match job.known {
                 Some(known) => Some(known),
                 None => known(&head(shared, reporter, url)?),
             };
-            if theirs.is_some_and(|theirs| is_same(&found, theirs)) {
+            if let (Some(ours), Some(theirs)) = (&file, theirs)
+                && is_same(ours, theirs)
+            {
                 return Ok(Standing::Same);
             }
             if shared.config.existing == Existing::Skip {
@@ -177,7 +213,7 @@ pub(super) fn look(
             }
             true
         }
-        (existing, _) => matches!(existing, Existing::Overwrite | Existing::Update),
+        (existing, _) => existing.replaces(),
     };
     if !replaceable || found.is_dir() {
         return Err(part_file::refuse_existing(target));
@@ -222,3 +258,6 @@ pub(super) fn checksums_for(
     }
     Ok(checksums)
 }
+
+/// As many as Linux follows (path_resolution(7)).
+const MAX_LINKS: usize = 40;

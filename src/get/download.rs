@@ -47,7 +47,10 @@ pub(super) fn fetch(
                 .map(Some);
         }
         Destination::Device(path) => {
-            let opened = std::fs::OpenOptions::new().write(true).open(&path);
+            // A file that is open already, as /dev/fd/3, may have text of others.
+            let is_file = path.metadata().is_ok_and(|found| found.is_file());
+            let mut options = File::options();
+            let opened = options.write(true).append(is_file).open(&path);
             let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
             return sequential::fetch(shared, reporter, job, (&path, &mut file)).map(Some);
         }

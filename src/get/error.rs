@@ -142,6 +142,10 @@ impl GetError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 ": choose another place with -o or --directory"
             }
+            io::ErrorKind::FileTooLarge => {
+                ": files here may not be as large, by ulimit -f or by the file system; choose \
+                 another place with -o or --directory"
+            }
             _ => "",
         };
         Self::new(

@@ -86,7 +86,7 @@ impl PartFile {
         let (path, state_path) = beside(target, slot);
         loop {
             let file = receive::open_regular(&path, missing)
-                .map_err(|error| GetError::local("open", &path, &error))?;
+                .map_err(|error| paths::not_opened("open", &path, &error))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
@@ -136,7 +136,7 @@ impl PartFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(refuse_stranger(&self.path));
             }
-            Err(error) => return Err(GetError::local("read", path, &error)),
+            Err(error) => return Err(paths::not_opened("read", path, &error)),
         };
         Ok(State::parse(&text, length))
     }

@@ -61,6 +61,9 @@ fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
     }
     if let Some(list) = &args.input {
         jobs.extend(read_list(list)?.into_iter().map(named));
+        if jobs.is_empty() {
+            return Err(format!("{} has no URL", called(list)).into());
+        }
     } else if jobs.is_empty() {
         jobs.push(named(ask_for_source()?));
     }
@@ -80,6 +83,9 @@ fn named(source: Source) -> Job {
 
 /// Refuses what does not go together.
 fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
+    if args.names_anyway && args.urls.iter().any(|url| !url.contains('/')) {
+        return Err("-O takes no name: -o FILE writes to FILE".into());
+    }
     if urls > 1 && args.repair.is_some() {
         return Err("--repair goes with one URL".into());
     }
@@ -138,7 +144,9 @@ fn draws_bars() -> bool {
 }
 
 fn is_stdout(args: &GetArguments) -> bool {
-    args.output.as_deref() == Some(Path::new("-"))
+    let names = ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
+    let output = args.output.as_deref();
+    output.is_some_and(|output| names.iter().any(|name| output == Path::new(name)))
 }
 
 fn checksums(args: &GetArguments) -> impl Iterator<Item = &Checksum> {
@@ -308,7 +316,14 @@ fn read(path: &Path) -> Result<String, Unusable> {
         true => io::read_to_string(io::stdin()),
         false => std::fs::read_to_string(path),
     };
-    text.map_err(|error| format!("cannot read {}: {error}", path.display()).into())
+    text.map_err(|error| format!("cannot read {}: {error}", called(path)).into())
+}
+
+fn called(path: &Path) -> String {
+    match path == OsStr::new("-") {
+        true => "standard input".to_owned(),
+        false => path.display().to_string(),
+    }
 }
 
 fn read_list(path: &Path) -> Result<Vec<Source>, Unusable> {
@@ -321,7 +336,7 @@ fn read_list(path: &Path) -> Result<Vec<Source>, Unusable> {
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
         .map(|(number, line)| {
             line.parse().map_err(|error: BadAddress| {
-                format!("{}, line {}: {error}", path.display(), number + 1).into()
+                format!("{}, line {}: {error}", called(path), number + 1).into()
             })
         })
         .collect()

@@ -77,6 +77,22 @@ pub(crate) fn refuse_stranger(path: &Path) -> GetError {
     GetError::new(ErrorKind::LocalFile, text)
 }
 
+/// The error for a part file or its state that cannot be opened.
+pub(super) fn not_opened(doing: &str, path: &Path, error: &io::Error) -> GetError {
+    match path.symlink_metadata() {
+        // A link may lead to anything, and another user may have put it there.
+        Ok(found) if !found.is_file() => refuse_stranger(path),
+        Err(_) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!(
+                "{} is no directory: make it, or let -d DIRECTORY do so",
+                directory_of(path).display()
+            );
+            GetError::new(ErrorKind::LocalFile, text)
+        }
+        _ => GetError::local(doing, path, error),
+    }
+}
+
 /// The error for a file that is already there.
 pub(crate) fn refuse_existing(target: &Path) -> GetError {
     let what = match target.symlink_metadata() {
