@@ -322,8 +322,10 @@ impl Client {
             })?;
             if let Some((head, used)) = parsed {
                 connection.input.consume(used);
-                // 100 Continue, 103 Early Hints: not the response yet. 101 was not asked for.
-                if (100..200).contains(&head.status) && interim < MAX_INTERIM {
+                // 100 Continue, 103 Early Hints: not the response yet. 101 was not asked for, and
+                // nothing of HTTP follows it.
+                let is_interim = (100..200).contains(&head.status) && head.status != 101;
+                if is_interim && interim < MAX_INTERIM {
                     interim += 1;
                     continue;
                 }
@@ -442,14 +444,14 @@ fn other_protocol(input: &[u8]) -> Option<&'static str> {
 /// Refuses a content coding that the request did not accept, unless the file's name says that it is
 /// stored so.
 fn check_coding(response: &Response) -> Result<(), GetError> {
-    let coding = response
-        .head
-        .content_encoding
-        .as_deref()
-        .unwrap_or_default();
-    let coding = coding.to_ascii_lowercase();
+    let codings = response.head.content_encoding.as_deref();
+    let codings = codings.unwrap_or_default().to_ascii_lowercase();
+    let codings: Vec<_> = codings.split(',').map(str::trim).collect();
+    let is_coding = |it: &&str| !matches!(*it, "" | "identity");
+    let coding = codings.into_iter().filter(is_coding).collect::<Vec<_>>();
+    let coding = coding.join(", ");
     let extensions: &[&str] = match coding.as_str() {
-        "" | "identity" => return Ok(()),
+        "" => return Ok(()),
         "gzip" | "x-gzip" => &["gz", "tgz", "svgz"],
         "compress" | "x-compress" => &["z"],
         "br" => &["br"],

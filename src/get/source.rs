@@ -63,7 +63,19 @@ impl std::str::FromStr for Source {
         if rest.starts_with(['/', '.']) {
             return Err(explain(&"it names no host: write HOST[:PORT]/PATH"));
         }
+        if text == "-" {
+            return Err(explain(
+                &"no address: -o - is standard output, -i - a list of addresses",
+            ));
+        }
         if rest.len() == text.len() {
+            let (scheme, rest) = text.split_once(':').unwrap_or_default();
+            let is_scheme = ["http", "https", "name"]
+                .iter()
+                .any(|it| scheme.eq_ignore_ascii_case(it));
+            if is_scheme && !rest.starts_with(|first: char| first.is_ascii_digit()) {
+                return Err(explain(&"write two slashes: http://HOST[:PORT]/PATH"));
+            }
             return HttpUrl::parse(&format!("http://{text}")).map(Self::Http);
         }
         match scheme.to_ascii_lowercase().as_str() {
@@ -132,7 +144,7 @@ impl HttpUrl {
         let _ = url.set_username(user);
         let _ = url.set_password(password);
         let zone = self.zone.clone().filter(|_| url.host() == self.url.host());
-        Self::from_url(url, zone)
+        Self::from_url(url, zone).map_err(|why| BadAddress(format!("{self} leads to {}", why.0)))
     }
 
     /// The host to connect to, with the zone of its address.
@@ -358,6 +370,10 @@ mod tests {
             let refused = text.parse::<Source>().expect_err(text).to_string();
             assert!(refused.contains("it names no host"), "{refused}");
         }
+        for text in ["http:/h/x", "HTTPS:h/x", "-"] {
+            text.parse::<Source>().expect_err(text);
+        }
+        assert_eq!(http("http:80/x").authority(), "http");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) enum Malformed {
     Chunk,
     /// A field that says which bytes these are stands there twice, with different values.
     Contradiction,
+    /// A field that says where the body ends, or what it is of, cannot be read.
+    Framing,
 }
 
 impl fmt::Display for Malformed {
@@ -38,6 +40,7 @@ impl fmt::Display for Malformed {
             Self::TransferCoding => "it uses a transfer coding that was not asked for",
             Self::Chunk => "its chunked body is broken",
             Self::Contradiction => "it gives ETag, Location or the like twice, and differently",
+            Self::Framing => "a field that says what its body is cannot be read",
         })
     }
 }
@@ -70,7 +73,7 @@ pub(crate) struct Head {
     pub retry_after: Option<String>,
     /// `Content-Disposition`, unparsed.
     pub content_disposition: Option<String>,
-    /// `Content-Encoding`: what the bytes are packed in.
+    /// `Content-Encoding`, all fields of it in one: what the bytes are packed in.
     pub content_encoding: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
@@ -108,6 +111,7 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malforme
     let mut parser = httparse::ParserConfig::default();
     // As curl, wget and browsers do.
     parser.ignore_invalid_headers_in_responses(true);
+    parser.allow_spaces_after_header_name_in_responses(true);
     let head_bytes = match parser.parse_response(&mut response, input) {
         Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
         Ok(httparse::Status::Partial) if input.len() >= MAX_HEAD_BYTES => {
@@ -122,6 +126,9 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malforme
         minor_version: response.version.unwrap_or_default(),
         ..Head::default()
     };
+    if skips_framing(&input[..head_bytes], response.headers) {
+        return Err(Malformed::Framing);
+    }
     let mut connection = Connection::default();
     for field in response.headers.iter() {
         head.take_field(field.name, field.value, &mut connection)?;
@@ -220,15 +227,12 @@ impl Head {
             }
             "retry-after" => self.retry_after = Some(text()),
             "content-disposition" => self.content_disposition = Some(text()),
-            "content-encoding" => self.content_encoding = Some(text()),
+            "content-encoding" => append(&mut self.content_encoding, &text()),
             "content-type" => self.content_type = Some(text()),
             "repr-digest" => self.repr_digest = Some(text()),
             "repr-digest-blake3" => self.blake3_digest = Some(text()),
             "digest" => self.legacy_digest = Some(text()),
-            "link" => match &mut self.link {
-                Some(links) => *links = format!("{links}, {}", text()),
-                None => self.link = Some(text()),
-            },
+            "link" => append(&mut self.link, &text()),
             "server" => self.server = Some(text()),
             _ => {}
         }
@@ -248,6 +252,24 @@ impl Head {
     }
 }
 
+/// Whether a malformed line was skipped without which the body would be taken for another one.
+fn skips_framing(head: &[u8], fields: &[httparse::Header<'_>]) -> bool {
+    let frames = |name: &[u8]| FRAMING.iter().any(|it| name.eq_ignore_ascii_case(it));
+    let lines = head.split(|&byte| byte == b'\n').skip(1);
+    let names = lines.filter_map(|line| line.split(|&byte| byte == b':').next());
+    let stand = names.filter(|name| frames(name.trim_ascii())).count();
+    let taken = fields.iter().filter(|it| frames(it.name.as_bytes()));
+    stand > taken.count()
+}
+
+/// Fields of one name are one list (RFC 9110, section 5.3).
+fn append(field: &mut Option<String>, value: &str) {
+    *field = Some(match field.take() {
+        Some(earlier) => format!("{earlier}, {value}"),
+        None => value.to_owned(),
+    });
+}
+
 fn set_once(field: &mut Option<String>, value: String) -> Result<(), Malformed> {
     match field {
         Some(earlier) if *earlier != value => Err(Malformed::Contradiction),
@@ -258,6 +280,13 @@ fn set_once(field: &mut Option<String>, value: String) -> Result<(), Malformed> 
     }
 }
 
+/// The fields that say where a body ends, and what it is of.
+const FRAMING: [&[u8]; 4] = [
+    b"content-length",
+    b"transfer-encoding",
+    b"content-range",
+    b"content-encoding",
+];
 const MAX_FIELDS: usize = 128;
 
 #[cfg(test)]
@@ -329,6 +358,29 @@ mod tests {
         let wire = b"HTTP/1.1 200 OK\r\nno colon\r\nBad Name: x\r\nContent-Length: 5\r\n\r\n";
         let head = parse_head(wire).unwrap().unwrap().0;
         assert_eq!(head.framing(), Framing::Length(5));
+    }
+
+    #[test]
+    fn a_line_that_frames_the_body_is_read_or_refused_but_never_skipped() {
+        let parse = |line: &str| {
+            let wire = format!("HTTP/1.1 200 OK\r\nX: y\r\n{line}\r\n\r\n");
+            parse_head(wire.as_bytes())
+        };
+        for line in ["Content-Length : 5", "content-length\t:5"] {
+            let head = parse(line).unwrap().unwrap().0;
+            assert_eq!(head.framing(), Framing::Length(5), "{line}");
+        }
+        for line in [
+            " Content-Length: 5",
+            "Content-Length: 5\x01",
+            "Transfer-Encoding: chunked\x7f",
+            "Content-Range",
+        ] {
+            assert_eq!(parse(line), Err(Malformed::Framing), "{line:?}");
+        }
+        let wire = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Encoding: br\r\n\r\n";
+        let head = parse_head(wire).unwrap().unwrap().0;
+        assert_eq!(head.content_encoding.as_deref(), Some("gzip, br"));
     }
 
     #[test]

@@ -18,7 +18,8 @@ fn explain(head: &Head, url: &HttpUrl, now: SystemTime) -> GetError {
             ErrorKind::NotFound,
             format!("{url}: the server has no such file ({status})"),
         ),
-        408 | 425 | 429 | 500 | 502..=504 => {
+        // Those from 520 on are of proxies that cannot reach the server.
+        408 | 425 | 429 | 500 | 502..=504 | 507 | 509 | 520..=599 => {
             let again = head.retry_after(now).map_or(Retry::Later, Retry::After);
             GetError::passing(
                 ErrorKind::Network,
