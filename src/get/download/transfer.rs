@@ -63,8 +63,8 @@ pub(super) struct Transfer<'a> {
     list_source: Option<ListSource>,
     /// The server told of mirrors, and of a digest.
     has_proven_mirrors: bool,
-    /// Responses that looked like a passing fault, in a row.
-    suspicions: u32,
+    /// Responses that looked like a passing fault, in a row, and the bytes kept at the last one.
+    suspicions: (u32, u64),
 }
 
 /// The beginning of a session.
@@ -111,7 +111,7 @@ impl<'a> Transfer<'a> {
             list: None,
             list_source: None,
             has_proven_mirrors: false,
-            suspicions: 0,
+            suspicions: (0, 0),
         }
     }
 
@@ -354,9 +354,13 @@ impl<'a> Transfer<'a> {
                 };
                 let text = format!("{}: {why}", response.url);
                 let error = GetError::passing(ErrorKind::Incomplete, text);
-                let again = self.suspicions < SUSPICIONS.min(self.shared.config.retry.retries);
+                let (mut times, bytes) = self.suspicions;
+                if kept.bytes > bytes {
+                    times = 0;
+                }
+                let again = times < SUSPICIONS.min(self.shared.config.retry.retries);
                 if decision == Decision::Suspicious && again {
-                    self.suspicions += 1;
+                    self.suspicions = (times + 1, kept.bytes);
                     let cancellation = self.shared.cancellation();
                     let waited =
                         self.reporter
@@ -367,7 +371,7 @@ impl<'a> Transfer<'a> {
                 return Err(error.and(KEPT));
             }
         }
-        self.suspicions = 0;
+        self.suspicions = (0, 0);
         let is_haul = response.head.is_haul();
         let digest = response.head.digests().into_iter().next();
         self.proof.note_server(is_haul, digest);

@@ -6,7 +6,7 @@
 use crate::http::client_response::{Framing, Head};
 
 use crate::get::config::KeptChoice;
-use crate::get::part_file::validate::{Identity, Trust};
+use crate::get::part_file::validate::{Identity, Trust, Validator};
 
 /// The bytes that are here of a file.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ pub(crate) enum Decision {
     GoOn,
     /// The response goes into a second part file; the first one goes once that is whole.
     Beside,
-    /// The file is another one, and looks like a passing fault of the server.
+    /// The file is another one, and looks like a passing fault of the server, or another node.
     Suspicious,
     /// The file is another one, and the bytes that are kept stay.
     Refuse,
@@ -50,7 +50,9 @@ pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
         (true, _) => Decision::GoOn,
         (false, KeptChoice::Restart) => Decision::Beside,
         (false, KeptChoice::Keep) if could_be_same(kept, head, trust) => Decision::Beside,
-        (false, KeptChoice::Keep) if is_suspicious(kept, head) => Decision::Suspicious,
+        (false, KeptChoice::Keep) if is_suspicious(kept, head) || is_of_other_node(kept, head) => {
+            Decision::Suspicious
+        }
         (false, KeptChoice::Keep) => Decision::Refuse,
     }
 }
@@ -88,6 +90,15 @@ fn is_suspicious(kept: &Kept, head: &Head) -> bool {
         (None, Framing::Chunked | Framing::UntilClose) => false,
     };
     shorter || became_html(kept, head)
+}
+
+/// The nodes of one server may each have an entity tag of their own for one file.
+fn is_of_other_node(kept: &Kept, head: &Head) -> bool {
+    kept.identity.as_ref().is_some_and(|ours| {
+        matches!(ours.validator, Some(Validator::Etag(_)))
+            && head.etag.is_some()
+            && head.framing() == Framing::Length(ours.length)
+    })
 }
 
 fn became_html(kept: &Kept, head: &Head) -> bool {

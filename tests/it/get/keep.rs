@@ -51,6 +51,26 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn another_node_with_a_tag_of_its_own_is_asked_again() {
+    let file = Served::new(1, LENGTH);
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let other = Served {
+            etag: Some("\"of another node\"".to_owned()),
+            ..served.clone()
+        };
+        match request.number {
+            0 => vec![Act::Send(cut(&served.whole(), 50)), Act::Close],
+            1 => vec![Act::Send(other.answer(request)), Act::Close],
+            _ => vec![Act::Send(served.answer(request)), Act::Close],
+        }
+    });
+    let client = Client::new();
+    client.get(&["-s", "1", &server.url("/f")]).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
 fn a_page_in_place_of_the_file_is_retried_and_never_taken_for_it() {
     let page = b"<html>Down for maintenance</html>";
     let heads = [
