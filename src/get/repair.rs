@@ -58,7 +58,8 @@ pub(super) fn prepare(
     if is_same || choice == RepairChoice::DryRun {
         return Ok(RepairPlan::Nothing);
     }
-    let mut state = State::new(url.recorded(), Some(identity), content_type);
+    let claims_nothing = State::new(url.recorded(), Some(identity), content_type);
+    let mut state = claims_nothing.clone();
     state.done = good;
     if choice == RepairChoice::InPlace {
         drop(file);
@@ -66,8 +67,14 @@ pub(super) fn prepare(
         part.set_length(list.len())?;
         return Ok(RepairPlan::InPlace(Box::new((part, state)), list));
     }
-    if PartFile::open_existing(target, Slot::Part)?.is_none() {
-        let part = PartFile::create(target, Slot::Part)?;
+    let begun = match PartFile::open_existing(target, Slot::Part)? {
+        None => Some(PartFile::create(target, Slot::Part)?),
+        // A copy that broke off.
+        Some((part, state)) => Some(part).filter(|_| state.done.total() == 0),
+    };
+    if let Some(part) = begun {
+        // A part file without a state is nobody's, whenever this breaks off.
+        part.save(&claims_nothing)?;
         let copied = copy(&file, part.file(), list.len());
         copied.map_err(|error| {
             let error = GetError::local("copy", target, &error);

@@ -127,6 +127,40 @@ fn a_repair_fetches_only_the_blocks_that_differ() {
 }
 
 #[test]
+fn a_repair_whose_copy_breaks_off_goes_on() {
+    let server = TestServer::start();
+    let new = noise(5, 3 * BLOCK);
+    server.put("disk.img", &new);
+    let url = format!("http://{}/disk.img", server.address());
+    let client = Client::new();
+    let name = client.path("disk.img");
+    let mut old = new.clone();
+    old[9] ^= 1;
+    fs::write(&name, &old).unwrap();
+    // In units of 512 or 1024 bytes: either is less than the copy.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args([
+            "-c",
+            "ulimit -f 9000; exec \"$0\" get -q --repair \"$1\" \"$2\"",
+        ])
+        .arg(env!("CARGO_BIN_EXE_haul"))
+        .arg(&name)
+        .arg(&url)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let ran = super::support::finish(command.spawn().unwrap());
+    assert_ne!(ran.status, Some(0));
+    super::support::assert_same(&name, &old);
+    let name = name.to_str().unwrap();
+    let before = server.counters().bytes_sent;
+    client.get(&["--repair", name, &url]).assert_status(0);
+    client.assert_whole("disk.img", &new);
+    let sent = server.counters().bytes_sent - before;
+    assert!(sent < 2 * BLOCK as u64, "{sent} bytes for one block");
+}
+
+#[test]
 fn a_repair_takes_a_file_of_any_length_in_place_or_not() {
     let server = TestServer::start();
     let new = noise(6, 2 * BLOCK + 5);
