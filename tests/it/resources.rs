@@ -128,6 +128,25 @@ fn without_a_descriptor_for_the_file_clients_are_told_to_come_back() {
     assert!(answer.field("retry-after").is_some());
 }
 
+/// However few there are: those for the look-up and not for the names, too.
+#[test]
+fn without_descriptors_for_a_listing_clients_are_told_to_come_back() {
+    let root = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir_all(root.path().join("a/b")).expect("a directory");
+    for spare in 0..6 {
+        let mut program = Program::serve(["--root".as_ref(), root.path().as_os_str()]);
+        let address = program.address();
+        let mut client = program.connect(address);
+        client.send("GET /missing HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(client.answer().status, 404);
+        let (open, _) = program.open_files_when(|_| true);
+        program.limit_open_files(open as u64 + spare);
+        client.send("GET /a/b/?format=json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let status = Answer::parse(&client.rest()).status;
+        assert!(matches!(status, 200 | 503), "{status} with {spare} left");
+    }
+}
+
 #[test]
 fn beyond_the_limit_connections_are_told_to_come_back() {
     let server = TestServer::with(|config| config.limits.connections = 2);

@@ -23,6 +23,7 @@ use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::PathHandle;
 use crate::sys::directory::Directory;
 use crate::sys::file::Blocking;
+use crate::sys::resources;
 
 /// Answers a request, or says `None` if that takes a disk.
 pub(super) fn prepare(
@@ -278,8 +279,11 @@ fn answer_for_directory(
     if blocking == Blocking::Forbidden {
         return None;
     }
-    let answer = list((request, grant), listed, service).unwrap_or_else(|_| {
-        let refusal = Refusal::Internal("the directory cannot be read");
+    let answer = list((request, grant), listed, service).unwrap_or_else(|error| {
+        let refusal = match resources::is_exhaustion(&error) {
+            true => Refusal::Overloaded,
+            false => Refusal::Internal("the directory cannot be read"),
+        };
         refuse(Some(request), &refusal, service)
     });
     Some(answer)
