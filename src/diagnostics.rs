@@ -61,19 +61,32 @@ impl Lines {
             return;
         }
         queue.bytes.extend_from_slice(line.as_bytes());
+        self.start_thread(&mut queue);
+        self.changed.notify_all();
+    }
+
+    fn start_thread(&'static self, queue: &mut Queue) {
         if !queue.has_thread {
             let thread = std::thread::Builder::new().name("haul-say".into());
             queue.has_thread = thread.spawn(|| self.write_all_lines()).is_ok();
         }
-        self.changed.notify_all();
     }
 
     /// Waits until every line is written or `gives_up`; the error is that of the last failed write.
+    /// Where no thread can be had, the lines are written here, for as long as that takes.
     ///
     /// # Errors
     /// As write(2); `TimedOut` after giving up.
-    pub fn finish(&self, gives_up: impl Fn() -> bool) -> io::Result<()> {
+    pub fn finish(&'static self, gives_up: impl Fn() -> bool) -> io::Result<()> {
         let mut queue = self.queue();
+        if !queue.bytes.is_empty() {
+            self.start_thread(&mut queue);
+        }
+        if !queue.has_thread {
+            let bytes = std::mem::take(&mut queue.bytes);
+            drop(queue);
+            return self.write_all(&bytes);
+        }
         while queue.has_thread && (queue.is_writing || !queue.bytes.is_empty()) {
             if gives_up() {
                 return Err(io::ErrorKind::TimedOut.into());

@@ -136,10 +136,15 @@ impl Dialer {
         let bare = bare.unwrap_or(host).to_owned();
         let (sender, resolved) = crossbeam_channel::bounded(1);
         // getaddrinfo(3) cannot be interrupted; a thread that is no longer waited for ends by itself.
-        thread::spawn(move || {
+        let look_up = move || {
             let addresses = (bare.as_str(), port).to_socket_addrs();
             let _ = sender.send(addresses.map(Vec::from_iter));
-        });
+        };
+        let thread = thread::Builder::new().spawn(look_up);
+        thread.map_err(|error| {
+            let text = format!("cannot start a thread: {error}");
+            DialError::Unresolvable(io::Error::new(error.kind(), text))
+        })?;
         let addresses = loop {
             if stops() {
                 return Err(DialError::Stopped);

@@ -24,15 +24,15 @@ pub mod display;
 mod download;
 mod error;
 mod event;
-mod metalink;
+pub(crate) mod metalink;
 mod names;
 mod page;
-mod part_file;
+pub(crate) mod part_file;
 mod repair;
 mod sequential;
 mod shared;
 mod source;
-mod tree;
+pub(crate) mod tree;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -143,9 +143,9 @@ impl Run<'_> {
         let parallel = self.shared.config.parallel.max(1);
         let (found, waiting) = crossbeam_channel::bounded(WAITING_FILES);
         thread::scope(|scope| {
-            for _ in 0..parallel {
+            for number in 0..parallel {
                 let waiting = waiting.clone();
-                scope.spawn(|| {
+                let serve = || {
                     for (reporter, job) in waiting {
                         if self.shared.check().is_err()
                             || self.fetch_all(&tree, (reporter, job)).is_err()
@@ -154,7 +154,14 @@ impl Run<'_> {
                             break;
                         }
                     }
-                });
+                };
+                if let Err(error) = thread::Builder::new().spawn_scoped(scope, serve) {
+                    // Fewer do as well.
+                    if number == 0 {
+                        self.fail(&reporter, &GetError::no_thread(&error));
+                    }
+                    break;
+                }
             }
             // Senders fail once there are no fetchers.
             drop(waiting);

@@ -144,10 +144,15 @@ pub fn run(
     let left = thread::scope(|scope| {
         for (generator, live) in generators.into_iter().zip(&live) {
             let done = done.clone();
-            scope.spawn(move || {
+            let failed = done.clone();
+            let work = move || {
                 done.send(generator.run(live))
                     .expect("the receiver outlives the scope");
-            });
+            };
+            if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
+                stop.store(true, Ordering::Relaxed);
+                let _ = failed.send(Err(error));
+            }
         }
         drop(done);
         collect(&run, &live, &results, &mut begin, &mut observe)

@@ -72,9 +72,15 @@ pub fn compute(
     let feed = Feed::new(walk::Walk::new(paths, config.directories), config.algorithm);
     let (sender, results) = unbounded::<Found>();
     let outcome = std::thread::scope(|scope| {
-        for _ in 0..config.threads.get() {
+        for number in 0..config.threads.get() {
             let (sender, feed, store) = (sender.clone(), &feed, store.as_ref());
-            scope.spawn(move || feed.work(store, progress, &sender));
+            let work = move || feed.work(store, progress, &sender);
+            match std::thread::Builder::new().spawn_scoped(scope, work) {
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error),
+                // Fewer do as well.
+                Err(_) => break,
+            }
         }
         drop(sender);
         let outcome = in_order(&feed, &results, &mut on);

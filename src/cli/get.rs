@@ -37,10 +37,14 @@ pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
     }
     let (events, shown) = crossbeam_channel::unbounded();
     let (showing, ended) = crossbeam_channel::bounded::<()>(0);
-    thread::spawn(move || {
+    let show = move || {
         display::show(display, &shown);
         drop(showing);
-    });
+    };
+    if let Err(error) = thread::Builder::new().spawn(show) {
+        say(format_args!("haul: cannot start a thread: {error}"));
+        return Err(ErrorKind::LocalFile);
+    }
     let outcome = run(config, &jobs, &events, &cancel);
     // The display ends when the last sender does, if somebody reads what it shows.
     drop(events);

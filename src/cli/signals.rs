@@ -38,10 +38,13 @@ pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) ->
                 exit_now(128 + signal);
             }
             if let Some(grace) = grace {
-                std::thread::spawn(move || {
+                let end = move || {
                     std::thread::sleep(grace);
                     exit_now(128 + signal)
-                });
+                };
+                if std::thread::Builder::new().spawn(end).is_err() {
+                    exit_now(128 + signal);
+                }
             }
         }
     };

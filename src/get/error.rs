@@ -131,6 +131,14 @@ impl GetError {
         self.retry == Retry::Stopped
     }
 
+    /// The system gives this process no more threads.
+    pub(super) fn no_thread(error: &io::Error) -> Self {
+        let text = format!(
+            "cannot start a thread: {error}: the user or the group may have no more (ulimit -u, pids.max)"
+        );
+        Self::new(ErrorKind::LocalFile, text)
+    }
+
     /// An error of the file system at `path`.
     pub(super) fn local(doing: &str, path: &Path, error: &io::Error) -> Self {
         let advice = match error.kind() {

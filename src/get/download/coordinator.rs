@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::thread::Scope;
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,7 +11,7 @@ use super::block_ledger::BadBlock;
 use super::plan::SegmentId;
 use super::prover::{self, Finding};
 use super::scaler::{ConnectionScaler, Sample};
-use super::segment::{Outcome, Report, Segment, Work};
+use super::segment::{Came, Outcome, Report, Segment, Work};
 use super::session::{Session, SessionEnd};
 use crate::get::blocks;
 use crate::get::client::Response;
@@ -245,10 +245,26 @@ impl<'a, 's> Coordinator<'a, 's> {
             work,
         };
         let reports = self.reports.0.clone();
-        scope.spawn(move || {
+        let index = segment.mirror.index;
+        let work = move || {
             // The coordinator is gone only when the session has ended.
             let _ = reports.send(segment.run());
-        });
+        };
+        if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
+            let others = self.busy.len() - 1;
+            let outcome = match others {
+                0 => Outcome::Failed(GetError::no_thread(&error)),
+                // The others go on.
+                _ => Outcome::Stopped,
+            };
+            self.scaler.limit(others, self.began.elapsed());
+            let _ = self.reports.0.send(Report {
+                id,
+                mirror: index,
+                came: Came::default(),
+                outcome,
+            });
+        }
     }
 
     /// Takes a segment's report; the session may end with it.

@@ -2,7 +2,7 @@
 //! of blocks, and the hasher behind the front. The threads run until the file is whole or turns out
 //! to be another file.
 
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -32,13 +32,16 @@ pub(crate) fn run(
     let (end, saved) = thread::scope(|scope| {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let keeper_stopped = stopped.clone();
-        let keeper = scope.spawn(move || keep_state(session, saved, &keeper_stopped));
+        let keeper = spawn(scope, move || keep_state(session, saved, &keeper_stopped))?;
         let follower = (!session.checksums.is_empty())
-            .then(|| scope.spawn(move || hash_behind(session, &stopped)));
+            .then(|| spawn(scope, move || hash_behind(session, &stopped)));
+        let follower = follower.transpose()?;
         let (wake, woken) = crossbeam_channel::bounded(1);
         let (findings, found) = crossbeam_channel::unbounded();
         let (cancellation, cancel) = session.shared.cancellation().fork();
-        scope.spawn(move || prover::run(session, &woken, &findings, &cancellation));
+        spawn(scope, move || {
+            prover::run(session, &woken, &findings, &cancellation);
+        })?;
         let end = Coordinator::new(session, mirrors, attempts, (wake, found)).run(scope, first);
         cancel.cancel();
         drop(stop);
@@ -49,12 +52,21 @@ pub(crate) fn run(
             SessionEnd::Whole => verified.map(|()| SessionEnd::Whole),
             start_over => Ok(start_over),
         });
-        (end, saved)
-    });
+        Ok((end, saved))
+    })?;
     if end.is_err() {
         keep_rest(session, saved);
     }
     end
+}
+
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, GetError> {
+    thread::Builder::new()
+        .spawn_scoped(scope, work)
+        .map_err(|error| GetError::no_thread(&error))
 }
 
 /// Saves what the last state on the disk does not claim, now that nobody writes any more. Where the

@@ -33,6 +33,42 @@ fn assert_resumed(server: &Server) -> Request {
     requests[1].clone()
 }
 
+/// Stacks of a gibibyte in an address space of so many: some threads start, others do not.
+#[test]
+fn without_another_thread_it_goes_on_with_fewer_or_says_so() {
+    let file = Served::new(8, 3 << 20);
+    let server = Server::of(file.clone());
+    let statuses: Vec<_> = (0..10)
+        .map(|stacks| {
+            let client = Client::new();
+            let limit = ((stacks + 1) << 20).to_string();
+            let mut command = std::process::Command::new("sh");
+            command
+                .current_dir(client.directory.path())
+                .args(["-c", "ulimit -v $0; exec \"$1\" get -q -s 4 \"$2\"", &limit])
+                .arg(env!("CARGO_BIN_EXE_haul"))
+                .arg(server.url("/f"))
+                .env("RUST_MIN_STACK", (1 << 30).to_string())
+                .env_remove("http_proxy")
+                .stdout(std::process::Stdio::piped())
+                .stderr(std::process::Stdio::piped());
+            let ran = super::support::finish(command.spawn().unwrap());
+            match ran.status {
+                Some(0) => super::support::assert_same(&client.path("f"), &file.bytes),
+                _ => {
+                    assert!(matches!(ran.status, Some(4 | 6)), "{:?}", ran.status);
+                    ran.assert_says("cannot start a thread");
+                    // What is here is no hindrance.
+                    client.get(&[&server.url("/f")]).assert_status(0);
+                    client.assert_whole("f", &file.bytes);
+                }
+            }
+            ran.status
+        })
+        .collect();
+    assert_eq!(statuses.first(), Some(&Some(6)), "{statuses:?}");
+}
+
 #[test]
 fn a_connection_that_closes_is_resumed() {
     for receive in ["splice", "copy"] {
