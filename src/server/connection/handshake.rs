@@ -79,20 +79,25 @@ impl Handshaking {
         if !tls.session().is_handshaking() {
             return HandshakeStep::Done;
         }
-        match received.read(stream, scratch) {
-            Ok(None) => HandshakeStep::Wait(Interest::Read),
-            Ok(Some(0)) | Err(_) => HandshakeStep::Ended,
-            Ok(Some(count)) => {
-                tls.take_in(&scratch[..count]);
-                if !self.has_begun {
-                    self.has_begun = true;
-                    self.since = now;
-                }
-                // No record has this type; a handshake begins with 0x16.
-                match tls.partial().first() {
-                    Some(first) if first.is_ascii_graphic() => plain(tls.partial()),
-                    _ => HandshakeStep::Opens,
-                }
+        loop {
+            let count = match received.read(stream, scratch) {
+                Ok(None) => return HandshakeStep::Wait(Interest::Read),
+                Ok(Some(0)) | Err(_) => return HandshakeStep::Ended,
+                Ok(Some(count)) => count,
+            };
+            tls.take_in(&scratch[..count]);
+            if !self.has_begun {
+                self.has_begun = true;
+                self.since = now;
+            }
+            // No record has this type; a handshake begins with 0x16.
+            match tls.partial().first() {
+                Some(first) if first.is_ascii_graphic() => {}
+                _ => return HandshakeStep::Opens,
+            }
+            // The peer's end may have come with what is a method so far, and is not told again.
+            if let Some(step) = plain(tls.partial()) {
+                return step;
             }
         }
     }
@@ -105,16 +110,15 @@ impl Handshaking {
     }
 }
 
-/// The meaning of text on a port of TLS.
-fn plain(text: &[u8]) -> HandshakeStep {
+/// The meaning of text on a port of TLS; `None` as long as it may become a request.
+fn plain(text: &[u8]) -> Option<HandshakeStep> {
     if parse::begins_like_request(text) {
-        return HandshakeStep::PlainHttp;
+        return Some(HandshakeStep::PlainHttp);
     }
     let is_method_so_far = text.len() < LONGEST_METHOD && text.iter().all(u8::is_ascii_uppercase);
-    match is_method_so_far {
-        true => HandshakeStep::Wait(Interest::Read),
-        false => HandshakeStep::Failed("plain text on a port that speaks TLS"),
-    }
+    (!is_method_so_far).then_some(HandshakeStep::Failed(
+        "plain text on a port that speaks TLS",
+    ))
 }
 
 /// The fault, for the log.

@@ -1,7 +1,7 @@
 //! Handshakes that go well, that fail, that never end, and what is no handshake at all.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,25 @@ fn http_in_plain_text_is_told_where_it_is() {
         log.contains("plain text on a port that speaks TLS"),
         "{log}"
     );
+}
+
+/// An edge that tells of both is told once.
+#[test]
+fn an_end_that_comes_with_the_first_letters_of_a_method_is_seen() {
+    let tls = TlsServer::with(|config, _| {
+        config.deadlines.head = Duration::from_secs(3600);
+    });
+    for turn in 1..=20 {
+        let socket = tls.socket();
+        // The server waits by now.
+        tls.server.counters_when(|counters| counters.parks >= turn);
+        let corked = socket2::SockRef::from(&socket);
+        corked.set_tcp_cork(true).expect("Linux");
+        (&socket).write_all(b"NT").expect("sent");
+        socket.shutdown(Shutdown::Write).expect("sent");
+        let mut client = Client { stream: socket };
+        assert_eq!(client.try_rest().0, b"");
+    }
 }
 
 #[test]
