@@ -159,7 +159,7 @@ impl Page {
         while let Some(name) = rows.next() {
             // Looked at only now if the order did not need it: a page's worth of inodes instead of
             // the whole directory's. An entry that has gone since is left out.
-            if let Some(facts) = scan.facts(&name, follow) {
+            if let Some(facts) = scan.facts(&name, follow).ok().flatten() {
                 summary.bytes += row::row(&self.view, &name, facts, out);
             }
             if out.len() - start >= STEP_BYTES {

@@ -127,7 +127,7 @@ impl Scan {
             (Depth::Kind, EntryKind::Directory) => Some(unseen(ItemKind::Directory)),
             (Depth::Kind, EntryKind::File) => Some(unseen(ItemKind::File { len: 0 })),
             (_, EntryKind::Other) => None,
-            _ => self.look(&entry, follow),
+            _ => self.look(&entry, follow)?,
         };
         Ok(match facts {
             Some(facts) => Scanned::Item(Item {
@@ -155,36 +155,39 @@ impl Scan {
     }
 
     /// Looks at a name that was found before; `None` when it has gone or become something else.
-    pub(super) fn facts(&self, name: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
+    ///
+    /// # Errors
+    /// It is there, and the file system cannot say what it is: no list without it is whole.
+    pub(super) fn facts(&self, name: &[u8], follow: Follow<'_>) -> io::Result<Option<ItemFacts>> {
         match &self.source {
-            NameSource::Directory(directory) => match directory.stat(name).ok()? {
-                facts if facts.kind == EntryKind::Link => self.look_through(name, follow),
-                facts => item_facts(facts),
+            NameSource::Directory(directory) => match stat(directory, name)? {
+                None => Ok(None),
+                Some(facts) if facts.kind == EntryKind::Link => self.look_through(name, follow),
+                Some(facts) => Ok(item_facts(facts)),
             },
             NameSource::Names { .. } => self.look_through(name, follow),
         }
     }
 
-    fn look(&self, entry: &Entry, follow: Follow<'_>) -> Option<ItemFacts> {
+    fn look(&self, entry: &Entry, follow: Follow<'_>) -> io::Result<Option<ItemFacts>> {
         match entry.kind {
             EntryKind::Link => self.look_through(&entry.name, follow),
             _ => self.facts(&entry.name, follow),
         }
     }
 
-    fn look_through(&self, link: &[u8], follow: Follow<'_>) -> Option<ItemFacts> {
-        match (follow(link), &self.source) {
+    fn look_through(&self, link: &[u8], follow: Follow<'_>) -> io::Result<Option<ItemFacts>> {
+        Ok(match (follow(link), &self.source) {
             (Followed::Inside(facts), _) => item_facts(facts),
             (Followed::Outside, NameSource::Directory(directory)) => {
-                let facts = directory.stat(link).ok()?;
-                Some(ItemFacts {
+                stat(directory, link)?.map(|facts| ItemFacts {
                     kind: ItemKind::LinkOut,
                     modified: facts.modified,
                     inode: facts.inode,
                 })
             }
             (Followed::Outside, NameSource::Names { .. }) | (Followed::Nothing, _) => None,
-        }
+        })
     }
 
     fn shows(&self, name: &[u8]) -> bool {
@@ -224,6 +227,17 @@ fn unseen(kind: ItemKind) -> ItemFacts {
         kind,
         modified: Timestamp::default(),
         inode: (0, 0),
+    }
+}
+
+/// What is known of a name; `None` when it has gone, or nobody may look at it.
+fn stat(directory: &Directory, name: &[u8]) -> io::Result<Option<EntryFacts>> {
+    match directory.stat(name) {
+        Ok(facts) => Ok(Some(facts)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 

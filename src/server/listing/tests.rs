@@ -332,3 +332,18 @@ fn a_page_is_sorted_as_asked() {
     assert!(page.contains("aria-sort=\"ascending\""));
     assert!(page.contains("4 entries"));
 }
+
+#[test]
+fn a_name_that_cannot_be_looked_at_is_an_error_and_one_that_has_gone_is_none() {
+    let root = tempfile::tempdir().expect("a directory");
+    let descriptor = File::open(root.path()).expect("a directory").into();
+    let directory = Directory::new(descriptor).expect("a directory");
+    let source = NameSource::Directory(directory);
+    let scan = scan::Scan::new(source, None, DotNames::Shown, None);
+    let no_link = |_: &[u8]| Followed::Nothing;
+    let gone = scan.facts(b"gone", &no_link);
+    assert!(matches!(gone, Ok(None)), "{gone:?}");
+    // ENAMETOOLONG stands for what a disk may answer.
+    let failed = scan.facts(&[b'x'; 1000], &no_link);
+    assert!(failed.is_err(), "{failed:?}");
+}
