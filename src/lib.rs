@@ -122,7 +122,7 @@ pub mod internals {
     pub use crate::server::connection::proxy_header::{ProxyHeader, parse as parse_proxy_header};
     pub use crate::server::files::open_file_cache::OpenFileCache;
     pub use crate::server::files::{Found, LookUp, Root};
-    pub use crate::server::transmit::sink::IoBuffers;
+    pub use crate::server::transmit::sink::{FilePart, IoBuffers, More, SendError, Sink};
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
     pub use crate::sys::file::Blocking;
     pub use crate::sys::inherited::inherited_listeners;
@@ -134,6 +134,10 @@ pub mod internals {
     pub use crate::sys::socket::limit_unsent;
     pub use crate::sys::user::find_group;
 
+    use crate::digest::blocks::BlockList;
+    use crate::get::metalink;
+    use crate::get::part_file::state::State;
+    use crate::get::tree::links::{self, Kind};
     use crate::http::chunked::{Decoder, Piece, Strictness};
     use crate::http::{client_response, disposition, range};
 
@@ -164,5 +168,32 @@ pub mod internals {
     /// The file name in a value of `Content-Disposition`.
     pub fn disposition_name(value: &str) -> Option<String> {
         disposition::file_name(value)
+    }
+
+    /// How many links a client finds in a listing, as JSON, as HTML and as XML.
+    pub fn listing_links(text: &[u8]) -> [usize; 3] {
+        [Kind::Json, Kind::Html, Kind::Xml].map(|kind| {
+            let mut found = 0;
+            let _ = links::read(kind, text, &mut |_, _| {
+                found += 1;
+                found < 10_000
+            });
+            found
+        })
+    }
+
+    /// How many bytes of a part file of this length the text of a state file claims.
+    pub fn state_claims(text: &[u8], length: u64) -> u64 {
+        State::parse(text, length).done.total()
+    }
+
+    /// A block list, written anew.
+    pub fn block_list_again(bytes: &[u8]) -> Option<Vec<u8>> {
+        BlockList::decode(bytes).ok().map(|list| list.encode())
+    }
+
+    /// How many files a metalink tells of.
+    pub fn metalink_files(text: &str) -> Option<usize> {
+        metalink::parse(text).ok().map(|jobs| jobs.len())
     }
 }

@@ -12,7 +12,7 @@
 pub(super) mod extents;
 pub(super) mod keep;
 mod paths;
-mod state;
+pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 pub(super) mod validate;

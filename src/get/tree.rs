@@ -4,7 +4,7 @@
 //! and every component of a path is made a name here on its own. Every directory is listed once,
 //! and no two names of the server become one here.
 
-pub(super) mod links;
+pub(crate) mod links;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

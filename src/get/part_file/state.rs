@@ -39,7 +39,7 @@ impl State {
     /// The state in the text of a state file, as far as it can be believed of a part file of this
     /// length. Where it cannot, all bytes are claimed of an unknown version, and are not thrown
     /// away.
-    pub(super) fn parse(text: &[u8], length: u64) -> Self {
+    pub(crate) fn parse(text: &[u8], length: u64) -> Self {
         let state: Option<Self> = serde_json::from_slice(text).ok();
         match state.filter(|state| state.version == STATE_VERSION) {
             Some(state) if state.done.as_slice().is_empty() && !state.whole => state,
