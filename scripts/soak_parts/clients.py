@@ -25,6 +25,8 @@ HTPASSWD = f"{USER}:$6$soaksalt$M9f59APGv75TsjACaUglX4bLhMG/SmMHeBEFVrq/buYHEmJM
 SOCKET_TIMEOUT_S = 60
 # Whatever waits, waits for less: who has not ended by then hangs.
 PROGRAM_TIMEOUT_S = 240
+# Guesses are few: all clients have one address, and who guesses is slowed down.
+GUESSING_SHARE = 0.03
 # Statuses of `haul get` that are an honest failure: not there, network, incomplete.
 GET_FAILED = (3, 4, 5)
 
@@ -187,7 +189,7 @@ class Client:
     def protected(self, _):
         """Without a password, with a wrong one, with the right one, and by a link."""
         for fields in [(), [basic(USER, "wrong")]]:
-            if self.random.random() < 0.1:
+            if self.random.random() < GUESSING_SHARE:
                 status, _, body = self.ask(f"/{PROTECTED}", fields)
                 if status in (200, 206) or status != 401 and served(PROTECTED, status):
                     raise Wrong(f"{PROTECTED}: {status} without the password")
@@ -349,7 +351,9 @@ NEEDS = {"curl": "curl", "curl -C -": "curl", "wget": "wget", "aria2c -x4": "ari
 def served(name, status):
     """Whether the answer is one to check; what is missing or over a limit is an honest end."""
     missing = 404 if name.startswith("gone") else None
-    if status in (503, missing):
+    # Who guesses passwords is slowed down.
+    guessed = 429 if name.startswith("private") else None
+    if status in (503, missing, guessed):
         return False
     if status in (200, 206, 304, 401):
         return True

@@ -339,7 +339,7 @@ fn a_name_that_cannot_be_looked_at_is_an_error_and_one_that_has_gone_is_none() {
     let descriptor = File::open(root.path()).expect("a directory").into();
     let directory = Directory::new(descriptor).expect("a directory");
     let source = NameSource::Directory(directory);
-    let scan = scan::Scan::new(source, None, DotNames::Shown, None);
+    let scan = Scan::new(source, None, DotNames::Shown, None);
     let no_link = |_: &[u8]| Followed::Nothing;
     let gone = scan.facts(b"gone", &no_link);
     assert!(matches!(gone, Ok(None)), "{gone:?}");
