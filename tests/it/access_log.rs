@@ -4,6 +4,7 @@ use std::fs;
 
 use haul::server::telemetry::access_log::Destination;
 
+use crate::support::transport::scheme;
 use crate::support::{Client, TestServer, noise};
 
 /// What the log of a server holds after these exchanges, one after the other.
@@ -70,23 +71,24 @@ fn each_response_leaves_a_line() {
         client.rest();
         server.counters_when(|counters| counters.requests == 8);
     });
+    let http = scheme();
     let expected = [
-        "name \"dir/a b.txt\" - 7/7 TOOK complete",
-        "name \"missing\" - 0/0 TOOK refused: no such file",
-        "name \"dir\" - 0/0 TOOK refused: it is a directory",
-        "name \"empty\" - 0/0 TOOK complete",
-        "http \"GET /dir/a%20b.txt HTTP/1.1\" 200 7/7 TOOK complete",
-        "http \"GET /dir/a%20b.txt?q=1 HTTP/1.1\" 206 3/3 TOOK complete",
+        "name \"dir/a b.txt\" - 7/7 TOOK complete".to_owned(),
+        "name \"missing\" - 0/0 TOOK refused: no such file".to_owned(),
+        "name \"dir\" - 0/0 TOOK refused: it is a directory".to_owned(),
+        "name \"empty\" - 0/0 TOOK complete".to_owned(),
+        format!("{http} \"GET /dir/a%20b.txt HTTP/1.1\" 200 7/7 TOOK complete"),
+        format!("{http} \"GET /dir/a%20b.txt?q=1 HTTP/1.1\" 206 3/3 TOOK complete"),
     ];
     assert_eq!(&lines[..6], expected, "{lines:#?}");
     assert!(
-        lines[6].starts_with("http \"GET /dir/a%20b.txt HTTP/1.1\" 416 "),
+        lines[6].starts_with(&format!("{http} \"GET /dir/a%20b.txt HTTP/1.1\" 416 ")),
         "{}",
         lines[6]
     );
     assert_eq!(
         lines[7],
-        "http \"HEAD /dir/a%20b.txt HTTP/1.1\" 200 0/0 TOOK complete"
+        format!("{http} \"HEAD /dir/a%20b.txt HTTP/1.1\" 200 0/0 TOOK complete")
     );
     assert_eq!(lines.len(), 8);
 }
@@ -151,14 +153,15 @@ fn http_that_breaks_the_rules_is_logged_with_its_first_line() {
         Client::connect(server.address()).ask("GET /f HTTP/3.0\r\nHost: x\r\n\r\n");
         server.counters_when(|counters| counters.closed_in_all() == 2);
     });
+    let http = scheme();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(
-        lines[0].starts_with("http \"GET /f HTTP/1.1\" 400 "),
+        lines[0].starts_with(&format!("{http} \"GET /f HTTP/1.1\" 400 ")),
         "{}",
         lines[0]
     );
     assert!(
-        lines[1].starts_with("http \"GET /f HTTP/3.0\" 505 "),
+        lines[1].starts_with(&format!("{http} \"GET /f HTTP/3.0\" 505 ")),
         "{}",
         lines[1]
     );

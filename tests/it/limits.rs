@@ -38,7 +38,7 @@ fn connect_socket(socket: Socket, local: Ipv4Addr, server: SocketAddr) -> Client
     stream
         .set_write_timeout(Some(PATIENCE))
         .expect("a time-out");
-    Client { stream }
+    Client::over(stream)
 }
 
 /// Connections that keep their place: each is owed a response that it does not read.

@@ -6,6 +6,7 @@ use haul::server::telemetry::access_log::Destination;
 use haul::server::telemetry::log_format::LogFormat;
 use serde_json::Value;
 
+use crate::support::transport::scheme;
 use crate::support::{Client, TestServer};
 
 /// The log of a server that was asked for a file, by HTTP and by name, and sent rubbish.
@@ -74,5 +75,6 @@ fn json_is_an_object_a_line() {
 fn haul_s_own_form_keeps_nothing_of_what_clients_say_of_themselves() {
     let lines = log_in(LogFormat::Haul);
     assert!(lines.iter().all(|line| !line.contains("test/1")));
-    assert!(lines[0].contains("http \"GET /a%20b HTTP/1.1\" 200 7/7"));
+    let expected = format!("{} \"GET /a%20b HTTP/1.1\" 200 7/7", scheme());
+    assert!(lines[0].contains(&expected), "{}", lines[0]);
 }

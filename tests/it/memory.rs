@@ -144,7 +144,7 @@ fn a_peer_that_reads_nothing_costs_little_over_tls_as_well() {
         let identity = authority.identity("localhost", &["localhost"]);
         let config = Arc::new(authority.client());
         let ask = |address| {
-            let socket = Client::with_small_window(address).stream;
+            let socket = Client::with_small_window(address).into_socket();
             let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
             client.shake_hands().expect("a handshake");
             let timeout = Some(Duration::from_millis(200));
@@ -259,6 +259,7 @@ fn hold_little<T>(
 fn ask(mut client: Client, request: &str, small: Small) -> Client {
     client
         .stream
+        .socket()
         .set_write_timeout(Some(Duration::from_millis(200)))
         .expect("a time-out");
     match client.stream.write_all(repeated(request, small).as_bytes()) {
@@ -267,7 +268,7 @@ fn ask(mut client: Client, request: &str, small: Small) -> Client {
         Err(error) => panic!("{error}"),
     }
     // Its answer is under way, and stays there.
-    assert_eq!(client.stream.peek(&mut [0]).expect("an answer"), 1);
+    assert_eq!(client.stream.socket().peek(&mut [0]).expect("an answer"), 1);
     client
 }
 

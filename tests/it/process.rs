@@ -10,22 +10,47 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Client, PATIENCE, own_address};
+use crate::support::{Client, PATIENCE, own_address, transport};
 
 /// A running `haul`. Dropping it kills it.
 pub struct Program {
     child: Child,
     lines: Receiver<String>,
+    /// The files of its certificate, if the suite has it speak TLS.
+    identity: Option<tempfile::TempDir>,
     /// What it has said so far, on standard error.
     pub said: Vec<String>,
+}
+
+/// Has `haul serve` listen on a free port, for what the suite speaks. Returns the directory with its
+/// certificate, if that is TLS.
+fn listen(command: &mut Command) -> Option<tempfile::TempDir> {
+    let address = own_address().to_string();
+    if !transport::is_tls() {
+        command.args(["--listen", &address]);
+        return None;
+    }
+    let (directory, files) = transport::identity();
+    command.args(["--listen-tls", &address]);
+    command.arg("--tls-cert").arg(files.certificate);
+    command.arg("--tls-key").arg(files.key);
+    Some(directory)
 }
 
 impl Program {
     /// `haul serve` with these arguments, on a free port.
     pub fn serve(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let mut command = haul();
-        command.args(["serve", "--listen", &own_address().to_string()]);
-        Self::start(command.args(arguments))
+        command.arg("serve").args(arguments);
+        Self::listening(command)
+    }
+
+    /// `haul serve` as `command` has it, on a free port.
+    pub fn listening(mut command: Command) -> Self {
+        let identity = listen(&mut command);
+        let mut program = Self::start(&mut command);
+        program.identity = identity;
+        program
     }
 
     /// Starts what `command` says.
@@ -48,6 +73,7 @@ impl Program {
         Self {
             child,
             lines,
+            identity: None,
             said: Vec::new(),
         }
     }
@@ -78,7 +104,9 @@ impl Program {
     #[track_caller]
     pub fn address(&mut self) -> SocketAddr {
         let address = self.line("listening on ");
-        address.parse().expect("an address, and nothing behind it")
+        let address = address.parse().expect("an address, and nothing behind it");
+        transport::note_server(address, self.identity.is_some());
+        address
     }
 
     /// Connects to an address of it.

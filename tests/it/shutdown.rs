@@ -152,7 +152,7 @@ fn it_ends_while_many_come_and_go() {
             std::thread::spawn(move || {
                 while let Ok(stream) = TcpStream::connect(address) {
                     stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-                    let client = Client { stream };
+                    let client = Client::over(stream);
                     let _ = client.ask("f\n");
                 }
             })

@@ -11,6 +11,7 @@ use haul::server::telemetry::access_log::Destination;
 use haul::server::telemetry::{CloseReason, Snapshot};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use crate::support::transport::leaves_out;
 use crate::support::{Client, PATIENCE, TestServer, noise, transmit_choice};
 
 /// A client whose side of the connection holds hardly anything, so that what the server sent is
@@ -26,7 +27,7 @@ fn narrow(address: SocketAddr) -> Client {
     stream
         .set_write_timeout(Some(PATIENCE))
         .expect("a time-out");
-    Client { stream }
+    Client::over(stream)
 }
 
 /// Reads `bite` bytes at a time, with a pause before each, until the end or an error.
@@ -264,6 +265,9 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
     ignore = "only Linux says what the peer has acknowledged"
 )]
 fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
+    if leaves_out("the kernel of a client that has shaken hands acknowledges late") {
+        return;
+    }
     let server = TestServer::with(|config| config.deadlines.linger = PATIENCE);
     server.put("small", b"small");
     for request in [
@@ -324,6 +328,9 @@ fn who_says_more_than_it_announced_gets_its_answer_whole() {
     ignore = "only Linux says what the peer has acknowledged"
 )]
 fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {
+    if leaves_out("a client takes whole records, and so more than it gives") {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let server = TestServer::with(|config| config.access_log = Destination::File(log.clone()));

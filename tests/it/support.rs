@@ -17,6 +17,10 @@ use haul::server::telemetry::access_log::Destination;
 use haul::server::{Handle, Pin, Server, StartupError};
 use socket2::{Domain, SockRef, Socket, Type};
 
+pub use transport::Stream;
+
+pub mod transport;
+
 /// Nothing in a test waits longer than this for a peer.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,6 +31,8 @@ pub struct TestServer {
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
     pins: Vec<Pin>,
+    /// The files of its certificate, if the suite has it speak TLS.
+    _identity: Option<tempfile::TempDir>,
     thread: Option<JoinHandle<Result<Snapshot, StartupError>>>,
 }
 
@@ -48,8 +54,17 @@ impl TestServer {
             ..ServeConfig::default()
         };
         adjust(&mut config);
+        let identity =
+            (transport::is_tls() && config.listen_tls.is_empty() && !config.listen.is_empty())
+                .then(|| {
+                    let (directory, files) = transport::identity();
+                    config.tls.identities = vec![files];
+                    config.listen_tls = std::mem::take(&mut config.listen);
+                    directory
+                });
         let server = Server::bind(config).expect("the server binds");
         let address = server.local_addrs()[0];
+        transport::note_server(address, identity.is_some());
         let tls_address = server.tls_addrs().first().copied();
         let pins = server.pins();
         let handle = server.handle();
@@ -60,6 +75,7 @@ impl TestServer {
             address,
             tls_address,
             pins,
+            _identity: identity,
             thread,
         }
     }
@@ -182,7 +198,7 @@ pub fn transmit_choice() -> SendChoice {
 
 /// A client that speaks bytes.
 pub struct Client {
-    pub stream: TcpStream,
+    pub stream: Stream,
 }
 
 impl Client {
@@ -194,7 +210,7 @@ impl Client {
             .set_write_timeout(Some(PATIENCE))
             .expect("a time-out");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream }
+        Self::over(stream)
     }
 
     /// Connects with a receive buffer so small that a few MiB fill all buffers on the way.
@@ -210,6 +226,17 @@ impl Client {
         stream
             .set_write_timeout(Some(PATIENCE))
             .expect("a time-out");
+        Self::over(stream)
+    }
+
+    /// The socket alone, for those who speak TLS by themselves or want none.
+    pub fn into_socket(self) -> TcpStream {
+        self.stream.into_socket()
+    }
+
+    /// Speaks over this socket.
+    pub fn over(socket: TcpStream) -> Self {
+        let stream = Stream::over(socket);
         Self { stream }
     }
 
@@ -266,8 +293,14 @@ impl Client {
 
     /// Whether the connection has ended by a reset rather than in order.
     pub fn ends_in_reset(&mut self) -> bool {
-        matches!(self.try_rest().1, Err(error) if error.kind() == io::ErrorKind::ConnectionReset)
+        matches!(self.try_rest().1, Err(error) if is_reset(&error))
     }
+}
+
+/// Whether this is a reset, or over TLS an end without `close_notify`.
+pub fn is_reset(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
+        || transport::is_tls() && error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// An HTTP response, taken apart naively.

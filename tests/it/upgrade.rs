@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::process::{Program, haul};
-use crate::support::{Answer, Client, PATIENCE, noise, own_address};
+use crate::support::{Answer, Client, PATIENCE, noise};
 use crate::systemd::Notified;
 use crate::unix_sockets::{connect, exchange};
 
@@ -64,12 +64,9 @@ fn under_load_none_is_refused_and_no_transfer_breaks() {
     let large = noise(32 << 20, 1);
     std::fs::write(root.path().join("large"), &large).expect("written");
     let mut command = haul();
-    command.args(["serve", "--drain-timeout", "unlimited", "--listen"]);
-    command
-        .arg(own_address().to_string())
-        .arg("--root")
-        .arg(root.path());
-    let mut program = Program::start(&mut command);
+    command.args(["serve", "--drain-timeout", "unlimited", "--root"]);
+    command.arg(root.path());
+    let mut program = Program::listening(command);
     let address = program.address();
     let mut slow = Client::with_small_window(address);
     slow.send("large\n");
@@ -114,9 +111,9 @@ fn what_does_not_start_is_said_and_the_old_one_goes_on() {
     let settings = root.path().join("haul.toml");
     std::fs::write(&settings, "").expect("written");
     let mut command = haul();
-    command.args(["serve", "--listen", &own_address().to_string(), "--root"]);
-    command.arg(root.path()).arg("--config").arg(&settings);
-    let mut program = Program::start(&mut command);
+    command.args(["serve", "--root"]).arg(root.path());
+    command.arg("--config").arg(&settings);
+    let mut program = Program::listening(command);
     let address = program.address();
     std::fs::write(&settings, "sped = 1").expect("written");
     program.signal(Signal::SIGUSR2);

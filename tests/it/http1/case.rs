@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use super::site::{ETAG, Judge, Site};
+use crate::support::Stream;
 
 /// One rule, shown once.
 #[derive(Clone, Debug)]
@@ -270,11 +271,12 @@ pub fn exchange(
     site: &Site,
 ) -> Result<Vec<u8>, String> {
     let patience = site.patience;
-    let mut stream = TcpStream::connect_timeout(&address, patience).map_err(|e| e.to_string())?;
-    stream.set_nodelay(true).map_err(|e| e.to_string())?;
+    let socket = TcpStream::connect_timeout(&address, patience).map_err(|e| e.to_string())?;
+    socket.set_nodelay(true).map_err(|e| e.to_string())?;
     for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-        set(&stream, Some(patience)).map_err(|e| e.to_string())?;
+        set(&socket, Some(patience)).map_err(|e| e.to_string())?;
     }
+    let mut stream = Stream::over(socket);
     let size = match pieces {
         Pieces::Whole => bytes.len(),
         Pieces::OneByte => 1,

@@ -63,9 +63,7 @@ fn http_in_plain_text_is_told_where_it_is() {
         "GET /x HTTP/1.1\r\nHost: x\r\n\r\n",
         "HEAD / HTTP/1.0\r\n\r\n",
     ] {
-        let mut client = Client {
-            stream: tls.socket(),
-        };
+        let mut client = Client::over(tls.socket());
         client.send(request);
         let answer = Answer::parse(&client.rest());
         assert_eq!(answer.status, 400);
@@ -73,18 +71,14 @@ fn http_in_plain_text_is_told_where_it_is() {
         assert!(text.contains("https://"), "{text}");
     }
     // In pieces as well.
-    let mut client = Client {
-        stream: tls.socket(),
-    };
+    let mut client = Client::over(tls.socket());
     for piece in ["G", "ET", " ", "/x HTTP/1.1\r\n"] {
         client.send(piece);
         tls.server.counters_when(|counters| counters.parks > 0);
     }
     assert_eq!(Answer::parse(&client.rest()).status, 400);
     // Any answer would be taken for the bytes of a file.
-    let mut client = Client {
-        stream: tls.socket(),
-    };
+    let mut client = Client::over(tls.socket());
     client.send("big.iso\n");
     assert_eq!(client.try_rest().0, b"");
     assert_eq!(tls.server.shut_down().closed(CloseReason::Malformed), 4);
@@ -118,7 +112,7 @@ fn an_end_that_comes_with_the_first_letters_of_a_method_is_seen() {
 #[test]
 fn tls_on_a_port_of_plain_text_is_told_so_by_an_alert() {
     let tls = TlsServer::start();
-    let socket = Client::connect(tls.server.address()).stream;
+    let socket = Client::connect(tls.server.address()).into_socket();
     let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
     let error = client.shake_hands().expect_err("no TLS there");
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
@@ -142,9 +136,7 @@ fn garbage_and_oversized_records_end_the_connection() {
         record(0x15, 2, 2),
         record(0x16, 0, 0),
     ] {
-        let mut client = Client {
-            stream: tls.socket(),
-        };
+        let mut client = Client::over(tls.socket());
         // The server may have ended it before it took all.
         let _ = client.stream.write_all(&input);
         let _ = client.stream.shutdown(std::net::Shutdown::Write);

@@ -133,7 +133,7 @@ impl TlsServer {
 
     /// A socket that has said nothing so far.
     pub fn socket(&self) -> TcpStream {
-        Client::connect(self.address()).stream
+        Client::connect(self.address()).into_socket()
     }
 
     pub fn connect(&self) -> TlsClient {

@@ -10,7 +10,7 @@ use haul::server::telemetry::CloseReason;
 use haul::server::telemetry::access_log::Destination;
 
 use super::support::{TlsClient, TlsServer};
-use crate::support::{Answer, Client, noise};
+use crate::support::{Answer, Client, PATIENCE, noise};
 
 #[test]
 fn files_of_any_size_arrive_byte_for_byte() {
@@ -183,7 +183,7 @@ fn a_hundred_stalled_readers_cost_little_and_a_fresh_one_goes_on() {
     let config = Arc::new(tls.authority.client());
     let mut stalled = Vec::new();
     for _ in 0..100 {
-        let socket = Client::with_small_window(tls.address()).stream;
+        let socket = Client::with_small_window(tls.address()).into_socket();
         let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
         client.request("/large", "");
         client.take(1);
@@ -211,7 +211,7 @@ fn a_reader_that_is_slow_at_first_gets_everything() {
     let tls = TlsServer::start();
     let content = noise(8 << 20, 12);
     tls.server.put("large", &content);
-    let socket = Client::with_small_window(tls.address()).stream;
+    let socket = Client::with_small_window(tls.address()).into_socket();
     let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
     client.request("/large", "Connection: close\r\n");
     let mut bytes = Vec::new();
@@ -253,6 +253,33 @@ fn a_transfer_under_way_ends_well_when_the_server_drains() {
     );
     let bytes = [begun, client.rest().expect("close_notify")].concat();
     assert!(Answer::parse(&bytes).body == content);
+}
+
+#[test]
+fn close_notify_waits_for_room_when_the_server_drains() {
+    let tls = TlsServer::with(|config, _| config.grace = 2 * PATIENCE);
+    tls.server.put("file", noise(4 << 10, 16));
+    let config = Arc::new(tls.authority.client());
+    let begin = |count: usize| {
+        let socket = Client::with_small_window(tls.address()).into_socket();
+        let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
+        client.send("GET /file HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count));
+        client
+    };
+    // Nobody reads. Of some the last byte has just found room, and `close_notify` would find none.
+    let mut clients: Vec<TlsClient> = (1..100).map(begin).collect();
+    let mut before = 0;
+    while before < tls.server.counters().requests {
+        before = tls.server.counters().requests;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    tls.server.handle().shut_down();
+    // At once: a window that was shut opens when its sender next asks.
+    std::thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| client.rest().expect("close_notify"));
+        }
+    });
 }
 
 #[test]
