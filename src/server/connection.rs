@@ -36,6 +36,7 @@ use crate::server::client_share::{ClientShare, ShareHandle};
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::handshake::Handshaking;
 use crate::server::connection::introduction::Introduction;
+use crate::server::connection::lingering_close::Lingering;
 use crate::server::connection::receive::Receiving;
 use crate::server::connection::send::Sending;
 use crate::server::connection::state::{Flow, State};
@@ -224,8 +225,17 @@ impl Connection {
             return None;
         }
         // A request may lie in the socket, unread so far.
-        let is_silent = common.has_nothing_to_read();
-        is_silent.then_some(CloseReason::Shutdown)
+        if !common.has_nothing_to_read() {
+            return None;
+        }
+        if common.tls.is_some() && matches!(common.end_stream(), Ok(false)) {
+            // `close_notify` waits for room behind the last response.
+            let lingering = Lingering::new(CloseReason::Shutdown, false, now);
+            self.state = Some(State::Lingering(lingering));
+            common.deadline = now;
+            return None;
+        }
+        Some(CloseReason::Shutdown)
     }
 
     /// Ends the connection: what was promised and not sent makes the close a reset.

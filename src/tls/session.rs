@@ -8,6 +8,9 @@
 //! [`Session::unsent`] holds what must leave before anything that is sealed later: flights of the
 //! handshake, tickets, key updates, alerts, and what was kept.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -105,6 +108,9 @@ impl Session {
         received: &mut [u8],
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Error> {
+        if self.has_failed {
+            return Err(Error::General("the session has failed".into()));
+        }
         let (unsent, is_closed) = (&mut self.unsent, &mut self.is_closed_by_peer);
         let done = match &mut self.side {
             Side::Client(connection) => open(&mut **connection, received, take, unsent, is_closed),
@@ -129,10 +135,13 @@ impl Session {
             return Err(Error::General("the session has failed".into()));
         }
         let joining = &mut self.joining;
-        match &mut self.side {
+        let sealed = match &mut self.side {
             Side::Client(connection) => seal(&mut **connection, joining, plaintext, sealed),
             Side::Server(connection) => seal(&mut **connection, joining, plaintext, sealed),
-        }
+        };
+        // The library would have `close_notify` follow what is not whole.
+        self.has_failed |= sealed == Err(Error::EncryptError);
+        sealed
     }
 
     /// Seals all of `plaintext` behind what is unsent: for little.
@@ -363,98 +372,5 @@ fn close<Data>(
     match state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(alert).ok(),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::RootCertStore;
-    use rustls::pki_types::PrivateKeyDer;
-
-    use super::*;
-    use crate::tls::provider::provider;
-
-    /// A client and a server; the server's records are of 64 bytes at most.
-    fn pair() -> (Session, Session) {
-        let own = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a key");
-        let certificate = own.cert.der().clone();
-        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
-        let mut server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .expect("a certificate");
-        server.max_fragment_size = Some(64);
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).expect("a certificate");
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let name = "a.example".try_into().expect("a name");
-        (
-            Session::client(Arc::new(client), name).expect("a client"),
-            Session::server(Arc::new(server)).expect("a server"),
-        )
-    }
-
-    /// The bytes that `from` has to send.
-    fn said(from: &mut Session) -> Vec<u8> {
-        let bytes = from.unsent().to_vec();
-        from.note_sent(bytes.len());
-        bytes
-    }
-
-    /// Has a handshake up to the server's last flight, which holds its tickets.
-    fn shaken() -> (Session, Session, Vec<u8>) {
-        let (mut client, mut server) = pair();
-        let mut held = Vec::new();
-        while client.is_handshaking() {
-            let mut flight = said(&mut client);
-            server.open(&mut flight, &mut |_| {}).expect("a client's");
-            held.extend(said(&mut server));
-            let done = client.open(&mut held, &mut |_| {}).expect("a server's");
-            held.drain(..done);
-        }
-        let mut flight = said(&mut client);
-        server.open(&mut flight, &mut |_| {}).expect("a client's");
-        let tickets = said(&mut server);
-        (client, server, tickets)
-    }
-
-    #[test]
-    fn a_message_in_pieces_keeps_nobody_from_sending() {
-        let (_, _, tickets) = shaken();
-        assert!(tickets.len() > 100, "they take several records");
-        for cut in 1..tickets.len() {
-            let (mut client, mut server, mut tickets) = shaken();
-            let mut rest = tickets.split_off(cut.min(tickets.len()));
-            let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
-            client.enqueue(b"asked").expect("the session stands");
-            let mut asked = Vec::new();
-            let mut take = |bytes: &[u8]| asked.extend_from_slice(bytes);
-            let mut sealed = said(&mut client);
-            server.open(&mut sealed, &mut take).expect("a request");
-            assert_eq!(asked, b"asked");
-            tickets.drain(..done);
-            tickets.append(&mut rest);
-            let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
-            assert_eq!(done, tickets.len());
-        }
-    }
-
-    #[test]
-    fn what_follows_a_piece_of_a_message_and_is_none_is_an_error() {
-        let (mut client, _, mut tickets) = shaken();
-        let first = HEADER_BYTES + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));
-        tickets.truncate(first);
-        tickets.extend_from_slice(b"\x17\x03\x03\x00\x20no record of this session, is it");
-        let failed = client.open(&mut tickets, &mut |_| {});
-        assert!(failed.is_err(), "{failed:?}");
-        // Neither of these may look for the piece again.
-        client.close();
-        assert!(client.enqueue(b"asked").is_err());
     }
 }

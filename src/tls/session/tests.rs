@@ -1,0 +1,180 @@
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    RootCertStore, SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite,
+    Tls13CipherSuite,
+};
+
+use super::*;
+use crate::tls::provider::provider;
+
+/// A client and a server; the server's records are of 64 bytes at most.
+fn pair() -> (Session, Session) {
+    pair_of(provider(), &[&TLS13])
+}
+
+fn pair_of(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> (Session, Session) {
+    let own = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a key");
+    let certificate = own.cert.der().clone();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .expect("a certificate");
+    server.max_fragment_size = Some(64);
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a certificate");
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "a.example".try_into().expect("a name");
+    (
+        Session::client(Arc::new(client), name).expect("a client"),
+        Session::server(Arc::new(server)).expect("a server"),
+    )
+}
+
+/// The bytes that `from` has to send.
+fn said(from: &mut Session) -> Vec<u8> {
+    let bytes = from.unsent().to_vec();
+    from.note_sent(bytes.len());
+    bytes
+}
+
+/// Has a handshake up to the server's last flight, which holds its tickets.
+fn shaken() -> (Session, Session, Vec<u8>) {
+    shaken_of(pair())
+}
+
+fn shaken_of((mut client, mut server): (Session, Session)) -> (Session, Session, Vec<u8>) {
+    let mut held = Vec::new();
+    while client.is_handshaking() {
+        let mut flight = said(&mut client);
+        server.open(&mut flight, &mut |_| {}).expect("a client's");
+        held.extend(said(&mut server));
+        let done = client.open(&mut held, &mut |_| {}).expect("a server's");
+        held.drain(..done);
+    }
+    let mut flight = said(&mut client);
+    server.open(&mut flight, &mut |_| {}).expect("a client's");
+    let tickets = said(&mut server);
+    (client, server, tickets)
+}
+
+#[test]
+fn a_message_in_pieces_keeps_nobody_from_sending() {
+    let (_, _, tickets) = shaken();
+    assert!(tickets.len() > 100, "they take several records");
+    for cut in 1..tickets.len() {
+        let (mut client, mut server, mut tickets) = shaken();
+        let mut rest = tickets.split_off(cut.min(tickets.len()));
+        let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
+        client.enqueue(b"asked").expect("the session stands");
+        let mut asked = Vec::new();
+        let mut take = |bytes: &[u8]| asked.extend_from_slice(bytes);
+        let mut sealed = said(&mut client);
+        server.open(&mut sealed, &mut take).expect("a request");
+        assert_eq!(asked, b"asked");
+        tickets.drain(..done);
+        tickets.append(&mut rest);
+        let done = client.open(&mut tickets, &mut |_| {}).expect("a ticket");
+        assert_eq!(done, tickets.len());
+    }
+}
+
+#[test]
+fn what_follows_a_piece_of_a_message_and_is_none_is_an_error() {
+    let (mut client, _, mut tickets) = shaken();
+    let first = HEADER_BYTES + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));
+    tickets.truncate(first);
+    tickets.extend_from_slice(b"\x17\x03\x03\x00\x20no record of this session, is it");
+    let failed = client.open(&mut tickets, &mut |_| {});
+    assert!(failed.is_err(), "{failed:?}");
+    // Neither of these may look for the piece again.
+    client.close();
+    assert!(client.enqueue(b"asked").is_err());
+}
+
+/// A provider whose keys seal so many records and no more.
+fn limited(records: u64) -> Arc<CryptoProvider> {
+    let mut provider = CryptoProvider::clone(&provider());
+    let common = |common: &CipherSuiteCommon| CipherSuiteCommon {
+        confidentiality_limit: records,
+        ..*common
+    };
+    let limit = |suite: &SupportedCipherSuite| match suite {
+        SupportedCipherSuite::Tls13(suite) => {
+            let common = common(&suite.common);
+            let suite = Tls13CipherSuite { common, ..**suite };
+            SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))
+        }
+        SupportedCipherSuite::Tls12(suite) => {
+            let common = common(&suite.common);
+            let suite = Tls12CipherSuite { common, ..**suite };
+            SupportedCipherSuite::Tls12(Box::leak(Box::new(suite)))
+        }
+    };
+    provider.cipher_suites = provider.cipher_suites.iter().map(limit).collect();
+    Arc::new(provider)
+}
+
+#[test]
+fn keys_of_tls_1_3_are_changed_before_they_are_used_up() {
+    let pair = pair_of(limited(16), &[&TLS13]);
+    let (mut client, mut server, mut tickets) = shaken_of(pair);
+    client.open(&mut tickets, &mut |_| {}).expect("tickets");
+    let (mut changes, mut sent, mut received) = (0, Vec::new(), Vec::new());
+    // Batches that end at the limit, before it and behind it.
+    for len in (1..800).step_by(7) {
+        let plain: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
+        let mut sealed = vec![0; sealed_len(len) + len];
+        let count = server.seal(&plain, &mut sealed).expect("sealed");
+        sealed.truncate(count);
+        changes += records(&sealed).filter(|len| *len == KEY_UPDATE).count();
+        let mut take = |bytes: &[u8]| received.extend_from_slice(bytes);
+        assert_eq!(client.open(&mut sealed, &mut take).expect("opened"), count);
+        sent.extend(plain);
+    }
+    assert!(received == sent);
+    // Records of 59 bytes, the last of a batch shorter; a batch goes on with the keys it began with.
+    let least = sent.len() / 59 / (16 + 14);
+    assert!(changes >= least, "{changes} of {least}");
+}
+
+/// The lengths of whole records.
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let header = bytes.first_chunk::<HEADER_BYTES>()?;
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        bytes = &bytes[HEADER_BYTES + len..];
+        Some(len)
+    })
+}
+
+/// A message of 5 bytes, its type, and the tag.
+const KEY_UPDATE: usize = 5 + 1 + 16;
+
+#[test]
+fn keys_of_tls_1_2_that_are_used_up_end_the_session_without_a_word() {
+    let (mut client, mut server, _) = shaken_of(pair_of(limited(16), &[&TLS12]));
+    let mut sealed = vec![0; 4_096];
+    let failed = (0..32).find_map(|_| server.seal(b"a record", &mut sealed).err());
+    assert_eq!(failed, Some(Error::EncryptError));
+    assert!(server.seal(b"a record", &mut sealed).is_err());
+    // The response is not whole, and must not look so.
+    server.close();
+    client
+        .enqueue(b"another request")
+        .expect("its keys are good");
+    let asked = server.open(&mut said(&mut client), &mut |_| {});
+    assert!(asked.is_err(), "{asked:?}");
+    assert_eq!(server.unsent(), b"");
+}
