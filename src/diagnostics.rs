@@ -143,7 +143,7 @@ pub fn say(line: impl Display) {
 /// Gives what was said on both streams a moment to be written. Call it last.
 pub fn finish() {
     let ends = Instant::now() + LAST_WORDS;
-    // There is no way left to say that it failed.
+    // A failure here cannot be reported.
     let _ = OUTPUT.finish(|| Instant::now() > ends);
     let _ = ERROR.finish(|| Instant::now() > ends);
 }

@@ -216,7 +216,7 @@ impl Run<'_> {
     /// Fetches a file, or what is in the directory that it turns out to be.
     ///
     /// # Errors
-    /// Nothing more is to be fetched.
+    /// No more is to be fetched.
     fn fetch_all(&self, tree: &Tree<'_>, (reporter, job): (Reporter, Job)) -> Result<(), GetError> {
         let open = RefCell::new(Vec::new());
         self.fetch(&reporter, &job, &open)?;
@@ -272,7 +272,7 @@ impl Run<'_> {
     /// Notes that a file cannot be had.
     ///
     /// # Errors
-    /// Nothing more is to be fetched.
+    /// No more is to be fetched.
     fn stop_at(&self, reporter: &Reporter, error: GetError) -> Result<(), GetError> {
         self.fail(reporter, &error);
         match error.is_stop() {

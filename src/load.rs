@@ -72,7 +72,7 @@ pub enum LoadError {
         /// How many there may be.
         limit: u64,
     },
-    /// There is no such process, or `/proc` does not show it.
+    /// No such process, or `/proc` does not show it.
     NoSuchProcess(u32),
     /// The kernel refused a thread what it needs for waiting.
     Readiness(io::Error),

@@ -33,7 +33,7 @@ pub struct LinkGrant<'a> {
 pub enum Scope {
     /// The file or directory at the path.
     Path,
-    /// All that lies beneath it as well.
+    /// The path and the tree beneath it.
     Subtree,
 }
 
@@ -82,7 +82,7 @@ pub enum KeysError {
     Short(usize),
     /// This line is of a file for something else: passwords, or a certificate's key.
     Other(usize),
-    /// There is no key in it.
+    /// The file has no key.
     Empty,
 }
 

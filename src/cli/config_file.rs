@@ -46,7 +46,7 @@ impl FileOptions {
         })
     }
 
-    /// What the options are on a command line, but for those that `is_left_out` names.
+    /// The options as arguments, but for those that `is_left_out` names.
     pub(crate) fn arguments(&self, is_left_out: impl Fn(&str) -> bool) -> Vec<OsString> {
         let options = self.options.iter().filter(|(name, _)| !is_left_out(name));
         let arguments = options.flat_map(|(name, values)| {

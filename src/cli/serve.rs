@@ -172,7 +172,7 @@ pub(crate) struct ServeArguments {
     tuning: TuningArgs,
 }
 
-/// What goes to the log.
+/// The detail of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogArg {
     /// Nothing

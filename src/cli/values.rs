@@ -47,7 +47,7 @@ pub(crate) fn positive_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A size that is not zero, for those who count on it.
+/// A size that is not zero.
 pub(crate) fn non_zero_size(text: &str) -> Result<NonZeroU64, String> {
     NonZeroU64::new(size(text)?).ok_or_else(|| "it must be more than zero".into())
 }
@@ -85,7 +85,7 @@ pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A duration that is not zero, and that nobody outlives.
+/// A duration above zero, of a day at most.
 pub(crate) fn timeout(text: &str) -> Result<Duration, String> {
     match positive_duration(text)? {
         duration if duration > MAX_TIMEOUT => Err("a day is the longest".into()),

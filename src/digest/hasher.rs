@@ -42,7 +42,7 @@ impl Wanted {
         }
     }
 
-    /// All that either wants.
+    /// The digests of both.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             sha256: self.sha256 || other.sha256,

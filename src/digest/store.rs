@@ -36,7 +36,7 @@ struct State {
 /// A problem of the store, for the operator.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// There is no state directory.
+    /// No state directory is given.
     NoDirectory,
     /// Another process has it.
     InUse(PathBuf),
@@ -115,7 +115,7 @@ impl Store {
     /// Puts everything on disk, and lets another process have the file.
     pub(crate) fn close(&self) {
         let mut state = self.state();
-        // What could not be written is computed again.
+        // A digest that could not be written is computed again.
         let _ = state.on_disk(Disk::flush);
         state.disk = None;
     }

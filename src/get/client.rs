@@ -195,7 +195,7 @@ impl Client {
         }
     }
 
-    /// Gives back the connection of a response whose body nobody wants; returns its head.
+    /// Gives back the connection of a response whose body is not needed; returns its head.
     pub(super) fn release(&self, response: Response) -> Head {
         let Response { head, body, url } = response;
         if let Some(connection) = body.into_connection() {

@@ -27,7 +27,7 @@ pub enum ErrorKind {
     LocalFile,
     /// The bytes are not the expected ones.
     Verification,
-    /// A server cannot prove who it is, or leads from https to http.
+    /// A server's certificate is not trusted, or it leads from https to http.
     Untrusted,
 }
 
@@ -52,7 +52,7 @@ impl ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     Never,
-    /// Nothing of this run is to go on: interrupted, or its time is over.
+    /// The run ends: interrupted, or its time is over.
     Stopped,
     Later,
     /// Bytes came, but too slowly: they are no progress.
@@ -126,7 +126,7 @@ impl GetError {
         Self::new(ErrorKind::Interrupted, "interrupted").with_retry(Retry::Stopped)
     }
 
-    /// Nothing of this run is to go on.
+    /// The run ends.
     pub(super) fn is_stop(&self) -> bool {
         self.retry == Retry::Stopped
     }

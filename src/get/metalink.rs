@@ -75,7 +75,7 @@ pub fn parse(text: &str) -> Result<Vec<Job>, BadMetalink> {
 /// proves what comes.
 ///
 /// # Errors
-/// It cannot be fetched, or used.
+/// The metalink cannot be fetched, or used.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
@@ -160,7 +160,7 @@ fn read(text: &str) -> Result<Vec<Described>, String> {
     }
 }
 
-/// What an element of a file says, if it is one that is read. Those of `pieces` have no type.
+/// The value of an element of a file, if it is one that is read. Those of `pieces` have no type.
 fn field_of(start: &BytesStart<'_>) -> Result<Option<Field>, String> {
     Ok(match start.local_name().as_ref() {
         "size" => Some(Field::Size),

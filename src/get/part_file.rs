@@ -185,7 +185,7 @@ impl PartFile {
         let write = || {
             // A link that another user put here is not written through.
             let _ = fs::remove_file(&next);
-            // Addresses and tags may be what opens a file for whoever knows them.
+            // Addresses and tags may be secrets that grant access to a file.
             let mut options = File::options();
             let mut file = options
                 .write(true)

@@ -84,11 +84,11 @@ enum Reader {
 /// How a response ended, if not in an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// All of it was written.
+    /// The block was written whole.
     Whole,
-    /// It had less than was asked for.
+    /// The source ended early.
     Clipped,
-    /// Nobody wants the bytes any more.
+    /// The receiver of the bytes has ended.
     Gone,
 }
 

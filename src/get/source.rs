@@ -220,7 +220,7 @@ impl HttpUrl {
         format!("{scheme}://{authority}{}", self.path_and_query())
     }
 
-    /// What a state file calls the address: as it is shown, and where that leaves something out, a
+    /// The address in a state file: as it is shown, and where that leaves something out, a
     /// digest of the whole.
     pub(super) fn recorded(&self) -> String {
         let shown = self.to_string();

@@ -1,6 +1,6 @@
 //! `--recursive`: a directory, as a listing in JSON, XML or HTML shows it, becomes files to fetch.
 //!
-//! Nothing a server lists leads out: links count only beneath the directory that they stand in,
+//! No listed link leads out: links count only beneath the directory that they stand in,
 //! and every component of a path is made a name here on its own. Every directory is listed once,
 //! and no two names of the server become one here.
 

@@ -1,5 +1,5 @@
-//! What of an address's query nobody else may see: signatures, tokens and keys open what they are
-//! for to whoever reads them on a screen or in a log.
+//! Secrets in an address's query: signatures, tokens and keys, which grant access to any reader of
+//! a screen or a log.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ fn is_secret(field: &str) -> bool {
         && (value.len() > LONGEST_SHOWN || SECRETS.iter().any(|word| name.contains(word)))
 }
 
-/// What the names of secrets have in them: those of S3, Azure, Google, CloudFront, Akamai, nginx
+/// Parts of the names of secrets: those of S3, Azure, Google, CloudFront, Akamai, nginx
 /// and haul's own links among them.
 const SECRETS: [&str; 15] = [
     "sig", "token", "key", "secret", "pass", "pwd", "auth", "cred", "session", "policy", "hmac",

@@ -49,7 +49,7 @@ pub enum Selection {
     One(ByteRange),
     /// Several parts, which neither overlap nor touch. At least two.
     Several(Vec<ByteRange>),
-    /// Nothing that the file has (416).
+    /// No byte of the file (416).
     Unsatisfiable,
 }
 

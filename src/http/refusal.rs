@@ -29,7 +29,7 @@ pub enum Refusal {
     TooManyGuesses(u32),
     /// The link has expired (410).
     LinkExpired,
-    /// Nothing there, or nothing that is shown (404).
+    /// No such file, or one that is not shown (404).
     NotFound,
     /// There, but the file system or a rule of haul's forbids it (403); the text says which.
     Forbidden(&'static str),

@@ -72,7 +72,7 @@ impl Request {
 /// The caches that may keep an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Audience {
-    /// Everybody.
+    /// No login was given or needed.
     #[default]
     Public,
     /// The user who has logged in.

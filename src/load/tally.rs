@@ -28,15 +28,15 @@ pub enum Failure {
     NoPort,
     /// The range was ignored and the whole file came.
     RangeIgnored,
-    /// Nothing listens there.
+    /// Connection refused.
     Refused,
     /// The server broke the connection off.
     Reset,
     /// The server closed before the whole answer had come.
     Short,
-    /// Nothing moved for the time-out.
+    /// No byte moved for the time-out.
     TimedOut,
-    /// There is no TLS session, or no more of it, for this reason.
+    /// The TLS handshake or session failed, for this reason.
     Tls(String),
     /// The process may not open more files.
     TooManyFiles,

@@ -295,7 +295,7 @@ impl Acceptor {
     }
 
     /// Gives newcomers that wait for room the places of those that were closed for them, and has
-    /// more closed. When nobody else is silent they are told to come back later.
+    /// more closed. When no other is silent, new ones are answered 503.
     fn settle(&mut self) {
         while !self.newcomers.is_empty() {
             if let Some(permit) = self.admitted.try_acquire() {

@@ -73,7 +73,7 @@ enum Verdict {
 /// The paths that a request may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// The paths that are open to everybody.
+    /// The paths that need no login.
     Open,
     /// Everything, since this user has logged in.
     User(Box<[u8]>),

@@ -51,7 +51,7 @@ impl ClientShare {
     }
 }
 
-/// All clients that have a connection open, or owe their rate something.
+/// Clients with an open connection, or ahead of their rate.
 #[derive(Debug, Default)]
 pub(crate) struct ClientShares {
     known: Mutex<KnownClients>,

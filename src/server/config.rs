@@ -103,7 +103,7 @@ impl Default for DigestPolicy {
     }
 }
 
-/// Proxies whose word on who their client is counts.
+/// Proxies that are trusted to name their client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
     /// Networks whose connections have to begin with a PROXY header.
@@ -185,7 +185,7 @@ pub struct ServeConfig {
     pub listen_local: Vec<LocalAddress>,
     /// The owner and mode of local sockets.
     pub local_access: LocalAccess,
-    /// Listening sockets that were passed on by who started the process.
+    /// Listening sockets that were passed on by the process that started this one.
     pub inherited: Vec<Arc<InheritedListener>>,
     /// Where the admin interface listens; `None` is nowhere.
     pub admin: Option<AdminAddress>,
@@ -237,7 +237,7 @@ pub struct ServeConfig {
     pub log_format: LogFormat,
     /// The rules of access.
     pub access: AccessConfig,
-    /// Files that who runs the server reads anew while it serves.
+    /// Files that are read again on SIGHUP.
     pub reread: Vec<PathBuf>,
     /// The limits of HTTP requests.
     pub http_limits: HttpLimits,
@@ -326,14 +326,14 @@ impl Default for ServeConfig {
     }
 }
 
-/// The rules of access. Without a file of passwords or keys, everybody may have everything.
+/// The rules of access. Without a file of passwords or keys, no request needs a login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessConfig {
     /// A file of users and hashes of their passwords, as `htpasswd` writes it.
     pub htpasswd: Option<PathBuf>,
     /// A file of keys that links are signed with.
     pub link_keys: Option<PathBuf>,
-    /// The globs that are not open to everybody; without any, everything.
+    /// The globs that need a login; without any, every path does.
     pub protect: Vec<String>,
 }
 

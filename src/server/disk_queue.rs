@@ -214,7 +214,7 @@ impl DiskQueue {
         }
     }
 
-    /// Ends a job. Returns who else was waiting for its extent. The worker must come for its next
+    /// Ends a job. Returns the others that waited for its extent. The worker must come for its next
     /// job: it may be the only one that is awake.
     #[must_use]
     pub(super) fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {

@@ -1,4 +1,4 @@
-//! The sockets that a server listens on: opened, or passed on by whoever started it.
+//! The sockets that a server listens on: opened, or passed on by the process that started it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

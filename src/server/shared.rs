@@ -166,7 +166,7 @@ impl Shared {
         })
     }
 
-    /// With rules about who may have what.
+    /// With rules of access.
     #[must_use]
     pub(crate) fn with_access(self, access: Option<Access>) -> Self {
         let access = access.map(Arc::new);

@@ -16,7 +16,7 @@ pub(super) struct Walk {
 /// The treatment of a directory's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryChoice {
-    /// All files beneath it.
+    /// The files beneath the directory.
     Walk,
     /// An error: a list has sums of files.
     Refuse,

@@ -31,7 +31,7 @@ impl Launcher {
     /// Starts the process: this program, with these arguments, which lead it to [`launch_all`].
     ///
     /// # Errors
-    /// It cannot be started.
+    /// The program cannot be started.
     pub fn start(arguments: &[OsString]) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
         Command::new(std::env::current_exe()?)
@@ -76,7 +76,7 @@ impl Launcher {
     }
 }
 
-/// Starts what `command` makes for whoever asks on standard input, until one is ready or nobody
+/// Starts what `command` makes for each request on standard input, until one is ready or none
 /// asks any more. For a process that has nothing else open.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub fn launch_all(command: impl Fn() -> Command) -> io::Result<()> {
     Ok(())
 }
 
-/// The names and sockets of one request; `None` if nobody asks any more.
+/// The names and sockets of one request; `None` at the end of the requests.
 fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
     let mut names = vec![0; LONGEST_NAMES];
     let mut space = [MaybeUninit::uninit(); SPACE];
@@ -158,7 +158,7 @@ fn ended(child: &mut Child) -> io::Result<String> {
 /// Says that this process is ready, if another one waits for that.
 pub fn tell_ready() {
     if std::env::var_os(TAKES_OVER).is_some() {
-        // Whoever does not wait any more has ended.
+        // A requester that does not wait any more has ended.
         let _ = nix::unistd::write(io::stdin(), b"1");
     }
 }

@@ -13,7 +13,7 @@ pub enum Residency {
     Resident,
     /// A page is missing or being read.
     Absent,
-    /// This file system does not say.
+    /// The file system cannot tell.
     Unknown,
 }
 

@@ -17,7 +17,7 @@ impl UserAccount {
     /// Looks a user up by name or number (`getpwnam(3)`).
     ///
     /// # Errors
-    /// There is none of that name, or users cannot be looked up.
+    /// No user of that name, or users cannot be looked up.
     pub fn find(name: &str) -> Result<Self, String> {
         let found = match name.parse() {
             Ok(number) => User::from_uid(Uid::from_raw(number)),
@@ -53,7 +53,7 @@ impl UserAccount {
 /// The number of a group, by name or number.
 ///
 /// # Errors
-/// There is none of that name, or groups cannot be looked up.
+/// No group of that name, or groups cannot be looked up.
 pub fn find_group(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);

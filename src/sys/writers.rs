@@ -1,4 +1,4 @@
-//! Whether somebody may be writing a file.
+//! Whether a process may be writing a file.
 
 use std::fs::File;
 
@@ -27,7 +27,7 @@ mod lease {
 
     /// A read lease is refused while there is a writer (fcntl(2)); it is given back at once.
     pub(super) fn has_writer(file: &File) -> Option<bool> {
-        // Who opens the file for writing meanwhile has this signal sent, not SIGIO, which kills.
+        // An opening for writing meanwhile sends this signal instead of SIGIO, which kills.
         call(file, F_SETSIG, SIGURG).ok()?;
         match call(file, F_SETLEASE, c_int::from(F_RDLCK as i16)) {
             Ok(()) => {
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(has_writer(&reader), Some(true));
         drop(writer);
         assert_eq!(has_writer(&reader), Some(false));
-        // The lease is gone: nobody waits for it.
+        // The lease is gone: no writer waits for it.
         File::options().write(true).open(&path).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! A client's side: what servers have to prove, what proves who the client is, and the sessions
+//! A client's side: verification of servers, the client's own certificate, and the sessions
 //! made of both.
 
 mod channel;

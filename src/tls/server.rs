@@ -67,7 +67,7 @@ pub(crate) struct ServerTls {
 #[derive(Clone, Debug)]
 struct Loaded {
     sessions: Arc<ServerConfig>,
-    /// Some key takes about a millisecond to sign.
+    /// A key takes about a millisecond to sign (RSA).
     is_slow: bool,
     /// The pins of all keys.
     pins: Vec<Pin>,

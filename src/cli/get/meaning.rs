@@ -1,4 +1,4 @@
-//! What was typed behind `haul get`, checked and turned into what the library takes.
+//! The command line of `haul get`, checked and turned into the library's types.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,7 +15,7 @@ use haul::get::{
 
 use super::options::{ExistingOption, GetArguments, Receive, Resume};
 
-/// What went wrong before the first request.
+/// An error before the first request.
 #[derive(Debug)]
 pub(crate) struct Unusable(pub(crate) String);
 
@@ -25,7 +25,7 @@ impl<E: fmt::Display> From<E> for Unusable {
     }
 }
 
-/// What a command line asks for.
+/// A checked command line.
 pub(crate) struct Meaning {
     pub(crate) config: GetConfig,
     pub(crate) jobs: Vec<Job>,
@@ -46,7 +46,7 @@ pub(crate) fn of(args: GetArguments) -> Result<Meaning, Unusable> {
     })
 }
 
-/// What the addresses and the metalinks that were typed tell of files.
+/// The files that the addresses and metalinks of a command line name.
 fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
     let mut jobs = Vec::new();
     for url in &args.urls {
@@ -70,7 +70,7 @@ fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
     Ok(jobs)
 }
 
-/// Whether it is a file here that tells of others; a name without a slash is no address.
+/// Whether the argument is a local metalink; a name without a slash is no address.
 fn is_metalink(text: &str) -> bool {
     let path = Path::new(text);
     let extension = path.extension().and_then(OsStr::to_str);

@@ -1,4 +1,4 @@
-//! What may be typed behind `haul get`.
+//! The options of `haul get`.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The options that say who may have what.
+//! The options of access.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use clap::Args;
 use haul::diagnostics::say;
 use haul::server::config::{AccessConfig, ServeConfig};
 
-/// Who may have what.
+/// Access.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessArgs {

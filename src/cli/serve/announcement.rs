@@ -1,4 +1,4 @@
-//! What `haul serve` says when it starts.
+//! The lines of `haul serve` at its start.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;

@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     limits: Vec<OsString>,
 }
 
-/// What became of a file that was read anew.
+/// The outcome of reading a file anew.
 pub(super) struct Reread {
     pub(super) rates: Rates,
     pub(super) limits: ConnectionLimits,
@@ -77,7 +77,7 @@ impl Settings {
         &self.file.path
     }
 
-    /// What the file adds to the command line.
+    /// The file's options, as arguments.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         self.file.arguments(|name| self.is_decided(name))
     }
@@ -111,7 +111,7 @@ impl Settings {
     }
 }
 
-/// What clap has against the options of a file, in one line.
+/// Clap's error about the options of a file, in one line.
 pub(crate) fn fault(path: &std::path::Path, error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.lines().take_while(|line| !line.is_empty());

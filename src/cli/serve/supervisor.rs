@@ -1,4 +1,4 @@
-//! What a supervisor such as systemd is told (sd_notify(3)), by a thread of its own: a supervisor
+//! Notifications to a supervisor, as systemd's (sd_notify(3)), by a thread of its own: a supervisor
 //! that does not listen holds nothing up.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,17 +12,17 @@ use haul::server::Handle;
 #[derive(Clone, Debug)]
 pub(super) struct Supervisor(Option<SyncSender<Message>>);
 
-/// A phase, and who waits until it is told.
+/// A phase, and the channel that hears when it was told.
 type Message = (Phase, Option<SyncSender<()>>);
 
-/// What the supervisor is told.
+/// A notification to the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It serves.
+    /// The server accepts connections.
     Ready,
-    /// It reads its settings anew; [`Phase::Ready`] follows.
+    /// The server reads its settings anew; [`Phase::Ready`] follows.
     Reloading,
-    /// It ends.
+    /// The server drains and ends.
     Stopping,
     /// The process of this number serves on; this one ends.
     HandedOver(u32),
@@ -92,7 +92,7 @@ fn tell(phases: &Receiver<Message>, handle: &Handle) {
             states.push(NotifyState::Status(&status));
         }
         if !states.is_empty() {
-            // There is no way left to say that it failed.
+            // A failure here cannot be reported.
             let _ = sd_notify::notify(&states);
         }
         if let Some(who_waits) = who_waits {

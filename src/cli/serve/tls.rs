@@ -113,7 +113,7 @@ pub(super) fn check(config: &ServeConfig) -> Result<(), String> {
     }
 }
 
-/// What this host is called by itself.
+/// The name of this host, by gethostname(2).
 fn own_names() -> Vec<String> {
     let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     local.into_iter().chain(host_name()).collect()

@@ -39,7 +39,7 @@ impl LauncherArguments {
     }
 }
 
-/// What a server needs to be replaced; at a time, one thread has it.
+/// The means of an upgrade; one thread has them at a time.
 #[derive(Clone)]
 pub(super) struct Upgrade(Arc<Mutex<State>>);
 

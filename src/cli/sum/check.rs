@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &SumArguments, progress: &Progress) -> io::Result<b
     Ok(tally.is_fine(arguments) && !progress.is_cancelled())
 }
 
-/// What was found.
+/// The outcome of one line.
 #[derive(Debug, Default)]
 struct Tally {
     verified: u64,

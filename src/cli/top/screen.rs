@@ -15,7 +15,7 @@ use super::address::AdminUrl;
 use super::status::{Order, Status};
 use super::table;
 
-/// What is shown, and how.
+/// The state of the screen.
 struct View {
     status: Status,
     /// Why the last look failed.

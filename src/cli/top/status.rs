@@ -1,4 +1,4 @@
-//! What a server says of itself, and the orders in which it is looked at.
+//! A server's status, and the orders of its transfers.
 
 use std::cmp::Ordering;
 use std::io;
@@ -30,7 +30,7 @@ pub(super) struct Transfer {
     pub(super) waits_for: String,
 }
 
-/// What transfers are sorted by.
+/// The order of transfers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Rate,
@@ -42,7 +42,7 @@ pub(super) enum Order {
 
 impl Status {
     /// # Errors
-    /// It is no such thing.
+    /// The answer is no status.
     pub(super) fn parse(json: &str) -> io::Result<Self> {
         serde_json::from_str(json)
             .map_err(|error| io::Error::other(format!("it is no list of transfers: {error}")))

@@ -21,7 +21,7 @@ pub(super) fn plain(status: &Status) -> String {
     text
 }
 
-/// What it is, and whether it serves.
+/// The server's name, and whether it serves.
 pub(super) fn first_line(status: &Status) -> String {
     let state = match (status.draining, status.transfers.len()) {
         (false, _) => "serving".to_owned(),

@@ -198,7 +198,7 @@ impl Body {
         }
     }
 
-    /// Gives up a body that nobody wants: the connection, if it can carry another request. That of
+    /// Gives up a body that is not needed: the connection, if it can carry another request. That of
     /// a refusal or a redirect has mostly come with its head.
     pub(crate) fn into_connection(mut self) -> Option<Connection> {
         if let Rest::Bytes(left) = self.rest

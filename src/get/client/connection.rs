@@ -116,7 +116,7 @@ impl Connection {
     /// Has everything from now on pass through `session`, with `place`, within `timeout`.
     ///
     /// # Errors
-    /// Untrusted: the server cannot prove who it is. Network: it speaks no TLS, or the line broke.
+    /// Untrusted: the server's certificate is refused. Network: no TLS there, or the line broke.
     pub(crate) fn secure(
         &mut self,
         session: Session,
@@ -200,7 +200,7 @@ impl Connection {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
     }
 
-    /// What has come for this connection, or comes within `patience`.
+    /// Bytes that have come on this connection, or come within `patience`.
     pub(crate) fn pending_within(&mut self, patience: Duration) -> Pending {
         let deadline = Instant::now() + patience;
         loop {

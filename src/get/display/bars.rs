@@ -96,7 +96,7 @@ impl Bars {
     }
 }
 
-/// What locale(7) calls the character encoding, by the first variable that is set.
+/// The character encoding of locale(7), by the first variable that is set.
 fn is_utf8_locale(variable: impl Fn(&str) -> Option<String>) -> bool {
     let mut names = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()

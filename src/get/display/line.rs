@@ -56,7 +56,7 @@ impl Track {
         self.extents = extents.to_vec();
     }
 
-    /// For people who read it in a log.
+    /// For a log.
     pub(super) fn sentence(&self) -> String {
         let rate = self.rate.map_or_else(|| "--".to_owned(), rate);
         match self.length {

@@ -42,7 +42,7 @@ pub(super) enum ListState {
     Pending,
     /// The list is here, and its values give its root.
     Known(Arc<BlockList>),
-    /// There is none.
+    /// The server has no list.
     None,
 }
 
@@ -116,7 +116,7 @@ impl BlockLedger {
         }
     }
 
-    /// There is no list that counts.
+    /// No list is trusted.
     pub(super) fn give_up(&self) {
         self.state().listing = ListState::None;
         self.changed.notify_all();

@@ -1,4 +1,4 @@
-//! What a response says of other addresses of its file, and of its digest (RFC 6249).
+//! A response's links to other addresses of its file, and its digest (RFC 6249).
 
 use crate::digest::Checksum;
 use crate::get::client::Response;
@@ -71,7 +71,7 @@ impl Linked {
     }
 }
 
-/// What https says does not lead to http.
+/// A link from https does not lead to http.
 fn is_safe(shared: &Shared, from: &HttpUrl, to: &HttpUrl) -> bool {
     !from.is_secure() || to.is_secure() || shared.config.downgrade == Downgrade::Allowed
 }

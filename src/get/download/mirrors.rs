@@ -138,7 +138,7 @@ impl Mirrors {
         self.mirrors[index].standing = MirrorState::Unproven;
     }
 
-    /// A list of blocks is here: who waited for it is asked again.
+    /// A list of blocks is here: sources that waited for it are asked again.
     pub(crate) fn admit_unproven(&mut self) {
         for mirror in &mut self.mirrors {
             if mirror.standing == MirrorState::Unproven {

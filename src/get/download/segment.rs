@@ -46,7 +46,7 @@ pub(crate) struct Report {
     pub(crate) outcome: Outcome,
 }
 
-/// What a segment brought.
+/// The outcome of a segment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Came {
     /// Bytes.
@@ -58,7 +58,7 @@ pub(crate) struct Came {
 /// See [`Report`].
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// All its bytes are in the file; the address answered from here, under this validator.
+    /// Its bytes are in the file; the address answered from here, under this validator.
     Through(Box<HttpUrl>, Option<Validator>),
     /// The session wants the segment to stop.
     Stopped,

@@ -58,7 +58,7 @@ pub(super) struct Transfer<'a> {
     began: Instant,
     received: u64,
     holdings: Holdings,
-    /// The server's list of the current version's blocks, and who has one.
+    /// The list of the current version's blocks, and the sources that have one.
     list: Option<Arc<BlockList>>,
     list_source: Option<ListSource>,
     /// The server told of mirrors, and of a digest.

@@ -24,7 +24,7 @@ pub(crate) struct Kept {
 /// The effect of a response with a whole file on the bytes that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing is kept: the part file begins anew.
+    /// The part file begins anew.
     Begin,
     /// The file is the same: the part file gets what it lacks.
     GoOn,
@@ -72,7 +72,7 @@ pub(crate) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> b
     restart == KeptChoice::Restart || bytes >= kept_bytes
 }
 
-/// Nothing tells versions of this file apart, and nothing says that this is another one.
+/// No validator tells versions of this file apart, and length and type are equal.
 fn could_be_same(kept: &Kept, head: &Head, trust: Trust) -> bool {
     match &kept.identity {
         Some(identity) if identity.is_enough(trust) => false,

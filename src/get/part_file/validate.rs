@@ -125,7 +125,7 @@ impl Identity {
             && self.validates(head, self.validator.as_ref(), trust)
     }
 
-    /// Nothing in this head speaks against the same file.
+    /// The head does not contradict the kept file.
     fn agrees(&self, head: &Head) -> bool {
         self.weak_tag.as_ref() == weak_tag(head) && self.last_modified == head.last_modified
     }

@@ -76,7 +76,7 @@ impl RateFloor {
         }
     }
 
-    /// Nothing before now counts.
+    /// The measured time begins now.
     pub(crate) fn begin_anew(&mut self, received: u64) {
         self.since = Instant::now();
         self.received = received;

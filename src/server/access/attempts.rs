@@ -1,4 +1,4 @@
-//! Wrong passwords by client: who guesses has to wait, longer with each guess.
+//! Wrong passwords by client: each makes the next attempt wait longer.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -71,7 +71,7 @@ impl Attempts {
     }
 }
 
-/// So many wrong passwords cost a person who mistypes nothing.
+/// Wrong passwords without a wait: typing errors.
 const FREE: u32 = 5;
 
 /// After the first one that does; doubled with each further one.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// The paths from the root that are not open to everybody.
+/// The paths from the root that need a login.
 #[derive(Clone, Debug)]
 pub(super) struct Protected {
     /// Without any, everything is protected.

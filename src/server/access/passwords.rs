@@ -13,7 +13,7 @@ use sha_crypt::ShaCrypt;
 
 use crate::http::Credentials;
 
-/// The users of one file, and who of them proved lately who they are.
+/// The users of one password file, and the passwords verified within the last minute.
 pub(super) struct Passwords {
     /// By name.
     users: HashMap<Box<[u8]>, usize>,

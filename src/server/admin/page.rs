@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, PreEscaped, html};
 
-/// The page; the same for everybody.
+/// The page; its bytes do not depend on the request.
 pub(super) fn page() -> String {
     let page = html! {
         (DOCTYPE)

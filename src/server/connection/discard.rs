@@ -21,7 +21,7 @@ pub(super) struct Discarding {
 
 /// How far the body has come.
 pub(super) enum DiscardStep {
-    /// All of it is gone.
+    /// The whole body is read.
     Done,
     /// There may be more to read.
     Again,

@@ -8,7 +8,7 @@ use crate::server::config::ServeConfig;
 use crate::server::connection::receive::{ByteSource, RequestBuffer};
 use crate::server::telemetry::CloseReason;
 
-/// All is sent and our side closed, or about to be.
+/// The response is sent, and our side closed or about to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lingering {
     since: Instant,

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2, as a receiver: who a proxy speaks for.
+//! The PROXY protocol, versions 1 and 2, as a receiver: the client behind a proxy.
 //!
 //! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 

@@ -76,7 +76,7 @@ enum Ending {
 /// The presence of the file in memory, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cold {
-    /// All that was sent was there.
+    /// The bytes sent were in memory.
     Never,
     /// Some bytes were missing, and were sent by a disk worker.
     Before,

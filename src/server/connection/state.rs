@@ -24,7 +24,7 @@ pub(super) enum State {
     Preparing(Box<Pending>),
     /// A response is on its way.
     Sending(Box<Sending>),
-    /// All is sent and our side closed; the peer may finish.
+    /// The response is sent and our side closed; the peer may finish.
     Lingering(Lingering),
 }
 

@@ -38,7 +38,7 @@ struct Reading {
 pub(super) enum Stepped {
     /// So many bytes were read.
     Bytes(u64),
-    /// All is hashed, and the file is what it was.
+    /// The file is hashed to its end, and unchanged.
     Done(Digests, Option<BlockList>),
     /// The file changes, or cannot be read.
     Failed,

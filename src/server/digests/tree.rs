@@ -34,7 +34,7 @@ pub(crate) fn follow_tree(
     while follower.follow().is_some() {}
 }
 
-/// What it takes to follow a tree.
+/// The state of one followed tree.
 struct Follower<'a> {
     service: &'a DigestService,
     root: &'a Root,

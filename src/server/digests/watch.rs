@@ -1,4 +1,4 @@
-//! What changes beneath the root, as the system tells of it (inotify(7)).
+//! Changes beneath the root, by inotify(7).
 //!
 //! A directory is watched before it is read, so that nothing falls between the two. What a watch
 //! cannot tell is found by going through the tree again: where the system has no more watches, where
@@ -26,7 +26,7 @@ pub(super) struct Watch {
     is_complete: bool,
 }
 
-/// What has happened.
+/// A change.
 #[derive(Debug)]
 pub(super) enum Change {
     /// This, by its path beneath the root, is there or changed.
@@ -75,7 +75,7 @@ impl Watch {
         }
     }
 
-    /// Some of it can change without a word here.
+    /// A part of the tree can change unnoticed.
     pub(super) fn note_remote(&mut self) {
         self.is_complete = false;
     }

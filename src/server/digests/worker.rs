@@ -67,7 +67,7 @@ fn hash(
     }
 }
 
-/// Waits until the disk has been idle since the last step, or for a while: a reader who takes one
+/// Waits until the disk has been idle since the last step, or for a while: a reader that takes one
 /// extent after the other leaves gaps, which are the reader's too. Returns how often the disk was
 /// read for others.
 fn wait_for_idle_disk(mut before: Option<u64>, look: impl Fn() -> Option<u64>) -> Option<u64> {

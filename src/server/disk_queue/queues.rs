@@ -1,4 +1,4 @@
-//! What waits for disk workers, and which of it is next; without threads.
+//! The queues of disk jobs and their order; without threads.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -108,7 +108,7 @@ impl Queues {
         }
     }
 
-    /// Ends a job. Returns who else was waiting for its extent.
+    /// Ends a job. Returns the other connections that waited for its extent.
     pub(super) fn finish(&mut self, ticket: &Ticket) -> Vec<Box<Connection>> {
         self.free_workers += 1;
         self.gauge(ticket.line.device).note_done();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::{Digests, Wanted};
 
-/// The digests of one version of a file, shared by all who have it open.
+/// The digests of one version of a file, shared by all its open files.
 #[derive(Debug, Default)]
 pub(crate) struct DigestSlot(Mutex<State>);
 

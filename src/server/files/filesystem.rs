@@ -20,7 +20,7 @@ pub struct FileSystem {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileSystemKind {
-    /// All of it is memory.
+    /// A file system in memory.
     Memory,
     /// Disks of this host.
     Local,
@@ -28,7 +28,7 @@ enum FileSystemKind {
     Overlay,
     /// Any call may wait for another host or process, fstat(2) and close(2) included.
     Remote,
-    /// Files are made when they are read, by who knows what.
+    /// Files are generated when they are read (proc, sysfs).
     Generated,
 }
 

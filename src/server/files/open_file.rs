@@ -21,7 +21,7 @@ use crate::server::files::residency_cache::UNASKED_FOR;
 use crate::sys::file;
 use crate::sys::page_cache::{self, Residency};
 
-/// An open file, shared by all who are sending it.
+/// An open file, shared by the connections that send it.
 #[derive(Debug)]
 pub struct OpenFile {
     file: Option<File>,

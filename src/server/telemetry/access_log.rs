@@ -61,7 +61,7 @@ struct QueueState {
     bytes: AtomicUsize,
     /// The file was moved away; it is opened anew under its name. No full queue can lose this.
     reopens: AtomicBool,
-    /// Nothing that matters comes any more.
+    /// The end of the log: no line follows.
     ends: AtomicBool,
 }
 
@@ -161,7 +161,7 @@ impl AccessLogWriter {
     /// Starts the thread.
     ///
     /// # Errors
-    /// There can be no thread.
+    /// The thread cannot be started.
     pub fn start(self) -> io::Result<Self> {
         let Stage::Opened(output, receiver, counters, queue) = self.0 else {
             return Ok(self);

@@ -103,7 +103,7 @@ impl Default for IoBuffers {
 }
 
 impl IoBuffers {
-    /// With a pipe, for who sends a lot. Without one, if the system has none left, sending takes
+    /// With a pipe, for large transfers. Without one, if the system has none left, sending takes
     /// a little longer.
     #[must_use]
     pub fn with_pipe() -> Self {
@@ -132,7 +132,7 @@ impl IoBuffers {
     /// # Errors
     /// As reading the file.
     pub fn populate(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
-        // Not before it is needed: a user's pipes are limited, and who sends goes first.
+        // Not before it is needed: a user's pipes are limited.
         self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
         let taken = match (&mut self.pipe, send_file::dev_null()) {
             // Reads of this size have the kernel read ahead as much.

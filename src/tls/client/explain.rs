@@ -22,9 +22,9 @@ pub(crate) struct Failure {
 /// The use of another attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The server cannot prove who it is.
+    /// The server's certificate is not trusted.
     Untrusted,
-    /// The server wants to know who we are.
+    /// The server requires a client certificate.
     Refused,
     /// Another attempt will fail as well.
     Permanent,

@@ -20,10 +20,10 @@ pub struct ClientTls {
     pub(super) verification: Verification,
 }
 
-/// Whether servers have to prove who they are.
+/// Whether servers' certificates are verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verification {
-    /// Servers have to prove who they are.
+    /// Servers' certificates are verified.
     #[default]
     On,
     /// Any server will do (`--insecure`).
@@ -51,7 +51,7 @@ impl ClientTls {
         })
     }
 
-    /// Whether servers have to prove who they are.
+    /// Whether servers' certificates are verified.
     #[must_use]
     pub fn verification(&self) -> Verification {
         self.verification
