@@ -118,7 +118,8 @@ libfuzzer_sys::fuzz_target!(|input: (Vec<(u8, u32, u32)>, u16, &[u8])| {
     let mut sent = 0;
     for _ in 0..100_000 {
         let mut context = RunContext {
-            budget: 1 + u64::from(budget),
+            // Of a few bytes alone, a long plan would take too long.
+            budget: 1024 + u64::from(budget),
             blocking: Blocking::Allowed,
             now: Instant::now(),
             tools: &mut tools,
