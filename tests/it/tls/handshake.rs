@@ -139,7 +139,7 @@ fn garbage_and_oversized_records_end_the_connection() {
         let mut client = Client::over(tls.socket());
         // The server may have ended it before it took all.
         let _ = client.stream.write_all(&input);
-        let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        let _ = client.stream.shutdown(Shutdown::Write);
         let (answer, _) = client.try_rest();
         assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
     }
