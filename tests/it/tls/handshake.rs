@@ -104,7 +104,7 @@ fn an_end_that_comes_with_the_first_letters_of_a_method_is_seen() {
         corked.set_tcp_cork(true).expect("Linux");
         (&socket).write_all(b"NT").expect("sent");
         socket.shutdown(Shutdown::Write).expect("sent");
-        let mut client = Client { stream: socket };
+        let mut client = Client::over(socket);
         assert_eq!(client.try_rest().0, b"");
     }
 }
