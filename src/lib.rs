@@ -54,10 +54,10 @@
 //!
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
-//! (`connection::transitions` alone knows the whole order); `listing`, `transmit`, `fair_queue`,
-//! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `access`, `digests`;
-//! `files`, `client_share`, `live_limits`; `config`, `telemetry`, `network`, `rate_limit`,
-//! `semaphore`, `places`, `eviction`. `tuning` is the ledger of what was measured.
+//! (`connection::transitions` alone knows the whole order); `transmit`, `fair_queue`,
+//! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `listing`; `access`,
+//! `digests`; `files`, `client_share`, `live_limits`; `config`, `telemetry`, `network`,
+//! `rate_limit`, `semaphore`, `places`, `eviction`. `tuning` is the ledger of what was measured.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!

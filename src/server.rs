@@ -450,6 +450,7 @@ impl Server {
         spawn("haul-sweep", move || {
             while swept.recv_timeout(SWEEP) == Err(RecvTimeoutError::Timeout) {
                 sweep(&ring);
+                ring.service.scans.forget_old();
             }
         })?;
         acceptor.run();

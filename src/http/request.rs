@@ -145,7 +145,7 @@ pub struct Query {
 }
 
 /// The sort key of a listing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SortKey {
     /// By name.
     #[default]
@@ -159,7 +159,7 @@ pub enum SortKey {
 }
 
 /// The direction of a sort.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SortOrder {
     /// Smallest first.
     #[default]

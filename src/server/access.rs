@@ -71,7 +71,7 @@ enum Verdict {
 }
 
 /// The paths that a request may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Grant {
     /// The paths that need no login.
     Open,

@@ -119,6 +119,11 @@ impl Connection {
         matches!(self.state, Some(State::Sending(_)))
     }
 
+    /// Whether its listing has taken a scan further that others may go on with.
+    pub(crate) fn scan_is_under_way(&self) -> bool {
+        matches!(&self.state, Some(State::Sending(sending)) if sending.scan_is_under_way())
+    }
+
     /// Whether keys are being agreed upon, which takes as long as sending a piece of a file.
     pub(crate) fn is_handshaking(&self) -> bool {
         matches!(self.state, Some(State::Handshaking(_)))

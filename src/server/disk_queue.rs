@@ -5,7 +5,7 @@
 //! A line gets a free disk worker only while it occupies fewer than are free (a dynamic
 //! threshold): reads that hang take half of the workers, look-ups that hang as well half of the
 //! rest, and there is always one left for a file system of which nothing is running. Readers of
-//! one extent wait for one read.
+//! one extent wait for one read, and those who ask for one page of a directory for one scan.
 //!
 //! Extents ahead of a reader are read in order, one after the other: then the kernel reads ahead as
 //! well, and into large folios, which cost less to send. A file system where each read may take
@@ -14,6 +14,7 @@
 pub(crate) mod gauge;
 mod key;
 mod queues;
+mod scans;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,7 @@ use crate::server::disk_queue::gauge::DiskGauges;
 use crate::server::disk_queue::key::{QueueKey, QueueKind};
 use crate::server::disk_queue::queues::Queues;
 pub(super) use crate::server::disk_queue::queues::{Job, Ticket};
+use crate::server::disk_queue::scans::ScanTurn;
 use crate::server::files::Closing;
 use crate::server::telemetry::Counters;
 
@@ -35,6 +37,24 @@ pub(super) struct Swept {
     pub(super) gone: Vec<Box<Connection>>,
     /// To go on: what they waited for is done.
     pub(super) back: Vec<Box<Connection>>,
+}
+
+impl Swept {
+    /// Takes those who are gone; returns the others.
+    fn take_gone(
+        &mut self,
+        waiting: Vec<Box<Connection>>,
+        looks_gone: &impl Fn(&mut Connection) -> bool,
+    ) -> Vec<Box<Connection>> {
+        let mut left = Vec::with_capacity(waiting.len());
+        for mut connection in waiting {
+            match looks_gone(&mut connection) {
+                true => self.gone.push(connection),
+                false => left.push(connection),
+            }
+        }
+        left
+    }
 }
 
 /// The queues, for threads: workers wait here for jobs.
@@ -59,8 +79,8 @@ impl DiskQueue {
         }
     }
 
-    /// Puts a connection in line; if the extent it wants is on its way already, it waits for that
-    /// and costs no read.
+    /// Puts a connection in line; if the extent or the scan that it wants is on its way already,
+    /// it waits for that and costs no read.
     pub(super) fn submit(&self, connection: Box<Connection>, job: DiskJob) {
         let extent = match job.action {
             DiskAction::Read(_, key) => Some(key),
@@ -76,12 +96,17 @@ impl DiskQueue {
             }
             wanted.begun = true;
         }
+        let scan = ScanTurn::of(job.action);
+        let Err(connection) = lines.scans.wait(scan, connection) else {
+            return;
+        };
         let client = Arc::clone(connection.client());
         let line = QueueKey::of_job(job);
         let ticket = Ticket {
             line,
             extent,
             reader: None,
+            scan,
         };
         let job = (Job::Connection(connection, job.action), ticket);
         lines.put(line, |queue| queue.jobs.push(&client, job));
@@ -155,8 +180,10 @@ impl DiskQueue {
                 swept.gone.extend(gone);
                 left -= some;
             }
-            if line.kind == QueueKind::Reads {
-                self.sweep_extents(line.device, &looks_gone, &mut swept);
+            match line.kind {
+                QueueKind::Reads => self.sweep_extents(line.device, &looks_gone, &mut swept),
+                QueueKind::Listings => self.sweep_scans(line.device, &looks_gone, &mut swept),
+                _ => {}
             }
         }
         swept
@@ -176,17 +203,26 @@ impl DiskQueue {
             let waiting =
                 wanted.map_or_else(Vec::new, |wanted| std::mem::take(&mut wanted.waiting));
             drop(lines);
-            let (gone, left): (Vec<_>, Vec<_>) = (waiting.into_iter())
-                .map(|mut connection| (looks_gone(&mut connection), connection))
-                .partition(|(is_gone, _)| *is_gone);
-            swept
-                .gone
-                .extend(gone.into_iter().map(|(_, connection)| connection));
-            let left = left.into_iter().map(|(_, connection)| connection);
+            let left = swept.take_gone(waiting, looks_gone);
             match self.lock().extents.get_mut(&key) {
                 Some(wanted) => wanted.waiting.extend(left),
                 None => swept.back.extend(left),
             }
+        }
+    }
+
+    /// Sweeps the connections that wait for a scan which another job takes further.
+    fn sweep_scans(
+        &self,
+        device: u64,
+        looks_gone: &impl Fn(&mut Connection) -> bool,
+        swept: &mut Swept,
+    ) {
+        let scans = self.lock().scans.take_all(device);
+        for (scan, waiting) in scans {
+            let left = swept.take_gone(waiting, looks_gone);
+            let back = self.lock().scans.put_back(scan, left);
+            swept.back.extend(back);
         }
     }
 
@@ -214,11 +250,24 @@ impl DiskQueue {
         }
     }
 
-    /// Ends a job. Returns the others that waited for its extent. The worker must come for its next
-    /// job: it may be the only one that is awake.
+    /// Ends a job, of `connection` if it was one's. Returns the others that waited for its extent, or
+    /// for a scan that is not under way any more. The worker must come for its next job: it may be
+    /// the only one that is awake.
     #[must_use]
-    pub(super) fn finish(&self, ticket: &Ticket) -> Vec<Box<Connection>> {
-        self.lock().finish(ticket)
+    pub(super) fn finish(
+        &self,
+        ticket: &Ticket,
+        connection: Option<&Connection>,
+    ) -> Vec<Box<Connection>> {
+        let goes_on = connection.is_some_and(Connection::scan_is_under_way);
+        let mut lines = self.lock();
+        let mut waited = lines.finish(ticket);
+        if let Some(turn) = ticket.scan
+            && !(goes_on && lines.go_on_with(turn.scan(), ticket.line))
+        {
+            waited.extend(lines.scans.end(turn.scan()));
+        }
+        waited
     }
 
     /// How much there is to do, by file system.

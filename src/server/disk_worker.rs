@@ -35,7 +35,12 @@ pub(super) fn run_disk_worker(ring: &Ring) {
                 None
             }
         };
-        for connection in ring.disk.finish(&ticket).into_iter().chain(back) {
+        for connection in ring
+            .disk
+            .finish(&ticket, back.as_deref())
+            .into_iter()
+            .chain(back)
+        {
             ring.dispatch.send_back(connection);
         }
     }

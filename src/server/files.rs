@@ -26,7 +26,7 @@ use crossbeam_channel::Sender;
 use crate::http::policy::DotNames;
 use crate::http::{Coding, Meta, Refusal, Target};
 use crate::server::config::Precompressed;
-use crate::server::files::filesystem::FileSystems;
+use crate::server::files::filesystem::{FileSystem, FileSystems};
 use crate::server::files::open_file::Siblings;
 pub(crate) use crate::server::files::open_file::{Closing, OpenFile};
 use crate::server::files::open_file_cache::Age;
@@ -329,24 +329,39 @@ impl Root {
         Ok(siblings)
     }
 
+    /// The file system that something is on. May wait.
+    fn file_system_of(&self, handle: &PathHandle) -> io::Result<Arc<FileSystem>> {
+        if let Some(known) = self.file_systems.known(handle.file_system) {
+            return Ok(known);
+        }
+        let f_type = handle.file_system_type()?;
+        Ok(self.file_systems.learn(handle.file_system, f_type))
+    }
+
+    /// Whether any change of a directory from now on will show in its time stamps. May wait. A
+    /// network file system may show an old state, and an overlay that of one layer.
+    pub(crate) fn shows_changes(&self, directory: &PathHandle) -> bool {
+        let file_system = self.file_system_of(directory);
+        let is_certain = file_system.is_ok_and(|it| !it.is_remote() && !it.is_overlay());
+        is_certain && directory.meta.has_settled(file::clock())
+    }
+
     fn open_file(
         &self,
         handle: &PathHandle,
         found: (Siblings, u64, RealPath),
         blocking: Blocking,
     ) -> Result<OpenFile, LookUpFailure> {
-        let known = self.file_systems.known(handle.file_system);
-        let file_system = match (known, blocking) {
-            (None, Blocking::Forbidden) => return Err(LookUpFailure::not_cached()),
-            // To open a file of an overlay may wait for any layer.
-            (Some(known), Blocking::Forbidden) if known.is_remote() || known.is_overlay() => {
-                return Err(LookUpFailure::not_cached());
-            }
-            (Some(known), _) => known,
-            (None, Blocking::Allowed) => {
-                let f_type = handle.file_system_type()?;
-                self.file_systems.learn(handle.file_system, f_type)
-            }
+        let file_system = match blocking {
+            Blocking::Allowed => self.file_system_of(handle)?,
+            Blocking::Forbidden => match self.file_systems.known(handle.file_system) {
+                None => return Err(LookUpFailure::not_cached()),
+                // To open a file of an overlay may wait for any layer.
+                Some(known) if known.is_remote() || known.is_overlay() => {
+                    return Err(LookUpFailure::not_cached());
+                }
+                Some(known) => known,
+            },
         };
         if file_system.is_clogged() {
             return Err(LookUpFailure::Refused(Refusal::Overloaded));

@@ -22,10 +22,11 @@ mod step;
 use index::Index;
 use json::Json;
 use page::Page;
+pub(super) use page::{ListedDirectory, ScanRegistry};
 use scan::Scan;
 pub(super) use scan::{NameSource, Visible};
 use step::Follow;
-pub(super) use step::{Followed, Memory, Progress};
+pub(super) use step::{Followed, Memory, Progress, ScanNumber};
 
 /// A listing on its way.
 #[derive(Debug)]
@@ -78,23 +79,30 @@ pub(super) fn content_kind(format: ListingFormat) -> ContentKind {
 
 impl Listing {
     /// Begins the listing of what `request` names; `visible` says which names the requester may
-    /// see, if not all. Names are in memory for as many pages at a time as `pages` permits.
+    /// see, if not all. Names are in memory for as many pages at a time as `pages` permits. Pages
+    /// of a directory share their scan by the registry.
     pub(super) fn new(
         source: NameSource,
         request: &Request,
         policy: ListingPolicy,
         (visible, pages): (Option<Visible>, Arc<Semaphore>),
+        (directory, scans): (Option<&ListedDirectory<'_>>, &Arc<ScanRegistry>),
     ) -> Self {
         let filter = request.query.filter.as_deref();
         let scan = Scan::new(source, filter, policy.dot_names, visible);
         let form = match request.listing_format() {
             ListingFormat::Html if wants_pages(request) => {
-                Form::Page(Box::new(Page::new(request, policy.page_entries, pages)))
+                let shared = (directory, scans);
+                let page = Page::new(request, policy.page_entries, pages, shared);
+                Form::Page(Box::new(page))
             }
             ListingFormat::Html => Form::Index(Index::new(request)),
             ListingFormat::Json => Form::Json(Json::array()),
             ListingFormat::Ndjson => Form::Json(Json::lines()),
         };
+        if !matches!(form, Form::Page(_)) {
+            scans.count_own();
+        }
         Self { scan, form }
     }
 
@@ -110,6 +118,31 @@ impl Listing {
         match &self.form {
             Form::Page(page) => page.memory(),
             Form::Index(_) | Form::Json(_) => Memory::Little,
+        }
+    }
+
+    /// The scan that this listing waits for with others.
+    pub(super) fn awaited_scan(&self) -> Option<ScanNumber> {
+        match &self.form {
+            Form::Page(page) => page.awaited_scan(),
+            Form::Index(_) | Form::Json(_) => None,
+        }
+    }
+
+    /// Whether a step has taken a scan further that is not at its end.
+    pub(super) fn scan_is_under_way(&self) -> bool {
+        match &self.form {
+            Form::Page(page) => page.scan_is_under_way(),
+            Form::Index(_) | Form::Json(_) => false,
+        }
+    }
+
+    /// Whether the last step could not be done, since others have their names in memory, and the
+    /// next one should wait for some time.
+    pub(super) fn take_turned_away(&mut self) -> bool {
+        match &mut self.form {
+            Form::Page(page) => page.take_turned_away(),
+            Form::Index(_) | Form::Json(_) => false,
         }
     }
 

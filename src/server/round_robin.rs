@@ -40,6 +40,16 @@ impl<T> RoundRobin<T> {
         self.len += 1;
     }
 
+    /// Puts an item before all others of its client.
+    pub(super) fn push_first(&mut self, client: &ClientShare, item: T) {
+        let items = self.items.entry(client.id()).or_default();
+        if items.is_empty() {
+            self.turns.push_back(client.id());
+        }
+        items.push_front(item);
+        self.len += 1;
+    }
+
     /// The next item, and the number of its client.
     pub(super) fn pop(&mut self) -> Option<(u64, T)> {
         let client = self.turns.pop_front()?;

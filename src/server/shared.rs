@@ -14,6 +14,7 @@ use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::{AccessConfig, ConnectionLimits, Rates, ServeConfig};
 use crate::server::digests::DigestService;
 use crate::server::files::{Closing, FileFault, LinkChoice, Root};
+use crate::server::listing::ScanRegistry;
 use crate::server::live_limits::LiveLimits;
 use crate::server::places::DiskPlaces;
 use crate::server::rate_limit::RateLimit;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     /// Pages of listings whose names may be in memory, by file system: one that hangs takes none
     /// of another's.
     pages: Mutex<HashMap<u64, Arc<Semaphore>>>,
+    /// Scans of directories that connections share.
+    pub scans: Arc<ScanRegistry>,
     phase: Phase,
 }
 
@@ -142,6 +145,7 @@ impl Shared {
         let limits = LiveLimits::new(&config.rates, &config.limits);
         let digests = DigestService::new(config.digests, config.state.as_deref());
         let digests = Arc::new(digests);
+        let scans = Arc::new(ScanRegistry::new(Arc::clone(&counters)));
         Ok(Self {
             config,
             root,
@@ -162,6 +166,7 @@ impl Shared {
             limits,
             digests,
             pages: Mutex::default(),
+            scans,
             phase: Phase::default(),
         })
     }
@@ -312,7 +317,7 @@ fn long_queues() -> usize {
 }
 
 /// As many as disk workers list at a time of one file system by default; at 1,000 of the longest
-/// names each, one MiB.
+/// names each, one and a half MiB.
 const PAGES_IN_MEMORY: usize = 4;
 
 /// At the largest head of 32 KiB, 8 MiB.

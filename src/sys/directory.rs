@@ -87,6 +87,17 @@ impl Directory {
         Ok(())
     }
 
+    /// The same directory from its first entry, by the same open file description (dup(2)): the
+    /// two have one place in it.
+    ///
+    /// # Errors
+    /// Of `fcntl(2)` and `lseek(2)`.
+    pub(crate) fn again(&self) -> io::Result<Self> {
+        let mut again = Self::new(self.0.fd()?.try_clone_to_owned()?)?;
+        again.rewind()?;
+        Ok(again)
+    }
+
     /// Looks at an entry, without following it if it is a link.
     ///
     /// # Errors

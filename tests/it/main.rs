@@ -36,6 +36,7 @@ mod rates;
 mod resources;
 mod roots;
 mod sandbox;
+mod shared_scans;
 mod shutdown;
 mod slowfs;
 mod stalls;

@@ -8,7 +8,7 @@
 //! Every file is [`FILE_BYTES`] long and is made of [`content`]. `f0`, `f1`, ... are in the root
 //! and in the directories `d0`, `d1`, ...; `x0`, `x1`, ... are files whose bytes never stay in the
 //! page cache (`FOPEN_DIRECT_IO`), and of `t0`, `t1`, ... the kernel remembers neither names nor
-//! attributes.
+//! attributes. A directory says that it holds `f0` to `f9`, whatever else it has.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
-    Request,
+    LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyOpen, Request,
 };
 
 /// Length of every file.
@@ -36,6 +36,8 @@ pub enum Call {
     Close = 3,
     /// Those of `t0`, `t1`, ...; the kernel remembers all others.
     Attributes = 4,
+    /// Reading a directory.
+    List = 5,
 }
 
 /// The bytes of the file with that number.
@@ -225,7 +227,7 @@ fn file_system_process() {
 /// What each call waits for.
 #[derive(Default)]
 struct Gates {
-    gates: [Gate; 5],
+    gates: [Gate; 6],
 }
 
 #[derive(Default)]
@@ -355,6 +357,26 @@ impl Filesystem for Files {
         });
     }
 
+    fn readdir(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.gates.pass(Call::List, move || {
+            for number in offset..LISTED {
+                let name = format!("f{number}");
+                let child = inode_of(inode.into(), OsStr::new(&name)).expect("a name");
+                if reply.add(INodeNo(child), number + 1, FileType::RegularFile, name) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         self.gates.pass(Call::Close, move || reply.ok());
     }
@@ -415,6 +437,8 @@ fn attributes_of(inode: u64) -> FileAttr {
 const ROOT: u64 = 1;
 /// The number of the first file's inode in its directory.
 const FIRST: u64 = 2;
+/// How many names a directory says that it has.
+const LISTED: u64 = 10;
 const PER_DIRECTORY: u64 = 1 << 20;
 const DIRECT: u64 = 1 << 40;
 const UNCACHED: u64 = 1 << 41;

@@ -187,6 +187,10 @@ impl Sample {
                 .encode_family(&[("what", what)])?
                 .encode_counter::<Labels, _, u64>(&count, None)?;
         }
+        let help = "Directories read from their beginning for a listing";
+        out.count("haul_listing_scans", help, counters.listing_scans)?;
+        let help = "Pages of a directory that joined a scan for another request";
+        out.count("haul_listings_shared", help, counters.listings_shared)?;
         for (at, name, help) in [
             (0, "haul_disk_jobs_waiting", "Jobs in line, by file system"),
             (

@@ -17,7 +17,7 @@ use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, lo
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::digests::DigestLookUp;
 use crate::server::files::{Found, LookUp, NAMES_DEVICE, Names, OpenFile};
-use crate::server::listing::{self, Listing, NameSource, Visible};
+use crate::server::listing::{self, ListedDirectory, Listing, NameSource, Visible};
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::beneath::PathHandle;
@@ -301,6 +301,16 @@ fn list(
     if stream.framing == StreamFraming::Bodiless {
         return Ok(answer);
     }
+    let path = request.target.path.clone();
+    let directory = match &listed {
+        Listed::Directory(directory) => Some(ListedDirectory {
+            path: &path,
+            grant,
+            meta: directory.meta,
+            shows_changes: service.root.shows_changes(directory),
+        }),
+        Listed::Names(_) => None,
+    };
     let (source, device, dot_names) = match listed {
         Listed::Directory(directory) => {
             let entries = Directory::new(directory.open(Blocking::Allowed)?.into())?;
@@ -321,10 +331,11 @@ fn list(
         dot_names,
         ..ListingPolicy::default()
     };
-    let path = request.target.path.clone();
     let access = service.access.as_ref();
     let visible = access.map(|access| shown(access, grant, &path));
-    let listing = Listing::new(source, request, policy, (visible, service.pages(device)));
+    let permitted = (visible, service.pages(device));
+    let shared = (directory.as_ref(), &service.scans);
+    let listing = Listing::new(source, request, policy, permitted, shared);
     let body = StreamedBody::new(listing, stream.framing, (path, grant.clone()), device);
     answer.rest = Some(body);
     Ok(answer)

@@ -42,7 +42,7 @@ impl Observed {
         let waits_for = match step {
             SendStep::Blocked(_) => WaitsFor::Peer,
             SendStep::Throttled(_) => WaitsFor::Rate,
-            SendStep::Disk(_) => WaitsFor::Disk,
+            SendStep::Disk(_) | SendStep::Paused(..) => WaitsFor::Disk,
             SendStep::Spent => WaitsFor::Turn,
             SendStep::Done | SendStep::Broken(_) => return,
         };

@@ -51,6 +51,7 @@ pub(super) struct Sending {
     since: Instant,
     stall: StallDetector,
     cold: Cold,
+    is_paused: bool,
     _bulk: Option<Permit>,
 }
 
@@ -89,6 +90,8 @@ pub(super) enum SendStep {
     Done,
     Blocked(Instant),
     Throttled(Instant),
+    /// A listing waits for memory that others have, of a directory on this file system.
+    Paused(Instant, u64),
     Spent,
     Disk(DiskJob),
     Broken(CloseReason),
@@ -137,6 +140,7 @@ impl Sending {
             since,
             stall: StallDetector::new(now),
             cold: Cold::Never,
+            is_paused: false,
             _bulk: bulk,
         }
     }
@@ -144,6 +148,18 @@ impl Sending {
     /// Whether the end of the stream alone tells the peer that it has all.
     pub(super) fn ends_by_close(&self) -> bool {
         self.ending == Ending::Close
+    }
+
+    /// Whether its listing has taken a scan further that others may go on with.
+    pub(super) fn scan_is_under_way(&self) -> bool {
+        self.streamed
+            .as_ref()
+            .is_some_and(StreamedBody::scan_is_under_way)
+    }
+
+    /// Whether it waits for the time alone: for memory that others have.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// Whether it takes many calls to send a file's bytes.
@@ -213,6 +229,7 @@ impl Sending {
         client: &ClientShare,
         pacer: &mut Pacer,
     ) -> SendStep {
+        self.is_paused = false;
         if let Some(progress) = self.disk_progress.take() {
             return self.step_after(progress, sink, turn);
         }
@@ -257,13 +274,7 @@ impl Sending {
         turn: &TurnContext<'_>,
     ) -> SendStep {
         match progress {
-            Progress::Done => match &self.streamed {
-                Some(body) => SendStep::Disk(DiskJob {
-                    file_system: body.device(),
-                    action: DiskAction::ProduceListing,
-                }),
-                None => SendStep::Done,
-            },
+            Progress::Done => self.step_after_all(),
             Progress::Spent => SendStep::Spent,
             Progress::Reserved => self.disk_step(|_, _| DiskAction::Send),
             Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
@@ -278,6 +289,22 @@ impl Sending {
             }
             Progress::Failed(error) => SendStep::Broken(reason_of(&error)),
         }
+    }
+
+    /// The step after the last byte that is there.
+    fn step_after_all(&mut self) -> SendStep {
+        let Some(body) = &mut self.streamed else {
+            return SendStep::Done;
+        };
+        if body.take_turned_away() {
+            self.stall.pause();
+            self.is_paused = true;
+            return SendStep::Paused(Instant::now() + PERMIT_WAIT, body.device());
+        }
+        SendStep::Disk(DiskJob {
+            file_system: body.device(),
+            action: DiskAction::ProduceListing(body.awaited_scan()),
+        })
     }
 
     /// The step to a disk worker for the file's bytes.
@@ -334,7 +361,7 @@ impl Sending {
             DiskAction::CheckPassword | DiskAction::LookUp | DiskAction::Handshake => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
             DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
-            DiskAction::ProduceListing => self.produce_listing(service),
+            DiskAction::ProduceListing(_) => self.produce_listing(service),
         };
         self.disk_progress = done.err().map(Progress::Failed);
         0
@@ -523,6 +550,9 @@ const STALE_AFTER: Duration = Duration::from_millis(200);
 
 /// A peer that takes nothing for so long has its listing's names looked up anew.
 const HOLD_LISTING: Duration = Duration::from_millis(100);
+
+/// A listing that has no permit for its names in memory tries again after this.
+const PERMIT_WAIT: Duration = Duration::from_millis(5);
 
 /// An extent that was read so often and is still not in memory is sent from the disk lane.
 const MAX_READS: u8 = 2;

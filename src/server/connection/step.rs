@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::server::files::OpenFile;
 use crate::server::files::open_file_cache::OpenFileCache;
+use crate::server::listing::ScanNumber;
 use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::server::transmit::sink::IoBuffers;
@@ -55,8 +56,8 @@ pub(crate) enum DiskAction {
     /// Send from the disk worker: the bytes do not stay in memory, or the file system may wait
     /// for a network even so, or they are the last ones and have to be read.
     Send,
-    /// Produce more of a listing.
-    ProduceListing,
+    /// Produce more of a listing, which may wait for a scan that others wait for as well.
+    ProduceListing(Option<ScanNumber>),
     /// Sign, with a key that takes its time.
     Handshake,
 }

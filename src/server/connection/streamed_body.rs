@@ -6,7 +6,7 @@ use std::io;
 use crate::http::chunked;
 use crate::http::respond::StreamFraming;
 use crate::server::access::{Grant, beneath};
-use crate::server::listing::{Followed, Listing, Memory, Progress};
+use crate::server::listing::{Followed, Listing, Memory, Progress, ScanNumber};
 use crate::server::shared::Shared;
 use crate::sys::directory::{EntryFacts, EntryKind};
 use crate::sys::file::{Kind, is_escape};
@@ -68,6 +68,21 @@ impl StreamedBody {
     /// The file system that [`Self::fill`] may wait for.
     pub(super) fn device(&self) -> u64 {
         self.device
+    }
+
+    /// The scan that [`Self::fill`] waits for with other connections.
+    pub(super) fn awaited_scan(&self) -> Option<ScanNumber> {
+        self.listing.awaited_scan()
+    }
+
+    /// Whether [`Self::fill`] has taken a scan further that others may go on with.
+    pub(super) fn scan_is_under_way(&self) -> bool {
+        self.listing.scan_is_under_way()
+    }
+
+    /// Whether [`Self::fill`] should be called after some time: others use up the memory.
+    pub(super) fn take_turned_away(&mut self) -> bool {
+        self.listing.take_turned_away()
     }
 
     /// Produces more, if only by looking at some names: others wait for the disk as well. May

@@ -30,7 +30,7 @@ impl QueueKey {
         let kind = match job.action {
             DiskAction::CheckPassword => QueueKind::Passwords,
             DiskAction::LookUp => QueueKind::LookUps,
-            DiskAction::ProduceListing => QueueKind::Listings,
+            DiskAction::ProduceListing(_) => QueueKind::Listings,
             DiskAction::Handshake => QueueKind::Handshakes,
             DiskAction::Read(..) | DiskAction::Send => QueueKind::Reads,
         };

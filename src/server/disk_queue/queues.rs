@@ -9,7 +9,9 @@ use crate::server::connection::Connection;
 use crate::server::connection::step::{DiskAction, ExtentKey};
 use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
 use crate::server::disk_queue::key::{QueueKey, QueueKind};
+use crate::server::disk_queue::scans::{ScanTurn, Scans};
 use crate::server::files::Closing;
+use crate::server::listing::ScanNumber;
 use crate::server::round_robin::RoundRobin;
 use crate::server::transmit::read_ahead::ReadAhead;
 
@@ -31,6 +33,8 @@ pub(crate) struct Ticket {
     pub(super) extent: Option<ExtentKey>,
     /// The reader whose next extent is to be read ahead after this one.
     pub(super) reader: Option<Reader>,
+    /// The scan that the job takes further.
+    pub(super) scan: Option<ScanTurn>,
 }
 
 /// The reader that is read ahead of: the number of its connection.
@@ -50,6 +54,7 @@ pub(super) struct Queues {
     /// Lines with something in them, in the order of their turns.
     pub(super) turns: VecDeque<QueueKey>,
     pub(super) extents: HashMap<ExtentKey, WantedExtent>,
+    pub(super) scans: Scans,
     /// Extents to be read ahead next, by reader, while another is being read ahead of it.
     pub(super) streams: HashMap<Reader, VecDeque<(Arc<ClientShare>, ReadAhead)>>,
     /// Jobs that are running, by file system.
@@ -82,6 +87,7 @@ impl Queue {
             line,
             extent: None,
             reader: None,
+            scan: None,
         };
         let closing = self.closing.pop_front();
         closing
@@ -97,6 +103,7 @@ impl Queues {
             waiting: HashMap::new(),
             turns: VecDeque::new(),
             extents: HashMap::new(),
+            scans: Scans::default(),
             streams: HashMap::new(),
             running: HashMap::new(),
             free_workers: workers,
@@ -132,6 +139,24 @@ impl Queues {
         wanted.unwrap_or_default().waiting
     }
 
+    /// Has another of those who wait for a scan go on with it, before the other jobs of its client.
+    /// Returns whether one does.
+    pub(super) fn go_on_with(&mut self, scan: ScanNumber, line: QueueKey) -> bool {
+        let Some(connection) = self.scans.next(scan) else {
+            return false;
+        };
+        let client = Arc::clone(connection.client());
+        let ticket = Ticket {
+            line,
+            extent: None,
+            reader: None,
+            scan: Some(ScanTurn::Current(scan)),
+        };
+        let job = Job::Connection(connection, DiskAction::ProduceListing(Some(scan)));
+        self.put(line, |queue| queue.jobs.push_first(&client, (job, ticket)));
+        true
+    }
+
     /// Lines of which no job was finished since the last time.
     pub(super) fn standing(&mut self) -> Vec<QueueKey> {
         let mut standing = Vec::new();
@@ -158,13 +183,18 @@ impl Queues {
             };
             let key = ticket.extent;
             let wanted = key.and_then(|key| self.extents.get(&key));
-            // Without this job no worker would read the extent for the other readers.
-            let is_needed = wanted.is_some_and(|wanted| !wanted.waiting.is_empty());
+            // Without this job no worker would read the extent for the other readers, or go on with
+            // the scan.
+            let is_needed = wanted.is_some_and(|wanted| !wanted.waiting.is_empty())
+                || ticket.scan.is_some_and(|turn| self.scans.is_needed(turn));
             let job = match job {
                 Job::Connection(mut connection, action) if !is_needed => {
                     if looks_gone(&mut connection) {
                         if let Some(key) = key {
                             self.extents.remove(&key);
+                        }
+                        if let Some(ScanTurn::Current(scan)) = ticket.scan {
+                            self.scans.end(scan);
                         }
                         gone.push(connection);
                         continue;
@@ -272,6 +302,7 @@ impl Queues {
             line,
             extent: Some(key),
             reader,
+            scan: None,
         };
         let job = (Job::Prefetch(ahead), ticket);
         self.put(line, |queue| queue.jobs.push(client, job));
@@ -310,6 +341,10 @@ impl Queues {
                 self.cancel(&ticket);
                 continue;
             }
+            let Some(job) = self.begin_scan(job, &ticket) else {
+                self.gauge(line.device).note_left();
+                continue;
+            };
             if let Some(queue) = self.waiting.get_mut(&line) {
                 queue.running += 1;
             }
@@ -317,6 +352,18 @@ impl Queues {
             self.gauge(line.device).note_running();
             self.free_workers -= 1;
             return Some((job, ticket));
+        }
+    }
+
+    /// Notes that a job takes a scan further; `None` if another one does, for which it waits.
+    fn begin_scan(&mut self, job: Job, ticket: &Ticket) -> Option<Job> {
+        match (ticket.scan, job) {
+            (Some(turn), Job::Connection(connection, action)) => {
+                let connection = self.scans.wait(ticket.scan, connection).err()?;
+                self.scans.begin(turn.scan(), ticket.line.device);
+                Some(Job::Connection(connection, action))
+            }
+            (_, job) => Some(job),
         }
     }
 

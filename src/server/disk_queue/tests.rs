@@ -14,6 +14,7 @@ use crate::server::connection::step::{Admission, ExtentKey};
 use crate::server::files::filesystem::FileSystems;
 use crate::server::files::filesystem::tests::{NFS, key};
 use crate::server::files::{Found, LookUp, OpenFile, Root};
+use crate::server::listing::ScanNumber;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::access_log::{AccessLog, Destination};
@@ -145,7 +146,7 @@ fn what_is_read_ahead_of_a_reader_is_read_in_order() {
         }
         seen.push(numbers(&taken));
         for (_, ticket) in taken {
-            assert!(lane.lane.finish(&ticket).is_empty());
+            assert!(lane.lane.finish(&ticket, None).is_empty());
         }
     }
     assert_eq!(seen, [vec![1, 10], vec![2, 11], vec![3]]);
@@ -190,12 +191,12 @@ fn who_waits_for_an_extent_waits_for_no_other() {
     assert_eq!(numbers(&taken), [1, 3]);
     let came = taken
         .iter()
-        .map(|(_, ticket)| lane.lane.finish(ticket).len());
+        .map(|(_, ticket)| lane.lane.finish(ticket, None).len());
     assert_eq!(came.collect::<Vec<_>>(), [1, 1]);
     // It is not read again.
     let taken = lane.take_all();
     assert_eq!(numbers(&taken), [2]);
-    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.finish(&taken[0].1, None).is_empty());
     assert!(lane.take_all().is_empty() && lane.lane.lock().streams.is_empty());
 }
 
@@ -208,7 +209,7 @@ fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
     for reader in 0..=LONG_LINE as u64 {
         lane.read_ahead(100 + reader, 100 + reader..101 + reader);
     }
-    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.finish(&taken[0].1, None).is_empty());
     assert!(!lane.lane.lock().streams.contains_key(&3));
     assert_eq!(lane.lane.lock().extents.len(), LONG_LINE + 1, "theirs");
 
@@ -216,7 +217,7 @@ fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
     lane.read_ahead(3, 1..4);
     let taken = lane.take_all();
     lane.lane.shut();
-    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.finish(&taken[0].1, None).is_empty());
     assert!(lane.lane.take().is_none());
     let lines = lane.lane.lock();
     assert!(lines.streams.is_empty() && lines.extents.is_empty());
@@ -233,10 +234,10 @@ fn what_is_read_ahead_of_a_transfer_that_ended_is_not_read() {
     let action = DiskAction::Read(extent(10), key);
     let peers = visit(&lane, lane.file.file_system.device(), action, 1);
     lane.transfer = Arc::default();
-    assert!(lane.lane.finish(&taken[0].1).is_empty());
+    assert!(lane.lane.finish(&taken[0].1, None).is_empty());
     let taken = lane.take_all();
     assert_eq!(numbers(&taken), [10]);
-    assert_eq!(lane.lane.finish(&taken[0].1).len(), 1);
+    assert_eq!(lane.lane.finish(&taken[0].1, None).len(), 1);
     assert!(lane.take_all().is_empty());
     drop(peers);
 
@@ -254,7 +255,7 @@ fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
     let kinds = [
         DiskAction::Send,
         DiskAction::LookUp,
-        DiskAction::ProduceListing,
+        DiskAction::ProduceListing(None),
     ];
     let mut peers = Vec::new();
     for action in kinds {
@@ -281,6 +282,36 @@ fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
 }
 
 #[test]
+fn who_waits_for_a_scan_goes_on_with_it_before_the_other_jobs_of_the_client() {
+    let lane = Lane::new();
+    let scan = ScanNumber(7);
+    let action = DiskAction::ProduceListing(Some(scan));
+    let mut peers = visit(&lane, 1, action, 4);
+    let next = || lane.lane.lock().next();
+    let (_first, ticket) = next().expect("a job");
+    assert!(next().is_none(), "one at a time");
+    peers.extend(visit(&lane, 1, DiskAction::ProduceListing(None), 3));
+    let mut lines = lane.lane.lock();
+    assert!(lines.finish(&ticket).is_empty());
+    assert!(lines.go_on_with(scan, ticket.line));
+    drop(lines);
+    let Some((Job::Connection(_second, taken), ticket)) = next() else {
+        panic!("no job");
+    };
+    assert_eq!(taken, action);
+    peers.extend(visit(&lane, 1, action, 1));
+    let back = lane.lane.finish(&ticket, None);
+    assert_eq!(back.len(), 3, "who waited, and who came last");
+    for _ in 0..3 {
+        assert!(matches!(
+            next(),
+            Some((Job::Connection(_, DiskAction::ProduceListing(None)), _))
+        ));
+    }
+    assert!(next().is_none());
+}
+
+#[test]
 fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     let lane = Lane::new();
     let DiskJob {
@@ -304,7 +335,7 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     assert_eq!((passwords, others), (1, 2));
     // The next password has its turn once this one is done.
     for ticket in tickets {
-        assert!(lane.lane.finish(&ticket).is_empty());
+        assert!(lane.lane.finish(&ticket, None).is_empty());
     }
     assert!(matches!(
         next(),

@@ -5,20 +5,30 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::order::PageSelection;
-use super::scan::{Scan, Scanned};
-use super::step::{Follow, Memory, Progress, STEP_BYTES, STEP_ENTRIES};
+use super::scan::Scan;
+use super::step::{Follow, Memory, Progress, STEP_BYTES, STEP_ENTRIES, ScanNumber};
 use crate::http::Request;
+use crate::meta::Meta;
+use crate::server::access::Grant;
 use crate::server::semaphore::{Permit, Semaphore};
 
+mod kept;
 mod markup;
 mod names;
+mod registry;
+mod result;
 mod row;
+mod shared_scan;
 mod style;
 mod view;
 
-use names::{Hashes, Missing, Names};
+use kept::ScanKey;
+use names::{Hashes, Missing};
+pub(crate) use registry::ScanRegistry;
+use result::{Rows, Wanted, WeakRows};
+use shared_scan::{SharedScan, Stepped};
 pub(super) use style::SECURITY_POLICY;
 use view::{Summary, View};
 
@@ -27,24 +37,45 @@ use view::{Summary, View};
 pub(super) struct Page {
     view: View,
     state: State,
+    wanted: Wanted,
+    scans: Arc<ScanRegistry>,
+    /// Under which others may share the scan.
+    key: Option<Arc<ScanKey>>,
     /// Of names that were given back.
     hashes: Hashes,
     /// Pages whose names may be in memory at the same time.
     permits: Arc<Semaphore>,
-    /// Held while a scan is under way or names are in memory.
-    permit: Option<Permit>,
+    /// Held while names are in memory, shared with whom they are.
+    permit: Option<Arc<Permit>>,
+    /// The last step found no permit.
+    is_turned_away: bool,
+}
+
+/// The directory as the request found it.
+#[derive(Debug)]
+pub(crate) struct ListedDirectory<'a> {
+    /// From the root.
+    pub(crate) path: &'a [u8],
+    /// The grant of the request.
+    pub(crate) grant: &'a Grant,
+    /// Its state.
+    pub(crate) meta: Meta,
+    /// Whether any change from now on will show in its time stamps.
+    pub(crate) shows_changes: bool,
 }
 
 #[derive(Debug)]
 enum State {
     Top,
-    Scan(PageSelection),
+    /// The top may still wait for the peer, for which no result is held.
+    Unscanned,
+    Scan(Arc<SharedScan>, Progress),
     Rows {
-        rows: Names,
+        rows: Rows,
         summary: Summary,
     },
     /// The rows' names were given back.
-    GivenBack(Summary),
+    GivenBack(WeakRows, Summary),
     /// The page's entries are found in the directory again.
     Finding {
         rows: Missing,
@@ -55,13 +86,28 @@ enum State {
 }
 
 impl Page {
-    pub(super) fn new(request: &Request, page_entries: usize, permits: Arc<Semaphore>) -> Self {
+    /// The page that `request` asks for, of a directory that others may ask for as well.
+    pub(super) fn new(
+        request: &Request,
+        page_entries: usize,
+        permits: Arc<Semaphore>,
+        (directory, scans): (Option<&ListedDirectory<'_>>, &Arc<ScanRegistry>),
+    ) -> Self {
+        let state = directory.filter(|it| it.shows_changes);
+        let key = directory.and_then(|directory| key(directory, request));
         Self {
             view: View::new(request, page_entries),
+            wanted: Wanted {
+                asked: Instant::now(),
+                directory: state.map(|it| it.meta),
+            },
             state: State::Top,
+            scans: Arc::clone(scans),
+            key: key.map(Arc::new),
             hashes: Hashes::with_room(page_entries),
             permits,
             permit: None,
+            is_turned_away: false,
         }
     }
 
@@ -74,17 +120,14 @@ impl Page {
         let (state, progress) = match std::mem::replace(&mut self.state, State::Taken) {
             State::Top => {
                 markup::top(&self.view, out);
-                (State::Scan(self.view.selection()), Progress::More)
+                (State::Unscanned, Progress::More)
             }
-            waiting @ (State::Scan(_) | State::GivenBack(_)) if !self.is_permitted() => {
-                (waiting, Progress::More)
+            State::Unscanned => {
+                let shared = self.scans.join(self.key.as_ref());
+                (State::Scan(shared, Progress::Done), Progress::More)
             }
-            State::Scan(selection) => (self.select(selection, scan, out, follow)?, Progress::More),
-            State::GivenBack(summary) => {
-                scan.rewind()?;
-                let rows = self.hashes.find();
-                (State::Finding { rows, summary }, Progress::More)
-            }
+            State::Scan(shared, _) => (self.scan(shared, scan, out, follow)?, Progress::More),
+            State::GivenBack(rows, summary) => (self.resume(rows, summary, scan)?, Progress::More),
             State::Finding { rows, summary } => (find(rows, summary, scan)?, Progress::More),
             State::Rows { rows, summary } => self.write(rows, summary, scan, out, follow),
             State::Taken => return Err(io::Error::other("the listing is over")),
@@ -95,13 +138,16 @@ impl Page {
 
     /// Gives back, for a peer that does not read, what the directory tells again.
     pub(super) fn give_back(&mut self) {
-        if let State::Rows { rows, summary } = &self.state
-            && rows.are_large()
-        {
-            self.hashes.keep(rows);
-            self.state = State::GivenBack(summary.clone());
-            self.permit = None;
+        let State::Rows { rows, summary } = &mut self.state else {
+            return;
+        };
+        if rows.bytes() > FEW_BYTES {
+            self.hashes.keep(rows.names());
+            self.state = State::GivenBack(rows.downgrade(), summary.clone());
+        } else {
+            *rows = Rows::of_names(rows.names().map(<[u8]>::to_vec));
         }
+        self.permit = None;
     }
 
     /// The names that are in memory.
@@ -117,50 +163,86 @@ impl Page {
         }
     }
 
-    fn is_permitted(&mut self) -> bool {
-        if self.permit.is_none() {
-            self.permit = self.permits.try_acquire();
+    /// The scan that the page waits for.
+    pub(super) fn awaited_scan(&self) -> Option<ScanNumber> {
+        match &self.state {
+            State::Scan(shared, _) => shared.number(self.wanted),
+            _ => None,
         }
-        self.permit.is_some()
     }
 
-    /// Offers the next names to the selection.
-    fn select(
-        &self,
-        mut selection: PageSelection,
-        scan: &mut Scan,
+    /// Whether the page has taken a scan further that is not at its end.
+    pub(super) fn scan_is_under_way(&self) -> bool {
+        matches!(&self.state, State::Scan(_, Progress::More))
+    }
+
+    /// Whether the last step found no permit, and the next one should wait for some time.
+    pub(super) fn take_turned_away(&mut self) -> bool {
+        std::mem::take(&mut self.is_turned_away)
+    }
+
+    /// Takes the result of the scan, or the scan a step further.
+    fn scan(
+        &mut self,
+        shared: Arc<SharedScan>,
+        scan: &Scan,
         out: &mut Vec<u8>,
         follow: Follow<'_>,
     ) -> io::Result<State> {
-        for _ in 0..STEP_ENTRIES {
-            match scan.next(self.view.depth(), follow)? {
-                Scanned::Item(item) => selection.offer(item),
-                Scanned::Skipped => {}
-                Scanned::End => {
-                    let (rows, summary) = self.view.summarize(&mut selection);
-                    markup::table_top(&self.view, &summary, out);
-                    let rows = Names::of(rows);
-                    return Ok(State::Rows { rows, summary });
-                }
-            }
+        let Some(result) = shared.answer(self.wanted).transpose()? else {
+            let of = (scan, &self.view, self.wanted.directory);
+            let stepped = shared.step(of, &self.permits, follow)?;
+            self.is_turned_away = stepped == Stepped::NotPermitted;
+            let progress = match stepped {
+                Stepped::UnderWay => Progress::More,
+                Stepped::NotPermitted | Stepped::Ended => Progress::Done,
+            };
+            return Ok(State::Scan(shared, progress));
+        };
+        self.permit = result.permit(&self.permits);
+        if self.permit.is_none() {
+            self.is_turned_away = true;
+            return Ok(State::Scan(shared, Progress::Done));
         }
-        Ok(State::Scan(selection))
+        let summary = result.summary.clone();
+        markup::table_top(&self.view, &summary, out);
+        let rows = Rows::of(result);
+        Ok(State::Rows { rows, summary })
+    }
+
+    /// Takes rows up again that were given back: from others, or from the directory.
+    fn resume(&mut self, weak: WeakRows, summary: Summary, scan: &mut Scan) -> io::Result<State> {
+        if let Some((rows, permit)) = weak.upgrade(&self.permits) {
+            self.permit = Some(permit);
+            return Ok(State::Rows { rows, summary });
+        }
+        let Some(permit) = self.permits.try_acquire() else {
+            self.is_turned_away = true;
+            return Ok(State::GivenBack(weak, summary));
+        };
+        self.permit = Some(Arc::new(permit));
+        scan.rewind()?;
+        let rows = self.hashes.find();
+        Ok(State::Finding { rows, summary })
     }
 
     fn write(
         &mut self,
-        mut rows: Names,
+        mut rows: Rows,
         mut summary: Summary,
         scan: &Scan,
         out: &mut Vec<u8>,
         follow: Follow<'_>,
     ) -> (State, Progress) {
         let start = out.len();
-        while let Some(name) = rows.next() {
+        while let Some(row) = rows.next() {
             // Looked at only now if the order did not need it: a page's worth of inodes instead of
             // the whole directory's. An entry that has gone since is left out.
-            if let Some(facts) = scan.facts(&name, follow).ok().flatten() {
-                summary.bytes += row::row(&self.view, &name, facts, out);
+            let facts = row.facts(self.wanted.asked, |name| {
+                scan.facts(name, follow).ok().flatten()
+            });
+            if let Some(facts) = facts {
+                summary.bytes += row::row(&self.view, &row.name, facts, out);
             }
             if out.len() - start >= STEP_BYTES {
                 return (State::Rows { rows, summary }, Progress::More);
@@ -172,13 +254,30 @@ impl Page {
     }
 }
 
+/// The key under which the page's scan is shared; none is kept for a long query.
+fn key(directory: &ListedDirectory<'_>, request: &Request) -> Option<ScanKey> {
+    let query = &request.query;
+    let texts = [query.after.as_deref(), query.filter.as_deref()];
+    let texts = texts.into_iter().flatten().chain([directory.path]);
+    let is_short = texts.map(<[u8]>::len).sum::<usize>() <= LONGEST_KEY;
+    is_short.then(|| ScanKey {
+        directory: (directory.meta.device, directory.meta.inode),
+        path: directory.path.into(),
+        grant: directory.grant.clone(),
+        sort: query.sort,
+        order: query.order,
+        after: query.after.clone(),
+        filter: query.filter.clone(),
+    })
+}
+
 /// Looks for names that were given back among the directory's next ones.
 fn find(mut rows: Missing, summary: Summary, scan: &mut Scan) -> io::Result<State> {
     for _ in 0..STEP_ENTRIES {
         match scan.next_name()? {
             Some(name) if !rows.is_complete() => rows.offer(name),
             _ => {
-                let rows = rows.into_names();
+                let rows = Rows::of_names(rows.into_names().into_iter());
                 return Ok(State::Rows { rows, summary });
             }
         }
@@ -188,3 +287,9 @@ fn find(mut rows: Missing, summary: Summary, scan: &mut Scan) -> io::Result<Stat
 
 /// Names that take less than a few milliseconds to be found again.
 const CHEAP_ENTRIES: u64 = 10_000;
+
+/// So much of names stays for a peer that does not read.
+const FEW_BYTES: usize = 8 << 10;
+
+/// Bytes of a key: there may be one for each connection.
+const LONGEST_KEY: usize = 1 << 10;

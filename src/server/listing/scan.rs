@@ -12,6 +12,14 @@ use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
 #[derive(Debug)]
 pub(super) struct Scan {
     source: NameSource,
+    rules: Arc<Rules>,
+    /// Whether a name had to be looked at by itself, rather than in the directory.
+    has_looked: bool,
+}
+
+/// Which names are shown.
+#[derive(Debug)]
+struct Rules {
     /// In lower case.
     filter: Option<Box<[u8]>>,
     dot_names: DotNames,
@@ -21,11 +29,11 @@ pub(super) struct Scan {
 /// Says which names of a directory the requester may see.
 pub(crate) struct Visible(Box<Predicate>);
 
-type Predicate = dyn Fn(&[u8]) -> bool + Send;
+type Predicate = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 impl Visible {
     /// A choice of the names for which `predicate` holds.
-    pub(crate) fn new(predicate: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
+    pub(crate) fn new(predicate: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
         Self(Box::new(predicate))
     }
 }
@@ -107,12 +115,42 @@ impl Scan {
         visible: Option<Visible>,
     ) -> Self {
         let filter = filter.map(|filter| filter.to_ascii_lowercase().into());
-        Self {
-            source,
+        let rules = Rules {
             filter,
             dot_names,
             visible,
+        };
+        Self {
+            source,
+            rules: Arc::new(rules),
+            has_looked: false,
         }
+    }
+
+    /// The same scan from its beginning. This one must be begun again before it goes on: the two
+    /// have one place in the directory.
+    ///
+    /// # Errors
+    /// Of `dup(2)` and `lseek(2)`.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        let source = match &self.source {
+            NameSource::Directory(directory) => NameSource::Directory(directory.again()?),
+            NameSource::Names { names, .. } => NameSource::Names {
+                names: Arc::clone(names),
+                at: 0,
+            },
+        };
+        Ok(Self {
+            source,
+            rules: Arc::clone(&self.rules),
+            has_looked: false,
+        })
+    }
+
+    /// Whether a name had to be looked at by itself: what was found there may change without a
+    /// change of the directory.
+    pub(super) fn has_looked(&self) -> bool {
+        self.has_looked
     }
 
     /// Looks at one more name.
@@ -120,14 +158,17 @@ impl Scan {
         let Some(entry) = self.source.next()? else {
             return Ok(Scanned::End);
         };
-        if !self.shows(&entry.name) {
+        if !self.rules.show(&entry.name) {
             return Ok(Scanned::Skipped);
         }
         let facts = match (depth, entry.kind) {
             (Depth::Kind, EntryKind::Directory) => Some(unseen(ItemKind::Directory)),
             (Depth::Kind, EntryKind::File) => Some(unseen(ItemKind::File { len: 0 })),
             (_, EntryKind::Other) => None,
-            _ => self.look(&entry, follow)?,
+            _ => {
+                self.has_looked = true;
+                self.look(&entry, follow)?
+            }
         };
         Ok(match facts {
             Some(facts) => Scanned::Item(Item {
@@ -189,8 +230,10 @@ impl Scan {
             (Followed::Outside, NameSource::Names { .. }) | (Followed::Nothing, _) => None,
         })
     }
+}
 
-    fn shows(&self, name: &[u8]) -> bool {
+impl Rules {
+    fn show(&self, name: &[u8]) -> bool {
         if self.dot_names == DotNames::Hidden && name.starts_with(b".") {
             return false;
         }

@@ -22,6 +22,10 @@ pub(crate) enum Memory {
     Dear,
 }
 
+/// The number of a scan that connections share: one of them at a time takes it further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ScanNumber(pub(crate) u64);
+
 /// The target of a link in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Followed {

@@ -111,6 +111,10 @@ counters! {
     extents_shared,
     /// Extents sent by the disk lane itself, since they did not stay in the page cache.
     extents_sent_cold,
+    /// Directories read from their beginning for a listing.
+    listing_scans,
+    /// Pages of a directory that joined a scan which another request had asked for.
+    listings_shared,
     /// Turns of a hot worker in which it had to wait for longer than 2 ms: for a disk, for another
     /// host, or for memory.
     hot_waits,

@@ -76,6 +76,15 @@ pub(super) fn advance(
             common.deadline = due;
             Step::Delay
         }
+        // It waits for the file system as those do who are in its queue.
+        SendStep::Paused(due, file_system) => {
+            common.place = Some(turn.service.places.take(file_system));
+            common.deadline = due;
+            match common.has_left() {
+                true => Step::Close(CloseReason::Aborted),
+                false => Step::Delay,
+            }
+        }
         SendStep::Spent => Step::Yield,
         SendStep::Disk(job) => {
             common.place = Some(turn.service.places.take(job.file_system));
@@ -133,7 +142,7 @@ pub(super) fn expire(
     common: &mut CommonState,
     turn: &mut TurnContext<'_>,
 ) -> Flow {
-    if common.pacer.is_throttled() {
+    if common.pacer.is_throttled() || sending.is_paused() {
         return Flow::Stop(State::Sending(sending), Step::Yield);
     }
     let expired = match &mut common.tls {
