@@ -33,8 +33,8 @@ pub(crate) struct Session {
     side: Side,
     unsent: Unsent,
     is_closed_by_peer: bool,
-    /// The received records that begin a message of the handshake. The library remembers where in
-    /// them it was, and looks there again whenever it is called.
+    /// The received records that begin a message behind the handshake. The library remembers where
+    /// in them it was, and looks there again whenever it is called.
     joining: Vec<u8>,
     /// After a failure the library is not called again.
     has_failed: bool,
@@ -119,7 +119,8 @@ impl Session {
         self.has_failed |= done.is_err();
         let done = done?;
         self.joining.clear();
-        if begins_with_a_record(&received[done..]) {
+        // Within the handshake the library is called for what came, and for nothing else.
+        if !self.is_handshaking() && begins_with_a_record(&received[done..]) {
             self.joining.extend_from_slice(&received[done..]);
         }
         Ok(done)
@@ -133,6 +134,9 @@ impl Session {
     pub(crate) fn seal(&mut self, plaintext: &[u8], sealed: &mut [u8]) -> Result<usize, Error> {
         if self.has_failed {
             return Err(Error::General("the session has failed".into()));
+        }
+        if self.is_handshaking() {
+            return Err(Error::HandshakeNotComplete);
         }
         let joining = &mut self.joining;
         let sealed = match &mut self.side {
@@ -157,7 +161,7 @@ impl Session {
 
     /// Has `close_notify` sent behind what is unsent: the peer then knows that it has all.
     pub(crate) fn close(&mut self) {
-        if self.has_failed {
+        if self.has_failed || self.is_handshaking() {
             return;
         }
         let mut alert = [0; CLOSE_ROOM];
@@ -168,6 +172,11 @@ impl Session {
         if let Some(len) = closed {
             self.unsent.push(&alert[..len]);
         }
+    }
+
+    /// Bytes that are kept of what was received.
+    pub(crate) fn kept(&self) -> usize {
+        self.joining.len()
     }
 
     /// Sealed bytes that the socket has not taken.
@@ -357,10 +366,24 @@ fn seal<Data>(
 
 /// Whether the first record is whole: it was looked at, and is kept for those behind it.
 fn begins_with_a_record(bytes: &[u8]) -> bool {
-    let Some(&[_, _, _, high, low]) = bytes.first_chunk::<HEADER_BYTES>() else {
-        return false;
-    };
-    bytes.len() >= HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]))
+    record_len(bytes).is_some_and(|len| len <= bytes.len())
+}
+
+/// Bytes of the first record, by its header.
+fn record_len(bytes: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = bytes.first_chunk::<HEADER_BYTES>()?;
+    Some(HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])))
+}
+
+/// Bytes that are missing of the last record, if its header has come.
+pub(crate) fn missing(mut received: &[u8]) -> Option<usize> {
+    while let Some(len) = record_len(received) {
+        match received.get(len..) {
+            Some(rest) => received = rest,
+            None => return Some(len - received.len()),
+        }
+    }
+    None
 }
 
 fn close<Data>(

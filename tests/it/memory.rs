@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::process::{Program, haul};
 use crate::support::{Client, PATIENCE, TestServer, noise, own_address};
-use crate::tls::support::{Authority, TlsClient};
+use crate::tls::support::{Authority, TlsClient, TlsServer};
 
 /// Peers at a time.
 const PEERS: usize = 100;
@@ -211,6 +211,25 @@ fn what_is_long_and_not_whole_has_a_budget() {
     });
     let (served, refused): (Vec<_>, Vec<_>) = answers.partition(|status| *status == 200);
     assert_eq!((served.len(), refused), (most, vec![503; 20]));
+}
+
+#[test]
+fn what_is_pipelined_over_tls_behind_an_answer_has_a_budget() {
+    let server = TlsServer::with(|config, _| config.limits.connections = 1_000);
+    server.server.put("big", noise(16 << 20, 1));
+    let config = Arc::new(server.authority.client());
+    // In one record, which cannot be opened in part.
+    let request = get("/big", "") + &pipelined()[..15_000];
+    let ask = |_| {
+        let socket = Client::with_small_window(server.address()).stream;
+        let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
+        client.send(&request);
+        client
+    };
+    let clients: Vec<_> = (0..256 + 20).map(ask).collect();
+    let refused = (server.server).counters_when(|seen| seen.closed(CloseReason::Overloaded) == 20);
+    assert_eq!(refused.closed_in_all(), 20);
+    drop(clients);
 }
 
 /// Whether the answers are so small that it takes many to fill the buffers on the way.

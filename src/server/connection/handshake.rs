@@ -80,7 +80,7 @@ impl Handshaking {
             return HandshakeStep::Done;
         }
         loop {
-            let count = match received.read(stream, scratch) {
+            let count = match received.read(stream, scratch, tls.most_wanted()) {
                 Ok(None) => return HandshakeStep::Wait(Interest::Read),
                 Ok(Some(0)) | Err(_) => return HandshakeStep::Ended,
                 Ok(Some(count)) => count,

@@ -155,10 +155,10 @@ impl RequestBuffer {
         self.ended
     }
 
-    /// Whether what came may wait for the rest of its request, beside `sealed` bytes that were not
-    /// opened: there is little memory for long ones.
-    pub(super) fn may_wait(&mut self, sealed: usize, permits: &Arc<Semaphore>) -> bool {
-        let is_large = self.bytes.len() + sealed > LARGE_BYTES;
+    /// Whether what came may wait for the rest of its request, beside what a session holds: there is
+    /// little memory for long ones.
+    pub(super) fn may_wait(&mut self, session: usize, permits: &Arc<Semaphore>) -> bool {
+        let is_large = self.bytes.len() + session > LARGE_BYTES;
         self.large = match self.large.take() {
             _ if !is_large => None,
             None => permits.try_acquire(),
@@ -228,7 +228,8 @@ impl RequestBuffer {
         if self.ended {
             return Ok(false);
         }
-        let Some(count) = self.read(source.stream, scratch)? else {
+        let most = (source.tls.as_deref()).map_or(usize::MAX, TlsStream::most_wanted);
+        let Some(count) = self.read(source.stream, scratch, most)? else {
             return Ok(false);
         };
         let received = &scratch[..count];
@@ -268,17 +269,18 @@ impl RequestBuffer {
         Ok(())
     }
 
-    /// Reads once into the front of `scratch`; 0 is the end of the stream, `None` says that nothing
-    /// has come.
+    /// Reads once into the front of `scratch`, `most` bytes at the most; 0 is the end of the stream,
+    /// `None` says that nothing has come.
     pub(super) fn read(
         &mut self,
         mut stream: &TcpStream,
         scratch: &mut [u8],
+        most: usize,
     ) -> io::Result<Option<usize>> {
         if !self.readable {
             return Ok(None);
         }
-        let buffer = &mut scratch[..READ_BYTES];
+        let buffer = &mut scratch[..READ_BYTES.min(most)];
         loop {
             match stream.read(buffer) {
                 Ok(count) => {

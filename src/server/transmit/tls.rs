@@ -14,7 +14,7 @@ use crate::server::transmit::sink::{
     FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, read_at,
 };
 use crate::sys::socket;
-use crate::tls::session::{Error, RECORD_BYTES, Session};
+use crate::tls::session::{self, Error, RECORD_BYTES, Session};
 
 /// A connection's session, and what its peer takes.
 #[derive(Debug)]
@@ -60,6 +60,17 @@ impl TlsStream {
     /// Ciphertext that came and has not been opened.
     pub(crate) fn partial(&self) -> &[u8] {
         &self.partial
+    }
+
+    /// Bytes that a peer which has sent part of something has kept for it, the session included.
+    pub(crate) fn held_bytes(&self) -> usize {
+        SESSION_BYTES + self.partial.len() + self.session.kept()
+    }
+
+    /// How much to read at the most: no part of a record behind the one that is on its way, since
+    /// the plaintext of that one may have to wait.
+    pub(crate) fn most_wanted(&self) -> usize {
+        session::missing(&self.partial).unwrap_or(usize::MAX)
     }
 
     /// Gives the session up. Returns what came and was not opened.
@@ -268,3 +279,6 @@ fn whole_records(bytes: usize) -> usize {
 
 /// Sealed for a peer that takes little: a record of its own, which may stay here for long.
 const LEAST_BATCH: usize = 4 << 10;
+
+/// About what a session takes that holds no bytes.
+const SESSION_BYTES: usize = 8 << 10;

@@ -91,6 +91,16 @@ fn a_message_in_pieces_keeps_nobody_from_sending() {
 }
 
 #[test]
+fn the_last_record_says_what_is_missing_of_it() {
+    let records = [&b"\x17\x03\x03\x00\x02ab"[..], b"\x17\x03\x03\x01\x00abc"].concat();
+    for (len, expected) in [(0, None), (4, None), (5, Some(2)), (7, None), (11, None)] {
+        assert_eq!(missing(&records[..len]), expected, "{len}");
+    }
+    assert_eq!(missing(&records[..12]), Some(256));
+    assert_eq!(missing(&records), Some(253));
+}
+
+#[test]
 fn what_follows_a_piece_of_a_message_and_is_none_is_an_error() {
     let (mut client, _, mut tickets) = shaken();
     let first = HEADER_BYTES + usize::from(u16::from_be_bytes([tickets[3], tickets[4]]));

@@ -40,10 +40,8 @@ pub(super) fn advance(
             Flow::Continue(State::Handshaking(handshaking))
         }
         HandshakeStep::Wait(interest) => {
-            // The session has a copy of what does not make a message yet.
-            let sealed = 2 * tls.partial().len();
             let permits = &turn.service.long_requests;
-            if !common.received.may_wait(sealed, permits) {
+            if !common.received.may_wait(tls.held_bytes(), permits) {
                 let step = Step::Close(CloseReason::Overloaded);
                 return Flow::Stop(State::Handshaking(handshaking), step);
             }

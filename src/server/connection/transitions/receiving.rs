@@ -30,9 +30,9 @@ pub(super) fn advance(
     let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
     match received {
         Received::Incomplete(wait_until) => {
-            let sealed = common.tls.as_ref().map_or(0, |tls| tls.partial().len());
+            let session = common.tls.as_ref().map_or(0, |tls| tls.held_bytes());
             let permits = &turn.service.long_requests;
-            if !common.received.may_wait(sealed, permits) {
+            if !common.received.may_wait(session, permits) {
                 return Flow::Continue(preparing::refuse(Refusal::Overloaded, common));
             }
             common.deadline = match common.admission {

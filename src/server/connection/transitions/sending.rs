@@ -69,6 +69,13 @@ pub(super) fn advance(
             let long_queues = &turn.service.long_queues;
             (common.send_queue).note_full(&common.stream, so_far, long_queues);
             common.received.shrink();
+            // A full record of requests cannot be left in the socket, as it can without a session.
+            let session = common.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+            let permits = &turn.service.long_requests;
+            if !common.received.may_wait(session, permits) {
+                let step = Step::Close(CloseReason::Overloaded);
+                return Flow::Stop(State::Sending(sending), step);
+            }
             common.deadline = deadline;
             Step::Park(Interest::Write)
         }
