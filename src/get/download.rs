@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use super::checksum::{Caught, Verifier};
 use super::config::{Existing, Job, RepairChoice, Target};
 use super::destination::{self, Destination, Standing};
-use super::error::GetError;
+use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
 use super::part_file;
 use super::repair::{self, RepairPlan};
@@ -32,6 +32,7 @@ use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
 use super::source::Source;
 use crate::digest::Checksum;
+use crate::sys::receive;
 use mirrors::Mirrors;
 use transfer::Transfer;
 
@@ -47,6 +48,10 @@ pub(super) fn fetch(
                 .map(Some);
         }
         Destination::Device(path) => {
+            if shared.config.repair != RepairChoice::Off {
+                let text = format!("{} is no regular file: --repair needs one", path.display());
+                return Err(GetError::new(ErrorKind::LocalFile, text));
+            }
             // A file that is open already, as /dev/fd/3, may have text of others.
             let is_file = path.metadata().is_ok_and(|found| found.is_file());
             let mut options = File::options();
@@ -127,9 +132,8 @@ fn has_checksums(
     if checksums.is_empty() || !matches!(existing, Existing::Skip | Existing::Update) {
         return Ok(None);
     }
-    let file = match File::open(target) {
-        Ok(file) if file.metadata().is_ok_and(|found| found.is_file()) => file,
-        _ => return Ok(None),
+    let Ok(file) = receive::open_to_read(target) else {
+        return Ok(None);
     };
     let length = file.metadata().map_or(0, |found| found.len());
     let mut verifier = Verifier::new(checksums);

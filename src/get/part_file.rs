@@ -17,9 +17,9 @@ pub(crate) mod state;
 mod tests;
 pub(super) mod validate;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -70,6 +70,11 @@ impl PartFile {
     /// LocalFile: it is locked, not ours, or cannot be made.
     pub(super) fn create(target: &Path, slot: Slot) -> Result<Self, GetError> {
         let part = Self::open(target, slot, Missing::Create)?;
+        if target.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            // Whom the file is hidden from the part is hidden from too; some file systems have no
+            // modes.
+            let _ = part.file.set_permissions(Permissions::from_mode(0o600));
+        }
         part.load()?;
         Ok(part)
     }
@@ -236,6 +241,26 @@ impl PartFile {
             .map_err(|error| GetError::local("write", &self.path, &error))
     }
 
+    /// Gives the file the owner and mode of the one whose place it takes. Without the right to the
+    /// group, the new one's gets nothing.
+    fn take_after_target(&self) {
+        let (Ok(own), Ok(found)) = (self.file.metadata(), self.target.symlink_metadata()) else {
+            return;
+        };
+        if !found.is_file() {
+            return;
+        }
+        let ids = |it: &fs::Metadata| (it.uid(), it.gid());
+        let is_alike = ids(&own) == ids(&found)
+            || fchown(&self.file, Some(found.uid()), Some(found.gid())).is_ok();
+        let mode = match is_alike {
+            true => found.mode() & 0o777,
+            false => found.mode() & 0o707,
+        };
+        // Some file systems cannot: the bytes are what counts.
+        let _ = self.file.set_permissions(Permissions::from_mode(mode));
+    }
+
     /// The whole file gets its time, its place on the disk and its name, in this order.
     ///
     /// # Errors
@@ -267,7 +292,10 @@ impl PartFile {
         }
         refuse_unfinished(&self.target)?;
         let renamed = match existing {
-            Existing::Overwrite | Existing::Update => fs::rename(&self.path, &self.target),
+            Existing::Overwrite | Existing::Update => {
+                self.take_after_target();
+                fs::rename(&self.path, &self.target)
+            }
             Existing::Refuse | Existing::Skip => receive::rename_new(&self.path, &self.target),
         };
         renamed.map_err(|error| match error.kind() {

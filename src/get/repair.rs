@@ -17,6 +17,7 @@ use super::part_file::{PartFile, Slot, State};
 use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
 use crate::digest::BlockList;
+use crate::sys::receive;
 
 /// The outcome of the comparison.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub(super) fn prepare(
         let text = format!("{url}: the server gives no list of blocks");
         GetError::new(ErrorKind::Network, text).and("without --repair the whole file is fetched")
     })?;
-    let file = File::open(target).map_err(|error| GetError::local("open", target, &error))?;
+    let file = receive::open_to_read(target);
+    let file = file.map_err(|error| GetError::local("open", target, &error))?;
     let good = blocks::good(shared, (&file, target), &list)?;
     let there = file.metadata().map_or(0, |found| found.len());
     let missing = list.len() - good.total();

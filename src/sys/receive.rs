@@ -38,13 +38,32 @@ pub(crate) fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
         .create(missing == Missing::Create)
         .custom_flags(O_NOFOLLOW | O_NONBLOCK)
         .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(
+    check_regular(&file)?;
+    Ok(file)
+}
+
+/// Opens a regular file for reading alone, whatever links lead to it, without a wait for whoever
+/// would write into a FIFO.
+///
+/// # Errors
+/// Whatever `open(2)` says; `InvalidInput` for what is not a regular file.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)?;
+    check_regular(&file)?;
+    Ok(file)
+}
+
+fn check_regular(file: &File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "not a regular file",
-        ));
+        )),
     }
-    Ok(file)
 }
 
 /// Reserves room for `length` bytes, so that a disk that is too small says so at the start, and

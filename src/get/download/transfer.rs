@@ -1,6 +1,5 @@
 //! The download of a file over HTTP: versions come and go until one is whole.
 
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -34,6 +33,7 @@ use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
 use crate::get::tree::links::is_listing;
 use crate::http::client_response::Framing;
+use crate::sys::receive;
 
 /// A file on its way over HTTP.
 pub(super) struct Transfer<'a> {
@@ -389,7 +389,7 @@ impl<'a> Transfer<'a> {
     fn replaced(&self) -> Vec<u8> {
         let mut begins = Vec::new();
         if self.shared.config.existing == Existing::Update
-            && let Ok(file) = File::open(self.target)
+            && let Ok(file) = receive::open_to_read(self.target)
         {
             // A file that cannot be read is replaced as the user asked.
             let _ = file.take(PAGE_BEGINS_BYTES).read_to_end(&mut begins);

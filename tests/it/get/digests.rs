@@ -1,7 +1,7 @@
 //! Files proved by the server's digest, damaged blocks fetched again, and `--repair`.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use haul::server::config::DigestChoice;
 
@@ -158,6 +158,41 @@ fn a_repair_whose_copy_breaks_off_goes_on() {
     client.assert_whole("disk.img", &new);
     let sent = server.counters().bytes_sent - before;
     assert!(sent < 2 * BLOCK as u64, "{sent} bytes for one block");
+}
+
+#[test]
+fn a_repaired_file_keeps_its_mode() {
+    let server = TestServer::start();
+    let new = noise(8, BLOCK + 5);
+    server.put("secret", &new);
+    let url = format!("http://{}/secret", server.address());
+    for (mode, options) in [(0o600, &["--repair"][..]), (0o755, &["--force", "-o"])] {
+        let client = Client::new();
+        let name = client.path("secret");
+        fs::write(&name, b"old").unwrap();
+        fs::set_permissions(&name, fs::Permissions::from_mode(mode)).unwrap();
+        let ran = client.get(&[options, &[name.to_str().unwrap(), &url]].concat());
+        ran.assert_status(0);
+        client.assert_whole("secret", &new);
+        let found = fs::metadata(&name).unwrap().mode() & 0o7777;
+        assert_eq!(found, mode, "{found:o}");
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_repaired_nor_waited_for() {
+    let server = TestServer::start();
+    server.put("f", noise(9, 5));
+    let url = format!("http://{}/f", server.address());
+    let client = Client::new();
+    nix::unistd::mkfifo(&client.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(client.path("directory")).unwrap();
+    std::os::unix::fs::symlink("fifo", client.path("link")).unwrap();
+    for name in ["fifo", "link", "directory", "/dev/null"] {
+        let place = client.path(name);
+        let ran = client.get(&["--repair", place.to_str().unwrap(), &url]);
+        ran.assert_status(6).assert_says(name);
+    }
 }
 
 #[test]
