@@ -66,7 +66,7 @@ use crate::server::config::{
     ConnectionLimits, DigestChoice, InheritedListener, Rates, SandboxChoice, ServeConfig,
 };
 use crate::server::connection::Connection;
-use crate::server::digests::{follow_tree, run_digest_worker};
+use crate::server::digests::{HashThreads, follow_tree, run_digest_worker};
 use crate::server::disk_queue::DiskQueue;
 use crate::server::disk_worker::run_disk_worker;
 use crate::server::dispatch::Dispatch;
@@ -500,7 +500,9 @@ fn start_digests(ring: &Ring) -> Result<Option<Sender<()>>, StartupError> {
         let service = Arc::clone(&ring.service.digests);
         let disk = Arc::clone(&ring.disk);
         let done = move |device| disk.done_when_idle(device);
-        spawn("haul-digest", move || run_digest_worker(&service, done))?;
+        let hash_threads = HashThreads::start().map_err(StartupError::Resources)?;
+        let work = move || run_digest_worker(&service, &hash_threads, done);
+        spawn("haul-digest", work)?;
     }
     if choice != DigestChoice::All {
         return Ok(None);

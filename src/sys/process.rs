@@ -20,15 +20,51 @@ pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Gives the calling thread the least of the processor and of disks: others go first
-/// (setpriority(2), ioprio_set(2)). Where that is refused, it goes on as it is.
-pub(crate) fn have_least_priority() {
+/// Gives the calling thread only the processor time that nobody else wants: whoever wakes up takes
+/// its place at once (`SCHED_IDLE`, sched(7)). Where that is refused, it goes on as it is.
+///
+/// Whatever lock such a thread holds it may hold for seconds: it takes none that others wait for.
+pub(crate) fn have_idle_processor_only() {
     #[cfg(target_os = "linux")]
     {
         use nix::libc;
-        let _ = rustix::process::setpriority_process(None, LEAST);
-        // The class `IOPRIO_CLASS_IDLE` for this thread (`IOPRIO_WHO_PROCESS`, 0).
-        let (who, class) = (1, 3 << 13);
+        let none = libc::sched_param { sched_priority: 0 };
+        // Musl's own sched_setscheduler(2) only fails.
+        // SAFETY: the call reads one number, which outlives it, and concerns this thread alone.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::syscall(
+                libc::SYS_sched_setscheduler,
+                0,
+                libc::SCHED_IDLE,
+                &raw const none,
+            );
+        }
+    }
+}
+
+/// Gives the calling thread the smallest share of the processor (setpriority(2)). Where that is
+/// refused, it goes on as it is.
+pub(crate) fn have_lowest_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        let _ = rustix::process::setpriority_process(None, LOWEST);
+    }
+}
+
+/// The highest nice value.
+#[cfg(target_os = "linux")]
+const LOWEST: i32 = 19;
+
+/// Gives the calling thread the least of the disks that still is some, so that a page on its way
+/// in that somebody waits for does come (ioprio_set(2)). Where that is refused, it goes on as it is.
+pub(crate) fn have_least_disk_priority() {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::libc;
+        // The lowest of `IOPRIO_CLASS_BE`, for this thread (`IOPRIO_WHO_PROCESS`, 0): requests of
+        // the idle class may wait for ten seconds (mq-deadline).
+        let (who, class) = (1, 2 << 13 | 7);
         // SAFETY: the call takes three numbers and touches no memory of the process.
         #[allow(unsafe_code)]
         unsafe {
@@ -36,10 +72,6 @@ pub(crate) fn have_least_priority() {
         }
     }
 }
-
-/// The highest nice value.
-#[cfg(target_os = "linux")]
-const LEAST: i32 = 19;
 
 /// A standard stream, written to without a buffer and without the lock that `std` holds.
 #[derive(Clone, Copy, Debug)]

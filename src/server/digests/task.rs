@@ -63,6 +63,11 @@ impl Task {
         self.file.file_system.device()
     }
 
+    /// Whether the file is hashed in less time than it takes to wait for an idle processor.
+    pub(super) fn is_small(&self) -> bool {
+        self.file.meta.len <= SMALL_BYTES
+    }
+
     /// Whether the next step has to read from a disk.
     pub(super) fn is_cold(&self) -> bool {
         let State::Reading(reading) = &self.state else {
@@ -73,9 +78,8 @@ impl Task {
             && page_cache::residency(self.file.file(), offset, len) != Residency::Resident
     }
 
-    /// Hashes a step; pages that were cold leave the page cache again, unless another reader needs
-    /// them.
-    pub(super) fn step(&mut self, is_cold: bool, buffer: &mut [u8]) -> Stepped {
+    /// Hashes a step. Takes no lock that is shared with other threads.
+    pub(super) fn step(&mut self, buffer: &mut [u8]) -> Stepped {
         match &mut self.state {
             State::Waiting => {
                 if !self.is_as_it_was() {
@@ -89,12 +93,25 @@ impl Task {
                 Stepped::Bytes(0)
             }
             State::Reading(reading) if reading.hasher.left() > 0 => {
-                match reading.read(&self.file, is_cold, buffer) {
+                match reading.read(&self.file, buffer) {
                     Ok(0) | Err(_) => Stepped::Failed,
                     Ok(count) => Stepped::Bytes(count),
                 }
             }
             State::Reading(_) => self.finish(),
+        }
+    }
+
+    /// Takes the last `len` hashed bytes, which were cold, out of the page cache again, unless
+    /// another reader needs them.
+    pub(super) fn drop_behind(&self, len: u64) {
+        let State::Reading(reading) = &self.state else {
+            return;
+        };
+        if !self.file.is_being_read() {
+            self.file.forget_residency();
+            let source = reading.own.as_ref().unwrap_or_else(|| self.file.file());
+            page_cache::drop_behind(source, reading.hasher.hashed() - len, len);
         }
     }
 
@@ -151,7 +168,7 @@ impl Reading {
         (self.hasher.hashed(), len)
     }
 
-    fn read(&mut self, file: &OpenFile, is_cold: bool, buffer: &mut [u8]) -> io::Result<u64> {
+    fn read(&mut self, file: &OpenFile, buffer: &mut [u8]) -> io::Result<u64> {
         let (offset, len) = self.next_extent();
         let source = self.own.as_ref().unwrap_or_else(|| file.file());
         let bytes = &mut buffer[..len as usize];
@@ -165,16 +182,15 @@ impl Reading {
             }
         }
         self.hasher.update(&bytes[..count]);
-        if is_cold && !file.is_being_read() {
-            file.forget_residency();
-            page_cache::drop_behind(source, offset, len);
-        }
         Ok(count as u64)
     }
 }
 
 /// File systems without fractions of a second, on another host.
 const LONGEST_UNSETTLED: Duration = Duration::from_secs(5);
+
+/// Hashed in 0.2 ms.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// Bytes that are read and hashed at once.
 pub(super) const STEP_BYTES: usize = 1 << 20;

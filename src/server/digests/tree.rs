@@ -24,11 +24,12 @@ pub(crate) fn follow_tree(
     path: Option<&Path>,
     stopped: &Receiver<()>,
 ) {
-    process::have_least_priority();
+    process::have_least_disk_priority();
     let mut follower = Follower {
         service,
         root,
         stopped,
+        working_since: Instant::now(),
         watch: Watch::new(path),
     };
     while follower.follow().is_some() {}
@@ -39,6 +40,7 @@ struct Follower<'a> {
     service: &'a DigestService,
     root: &'a Root,
     stopped: &'a Receiver<()>,
+    working_since: Instant,
     watch: Watch,
 }
 
@@ -121,7 +123,20 @@ impl Follower<'_> {
             self.watch.note_remote();
         }
         self.service.find(file, ALL, Blocking::Allowed);
-        self.wait_for_room()
+        self.wait_for_room()?;
+        self.rest()
+    }
+
+    /// Leaves the processor to others most of the time. A lower priority would do so too, but
+    /// opening a file takes locks that hot workers wait for.
+    fn rest(&mut self) -> Option<()> {
+        if self.working_since.elapsed() >= WORK {
+            if self.stopped.recv_timeout(REST) != Err(RecvTimeoutError::Timeout) {
+                return None;
+            }
+            self.working_since = Instant::now();
+        }
+        Some(())
     }
 
     /// Leaves room in the line for files that are asked for.
@@ -155,5 +170,8 @@ const RESCAN: Duration = Duration::from_secs(15 * 60);
 const RESCAN_WATCHED: Duration = Duration::from_secs(6 * 60 * 60);
 /// A storm of changes is given a moment to end.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
+/// A tenth of a processor: a million files whose digests are known take some minutes.
+const WORK: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(9);
 const FEW_WAITING: usize = 4;
 const LOOK: Duration = Duration::from_millis(20);

@@ -1,68 +1,82 @@
-//! A thread that hashes, with the least right to everything.
+//! A thread that has files hashed one after the other, when that is in nobody's way.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::digest::Identity;
+use crate::server::digests::hash_thread::{HashThreads, Right};
 use crate::server::digests::service::{DigestService, tell};
-use crate::server::digests::task::{STEP_BYTES, Stepped, Task};
-use crate::sys::buffer::Buffer;
-use crate::sys::process;
+use crate::server::digests::task::{Stepped, Task};
 
-/// Hashes until the service is shut. `done_when_idle` tells how often a file system's disk was read
-/// for others so far, and nothing while it is.
+/// Has files hashed until the service is shut. `done_when_idle` tells how often a file system's
+/// disk was read for others so far, and nothing while it is.
 pub(crate) fn run_digest_worker(
     service: &DigestService,
+    hash_threads: &HashThreads,
     done_when_idle: impl Fn(u64) -> Option<u64>,
 ) {
-    process::have_least_priority();
-    let mut buffer = Buffer::new(STEP_BYTES);
     while let Some(task) = service.take() {
         let device = task.device();
         let file = task.file().clone();
-        let run = AssertUnwindSafe(|| hash(service, task, &done_when_idle, &mut buffer));
-        let rest = catch_unwind(run).unwrap_or_else(|_| {
-            file.digests().fail();
-            None
-        });
+        let rest = match hash(service, task, hash_threads, &done_when_idle) {
+            Some(rest) => rest,
+            None => {
+                file.digests().fail();
+                None
+            }
+        };
         service.put_back(device, rest);
     }
 }
 
-/// Hashes a file, or as much as is fair where others are in line.
+/// Has a file hashed, or as much as is fair where others are in line, and gives the rest back;
+/// `None` if the file does not let itself be hashed.
 fn hash(
     service: &DigestService,
     mut task: Task,
+    hash_threads: &HashThreads,
     done_when_idle: &impl Fn(u64) -> Option<u64>,
-    buffer: &mut Buffer,
-) -> Option<Task> {
-    let (begun, mut read, mut done) = (Instant::now(), 0, None);
+) -> Option<Option<Task>> {
+    let (mut read, mut done) = (0, None);
+    let mut without_idle = 0;
     loop {
         if service.is_shut() {
             task.file().digests().end(None);
-            return None;
+            return Some(None);
         }
         let is_cold = task.is_cold();
         if is_cold {
             done = wait_for_idle_disk(done, || done_when_idle(task.device()));
         }
-        match task.step(is_cold, buffer) {
-            Stepped::Bytes(count) => read += count,
+        let begun = Instant::now();
+        let stepped;
+        let right = match task.is_small() || without_idle > 0 {
+            true => Right::Lowest,
+            false => Right::Idle,
+        };
+        (task, stepped) = hash_threads.step(task, right)?;
+        without_idle = match right == Right::Idle && begun.elapsed() >= LONGEST_YIELD {
+            true => STEPS_WITHOUT_IDLE,
+            false => without_idle.saturating_sub(1),
+        };
+        let count = match stepped {
+            Stepped::Bytes(count) => count,
             Stepped::Done(digests, list) => {
                 let identity = Identity::from(&task.file().meta);
                 tell(service.store().put(&identity, digests, list));
                 task.file().digests().end(Some(digests));
-                return None;
+                return Some(None);
             }
-            Stepped::Failed => {
-                task.file().digests().fail();
-                return None;
-            }
+            Stepped::Failed => return None,
+        };
+        if is_cold {
+            task.drop_behind(count);
         }
+        read += count;
         if read >= FAIR_BYTES && service.has_other(task.device()) {
-            return Some(task);
+            return Some(Some(task));
         }
-        let due = Duration::from_secs_f64(read as f64 / service.policy().rate.max(1) as f64);
+        // By the step: what waited for the disk is not made up for.
+        let due = Duration::from_secs_f64(count as f64 / service.policy().rate.max(1) as f64);
         std::thread::sleep(due.saturating_sub(begun.elapsed()));
     }
 }
@@ -88,7 +102,10 @@ const FAIR_BYTES: u64 = 64 << 20;
 /// Readers are looked for again after this: longer than an extent takes to be sent.
 const YIELD: Duration = Duration::from_millis(20);
 
-/// A disk that is never idle gives a step each time that this is over.
+/// A processor that is never idle is asked for its least share for so many steps.
+const STEPS_WITHOUT_IDLE: u32 = 16;
+
+/// A disk that is never idle gives a step each time that this is over, and so does a processor.
 const LONGEST_YIELD: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
