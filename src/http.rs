@@ -32,7 +32,7 @@ pub use digest_fields::DigestAnswer;
 pub(crate) use exchange::{ContentKind, Protocol, Response};
 pub use exchange::{Persistence, Plan, Segment, Target, percent_encode_component};
 pub(crate) use media::MediaType;
-pub(crate) use negotiate::{Coding, Explanation, ListingFormat};
+pub(crate) use negotiate::{Coding, Explanation, ListingFormat, MetricsFormat};
 pub use range::RangeSpec;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::{Audience, Expectation, Query, Request, SortKey, SortOrder, Version};

@@ -61,7 +61,7 @@ use threadpool::ThreadPool;
 use crate::diagnostics::say;
 use crate::server::acceptor::Acceptor;
 use crate::server::access::Access;
-use crate::server::admin::{Admin, AdminListener, Observer};
+use crate::server::admin::{AdminListener, Observer};
 use crate::server::config::{
     ConnectionLimits, DigestChoice, InheritedListener, Rates, SandboxChoice, ServeConfig,
 };
@@ -205,8 +205,11 @@ impl Server {
             all: listeners,
             first_tls,
             admin,
+            predecessor,
         } = listeners::open(&mut config)?;
-        let admin = admin.map(|admin| AdminListener::new(admin, config.admin_reach));
+        let reach = config.admin_reach;
+        let admin = admin.map(|admin| AdminListener::new(admin, reach, predecessor));
+        let admin = admin.transpose().map_err(StartupError::Resources)?;
         if let Some(user) = &config.user {
             // Places that are opened from here on have to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
@@ -319,7 +322,8 @@ impl Server {
             let (socket, name) = (socket.try_clone()?, name.to_owned());
             Ok(InheritedListener { socket, name })
         });
-        copied.collect()
+        let to_this = self.admin.iter().map(AdminListener::for_successor);
+        copied.chain(to_this).collect()
     }
 
     /// Where the admin interface listens, if it does on a TCP port.
@@ -398,7 +402,8 @@ impl Server {
             (Arc::clone(&self.permits.0), Arc::clone(&self.permits.1)),
             self.ring.disk.gauges(),
         );
-        let admin = self.admin.map(|admin| admin.start(Arc::new(observer)));
+        let observer = Arc::new(observer);
+        let admin = self.admin.map(|admin| admin.start(&observer));
         let admin = admin.transpose().map_err(StartupError::Resources)?;
         let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
         let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
@@ -459,7 +464,7 @@ impl Server {
         let admin = match self.ring.service.is_handed_over() {
             true => {
                 self.ring.service.digests.close_store();
-                admin.map(Admin::finish).and(None)
+                admin.map(|admin| admin.hand_over(observer)).and(None)
             }
             false => admin,
         };

@@ -9,6 +9,18 @@ pub struct Accept {
     pub explanation: Explanation,
     /// The best form of a listing.
     pub listing: ListingFormat,
+    /// The best form of metrics.
+    pub metrics: MetricsFormat,
+}
+
+/// The forms of metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// The text format 0.0.4 of Prometheus, which every scraper knows.
+    #[default]
+    Prometheus,
+    /// The text format of OpenMetrics 1.0, for those who name it.
+    OpenMetrics,
 }
 
 /// The form of an error's explanation.
@@ -84,6 +96,7 @@ pub enum ListingFormat {
 /// Reads the values of `Accept`, as far as they concern answers that haul makes itself.
 pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept {
     let (mut html, mut json, mut ndjson) = (None, None, None);
+    let (mut open_metrics, mut plain) = (None, None);
     let (mut text, mut application, mut any) = (None, None, None);
     for (media, quality) in values.flat_map(list::elements).map(list::with_quality) {
         let slot = match media {
@@ -92,6 +105,8 @@ pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept
             _ if is(media, "application/x-ndjson") || is(media, "application/ndjson") => {
                 &mut ndjson
             }
+            _ if is(media, "application/openmetrics-text") => &mut open_metrics,
+            _ if is(media, "text/plain") => &mut plain,
             _ if is(media, "text/*") => &mut text,
             _ if is(media, "application/*") => &mut application,
             _ if is(media, "*/*") => &mut any,
@@ -112,6 +127,11 @@ pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept
             best = candidate;
         }
     }
+    let open_metrics = open_metrics.unwrap_or(0);
+    let metrics = match open_metrics > 0 && open_metrics >= quality(plain, text) {
+        true => MetricsFormat::OpenMetrics,
+        false => MetricsFormat::Prometheus,
+    };
     // `*/*` alone is a program's; one that names HTML is looked at by a person.
     let explanation = match html {
         Some(quality) if quality > 0 => Explanation::Page,
@@ -120,6 +140,7 @@ pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept
     Accept {
         explanation,
         listing: best.0,
+        metrics,
     }
 }
 
@@ -191,6 +212,29 @@ mod tests {
         );
         assert_eq!(accept("text/html;q=0").explanation, Explanation::Line);
         assert_eq!(accept("image/png").listing, ListingFormat::Html);
+    }
+
+    #[test]
+    fn metrics_are_open_metrics_for_those_who_like_it_as_well() {
+        let prometheus = "application/openmetrics-text;version=1.0.0,\
+            application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (value, expected) in [
+            (prometheus, MetricsFormat::OpenMetrics),
+            ("application/openmetrics-text", MetricsFormat::OpenMetrics),
+            (
+                "application/openmetrics-text;q=0",
+                MetricsFormat::Prometheus,
+            ),
+            (
+                "application/openmetrics-text;q=0.2, text/plain;version=0.0.4;q=0.3",
+                MetricsFormat::Prometheus,
+            ),
+            ("text/plain;version=0.0.4", MetricsFormat::Prometheus),
+            ("*/*", MetricsFormat::Prometheus),
+            ("", MetricsFormat::Prometheus),
+        ] {
+            assert_eq!(accept(value).metrics, expected, "{value}");
+        }
     }
 
     #[test]

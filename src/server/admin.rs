@@ -7,13 +7,15 @@
 mod exchange;
 mod metrics;
 mod observer;
+mod pace;
 mod page;
+mod predecessor;
 mod process;
 mod status;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -21,9 +23,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use crate::http::MetricsFormat;
 use crate::server::admin::exchange::{Answer, Asked, read_request};
 pub(super) use crate::server::admin::observer::Observer;
+use crate::server::admin::predecessor::{Predecessor, answer_successor};
 use crate::server::config::AdminReach;
+use crate::sys::inherited::{InheritedListener, PREDECESSOR};
 use crate::sys::readable::{Direction, wait_ready};
 use crate::sys::socket;
 
@@ -32,12 +37,37 @@ use crate::sys::socket;
 pub(super) struct AdminListener {
     listener: TcpListener,
     reach: AdminReach,
+    predecessor: Option<Predecessor>,
+    /// This server's end of the way from the one that takes over, and that one's.
+    successor: (UnixStream, UnixStream),
 }
 
 impl AdminListener {
     /// An interface on a socket that does not block.
-    pub(super) fn new(listener: TcpListener, reach: AdminReach) -> Self {
-        Self { listener, reach }
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    pub(super) fn new(
+        listener: TcpListener,
+        reach: AdminReach,
+        predecessor: Option<UnixStream>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener,
+            reach,
+            predecessor: predecessor.map(Predecessor::new),
+            successor: UnixStream::pair()?,
+        })
+    }
+
+    /// The socket by which the server that takes over asks this one what it still does.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub(super) fn for_successor(&self) -> io::Result<InheritedListener> {
+        let (socket, name) = (self.successor.1.try_clone()?, PREDECESSOR.to_owned());
+        let socket = OwnedFd::from(socket).into();
+        Ok(InheritedListener { socket, name })
     }
 
     /// The socket.
@@ -54,17 +84,21 @@ impl AdminListener {
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn start(self, observer: Arc<Observer>) -> io::Result<Admin> {
+    pub(super) fn start(self, observer: &Arc<Observer>) -> io::Result<Admin> {
         let (stop, stopped) = bounded::<()>(0);
         let (ends, ended) = UnixStream::pair()?;
         let sources = Arc::new((self.listener, ended));
+        if let Some(predecessor) = self.predecessor {
+            observer.note_predecessor(predecessor);
+        }
         let mut threads = Vec::new();
         for number in 0..THREADS {
-            let (sources, observer) = (Arc::clone(&sources), Arc::clone(&observer));
+            let (sources, observer) = (Arc::clone(&sources), Arc::clone(observer));
             let builder = std::thread::Builder::new().name(format!("haul-admin-{number}"));
             let reach = self.reach;
             threads.push(builder.spawn(move || answer_all(&sources, reach, &observer))?);
         }
+        let observer = Arc::clone(observer);
         let look = move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 observer.look(Instant::now());
@@ -75,6 +109,7 @@ impl AdminListener {
         Ok(Admin {
             stop: (stop, ends),
             threads,
+            successor: self.successor.0,
         })
     }
 }
@@ -85,16 +120,35 @@ pub(super) struct Admin {
     /// Dropped, it ends the threads.
     stop: (Sender<()>, UnixStream),
     threads: Vec<JoinHandle<()>>,
+    /// Where the server that takes over asks.
+    successor: UnixStream,
 }
 
 impl Admin {
+    /// Leaves the interface to the server that takes over, which goes on asking this one.
+    pub(super) fn hand_over(self, observer: Arc<Observer>) {
+        let successor = self.end();
+        let builder = std::thread::Builder::new().name("haul-replaced".into());
+        let answer = move || {
+            let tell = || status::encode(&observer);
+            answer_successor(&successor, || observer.look(Instant::now()), tell);
+        };
+        // Without it the transfers go on unseen.
+        drop(builder.spawn(answer));
+    }
+
     /// Ends the interface; requests under way have a moment.
     pub(super) fn finish(self) {
+        self.end();
+    }
+
+    fn end(self) -> UnixStream {
         drop(self.stop);
         let ends = Instant::now() + FINISH;
         while Instant::now() < ends && self.threads.iter().any(|thread| !thread.is_finished()) {
             std::thread::sleep(FINISH_POLL);
         }
+        self.successor
     }
 }
 
@@ -133,15 +187,22 @@ fn answer(
     let (answer, has_content) = match read_request(&stream, ends, names_matter)? {
         Asked::Nothing => return Ok(()),
         Asked::Wrong(status) => (Answer::error(status), true),
-        Asked::For { path, has_content } => (answer_to(&path, observer), has_content),
+        Asked::For {
+            path,
+            metrics,
+            has_content,
+        } => (answer_to(&path, metrics, observer), has_content),
     };
     answer.send(&stream, has_content, ends)
 }
 
-fn answer_to(path: &[u8], observer: &Observer) -> Answer {
+fn answer_to(path: &[u8], metrics: MetricsFormat, observer: &Observer) -> Answer {
     match path {
         b"" => Answer::html(page::page()),
-        b"metrics" => Answer::of(metrics::CONTENT_TYPE, metrics::encode(observer)),
+        b"metrics" => {
+            let (content_type, content) = metrics::encode(observer, metrics);
+            Answer::of(content_type, content)
+        }
         b"healthz" => Answer::text("ok\n"),
         b"readyz" => match observer.not_ready() {
             None => Answer::text("ready\n"),

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use crate::server::config::{AdminAddress, LocalAddress, ServeConfig};
 use crate::server::shared::UNSENT_BYTES;
@@ -17,6 +19,8 @@ pub(super) struct Listeners {
     pub(super) first_tls: usize,
     /// That of the admin interface.
     pub(super) admin: Option<TcpListener>,
+    /// The way to the server that is taken over from.
+    pub(super) predecessor: Option<UnixStream>,
 }
 
 /// Opens the sockets. One that was passed on is taken for the address that it has, so that a
@@ -32,6 +36,7 @@ pub(super) fn open(config: &mut ServeConfig) -> Result<Listeners, StartupError> 
         let socket = socket.map_err(|error| StartupError::Inherited(name.clone(), error))?;
         passed.push(InheritedListener { socket, name });
     }
+    let predecessor = take(&mut passed, InheritedListener::is_predecessor);
     let admin = match &config.admin {
         Some(address) => Some(admin(address, config, &mut passed)?),
         None => None,
@@ -65,6 +70,7 @@ pub(super) fn open(config: &mut ServeConfig) -> Result<Listeners, StartupError> 
         all,
         first_tls,
         admin,
+        predecessor: predecessor.map(|it| OwnedFd::from(it.socket).into()),
     })
 }
 

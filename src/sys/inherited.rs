@@ -29,7 +29,12 @@ impl InheritedListener {
     /// Whether a server opened it for itself, and passed it on to the one that takes over.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.name == OWN
+        self.name == OWN || self.is_predecessor()
+    }
+
+    /// Whether it listens to nobody, but leads to the server that is taken over from.
+    pub(crate) fn is_predecessor(&self) -> bool {
+        self.name == PREDECESSOR
     }
 
     /// Whether it listens on this address; port 0 is any.
@@ -51,6 +56,9 @@ impl InheritedListener {
 
 /// The name of sockets that a server opened for itself.
 pub(crate) const OWN: &str = "own";
+
+/// The name of the socket by which a server is asked what it still does once it was taken over from.
+pub(crate) const PREDECESSOR: &str = "haul-predecessor";
 
 /// Takes the sockets, and what tells of them out of the environment. To be called once, before any
 /// thread is started.

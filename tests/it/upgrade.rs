@@ -1,13 +1,16 @@
 //! SIGUSR2: another process takes the sockets over, and nobody is refused or cut off.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::process::{Program, haul};
+use serde_json::Value;
+
+use crate::process::{Program, haul, run};
 use crate::support::{Answer, Client, PATIENCE, noise};
 use crate::systemd::Notified;
 use crate::unix_sockets::{connect, exchange};
@@ -103,6 +106,77 @@ fn under_load_none_is_refused_and_no_transfer_breaks() {
         successor.end();
     });
     assert!(program.end().success());
+}
+
+/// What the admin interface says of transfers.
+fn transfers(admin: &Path) -> Value {
+    let request = b"GET /transfers HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = exchange(connect(admin), request);
+    serde_json::from_slice(&Answer::parse(&answer).body).expect("JSON")
+}
+
+#[test]
+fn what_is_taken_over_from_is_seen_until_it_has_ended() {
+    let root = root();
+    let large = noise(32 << 20, 1);
+    std::fs::write(root.path().join("large"), &large).expect("written");
+    let admin = root.path().join("admin");
+    let admin_option = format!("unix:{}", admin.display());
+    let mut command = haul();
+    command.args(["serve", "--drain-timeout", "unlimited", "--root"]);
+    command.arg(root.path()).args(["--admin", &admin_option]);
+    let mut program = Program::listening(command);
+    let mut slow = Client::with_small_window(program.address());
+    slow.send("large\n");
+    let wait_for = |what: &str, reached: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let told = transfers(&admin);
+            if reached(&told) {
+                return told;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {told}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let first = wait_for("a transfer", &|told| {
+        told["transfers"][0]["request"] == "large"
+    });
+    assert!(first["predecessor"].is_null(), "{first}");
+    program.signal(Signal::SIGUSR2);
+    let second = Successor::of(&mut program);
+    let is_seen = |told: &Value| {
+        let of = &told["predecessor"];
+        of["draining"] == true && of["transfers"][0]["request"] == "large"
+    };
+    let told = wait_for("the first server", &is_seen);
+    assert_eq!(told["process"], second.0.as_raw());
+    assert_eq!(told["predecessor"]["process"], first["process"]);
+    let shown = run(haul().args(["top", "--once", &admin_option]));
+    let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+    let drains = format!(
+        "; process {} drains, waits for 1 transfers",
+        first["process"]
+    );
+    assert!(shown.contains(&drains), "{shown}");
+    assert!(shown.contains("peer, old large"), "{shown}");
+    // The second has a transfer of its own when a third one comes.
+    let mut other = Client::with_small_window(program.address());
+    other.send("large\n");
+    wait_for("another transfer", &|told| {
+        told["transfers"][0]["request"] == "large"
+    });
+    kill(second.0, Signal::SIGUSR2).expect("it runs");
+    let third = Successor::of(&mut program);
+    let told = wait_for("both", &|told| {
+        is_seen(told) && is_seen(&told["predecessor"])
+    });
+    assert_eq!(told["process"], third.0.as_raw());
+    assert!(slow.rest() == large, "the first one's transfer is whole");
+    assert!(other.rest() == large, "the second one's transfer is whole");
+    drop((slow, other));
+    wait_for("none", &|told| told["predecessor"].is_null());
+    third.end();
 }
 
 #[test]

@@ -8,6 +8,8 @@ use serde::Deserialize;
 /// `/transfers` of the admin interface.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Status {
+    #[serde(default)]
+    pub(super) process: u32,
     pub(super) version: String,
     pub(super) uptime_seconds: u64,
     pub(super) draining: bool,
@@ -17,6 +19,8 @@ pub(super) struct Status {
     pub(super) bytes_sent: u64,
     pub(super) bytes_per_second: Vec<u64>,
     pub(super) transfers: Vec<Transfer>,
+    /// The server that this one has taken over from, while that has transfers.
+    pub(super) predecessor: Option<Box<Self>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +32,9 @@ pub(super) struct Transfer {
     pub(super) bytes_per_second: u64,
     pub(super) seconds_left: Option<u64>,
     pub(super) waits_for: String,
+    /// Whether a server that was taken over from has it.
+    #[serde(skip)]
+    pub(super) is_left_over: bool,
 }
 
 /// The order of transfers.
@@ -44,8 +51,22 @@ impl Status {
     /// # Errors
     /// The answer is no status.
     pub(super) fn parse(json: &str) -> io::Result<Self> {
-        serde_json::from_str(json)
-            .map_err(|error| io::Error::other(format!("it is no list of transfers: {error}")))
+        let mut status: Self = serde_json::from_str(json)
+            .map_err(|error| io::Error::other(format!("it is no list of transfers: {error}")))?;
+        let of_others = status.predecessors().flat_map(|it| it.transfers.clone());
+        let left_over: Vec<_> = of_others
+            .map(|it| Transfer {
+                is_left_over: true,
+                ..it
+            })
+            .collect();
+        status.transfers.extend(left_over);
+        Ok(status)
+    }
+
+    /// The servers that were taken over from and have transfers left, the last one first.
+    pub(super) fn predecessors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(self.predecessor.as_deref(), |it| it.predecessor.as_deref())
     }
 
     /// The transfers that hold `wanted`, in order.
@@ -132,5 +153,21 @@ mod tests {
         assert_eq!(found("b", Order::Rate, false), "B");
         assert_eq!(found("0.0.3", Order::Rate, false), "c");
         assert!(Status::parse("{}").is_err());
+        let json = json.replace("}]}", r#"}],"process":2,"predecessor":null}"#);
+        let before = json
+            .replace("/a", "/z")
+            .replace(r#""process":2"#, r#""process":1"#);
+        let both = json.replace("null", &before);
+        let status = Status::parse(&both).expect("good");
+        assert_eq!(
+            status
+                .predecessors()
+                .map(|it| it.process)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+        let found = status.found("z", Order::Rate, false);
+        assert!(found.len() == 1 && found[0].is_left_over);
+        assert_eq!(status.transfers.len(), 6);
     }
 }

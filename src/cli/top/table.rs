@@ -15,7 +15,7 @@ pub(super) fn plain(status: &Status) -> String {
         // Writing to a `String` cannot fail.
         let _ = writeln!(
             text,
-            "{client:<21} {done:>5} {rate:>11} {left:>8} {waits_for:<5} {request}"
+            "{client:<21} {done:>5} {rate:>11} {left:>8} {waits_for:<9} {request}"
         );
     }
     text
@@ -23,12 +23,22 @@ pub(super) fn plain(status: &Status) -> String {
 
 /// The server's name, and whether it serves.
 pub(super) fn first_line(status: &Status) -> String {
-    let state = match (status.draining, status.transfers.len()) {
+    let own = status.transfers.iter().filter(|it| !it.is_left_over);
+    let state = match (status.draining, own.count()) {
         (false, _) => "serving".to_owned(),
         (true, transfers) => format!("draining: waits for {transfers} transfers"),
     };
     let up = time(status.uptime_seconds);
-    format!("haul {}, {state}, up {up}", printable(&status.version))
+    let mut line = format!("haul {}, {state}, up {up}", printable(&status.version));
+    for before in status.predecessors() {
+        let (process, transfers) = (before.process, before.transfers.len());
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            line,
+            "; process {process} drains, waits for {transfers} transfers"
+        );
+    }
+    line
 }
 
 /// How much it does.
@@ -60,7 +70,10 @@ pub(super) fn cells(transfer: &Transfer) -> [String; 6] {
         done,
         format!("{}/s", bytes(transfer.bytes_per_second)),
         transfer.seconds_left.map_or_else(|| "–".into(), time),
-        printable(&transfer.waits_for),
+        match transfer.is_left_over {
+            true => format!("{}, old", printable(&transfer.waits_for)),
+            false => printable(&transfer.waits_for),
+        },
     ]
 }
 

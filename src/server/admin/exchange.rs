@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::http::parse::{Parsed, parse_request};
 use crate::http::policy::HttpLimits;
-use crate::http::{BodyLength, Method, Request};
+use crate::http::{BodyLength, Method, MetricsFormat, Request};
 
 /// A client's request.
 pub(super) enum Asked {
@@ -14,8 +14,12 @@ pub(super) enum Asked {
     Nothing,
     /// The request has no other answer than this status.
     Wrong(u16),
-    /// A path, without the slash in front.
-    For { path: Vec<u8>, has_content: bool },
+    /// A path, without the slash in front, and how metrics are to be written.
+    For {
+        path: Vec<u8>,
+        metrics: MetricsFormat,
+        has_content: bool,
+    },
 }
 
 /// An answer.
@@ -67,8 +71,11 @@ fn asked(request: Request, names_matter: bool) -> Asked {
     if request.refusal.is_some() || request.body != BodyLength::Empty {
         return Asked::Wrong(400);
     }
-    let path = request.target.path;
-    Asked::For { path, has_content }
+    Asked::For {
+        path: request.target.path,
+        metrics: request.accept.metrics,
+        has_content,
+    }
 }
 
 /// Whether an authority names this host, whatever the name server says.

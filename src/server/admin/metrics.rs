@@ -1,13 +1,14 @@
-//! `/metrics`, in the text format of OpenMetrics.
+//! `/metrics`, in the text format of OpenMetrics, or in the older one of Prometheus.
 
 use std::fmt;
 use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::http::MetricsFormat;
 use crate::server::admin::observer::Observer;
 use crate::server::admin::process::Usage;
 use crate::server::telemetry::histogram::{BOUNDS, Distribution};
@@ -15,17 +16,23 @@ use crate::server::telemetry::responses::{PROTOCOLS, ResponseCounts};
 use crate::server::telemetry::transfers::WaitsFor;
 use crate::server::telemetry::{CloseReason, Snapshot};
 
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// All metrics now.
-pub(super) fn encode(observer: &Observer) -> String {
+/// All metrics now, and their media type.
+pub(super) fn encode(observer: &Observer, format: MetricsFormat) -> (&'static str, String) {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Sample::take(observer)));
     let mut text = String::new();
     // Writing to a `String` cannot fail.
-    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    text
+    let (content_type, _) = match format {
+        MetricsFormat::Prometheus => (
+            prometheus_text::CONTENT_TYPE,
+            prometheus_text::encode(&mut text, &registry),
+        ),
+        MetricsFormat::OpenMetrics => (OPEN_METRICS, text::encode(&mut text, &registry)),
+    };
+    (content_type, text)
 }
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is told, at one moment.
 #[derive(Debug)]
@@ -45,7 +52,8 @@ impl Sample {
         let service = &observer.service;
         let moving = observer.moving();
         let (admitted, rejected) = observer.connections();
-        let waiting = |what| Observer::count(&moving, what);
+        let counts = Observer::counts(&moving);
+        let waiting = |what: WaitsFor| counts[what as usize];
         let others = admitted.saturating_sub(moving.len());
         let started = observer.started.duration_since(UNIX_EPOCH);
         Self {

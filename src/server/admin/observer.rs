@@ -1,9 +1,13 @@
 //! The state of a running server, from counters and cards.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
+
+use crate::server::admin::pace::Pace;
+use crate::server::admin::predecessor::Predecessor;
 use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
@@ -18,6 +22,8 @@ pub(crate) struct Observer {
     gauges: DiskGauges,
     pub(super) started: SystemTime,
     known: Mutex<Readings>,
+    /// The server that this one has taken over from.
+    predecessor: OnceLock<Predecessor>,
 }
 
 /// The last readings; only the admin interface's own threads take their lock.
@@ -68,7 +74,19 @@ impl Observer {
                 looked: Instant::now(),
                 sent,
             }),
+            predecessor: OnceLock::new(),
         }
+    }
+
+    /// Notes from whom the sockets came.
+    pub(super) fn note_predecessor(&self, predecessor: Predecessor) {
+        // There is one at the most.
+        let _ = self.predecessor.set(predecessor);
+    }
+
+    /// The state of the server that this one has taken over from, while that has transfers.
+    pub(super) fn ask_predecessor(&self) -> Option<Value> {
+        self.predecessor.get()?.ask()
     }
 
     /// Looks how far everything has come.
@@ -83,7 +101,9 @@ impl Observer {
         if known.history.len() > HISTORY {
             known.history.pop_front();
         }
+        let mut pace = Pace::new();
         for seen in &mut known.cards {
+            pace.step();
             if let Some(card) = seen.card.upgrade() {
                 let sent = card.sent();
                 seen.rate = per_second(sent.saturating_sub(seen.sent));
@@ -94,8 +114,9 @@ impl Observer {
 
     /// All responses that had to wait and have not ended.
     pub(super) fn moving(&self) -> Vec<Moving> {
-        let known = self.known();
+        let (known, mut pace) = (self.known(), Pace::new());
         let moving = known.cards.iter().filter_map(|seen| {
+            pace.step();
             let card = seen.card.upgrade()?;
             let is_new = seen.sent == 0;
             let lasted = card.begun.elapsed().as_secs_f64().max(0.001);
@@ -123,10 +144,14 @@ impl Observer {
         (self.admitted.taken(), self.rejected.taken())
     }
 
-    /// How many of the responses wait for this.
-    pub(super) fn count(moving: &[Moving], what: WaitsFor) -> usize {
-        let waiting = moving.iter().filter(|it| it.card.waits_for() == what);
-        waiting.count()
+    /// How many of the responses wait for what, in the order of [`WaitsFor::ALL`].
+    pub(super) fn counts(moving: &[Moving]) -> [usize; WaitsFor::ALL.len()] {
+        let (mut counts, mut pace) = ([0; WaitsFor::ALL.len()], Pace::new());
+        for it in moving {
+            pace.step();
+            counts[it.card.waits_for() as usize] += 1;
+        }
+        counts
     }
 
     /// Why the server should get no new clients, if that is so.
@@ -143,7 +168,11 @@ impl Observer {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.gauges.extend(self.gauges.shown());
         let shown = self.service.transfers.shown();
-        known.cards.retain(|seen| seen.card.strong_count() > 0);
+        let mut pace = Pace::new();
+        known.cards.retain(|seen| {
+            pace.step();
+            seen.card.strong_count() > 0
+        });
         known.cards.extend(shown.into_iter().map(|card| Seen {
             card,
             sent: 0,

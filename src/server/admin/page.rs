@@ -133,15 +133,20 @@ function rows(transfers) {
     }
     cell(row, bytes(t.bytes_per_second) + "/s", "number");
     cell(row, t.seconds_left === undefined ? "–" : time(t.seconds_left), "number");
-    cell(row, t.waits_for);
+    cell(row, t.waits_for + (t.old ? ", old" : ""));
   }
   at("rows").replaceWith(body);
   at("more").textContent = found.length > SHOWN ? `and ${found.length - SHOWN} more` : "";
 }
 function show(status) {
   last = status;
+  const drains = [];
+  for (let it = status.predecessor; it; it = it.predecessor) {
+    drains.push(`; process ${it.process} drains, waits for ${it.transfers.length} transfers`);
+    status.transfers.push(...it.transfers.map(t => ({ ...t, old: true })));
+  }
   at("version").textContent = status.version;
-  at("state").textContent = status.draining ? "draining" : "serving";
+  at("state").textContent = (status.draining ? "draining" : "serving") + drains.join("");
   at("state").className = status.draining ? "bad" : "";
   at("rate").textContent = bytes(status.bytes_per_second.at(-1) ?? 0) + "/s";
   at("connections").textContent = status.connections + " of " + status.connections_limit;

@@ -1,13 +1,17 @@
 //! `/transfers`: who gets what, how far, how fast and until when.
 
-use serde::Serialize;
+use serde::ser::SerializeSeq as _;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use crate::http::Protocol;
 use crate::server::admin::observer::{Moving, Observer};
+use crate::server::admin::pace::Pace;
 use crate::server::telemetry::Peer;
 
 #[derive(Serialize)]
 struct Status {
+    process: u32,
     version: &'static str,
     /// Seconds since the server started.
     uptime_seconds: u64,
@@ -20,7 +24,11 @@ struct Status {
     /// Bytes a second over the last minutes, a value a second, the newest at the end.
     bytes_per_second: Vec<u64>,
     /// Responses that had to wait for their client, a disk, their rate or their turn.
-    transfers: Vec<TransferStatus>,
+    #[serde(serialize_with = "paced")]
+    transfers: Vec<Moving>,
+    /// The same of the server that this one has taken over from, while that has transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predecessor: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +59,7 @@ pub(super) fn encode(observer: &Observer) -> String {
     let counters = &observer.service.counters;
     let (admitted, rejected) = observer.connections();
     let status = Status {
+        process: std::process::id(),
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: observer.started.elapsed().map_or(0, |it| it.as_secs()),
         draining: observer.service.is_draining(),
@@ -59,10 +68,21 @@ pub(super) fn encode(observer: &Observer) -> String {
         requests: counters.requests.sum(),
         bytes_sent: counters.bytes_sent.sum(),
         bytes_per_second: observer.history(),
-        transfers: moving.iter().map(TransferStatus::new).collect(),
+        transfers: moving,
+        predecessor: observer.ask_predecessor(),
     };
     // Strings, numbers and lists always have a JSON form.
     serde_json::to_string(&status).unwrap_or_default()
+}
+
+fn paced<S: Serializer>(moving: &[Moving], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut transfers = serializer.serialize_seq(Some(moving.len()))?;
+    let mut pace = Pace::new();
+    for moving in moving {
+        transfers.serialize_element(&TransferStatus::new(moving))?;
+        pace.step();
+    }
+    transfers.end()
 }
 
 impl TransferStatus {
