@@ -3,7 +3,7 @@
 //! for one, and the download goes on from there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -110,10 +110,20 @@ fn ask(shared: &Shared, url: &HttpUrl) -> Result<(Identity, Option<String>), Get
         })
 }
 
-/// A copy that shares its blocks where the file system can (copy_file_range(2)).
+/// A copy that shares its blocks where the file system can (copy_file_range(2)), with the same holes.
 fn copy(mut from: &File, mut to: &File, len: u64) -> io::Result<()> {
-    io::copy(&mut from, &mut to)?;
-    to.set_len(len)
+    to.set_len(len)?;
+    let mut at = 0;
+    while let Some(data) = receive::next_data(from, at)?.filter(|data| data.start < len) {
+        from.seek(SeekFrom::Start(data.start))?;
+        to.seek(SeekFrom::Start(data.start))?;
+        let count = data.end.min(len) - data.start;
+        if io::copy(&mut from.take(count), &mut to)? < count {
+            break;
+        }
+        at = data.end;
+    }
+    Ok(())
 }
 
 /// How long a server may take to hash a file that was never asked for.

@@ -9,6 +9,7 @@ mod splice;
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -64,6 +65,27 @@ fn check_regular(file: &File) -> io::Result<()> {
             "not a regular file",
         )),
     }
+}
+
+/// The next bytes of a file from `at` on that are no hole (lseek(2)); a file system that does not
+/// tell has no holes.
+pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<Range<u64>>> {
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    {
+        use rustix::fs::{SeekFrom, seek};
+        use rustix::io::Errno;
+        match seek(file, SeekFrom::Data(at)) {
+            Ok(start) => {
+                let end = seek(file, SeekFrom::Hole(start))?;
+                return Ok(Some(start..end));
+            }
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let end = file.metadata()?.len();
+    Ok((at < end).then_some(at..end))
 }
 
 /// Reserves room for `length` bytes, so that a disk that is too small says so at the start, and

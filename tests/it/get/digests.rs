@@ -1,7 +1,7 @@
 //! Files proved by the server's digest, damaged blocks fetched again, and `--repair`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 
 use haul::server::config::DigestChoice;
 
@@ -177,6 +177,26 @@ fn a_repaired_file_keeps_its_mode() {
         let found = fs::metadata(&name).unwrap().mode() & 0o7777;
         assert_eq!(found, mode, "{found:o}");
     }
+}
+
+#[test]
+fn a_repaired_file_keeps_its_holes() {
+    let server = TestServer::start();
+    let changed = noise(10, BLOCK);
+    let new = [&changed[..], &[0; 8 * BLOCK]].concat();
+    server.put("image", &new);
+    let client = Client::new();
+    let name = client.path("image");
+    let file = fs::File::create(&name).unwrap();
+    file.set_len(new.len() as u64).unwrap();
+    file.write_all_at(&changed[..BLOCK - 1], 0).unwrap();
+    file.write_all_at(&[1], 5 * BLOCK as u64).unwrap();
+    let url = format!("http://{}/image", server.address());
+    let ran = client.get(&["--repair", name.to_str().unwrap(), &url]);
+    ran.assert_status(0);
+    client.assert_whole("image", &new);
+    let room = fs::metadata(&name).unwrap().blocks() * 512;
+    assert!(room <= 3 * BLOCK as u64, "{room} bytes of room");
 }
 
 #[test]
