@@ -221,7 +221,7 @@ fn what_is_pipelined_over_tls_behind_an_answer_has_a_budget() {
     // In one record, which cannot be opened in part.
     let request = get("/big", "") + &pipelined()[..15_000];
     let ask = |_| {
-        let socket = Client::with_small_window(server.address()).stream;
+        let socket = Client::with_small_window(server.address()).into_socket();
         let mut client = TlsClient::over(socket, Arc::clone(&config), "localhost");
         client.send(&request);
         client
