@@ -126,7 +126,8 @@ fn what_is_taken_over_from_is_seen_until_it_has_ended() {
     command.args(["serve", "--drain-timeout", "unlimited", "--root"]);
     command.arg(root.path()).args(["--admin", &admin_option]);
     let mut program = Program::listening(command);
-    let mut slow = Client::with_small_window(program.address());
+    let address = program.address();
+    let mut slow = Client::with_small_window(address);
     slow.send("large\n");
     let wait_for = |what: &str, reached: &dyn Fn(&Value) -> bool| {
         let begun = Instant::now();
@@ -161,7 +162,7 @@ fn what_is_taken_over_from_is_seen_until_it_has_ended() {
     assert!(shown.contains(&drains), "{shown}");
     assert!(shown.contains("peer, old large"), "{shown}");
     // The second has a transfer of its own when a third one comes.
-    let mut other = Client::with_small_window(program.address());
+    let mut other = Client::with_small_window(address);
     other.send("large\n");
     wait_for("another transfer", &|told| {
         told["transfers"][0]["request"] == "large"
