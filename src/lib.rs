@@ -51,6 +51,7 @@
 //! | 1 | `signed_link` | links that expire, and the keys that sign them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
+//! | 0 | `sync` | locks, atomics and channels of hand-overs between threads, for models to replace |
 //!
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
@@ -100,6 +101,7 @@ pub mod server;
 #[doc(hidden)]
 pub mod signed_link;
 pub mod sum;
+mod sync;
 mod sys;
 mod tls;
 

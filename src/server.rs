@@ -36,6 +36,8 @@ pub(crate) mod files;
 mod listeners;
 mod listing;
 mod live_limits;
+#[cfg(all(test, feature = "models"))]
+mod models;
 mod network;
 mod places;
 mod rate_limit;
@@ -81,6 +83,7 @@ pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
+use crate::sync;
 use crate::sys::inherited::OWN;
 use crate::sys::poller::Poller;
 use crate::sys::resources;
@@ -188,8 +191,27 @@ impl Handle {
     /// Waits until no connection is left, or `goes_on` says that it has been long enough.
     fn wait_while(&self, goes_on: impl Fn() -> bool) {
         while self.open() > 0 && goes_on() {
-            std::thread::sleep(DRAIN_POLL);
+            sync::pause(DRAIN_POLL);
         }
+    }
+
+    /// Lets what is under way finish within the grace, and closes what is left then. Returns the
+    /// counters; `open` is not zero where a disk hangs.
+    fn finish(&self, grace: Duration) -> Snapshot {
+        let grace_ends = Instant::now() + grace;
+        self.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
+        self.abort();
+        // Workers close what is left at once; a disk that hangs is not waited for. Connections that
+        // come back from the disk lane may find no worker any more.
+        let abort_ends = Instant::now() + ABORT_GRACE;
+        self.wait_while(|| {
+            while let Some(connection) = self.ring.dispatch.receive() {
+                connection.close(CloseReason::Shutdown, &self.ring.service);
+            }
+            Instant::now() < abort_ends
+        });
+        self.ring.disk.shut();
+        self.counters()
     }
 }
 
@@ -468,20 +490,7 @@ impl Server {
             }
             false => admin,
         };
-        let grace_ends = Instant::now() + grace;
-        handle.wait_while(|| Instant::now() < grace_ends && !self.ring.service.is_aborting());
-        handle.abort();
-        // Workers close what is left at once; a disk that hangs is not waited for. Connections that
-        // come back from the disk lane may find no worker any more.
-        let abort_ends = Instant::now() + ABORT_GRACE;
-        handle.wait_while(|| {
-            while let Some(connection) = self.ring.dispatch.receive() {
-                connection.close(CloseReason::Shutdown, &self.ring.service);
-            }
-            Instant::now() < abort_ends
-        });
-        self.ring.disk.shut();
-        let counters = handle.counters();
+        let counters = handle.finish(grace);
         if counters.open == 0 {
             hot_pool.join();
             disk_pool.join();

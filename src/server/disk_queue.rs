@@ -13,12 +13,14 @@
 
 pub(crate) mod gauge;
 mod key;
+#[cfg(all(test, feature = "models"))]
+mod models;
 mod queues;
 mod scans;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::server::connection::Connection;
 use crate::server::connection::step::{DiskAction, DiskJob};
@@ -29,6 +31,7 @@ pub(super) use crate::server::disk_queue::queues::{Job, Ticket};
 use crate::server::disk_queue::scans::ScanTurn;
 use crate::server::files::Closing;
 use crate::server::telemetry::Counters;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The connections that were taken out of hung queues.
 #[derive(Debug, Default)]

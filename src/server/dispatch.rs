@@ -6,12 +6,12 @@
 //! no more connections than may be open, so none needs a bound of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use crossbeam_utils::CachePadded;
 
 use crate::server::connection::Connection;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::channel::{Receiver, Sender, unbounded};
 use crate::sys::poller::Poller;
 
 /// The channels and the workers behind them.

@@ -1,8 +1,8 @@
 //! Room for a newcomer when connections run out: the oldest silent ones of a client are closed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::poller::Poller;
 
 /// The acceptor's request to the workers, each of which looks among the connections it holds.

@@ -7,6 +7,8 @@
 pub(crate) mod digest_slot;
 pub(crate) mod extent;
 pub(crate) mod filesystem;
+#[cfg(all(test, feature = "models"))]
+mod models;
 pub(crate) mod open_file;
 pub(crate) mod open_file_cache;
 mod real_path;
@@ -18,8 +20,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_channel::Sender;
 
@@ -35,6 +36,8 @@ use crate::server::files::registry::Registry;
 pub use crate::server::files::served::FileFault;
 pub(crate) use crate::server::files::served::Names;
 use crate::server::files::served::{NamedFiles, Served};
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::beneath::{self, PathHandle, Support};
 use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;

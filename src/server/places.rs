@@ -2,7 +2,8 @@
 //! never holds all there are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// The connections in the disk lane, by the file system they wait for (`st_dev`). Without a lock,
 /// since hot workers ask; file systems that share a counter count as one.

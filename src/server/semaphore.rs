@@ -1,7 +1,8 @@
 //! Permits: how many of something there may be at once. A permit counts itself off when dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// A limit, and how much of it is taken.
 #[derive(Debug)]

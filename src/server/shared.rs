@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -23,6 +22,8 @@ use crate::server::telemetry::access_log::AccessLog;
 use crate::server::telemetry::responses::Responses;
 use crate::server::telemetry::transfers::Transfers;
 use crate::server::telemetry::{Counters, Peer};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::resources;
 use crate::tls::server::ServerTls;
 

@@ -38,8 +38,6 @@ pub(crate) struct Readiness {
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 mod epoll {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use nix::errno::Errno;
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -50,6 +48,8 @@ mod epoll {
     use std::os::fd::AsFd;
     use std::time::Duration;
 
+    use crate::sync::atomic::{AtomicBool, Ordering};
+    use crate::sync::wait;
     use crate::sys::poller::{Interest, Readiness, WAKE};
 
     /// epoll(7), edge-triggered: one registration serves a connection for as long as it stays.
@@ -150,7 +150,8 @@ mod epoll {
                     EpollTimeout::try_from(millis as i32).unwrap_or(EpollTimeout::ZERO)
                 }
             };
-            let count = match self.epoll.wait(&mut events, timeout) {
+            let events_within = |timeout| self.epoll.wait(&mut events, timeout);
+            let count = match wait(timeout, EpollTimeout::ZERO, events_within) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(errno) => return Err(errno.into()),

@@ -169,7 +169,7 @@ fn module_of(file: &Path) -> Option<Vec<String>> {
         .collect();
     // The program stands above the library; files of unit tests may look up.
     let left_out = matches!(module[0].as_str(), "lib" | "main" | "cli")
-        || module.last().is_some_and(|name| name == "tests");
+        || (module.iter()).any(|name| matches!(name.as_str(), "tests" | "models"));
     (!left_out).then_some(module)
 }
 

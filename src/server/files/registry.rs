@@ -1,13 +1,14 @@
 //! Facts about each open file, by inode, shared by all holders of the file.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use crate::http::Validators;
 use crate::meta::Meta;
 use crate::server::files::digest_slot::DigestSlot;
 use crate::server::files::residency_cache::ResidencyCache;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// The inodes that are open. While one is, its file system is mounted and its numbers are not
 /// given to others (`st_dev`, `st_ino`).
