@@ -208,8 +208,9 @@ impl DiskQueue {
             drop(lines);
             let left = swept.take_gone(waiting, looks_gone);
             match self.lock().extents.get_mut(&key) {
-                Some(wanted) => wanted.waiting.extend(left),
-                None => swept.back.extend(left),
+                // One that was asked for anew, and whose read may be called off, brings nobody back.
+                Some(wanted) if wanted.begun => wanted.waiting.extend(left),
+                _ => swept.back.extend(left),
             }
         }
     }
