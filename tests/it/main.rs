@@ -32,6 +32,7 @@ mod named_files;
 mod old_kernels;
 mod process;
 mod proxy_protocol;
+mod races;
 mod rates;
 mod resources;
 mod roots;
