@@ -61,7 +61,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use threadpool::ThreadPool;
 
 use crate::diagnostics::say;
-use crate::server::acceptor::Acceptor;
+use crate::server::acceptor::{Acceptor, RemoteCongestion};
 use crate::server::access::Access;
 use crate::server::admin::{AdminListener, Observer};
 use crate::server::config::{
@@ -105,6 +105,7 @@ pub struct Server {
     pollers: Vec<Arc<Poller>>,
     acceptor_poller: Arc<Poller>,
     permits: (Arc<Semaphore>, Arc<Semaphore>),
+    congestion: Option<RemoteCongestion>,
     writer: AccessLogWriter,
     closing: Receiver<Closing>,
     admin: Option<AdminListener>,
@@ -263,6 +264,7 @@ impl Server {
             // Each connection may have a file.
             resources::reserve_descriptors(&listener.socket, capacity.saturating_mul(2) as u64);
         }
+        let congestion = RemoteCongestion::unpace_loopbacks(listeners.iter().map(|it| &it.socket));
         let dispatch = Dispatch::new(pollers.iter().map(Arc::clone));
         let disk = Arc::new(DiskQueue::new(
             config.disk_workers.get(),
@@ -294,6 +296,7 @@ impl Server {
             pollers,
             acceptor_poller,
             permits,
+            congestion,
             writer,
             closing,
             admin,
@@ -452,6 +455,7 @@ impl Server {
             self.acceptor_poller,
             (listeners.collect(), self.first_tls),
             self.permits,
+            self.congestion,
         );
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let service = Arc::clone(&self.ring.service);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::diagnostics::say;
-use crate::server::acceptor::congestion::RemoteCongestion;
+pub(super) use crate::server::acceptor::congestion::RemoteCongestion;
 use crate::server::acceptor::newcomer::{Newcomer, Search};
 use crate::server::config::ServeConfig;
 use crate::server::connection::Connection;
@@ -76,14 +76,11 @@ impl Acceptor {
         poller: Arc<Poller>,
         (listeners, first_tls): (Vec<TcpListener>, usize),
         (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
+        congestion: Option<RemoteCongestion>,
     ) -> Self {
         let backoff = AcceptBackoff::Off;
         let turns = (0..listeners.len()).collect();
         let kept_for_files = kept_for_files(&ring.service.config, &listeners);
-        let mut congestion = None;
-        for listener in &listeners {
-            congestion = RemoteCongestion::unpace_loopback(listener).or(congestion);
-        }
         Self {
             ring,
             poller,

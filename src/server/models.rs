@@ -79,6 +79,7 @@ impl Model {
             Arc::clone(&accepting),
             (vec![listener], 1),
             permits.clone(),
+            None,
         );
         let start = |work: Box<dyn FnOnce(Arc<Ring>) + Send>| {
             let ring = Arc::clone(&ring);

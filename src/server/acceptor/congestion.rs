@@ -11,12 +11,21 @@ use crate::sys::socket::{congestion_control, set_congestion_control};
 
 /// The system's congestion control, where it is for peers on other hosts only.
 #[derive(Debug)]
-pub(super) struct RemoteCongestion(Vec<u8>);
+pub(crate) struct RemoteCongestion(Vec<u8>);
 
 impl RemoteCongestion {
+    /// Has the connections of all these listeners begin without pacing, where that is to be. Wants a
+    /// socket of its own, so it has to come before the sandbox.
+    pub(crate) fn unpace_loopbacks<'a>(
+        listeners: impl IntoIterator<Item = &'a TcpListener>,
+    ) -> Option<Self> {
+        let unpaced = listeners.into_iter().map(Self::unpace_loopback);
+        unpaced.fold(None, |congestion, other| other.or(congestion))
+    }
+
     /// Has connections begin without pacing, if the system's congestion control (tcp(7)) paces, and
     /// if a connection may be given that one again.
-    pub(super) fn unpace_loopback(listener: &TcpListener) -> Option<Self> {
+    fn unpace_loopback(listener: &TcpListener) -> Option<Self> {
         let usual = Self(congestion_control(listener).ok()?);
         if !PACING.iter().any(|name| usual.0.starts_with(name)) {
             return None;
