@@ -1,13 +1,18 @@
 //! What the kernel refuses a running server. The calls are made by its own threads: a debugger
 //! (ptrace(2)) has them made, so that the program holds no code for it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, c_long};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
+use nix::sys::socket::sockopt::TcpCongestion;
+use nix::sys::socket::{getsockopt, setsockopt};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -26,9 +31,10 @@ fn a_worker_can_do_nothing_but_serve() {
     fs::create_dir_all(&root).expect("directories");
     fs::write(root.join("file"), "content").expect("a file");
     fs::write(place.path().join("secret"), "secret").expect("a file");
+    // One worker: the others would run the code of the one that is stopped.
     let mut server = Program::serve([
-        "--sandbox".as_ref(),
-        "require".as_ref(),
+        "--workers=1".as_ref(),
+        "--sandbox=require".as_ref(),
         "--root".as_ref(),
         root.as_os_str(),
     ]);
@@ -81,6 +87,7 @@ fn a_worker_can_do_nothing_but_serve() {
     }
     assert_eq!(worker.call(libc::SYS_getpid, [0; 5], ""), own);
     let inet = libc::AF_INET.into();
+    let stream = libc::SOCK_STREAM.into();
     let executable = libc::PROT_READ | libc::PROT_EXEC;
     let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let parent = c_long::from(std::process::id());
@@ -94,11 +101,7 @@ fn a_worker_can_do_nothing_but_serve() {
         ("fork", libc::SYS_fork, [0; 5]),
         ("vfork", libc::SYS_vfork, [0; 5]),
         ("clone", libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0, 0]),
-        (
-            "socket",
-            libc::SYS_socket,
-            [inet, libc::SOCK_STREAM.into(), 0, 0, 0],
-        ),
+        ("socket", libc::SYS_socket, [inet, stream, 0, 0, 0]),
         (
             "ptrace",
             libc::SYS_ptrace,
@@ -135,6 +138,125 @@ fn a_worker_can_do_nothing_but_serve() {
             "unshare",
             libc::SYS_unshare,
             [libc::CLONE_NEWUSER.into(), 0, 0, 0, 0],
+        ),
+        ("memfd_create", libc::SYS_memfd_create, [STRING, 0, 0, 0, 0]),
+        (
+            "process_vm_writev",
+            libc::SYS_process_vm_writev,
+            [parent, 0, 0, 0, 0],
+        ),
+        (
+            "a stream to a daemon",
+            libc::SYS_socket,
+            [libc::AF_UNIX.into(), stream, 0, 0, 0],
+        ),
+        (
+            "packets to a daemon",
+            libc::SYS_socket,
+            [
+                libc::AF_UNIX.into(),
+                (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).into(),
+                0,
+                0,
+                0,
+            ],
+        ),
+        (
+            "frames",
+            libc::SYS_socket,
+            [libc::AF_PACKET.into(), libc::SOCK_RAW.into(), 0, 0, 0],
+        ),
+        (
+            "netlink",
+            libc::SYS_socket,
+            [libc::AF_NETLINK.into(), libc::SOCK_DGRAM.into(), 0, 0, 0],
+        ),
+        ("bind", libc::SYS_bind, [0, STRING, 16, 0, 0]),
+        ("listen", libc::SYS_listen, [0, 1, 0, 0, 0]),
+        (
+            "typing into a terminal",
+            libc::SYS_ioctl,
+            [0, libc::TIOCSTI as c_long, STRING, 0, 0],
+        ),
+        (
+            "pasting into a console",
+            libc::SYS_ioctl,
+            [0, libc::TIOCLINUX as c_long, STRING, 0, 0],
+        ),
+        (
+            "signals by descriptor",
+            libc::SYS_fcntl,
+            [0, libc::F_SETOWN.into(), parent, 0, 0],
+        ),
+        ("prlimit64", libc::SYS_prlimit64, [parent, 0, 0, 0, 0]),
+        ("setpriority", libc::SYS_setpriority, [0, parent, 19, 0, 0]),
+        ("ioprio_set", libc::SYS_ioprio_set, [1, parent, 0, 0, 0]),
+        (
+            "sched_setscheduler",
+            libc::SYS_sched_setscheduler,
+            [parent, 0, STRING, 0, 0],
+        ),
+        (
+            "a namespace of its own",
+            libc::SYS_clone,
+            [(libc::CLONE_THREAD | libc::CLONE_NEWNS).into(), 0, 0, 0, 0],
+        ),
+        ("setns", libc::SYS_setns, [0, 0, 0, 0, 0]),
+        (
+            "pivot_root",
+            libc::SYS_pivot_root,
+            [STRING, STRING, 0, 0, 0],
+        ),
+        (
+            "open_by_handle_at",
+            libc::SYS_open_by_handle_at,
+            [0, STRING, 0, 0, 0],
+        ),
+        (
+            "name_to_handle_at",
+            libc::SYS_name_to_handle_at,
+            [here.into(), STRING, 0, 0, 0],
+        ),
+        ("userfaultfd", libc::SYS_userfaultfd, [0, 0, 0, 0, 0]),
+        (
+            "perf_event_open",
+            libc::SYS_perf_event_open,
+            [STRING, 0, 0, 0, 0],
+        ),
+        ("keyctl", libc::SYS_keyctl, [0, 0, 0, 0, 0]),
+        ("add_key", libc::SYS_add_key, [STRING, STRING, 0, 0, 0]),
+        ("pidfd_open", libc::SYS_pidfd_open, [parent, 0, 0, 0, 0]),
+        ("pidfd_getfd", libc::SYS_pidfd_getfd, [0, 0, 0, 0, 0]),
+        ("kcmp", libc::SYS_kcmp, [own, parent, 0, 0, 0]),
+        (
+            "personality",
+            libc::SYS_personality,
+            [0x0040_0000, 0, 0, 0, 0],
+        ),
+        ("init_module", libc::SYS_init_module, [0, 0, 0, 0, 0]),
+        ("kexec_load", libc::SYS_kexec_load, [0, 0, 0, 0, 0]),
+        ("reboot", libc::SYS_reboot, [0, 0, 0, 0, 0]),
+        (
+            "mprotect",
+            libc::SYS_mprotect,
+            [0, 4096, executable.into(), 0, 0],
+        ),
+        (
+            "linkat",
+            libc::SYS_linkat,
+            [here.into(), STRING, here.into(), STRING, 0],
+        ),
+        ("truncate", libc::SYS_truncate, [STRING, 0, 0, 0, 0]),
+        (
+            "setxattr",
+            libc::SYS_setxattr,
+            [STRING, STRING, STRING, 0, 0],
+        ),
+        ("seccomp", libc::SYS_seccomp, [0, 0, 0, 0, 0]),
+        (
+            "rt_sigqueueinfo",
+            libc::SYS_rt_sigqueueinfo,
+            [parent, 0, STRING, 0, 0],
         ),
     ] {
         assert_eq!(
@@ -203,6 +325,30 @@ fn a_root_that_the_sandbox_does_not_cover_is_said_and_not_served() {
     let mut client = server.connect(address);
     client.send("version\n");
     assert_eq!(client.rest(), b"a/1");
+}
+
+#[test]
+fn connections_of_this_host_are_not_paced_within_the_sandbox() {
+    let listener = TcpListener::bind(own_address()).expect("a port");
+    let Ok(()) = setsockopt(&listener, TcpCongestion, &OsString::from("bbr")) else {
+        return println!("no BBR here, or not for this user");
+    };
+    let root = tempfile::tempdir().expect("a directory");
+    // A copy that a child inherits.
+    let copy = fcntl(&listener, FcntlArg::F_DUPFD(200)).expect("a descriptor");
+    let mut server = Program::start(
+        haul()
+            .args(["serve", "--sandbox", "require", "--root"])
+            .arg(root.path())
+            .env("LISTEN_FDS", "1")
+            .env("LISTEN_FDS_FIRST_FD", copy.to_string()),
+    );
+    server.address();
+    // Both have the same socket.
+    wait_until("no pacing", || {
+        getsockopt(&listener, TcpCongestion).expect("a name") != "bbr"
+    });
+    let _ = nix::unistd::close(copy);
 }
 
 #[test]

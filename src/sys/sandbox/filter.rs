@@ -35,16 +35,39 @@ fn programs(arch: TargetArch) -> Result<[BpfProgram; 2], seccompiler::BackendErr
         CALLS.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(OLD_CALLS.iter().map(|call| (*call, Vec::new())));
-    // Threads are started, processes are not.
+    // Threads are started, processes are not, and no thread leaves for a namespace of its own.
     let threads = libc::CLONE_THREAD as u64;
+    let looked_at = SeccompCmpOp::MaskedEq(threads | NAMESPACES);
+    rules.insert(libc::SYS_clone, vec![only(0, looked_at, threads)?]);
+    // To tell systemd how things go. Daemons that obey whoever connects listen for streams.
+    let datagrams = SeccompRule::new(vec![
+        condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
+        condition(
+            1,
+            SeccompCmpOp::MaskedEq(SOCKET_TYPE),
+            libc::SOCK_DGRAM as u64,
+        )?,
+    ])?;
+    rules.insert(libc::SYS_socket, vec![datagrams]);
+    // Priorities and limits of the process itself, not of others of its user.
+    for (call, argument) in [
+        (libc::SYS_setpriority, 1),
+        (libc::SYS_ioprio_set, 1),
+        (libc::SYS_prlimit64, 0),
+    ] {
+        rules.insert(call, vec![only(argument, SeccompCmpOp::Eq, 0)?]);
+    }
+    // How much is queued, and what a terminal is like: no input is typed into it.
+    let asked = IOCTLS.map(|request| only(1, SeccompCmpOp::Eq, request));
     rules.insert(
-        libc::SYS_clone,
-        vec![only(0, SeccompCmpOp::MaskedEq(threads), threads)?],
+        libc::SYS_ioctl,
+        asked.into_iter().collect::<Result<_, _>>()?,
     );
-    // To tell systemd how things go; no way to the network.
+    // Descriptors are not made to signal other processes.
+    let asked = FCNTLS.map(|command| only(1, SeccompCmpOp::Eq, command as u64));
     rules.insert(
-        libc::SYS_socket,
-        vec![only(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?],
+        libc::SYS_fcntl,
+        asked.into_iter().collect::<Result<_, _>>()?,
     );
     // A thread's signals to itself, as by abort(3).
     let process = u64::from(std::process::id());
@@ -74,21 +97,69 @@ fn only(
     comparison: SeccompCmpOp,
     value: u64,
 ) -> Result<SeccompRule, seccompiler::BackendError> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)?;
-    SeccompRule::new(vec![condition])
+    SeccompRule::new(vec![condition(argument, comparison, value)?])
 }
+
+fn condition(
+    argument: u8,
+    comparison: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)
+}
+
+/// Flags of clone(2) that make namespaces.
+const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS) as u64;
+
+/// The part of a socket's type that is no flag (`SOCK_TYPE_MASK`, linux/net.h).
+const SOCKET_TYPE: u64 = 0xf;
+
+/// Requests of ioctl(2).
+const IOCTLS: [u64; 6] = [
+    libc::FIONREAD as u64,
+    libc::TIOCOUTQ as u64,
+    libc::FIONBIO as u64,
+    libc::FIOCLEX as u64,
+    libc::TCGETS as u64,
+    libc::TIOCGWINSZ as u64,
+];
+
+/// `F_SETSIG` (asm-generic/fcntl.h), which `libc` lacks for some systems.
+const F_SETSIG: i32 = 10;
+
+/// Commands of fcntl(2).
+const FCNTLS: [i32; 14] = [
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_SETFL,
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_SETPIPE_SZ,
+    libc::F_GETPIPE_SZ,
+    libc::F_SETLEASE,
+    F_SETSIG,
+    libc::F_SETLK,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_GETLK,
+    libc::F_OFD_SETLKW,
+];
 
 /// Calls of any argument.
 const CALLS: &[c_long] = &[
     // Connections.
     libc::SYS_accept,
     libc::SYS_accept4,
-    libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
-    libc::SYS_listen,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
@@ -106,9 +177,7 @@ const CALLS: &[c_long] = &[
     libc::SYS_faccessat2,
     libc::SYS_fadvise64,
     libc::SYS_fallocate,
-    libc::SYS_fchdir,
     libc::SYS_fchmod,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_fstat,
@@ -120,7 +189,6 @@ const CALLS: &[c_long] = &[
     libc::SYS_inotify_add_watch,
     libc::SYS_inotify_init1,
     libc::SYS_inotify_rm_watch,
-    libc::SYS_ioctl,
     libc::SYS_lseek,
     libc::SYS_mkdirat,
     libc::SYS_newfstatat,
@@ -188,19 +256,14 @@ const CALLS: &[c_long] = &[
     libc::SYS_gettid,
     libc::SYS_getuid,
     libc::SYS_ioprio_get,
-    libc::SYS_ioprio_set,
-    libc::SYS_prlimit64,
     libc::SYS_rseq,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setattr,
-    libc::SYS_sched_setscheduler,
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
     libc::SYS_set_tid_address,
-    libc::SYS_setpriority,
     libc::SYS_sigaltstack,
     libc::SYS_sysinfo,
     libc::SYS_uname,
