@@ -121,6 +121,7 @@ const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
 const SOCKET_TYPE: u64 = 0xf;
 
 /// Requests of ioctl(2).
+#[allow(clippy::unnecessary_cast, reason = "musl has another type for them")]
 const IOCTLS: [u64; 6] = [
     libc::FIONREAD as u64,
     libc::TIOCOUTQ as u64,
