@@ -14,6 +14,7 @@ mod system {
     pub(crate) use std::thread::sleep as pause;
 
     /// Waits for as long as `wait` does.
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
     #[inline]
     pub(crate) fn wait<T, E>(
         timeout: T,
