@@ -196,7 +196,9 @@ fn a_repaired_file_keeps_its_holes() {
     ran.assert_status(0);
     client.assert_whole("image", &new);
     let room = fs::metadata(&name).unwrap().blocks() * 512;
-    assert!(room <= 3 * BLOCK as u64, "{room} bytes of room");
+    // lseek(2) with SEEK_DATA is Linux's.
+    let most = if cfg!(feature = "portable") { 10 } else { 3 };
+    assert!(room <= most * BLOCK as u64, "{room} bytes of room");
 }
 
 #[test]
