@@ -190,7 +190,7 @@ impl Page {
         follow: Follow<'_>,
     ) -> io::Result<State> {
         let Some(result) = shared.answer(self.wanted).transpose()? else {
-            let of = (scan, &self.view, self.wanted.directory);
+            let of = (scan, &self.view, self.wanted);
             let stepped = shared.step(of, &self.permits, follow)?;
             self.is_turned_away = stepped == Stepped::NotPermitted;
             let progress = match stepped {

@@ -108,13 +108,15 @@ impl SharedScan {
     /// The directory cannot be read.
     pub(super) fn step(
         &self,
-        (scan, view, directory): (&Scan, &View, Option<Meta>),
+        (scan, view, wanted): (&Scan, &View, Wanted),
         permits: &Arc<Semaphore>,
         follow: Follow<'_>,
     ) -> io::Result<Stepped> {
         let mut slot = lock(&self.running);
         let mut running = match slot.take() {
             Some(running) => running,
+            // The scan that this step waited for has ended meanwhile.
+            None if self.answer(wanted).is_some() => return Ok(Stepped::Ended),
             None => match self.permit(permits) {
                 None => return Ok(Stepped::NotPermitted),
                 Some(permit) => {
@@ -124,7 +126,7 @@ impl SharedScan {
                         selection: view.selection(),
                         depth: view.depth(),
                         begun: Instant::now(),
-                        directory,
+                        directory: wanted.directory,
                         permit: Arc::new(permit),
                     }
                 }
