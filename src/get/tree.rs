@@ -4,26 +4,26 @@
 //! and every component of a path is made a name here on its own. Every directory is listed once,
 //! and no two names of the server become one here.
 
+mod beneath;
 pub(crate) mod links;
+mod listings;
+mod seen;
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::config::{Job, Known, Target};
 use super::destination;
-use super::error::{ErrorKind, GetError, Retry};
+use super::error::{ErrorKind, GetError};
 use super::names;
 use super::page::{self, Page};
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use crate::signed_link::Presented;
+use beneath::{below, leads_elsewhere, leads_up, local_names};
 use links::{Kind, Link, Traits};
+use listings::Listings;
+use seen::{Seen, Taken};
 
 /// A file or directory that a walk finds.
 pub(super) enum Found {
@@ -71,22 +71,8 @@ impl Root {
 pub(super) struct Tree<'a> {
     shared: &'a Shared,
     reporter: &'a Reporter,
-    seen: Mutex<Seen>,
-    /// Hashes stand for names and addresses: a million of them have to fit into memory.
-    hashes: RandomState,
-    /// The server did not know `?format=json`.
-    without_json: AtomicBool,
-}
-
-#[derive(Default)]
-struct Seen {
-    /// The local paths that are taken, each with the address that took it.
-    paths: HashMap<u64, u64>,
-    /// The identities of directories that were found.
-    identities: HashSet<u64>,
-    /// The addresses of directories that were listed.
-    addresses: HashSet<u64>,
-    directories: usize,
+    listings: Listings<'a>,
+    seen: Seen,
 }
 
 /// A directory that is to be listed.
@@ -123,9 +109,8 @@ impl<'a> Tree<'a> {
         Self {
             shared,
             reporter,
-            seen: Mutex::default(),
-            hashes: RandomState::new(),
-            without_json: AtomicBool::new(false),
+            listings: Listings::new(shared, reporter),
+            seen: Seen::default(),
         }
     }
 
@@ -175,7 +160,7 @@ impl<'a> Tree<'a> {
         };
         let below: PathBuf = path.components().skip(root_components).collect();
         let depth = below.components().count();
-        if self.seen().addresses.contains(&self.address(&url)) {
+        if self.seen.was_listed(&url) {
             self.reporter.note(format!(
                 "{url}: the same directory as another one, left out"
             ));
@@ -211,11 +196,6 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn address(&self, url: &HttpUrl) -> u64 {
-        let components: Vec<_> = page::components(url).collect();
-        self.hash(&(url.url().origin(), components))
-    }
-
     /// Gives a directory's files to `sink` and its directories to `open`; says whether to go on.
     fn list(
         &self,
@@ -223,21 +203,16 @@ impl<'a> Tree<'a> {
         open: &mut Vec<Directory>,
         sink: &mut Sink<'_>,
     ) -> Result<bool, GetError> {
-        {
-            let mut seen = self.seen();
-            seen.directories += 1;
-            if seen.directories > MAX_DIRECTORIES {
-                let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
-                return Err(GetError::new(ErrorKind::Network, text));
-            }
+        if self.seen.count_directory() > MAX_DIRECTORIES {
+            let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
+            return Err(GetError::new(ErrorKind::Network, text));
         }
-        let Some((mut page, kind)) = self.fetch(&directory.url)? else {
+        let Some((mut page, kind)) = self.listings.fetch(&directory.url)? else {
             // Not a listing: the address names a file.
             let file = self.file(directory, &directory.url, directory.path.clone());
             return Ok(file.is_none_or(sink));
         };
-        let address = self.address(&page.url);
-        self.seen().addresses.insert(address);
+        self.seen.note_listed(&page.url);
         let mut survey = Survey::default();
         let traits = self.survey(&mut page, kind, &mut survey)?;
         if let Some(same) = self.same_above(directory, &page.url, &survey.contents) {
@@ -274,7 +249,7 @@ impl<'a> Tree<'a> {
         let base = page.url.clone();
         let mut wants_more = true;
         let first = open.len();
-        self.read(&mut page, kind, &mut |traits, link| {
+        listings::read(&mut page, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 return true;
             };
@@ -345,15 +320,15 @@ impl<'a> Tree<'a> {
 
     /// Whether a directory was not found before, under this or another address.
     fn enters(&self, url: &HttpUrl, path: &Path, link: &Link) -> Result<bool, GetError> {
-        let identity = link.identity.as_ref();
-        let identity = identity.map(|id| self.hash(&(url.url().origin(), id)));
-        if identity.is_some_and(|identity| !self.seen().identities.insert(identity)) {
+        if let Some(identity) = &link.identity
+            && !self.seen.is_first(url, identity)
+        {
             self.reporter.note(format!(
                 "{url}: the same directory as another one, left out"
             ));
             return Ok(false);
         }
-        Ok(matches!(self.take(path, url)?, Taken::First))
+        Ok(matches!(self.seen.take(path, url)?, Taken::First))
     }
 
     /// The file at `url`, of which no listing tells, unless it was found before.
@@ -369,7 +344,7 @@ impl<'a> Tree<'a> {
         path: PathBuf,
         link: &Link,
     ) -> Option<Found> {
-        match self.take(&path, url) {
+        match self.seen.take(&path, url) {
             Ok(Taken::First) => {}
             Ok(Taken::Again) => return None,
             Err(error) => return Some(Found::Failed(error)),
@@ -380,22 +355,6 @@ impl<'a> Tree<'a> {
             root_components: directory.root_components,
             ..Job::new(Source::Http(url.clone()), Target::Below(path))
         }))
-    }
-
-    fn take(&self, path: &Path, url: &HttpUrl) -> Result<Taken, GetError> {
-        let address = self.address(url);
-        match self.seen().paths.entry(self.hash(path)) {
-            Entry::Vacant(free) => {
-                free.insert(address);
-                Ok(Taken::First)
-            }
-            Entry::Occupied(taken) if *taken.get() == address => Ok(Taken::Again),
-            Entry::Occupied(_) => {
-                let path = path.display();
-                let text = format!("{url}: another name of the server is {path} here: left out");
-                Err(GetError::new(ErrorKind::LocalFile, text))
-            }
-        }
     }
 
     /// The directory above that this one is a link to.
@@ -436,7 +395,7 @@ impl<'a> Tree<'a> {
     /// Looks at all entries before any is used: what is no listing has none.
     fn survey(&self, page: &mut Page, kind: Kind, survey: &mut Survey) -> Result<Traits, GetError> {
         let base = page.url.clone();
-        self.read(page, kind, &mut |traits, link| {
+        listings::read(page, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 survey.leads_up |= leads_up(&base, &link.reference);
                 return true;
@@ -446,7 +405,9 @@ impl<'a> Tree<'a> {
             contents.entries += 1;
             let modified = link.modified.filter(|_| !is_directory);
             // The order of a listing is the server's affair.
-            let hash = self.hash(&(&components, link.length, modified, is_directory));
+            let hash = self
+                .seen
+                .hash(&(&components, link.length, modified, is_directory));
             contents.hash = contents.hash.wrapping_add(hash);
             contents.has_files |= !is_directory;
             if !is_directory
@@ -458,79 +419,6 @@ impl<'a> Tree<'a> {
             true
         })
     }
-
-    fn read(
-        &self,
-        page: &mut Page,
-        kind: Kind,
-        take: &mut dyn FnMut(&Traits, Link) -> bool,
-    ) -> Result<Traits, GetError> {
-        let url = page.url.clone();
-        links::read(kind, page.rewind()?, take)
-            .map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
-    }
-
-    /// A listing; `None` when the address turns out to be a file's.
-    fn fetch(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
-        let is_directory = url.url().path().ends_with('/');
-        if is_directory && !self.without_json.load(Ordering::Relaxed) {
-            let query = match signed_link_of(url) {
-                Some(link) => format!("{link}&{AS_JSON}"),
-                None => AS_JSON.to_owned(),
-            };
-            match self.fetch_as(&url.with_query(Some(&query))) {
-                // A server that knows nothing of the query gives what it has.
-                Ok(Some((page, kind))) => {
-                    if kind != Kind::Json {
-                        self.without_json.store(true, Ordering::Relaxed);
-                    }
-                    return Ok(Some((page, kind)));
-                }
-                Ok(None) => {}
-                Err(error) if error.retry != Retry::Never => return Err(error),
-                Err(_) => {}
-            }
-            self.without_json.store(true, Ordering::Relaxed);
-        }
-        let found = self.fetch_as(url)?;
-        if found.is_none() && is_directory {
-            let text = format!("{url}: neither a listing nor a page");
-            return Err(GetError::new(ErrorKind::NotFound, text));
-        }
-        Ok(found)
-    }
-
-    fn fetch_as(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
-        let kind_of = |essence: &str, url: &HttpUrl| {
-            match essence {
-                "application/json" => Some(Kind::Json),
-                "text/html" | "application/xhtml+xml" => Some(Kind::Html),
-                "text/xml" | "application/xml" => Some(Kind::Xml),
-                _ => None,
-            }
-            .filter(|_| url.url().path().ends_with('/'))
-        };
-        let mut page = page::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
-            kind_of(&page::essence(head), url).is_some()
-        })?;
-        let kind = kind_of(&page::essence(&page.head), &page.url);
-        page.url = page.url.with_query(signed_link_of(&page.url).as_deref());
-        Ok(kind.map(|kind| (page, kind)))
-    }
-
-    fn hash<T: std::hash::Hash + ?Sized>(&self, value: &T) -> u64 {
-        self.hashes.hash_one(value)
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether an address has come before.
-enum Taken {
-    First,
-    Again,
 }
 
 /// The treatment of a link.
@@ -549,131 +437,5 @@ struct Survey {
     leads_up: bool,
 }
 
-/// The address that a link of `directory`'s listing means, and its path's components below that
-/// one's, if it is beneath it and not itself. Addresses with a query are other views of the same.
-fn below(directory: &HttpUrl, traits: &Traits, link: &Link) -> Option<(HttpUrl, Vec<Vec<u8>>)> {
-    let base = match &traits.base {
-        Some(base) => &directory.join(base).ok()?,
-        None => directory,
-    };
-    let mut url = base.join(&link.reference).ok()?;
-    if url.url().origin() != directory.url().origin() {
-        return None;
-    }
-    match (url.url().query(), directory.url().query()) {
-        // The link that opened the directory opens the entries beneath it.
-        (None, Some(link)) => url = url.with_query(Some(link)),
-        (query, link) if query == link => {}
-        _ => return None,
-    }
-    let mut components = page::components(&url);
-    for above in page::components(directory) {
-        // The directory's last component is the empty one behind its slash.
-        if !above.is_empty() && components.next()? != above {
-            return None;
-        }
-    }
-    let components: Vec<_> = components
-        .filter(|component| !component.is_empty())
-        .collect();
-    (!components.is_empty()).then_some((url, components))
-}
-
-/// The query of an address whose signature opens what lies beneath it as well.
-fn signed_link_of(url: &HttpUrl) -> Option<String> {
-    let link = Presented::parse(url.url().query()?.as_bytes())?.ok()?;
-    link.depth.map(|_| link.to_string())
-}
-
-fn leads_up(directory: &HttpUrl, reference: &str) -> bool {
-    let Ok(url) = directory.join(reference) else {
-        return false;
-    };
-    let (here, there) = (directory.url().path(), url.url().path());
-    (url.url().query().is_some() && here == there)
-        || (here != there && there.ends_with('/') && here.starts_with(there))
-}
-
-/// The listing's `<base>` is on another server: none of its links count.
-fn leads_elsewhere(directory: &HttpUrl, traits: &Traits) -> bool {
-    traits.base.as_ref().is_some_and(|base| {
-        let base = directory.join(base);
-        base.map_or(true, |base| base.url().origin() != directory.url().origin())
-    })
-}
-
-fn local_names(components: &[Vec<u8>]) -> Option<PathBuf> {
-    let names = components.iter().map(|it| names::local_name(it));
-    names
-        .collect::<Option<Vec<OsString>>>()
-        .map(PathBuf::from_iter)
-}
-
-const AS_JSON: &str = "format=json";
-const ACCEPT: &str = "application/json, text/html;q=0.9, */*;q=0.1";
 const MAX_DEPTH: usize = 64;
 const MAX_DIRECTORIES: usize = 100_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn http(text: &str) -> HttpUrl {
-        match text.parse() {
-            Ok(Source::Http(url)) => url,
-            other => panic!("{text}: {other:?}"),
-        }
-    }
-
-    fn place(directory: &str, reference: &str) -> Option<PathBuf> {
-        let link = Link {
-            reference: reference.to_owned(),
-            ..Link::default()
-        };
-        let (_, components) = below(&http(directory), &Traits::default(), &link)?;
-        local_names(&components)
-    }
-
-    #[test]
-    fn only_what_is_beneath_counts() {
-        let expected = [
-            ("x.iso", "x.iso"),
-            ("/a/b/c/", "c"),
-            ("/%61/b/c", "c"),
-            ("//h/a/b/c", "c"),
-        ];
-        for (reference, path) in expected {
-            assert_eq!(place("http://h/a/b/", reference), Some(path.into()));
-        }
-        assert_eq!(place("http://h/~u/", "/%7Eu/x"), Some("x".into()));
-        for outside in [
-            "../",
-            "/",
-            "?C=N;O=D",
-            "http://other/a/b/x",
-            "//h:81/a/b/x",
-            "./",
-            "../b2/x",
-            "mailto:x@y",
-            "%2e%2e/x",
-        ] {
-            assert_eq!(place("http://h/a/b/", outside), None, "{outside}");
-        }
-    }
-
-    #[test]
-    fn no_component_leads_out() {
-        for (reference, path) in [
-            ("a/b%20c", "a/b c"),
-            ("..%2f..%2fetc/x", "..%2F..%2Fetc/x"),
-            ("./-rf/.hidden", "-rf/.hidden"),
-            ("%00/x", "%00/x"),
-        ] {
-            assert_eq!(
-                place("http://h/", reference),
-                Some(path.into()),
-                "{reference}"
-            );
-        }
-    }
-}

@@ -1,0 +1,90 @@
+//! Listings as servers give them: haul's JSON where the server knows it, and what else there is.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::beneath::signed_link_of;
+use super::links::{self, Kind, Link, Traits};
+use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::get::page::{self, Page};
+use crate::get::shared::{Reporter, Shared};
+use crate::get::source::HttpUrl;
+
+/// The listings of a run.
+pub(super) struct Listings<'a> {
+    shared: &'a Shared,
+    reporter: &'a Reporter,
+    /// The server did not know `?format=json`.
+    without_json: AtomicBool,
+}
+
+impl<'a> Listings<'a> {
+    pub(super) fn new(shared: &'a Shared, reporter: &'a Reporter) -> Self {
+        Self {
+            shared,
+            reporter,
+            without_json: AtomicBool::new(false),
+        }
+    }
+
+    /// A listing; `None` when the address turns out to be a file's.
+    pub(super) fn fetch(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+        let is_directory = url.url().path().ends_with('/');
+        if is_directory && !self.without_json.load(Ordering::Relaxed) {
+            let query = match signed_link_of(url) {
+                Some(link) => format!("{link}&{AS_JSON}"),
+                None => AS_JSON.to_owned(),
+            };
+            match self.fetch_as(&url.with_query(Some(&query))) {
+                // A server that knows nothing of the query gives what it has.
+                Ok(Some((page, kind))) => {
+                    if kind != Kind::Json {
+                        self.without_json.store(true, Ordering::Relaxed);
+                    }
+                    return Ok(Some((page, kind)));
+                }
+                Ok(None) => {}
+                Err(error) if error.retry != Retry::Never => return Err(error),
+                Err(_) => {}
+            }
+            self.without_json.store(true, Ordering::Relaxed);
+        }
+        let found = self.fetch_as(url)?;
+        if found.is_none() && is_directory {
+            let text = format!("{url}: neither a listing nor a page");
+            return Err(GetError::new(ErrorKind::NotFound, text));
+        }
+        Ok(found)
+    }
+
+    fn fetch_as(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+        let kind_of = |essence: &str, url: &HttpUrl| {
+            match essence {
+                "application/json" => Some(Kind::Json),
+                "text/html" | "application/xhtml+xml" => Some(Kind::Html),
+                "text/xml" | "application/xml" => Some(Kind::Xml),
+                _ => None,
+            }
+            .filter(|_| url.url().path().ends_with('/'))
+        };
+        let mut page = page::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
+            kind_of(&page::essence(head), url).is_some()
+        })?;
+        let kind = kind_of(&page::essence(&page.head), &page.url);
+        page.url = page.url.with_query(signed_link_of(&page.url).as_deref());
+        Ok(kind.map(|kind| (page, kind)))
+    }
+}
+
+/// Gives the links of a listing to `take`, until that is `false`.
+pub(super) fn read(
+    page: &mut Page,
+    kind: Kind,
+    take: &mut dyn FnMut(&Traits, Link) -> bool,
+) -> Result<Traits, GetError> {
+    let url = page.url.clone();
+    links::read(kind, page.rewind()?, take)
+        .map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
+}
+
+const AS_JSON: &str = "format=json";
+const ACCEPT: &str = "application/json, text/html;q=0.9, */*;q=0.1";
