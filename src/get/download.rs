@@ -3,6 +3,7 @@
 
 mod block_ledger;
 mod coordinator;
+mod expected;
 mod holdings;
 mod links;
 mod mirrors;
@@ -12,6 +13,7 @@ mod prover;
 mod run;
 mod scaler;
 mod segment;
+mod segment_pool;
 mod session;
 mod transfer;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::thread::{self, Scope};
+use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,11 +11,12 @@ use super::block_ledger::BadBlock;
 use super::plan::SegmentId;
 use super::prover::{self, Finding};
 use super::scaler::{ConnectionScaler, Sample};
-use super::segment::{Came, Outcome, Report, Segment, Work};
+use super::segment::{Came, Outcome, Report, Work};
+use super::segment_pool::SegmentPool;
 use super::session::{Session, SessionEnd};
 use crate::get::blocks;
 use crate::get::client::Response;
-use crate::get::client::cancellation::{Cancel, Cancellation};
+use crate::get::client::cancellation::Cancellation;
 use crate::get::config::Segments;
 use crate::get::download::mirrors::{LastMirror, Mirror, Mirrors, Ranges};
 use crate::get::error::{ErrorKind, GetError, Retry};
@@ -35,12 +36,9 @@ pub(crate) struct Coordinator<'a, 's> {
     ticked: Instant,
     /// No request before this.
     not_before: Instant,
-    busy: BTreeMap<SegmentId, Busy>,
-    /// Segments that have not reported: the busy ones, and those dismissed that may still write.
-    outstanding: usize,
+    segments: SegmentPool<'a>,
     /// The segment that receives a response with the whole file.
     taker: Option<SegmentId>,
-    reports: (Sender<Report>, Receiver<Report>),
     /// Wakes the prover, and brings what it finds.
     prover: (Sender<()>, Receiver<Finding>),
     cancellation: Cancellation,
@@ -49,15 +47,8 @@ pub(crate) struct Coordinator<'a, 's> {
     /// The newest segment, by mirror, at the last failure that counted: those up to it that fail
     /// after it break for the same reason, as when a server restarts.
     outages: BTreeMap<usize, SegmentId>,
-    newest: Option<SegmentId>,
     /// Ranges that came shorter than they were asked for, and their bytes.
     clipped: (u64, u64),
-}
-
-/// A segment at work.
-struct Busy {
-    cancel: Cancel,
-    mirror: usize,
 }
 
 impl<'a, 's> Coordinator<'a, 's> {
@@ -80,16 +71,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             began: now,
             ticked: now,
             not_before: now,
-            busy: BTreeMap::new(),
-            outstanding: 0,
+            segments: SegmentPool::new(session),
             taker: None,
-            reports: crossbeam_channel::unbounded(),
             prover,
             cancellation: session.shared.cancellation(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
             outages: BTreeMap::new(),
-            newest: None,
             clipped: (0, 0),
         }
     }
@@ -114,10 +102,8 @@ impl<'a, 's> Coordinator<'a, 's> {
             );
         }
         let end = self.coordinate(scope);
-        for busy in self.busy.values() {
-            busy.cancel.cancel();
-        }
         self.report_progress();
+        self.segments.stop_all();
         end
     }
 
@@ -133,20 +119,18 @@ impl<'a, 's> Coordinator<'a, 's> {
             let whole = {
                 let plan = self.session.plan();
                 let whole = plan.is_whole();
-                if whole && self.outstanding == 0 && self.session.blocks.settle() {
+                if whole && self.segments.is_at_rest() && self.session.blocks.settle() {
                     return Ok(SessionEnd::Whole);
                 }
                 whole
             };
             if whole {
                 // Connections that do not stand yet are not needed any more.
-                let plan = self.session.plan();
-                let waiting = self.busy.iter().filter(|(id, _)| !plan.is_assigned(**id));
-                waiting.for_each(|(_, busy)| busy.cancel.cancel());
+                self.segments.stop_waiting(&self.session.plan());
                 // A message that already waits is enough.
                 let _ = self.prover.0.try_send(());
             }
-            if !whole && self.busy.is_empty() && self.ranges == Ranges::Impossible {
+            if !whole && self.segments.is_empty() && self.ranges == Ranges::Impossible {
                 return Ok(SessionEnd::StartOver {
                     why: NO_MIDDLE.to_owned(),
                     response: None,
@@ -168,7 +152,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     /// Waits for a word of a segment or of the prover, for a moment.
     fn wait(&mut self) -> Result<Option<SessionEnd>, GetError> {
         crossbeam_channel::select! {
-            recv(self.reports.1) -> report => match report {
+            recv(self.segments.reports()) -> report => match report {
                 Ok(report) => self.handle_report(report),
                 Err(_) => Ok(None),
             },
@@ -189,7 +173,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         while self.ranges == Ranges::Possible
-            && self.busy.len() < self.scaler.want()
+            && self.segments.len() < self.scaler.want()
             && Instant::now() >= self.not_before
         {
             let Some(mirror) = self.mirrors.pick().cloned() else {
@@ -197,26 +181,14 @@ impl<'a, 's> Coordinator<'a, 's> {
             };
             let id = {
                 let mut plan = self.session.plan();
-                let waiting = self
-                    .busy
-                    .keys()
-                    .filter(|id| !plan.is_assigned(**id))
-                    .count();
-                if plan.shares() <= waiting as u64 {
+                if plan.shares() <= self.segments.waiting(&plan) as u64 {
                     break;
                 }
                 plan.reserve()
             };
             self.spawn(scope, mirror, id, Work::Request);
         }
-        // The youngest ones go first: they have the least in flight.
-        while self.busy.len() > self.scaler.want() {
-            let Some((_, busy)) = self.busy.pop_last() else {
-                break;
-            };
-            // The segment's range is free once it has reported: until then it may be writing.
-            busy.cancel.cancel();
-        }
+        self.segments.shrink_to(self.scaler.want());
     }
 
     fn spawn<'scope>(
@@ -229,36 +201,17 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         self.mirrors.acquire(mirror.index);
-        let (cancellation, cancel) = self.cancellation.fork();
-        let busy = Busy {
-            cancel,
-            mirror: mirror.index,
-        };
-        self.busy.insert(id, busy);
-        self.newest = Some(id);
-        self.outstanding += 1;
-        let segment = Segment {
-            session: self.session,
-            id,
-            mirror,
-            cancellation,
-            work,
-        };
-        let reports = self.reports.0.clone();
-        let index = segment.mirror.index;
-        let work = move || {
-            // The coordinator is gone only when the session has ended.
-            let _ = reports.send(segment.run());
-        };
-        if let Err(error) = thread::Builder::new().spawn_scoped(scope, work) {
-            let others = self.busy.len() - 1;
+        let index = mirror.index;
+        let started = (self.segments).start(scope, &self.cancellation, mirror, (id, work));
+        if let Err(error) = started {
+            let others = self.segments.len() - 1;
             let outcome = match others {
                 0 => Outcome::Failed(GetError::no_thread(&error)),
                 // The others go on.
                 _ => Outcome::Stopped,
             };
             self.scaler.limit(others, self.began.elapsed());
-            let _ = self.reports.0.send(Report {
+            self.segments.report(Report {
                 id,
                 mirror: index,
                 came: Came::default(),
@@ -276,9 +229,8 @@ impl<'a, 's> Coordinator<'a, 's> {
             outcome,
         } = report;
         self.session.plan().release(id);
-        self.outstanding -= 1;
         self.mirrors.release(mirror);
-        if self.busy.remove(&id).is_none() {
+        if !self.segments.end(id) {
             // Dismissed earlier: what it saw on its way out changes nothing.
             return Ok(None);
         }
@@ -375,12 +327,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         if self.mirrors.drop_mirror(mirror).is_err() {
             return false;
         }
-        self.busy.retain(|_, busy| {
-            if busy.mirror == mirror {
-                busy.cancel.cancel();
-            }
-            busy.mirror != mirror
-        });
+        self.segments.stop_mirror(mirror);
         true
     }
 
@@ -432,11 +379,11 @@ impl<'a, 's> Coordinator<'a, 's> {
             return Err(error);
         }
         let alone = !self.mirrors.has_others(mirror);
-        if alone && self.ranges == Ranges::Possible && !self.busy.is_empty() && received == 0 {
+        if alone && self.ranges == Ranges::Possible && !self.segments.is_empty() && received == 0 {
             // The others go on: one connection too many, it seems, whatever the server calls it.
             let _ = self.mirrors.failed(mirror);
-            self.scaler.limit(self.busy.len(), self.began.elapsed());
-            if let Some(taker) = self.taker.filter(|taker| self.busy.contains_key(taker)) {
+            self.scaler.limit(self.segments.len(), self.began.elapsed());
+            if let Some(taker) = self.taker.filter(|taker| self.segments.contains(*taker)) {
                 self.session.plan().reclaim(taker);
             }
             return Ok(None);
@@ -445,7 +392,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         if is_same_outage && self.ranges == Ranges::Possible && error.retry != Retry::Never {
             return Ok(None);
         }
-        if let Some(newest) = self.newest {
+        if let Some(newest) = self.segments.newest() {
             self.outages.insert(mirror, newest);
         }
         // Where a redirect led may have expired; the address itself deserves to be asked again.
@@ -487,9 +434,8 @@ impl<'a, 's> Coordinator<'a, 's> {
 
     /// The connections at work are given up, and the failure counts once.
     fn too_slow(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
-        for (_, busy) in std::mem::take(&mut self.busy) {
-            busy.cancel.cancel();
-            let _ = self.mirrors.failed(busy.mirror);
+        for mirror in self.segments.stop_all() {
+            let _ = self.mirrors.failed(mirror);
         }
         self.retry_later(error)
     }
@@ -515,7 +461,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         let plan = self.session.plan();
         // Blocks written by another segment may have been hashed, and must not be written again.
         let goes_on =
-            |taker: SegmentId| self.busy.contains_key(&taker) && plan.is_only_writer(taker);
+            |taker: SegmentId| self.segments.contains(taker) && plan.is_only_writer(taker);
         self.taker.is_some_and(goes_on)
     }
 
@@ -537,15 +483,8 @@ impl<'a, 's> Coordinator<'a, 's> {
             .reporter
             .note(format!("{why}: one connection it is"));
         self.scaler = ConnectionScaler::new(Segments::Fixed(1));
-        let mut plan = self.session.plan();
-        for (id, busy) in std::mem::take(&mut self.busy) {
-            if id == taker {
-                self.busy.insert(id, busy);
-            } else {
-                busy.cancel.cancel();
-            }
-        }
-        plan.leave_to(taker);
+        self.segments.stop_others(taker);
+        self.session.plan().leave_to(taker);
         None
     }
 
@@ -583,7 +522,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             file,
             done: done.total(),
             length,
-            connections: self.busy.len(),
+            connections: self.segments.len(),
             extents: done.as_slice().to_vec(),
         });
     }

@@ -1,6 +1,6 @@
 //! The download of a file over HTTP: versions come and go until one is whole.
 
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -10,9 +10,9 @@ use crate::digest::{BlockList, Checksum};
 use crate::get::blocks;
 use crate::get::client::refusal;
 use crate::get::client::{Method, Request, Response};
-use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice, Target};
-use crate::get::destination;
+use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice};
 use crate::get::download::block_ledger::{BlockLedger, ListSource};
+use crate::get::download::expected::{Expected, OtherKind};
 use crate::get::download::holdings::{Holding, Holdings};
 use crate::get::download::links;
 use crate::get::download::mirrors::{Mirrors, Ranges};
@@ -22,8 +22,6 @@ use crate::get::download::run;
 use crate::get::download::session::{Session, SessionEnd};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::{Event, Summary};
-use crate::get::metalink;
-use crate::get::page;
 use crate::get::part_file;
 use crate::get::part_file::keep::{self, Decision};
 use crate::get::part_file::validate::{Identity, Trust, Validator};
@@ -31,8 +29,6 @@ use crate::get::part_file::{PartFile, Slot, State};
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
-use crate::get::tree::links::is_listing;
-use crate::http::client_response::Framing;
 use crate::sys::receive;
 
 /// A file on its way over HTTP.
@@ -43,14 +39,7 @@ pub(super) struct Transfer<'a> {
     mirrors: Mirrors,
     target: &'a Path,
     source: &'a Source,
-    /// The length that it must have.
-    length: Option<u64>,
-    /// Its length in a listing.
-    listed_length: Option<u64>,
-    /// A document that tells of files stands for them.
-    follows_metalinks: bool,
-    /// The user gave a name even to the page about a directory.
-    takes_page: bool,
+    expected: Expected,
     /// The sums or digests that the content has to have.
     proof: Proof<'a>,
     trust: Trust,
@@ -98,10 +87,7 @@ impl<'a> Transfer<'a> {
             mirrors,
             target,
             source: &job.source,
-            length: job.length,
-            listed_length: job.known.map(|known| known.length),
-            follows_metalinks: job.target == Target::Named,
-            takes_page: matches!(job.target, Target::Path(_)),
+            expected: Expected::of(job),
             proof: Proof::new(checksums),
             trust,
             attempts: Attempts::new(shared.config.retry),
@@ -225,20 +211,18 @@ impl<'a> Transfer<'a> {
             };
             let error = match self.shared.client.send(&request, &cancellation) {
                 Ok(response) if matches!(response.head.status, 200 | 203) => {
-                    if !self.takes_page && destination::is_directory(&mirror.url, &response) {
-                        return Err(GetError::directory(self.url, response.url));
+                    match self.expected.other_kind(&mirror.url, &response) {
+                        Some(OtherKind::Directory) => {
+                            return Err(GetError::directory(self.url, response.url));
+                        }
+                        Some(OtherKind::Metalink) => {
+                            return Err(GetError::metalink(response.url));
+                        }
+                        None => {}
                     }
-                    if self.follows_metalinks
-                        && page::essence(&response.head) == metalink::MEDIA_TYPE
-                    {
-                        return Err(GetError::metalink(response.url));
-                    }
-                    match self
-                        .wrong_length(&response)
-                        .or_else(|| self.page_instead(&response))
-                    {
-                        Some(error) => error,
-                        None => return Ok((mirror.index, Box::new(response))),
+                    match self.expected.refuse(self.url, &response, self.reporter) {
+                        Err(error) => error,
+                        Ok(()) => return Ok((mirror.index, Box::new(response))),
                     }
                 }
                 Ok(Response { head, url, .. }) => {
@@ -260,50 +244,6 @@ impl<'a> Transfer<'a> {
             }
             self.reporter
                 .wait(&mut self.attempts, error, 0, &cancellation)?;
-        }
-    }
-
-    /// Why a response is not of a file of the length that it must have.
-    fn wrong_length(&self, response: &Response) -> Option<GetError> {
-        let Framing::Length(found) = response.head.framing() else {
-            return None;
-        };
-        let expected = self.length.filter(|expected| *expected != found)?;
-        let text = format!("{}: it has {found} bytes, not {expected}", response.url);
-        Some(GetError::new(ErrorKind::Verification, text))
-    }
-
-    /// Why a response is a page and not the file: a login's or a portal's. Where nothing proves it,
-    /// the user is told.
-    fn page_instead(&self, response: &Response) -> Option<GetError> {
-        let name = |url: &HttpUrl| {
-            let path = url.url().path();
-            path.rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .to_ascii_lowercase()
-        };
-        let (asked, found) = (name(self.url), name(&response.url));
-        let extension = asked.rsplit_once('.').map(|(_, extension)| extension);
-        let may_be_page = extension.is_none_or(|extension| PAGES.contains(&extension));
-        if self.takes_page || may_be_page || page::essence(&response.head) != "text/html" {
-            return None;
-        }
-        let url = &response.url;
-        match self.listed_length {
-            Some(length) if response.head.framing() != Framing::Length(length) => {
-                let text =
-                    format!("{url}: a page came instead of the file of {length} B in the listing");
-                Some(GetError::passing(ErrorKind::Incomplete, text))
-            }
-            _ if asked != found => {
-                self.reporter.note(format!(
-                    "{} leads to {url}, which is a page (text/html): look whether it is the file",
-                    self.url
-                ));
-                None
-            }
-            _ => None,
         }
     }
 
@@ -505,7 +445,7 @@ impl<'a> Transfer<'a> {
             return Ok(Opening::Request);
         }
         Err(error.and(match self.proof.given() {
-            [] if self.length.is_some() => "what came is kept, --restart fetches it anew",
+            [] if self.expected.has_length() => "what came is kept, --restart fetches it anew",
             [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
             _ => {
                 "what came is kept: the same command with the right sum finishes it without the \
@@ -539,10 +479,7 @@ impl<'a> Transfer<'a> {
             return Ok(());
         };
         let bytes = held.state.done.total();
-        if let Some(expected) = self.length.filter(|expected| *expected != bytes) {
-            let text = format!("{}: it has {bytes} bytes, not {expected}", self.url);
-            return Err(GetError::new(ErrorKind::Verification, text));
-        }
+        self.expected.check_length(self.url, bytes)?;
         let identity = held.state.identity.as_ref();
         let validator = identity.and_then(|it| it.validator.as_ref());
         let file = (held.part.file(), held.part.path());
@@ -565,7 +502,9 @@ impl<'a> Transfer<'a> {
             .current
             .take()
             .expect("a whole file has a part file");
-        if !self.takes_page && self.is_listing(&held) {
+        let content_type = held.state.content_type.as_deref().unwrap_or_default();
+        let file = held.part.file();
+        if self.expected.is_listing(self.url, content_type, file) {
             held.part.discard();
             return Err(GetError::directory(self.url, self.url.as_directory()));
         }
@@ -604,29 +543,10 @@ impl<'a> Transfer<'a> {
     }
 }
 
-impl Transfer<'_> {
-    /// The file is a page about a directory, from a server that gives it without a slash.
-    fn is_listing(&self, held: &Holding) -> bool {
-        let content_type = held.state.content_type.as_deref().unwrap_or_default();
-        let name = self.url.url().path().to_ascii_lowercase();
-        let may_be = held.state.done.total() <= MAX_LISTING_BYTES
-            && content_type.to_ascii_lowercase().starts_with("text/html")
-            && ![".html", ".htm"].iter().any(|it| name.ends_with(it));
-        let mut file = held.part.file();
-        may_be && file.rewind().is_ok() && is_listing(file)
-    }
-}
-
 const KEPT: &str = "what is here is kept; --restart fetches the new one";
 /// Responses that look like a passing fault are believed after so many retries.
 const SUSPICIONS: u32 = 3;
-/// Extensions of files that may come as a page.
-const PAGES: [&str; 10] = [
-    "html", "htm", "shtml", "xhtml", "php", "asp", "aspx", "jsp", "cgi", "pl",
-];
 /// Where a page says that it is one.
 const PAGE_BEGINS_BYTES: u64 = 256;
-/// No page about a directory is taken for one beyond this.
-const MAX_LISTING_BYTES: u64 = 64 << 20;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;
