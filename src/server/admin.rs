@@ -7,7 +7,6 @@
 mod exchange;
 mod metrics;
 mod observer;
-mod pace;
 mod page;
 mod predecessor;
 mod process;

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::server::admin::pace::Pace;
 use crate::server::admin::predecessor::Predecessor;
 use crate::server::disk_queue::gauge::{DiskGauge, DiskGauges};
 use crate::server::semaphore::Semaphore;
@@ -101,9 +100,7 @@ impl Observer {
         if known.history.len() > HISTORY {
             known.history.pop_front();
         }
-        let mut pace = Pace::new();
         for seen in &mut known.cards {
-            pace.step();
             if let Some(card) = seen.card.upgrade() {
                 let sent = card.sent();
                 seen.rate = per_second(sent.saturating_sub(seen.sent));
@@ -114,9 +111,8 @@ impl Observer {
 
     /// All responses that had to wait and have not ended.
     pub(super) fn moving(&self) -> Vec<Moving> {
-        let (known, mut pace) = (self.known(), Pace::new());
+        let known = self.known();
         let moving = known.cards.iter().filter_map(|seen| {
-            pace.step();
             let card = seen.card.upgrade()?;
             let is_new = seen.sent == 0;
             let lasted = card.begun.elapsed().as_secs_f64().max(0.001);
@@ -146,9 +142,8 @@ impl Observer {
 
     /// How many of the responses wait for what, in the order of [`WaitsFor::ALL`].
     pub(super) fn counts(moving: &[Moving]) -> [usize; WaitsFor::ALL.len()] {
-        let (mut counts, mut pace) = ([0; WaitsFor::ALL.len()], Pace::new());
+        let mut counts = [0; WaitsFor::ALL.len()];
         for it in moving {
-            pace.step();
             counts[it.card.waits_for() as usize] += 1;
         }
         counts
@@ -168,11 +163,7 @@ impl Observer {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.gauges.extend(self.gauges.shown());
         let shown = self.service.transfers.shown();
-        let mut pace = Pace::new();
-        known.cards.retain(|seen| {
-            pace.step();
-            seen.card.strong_count() > 0
-        });
+        known.cards.retain(|seen| seen.card.strong_count() > 0);
         known.cards.extend(shown.into_iter().map(|card| Seen {
             card,
             sent: 0,

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use crate::http::Protocol;
 use crate::server::admin::observer::{Moving, Observer};
-use crate::server::admin::pace::Pace;
 use crate::server::telemetry::Peer;
 
 #[derive(Serialize)]
@@ -24,7 +23,7 @@ struct Status {
     /// Bytes a second over the last minutes, a value a second, the newest at the end.
     bytes_per_second: Vec<u64>,
     /// Responses that had to wait for their client, a disk, their rate or their turn.
-    #[serde(serialize_with = "paced")]
+    #[serde(serialize_with = "transfers")]
     transfers: Vec<Moving>,
     /// The same of the server that this one has taken over from, while that has transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,12 +74,10 @@ pub(super) fn encode(observer: &Observer) -> String {
     serde_json::to_string(&status).unwrap_or_default()
 }
 
-fn paced<S: Serializer>(moving: &[Moving], serializer: S) -> Result<S::Ok, S::Error> {
+fn transfers<S: Serializer>(moving: &[Moving], serializer: S) -> Result<S::Ok, S::Error> {
     let mut transfers = serializer.serialize_seq(Some(moving.len()))?;
-    let mut pace = Pace::new();
     for moving in moving {
         transfers.serialize_element(&TransferStatus::new(moving))?;
-        pace.step();
     }
     transfers.end()
 }
