@@ -20,8 +20,6 @@ use shuttle::thread::JoinHandle;
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 use super::*;
-use crate::server::telemetry::access_log::Destination;
-use crate::server::telemetry::log_format::LogFormat;
 
 /// Runs a model with many schedules: half of them at random, half of them by priorities that change
 /// a few times, which finds what takes few but rare switches (Burckhardt et al. 2010).
@@ -132,16 +130,8 @@ fn ring(
         ..ServeConfig::default()
     };
     adjust(&mut config);
-    let counters = Arc::new(Counters::default());
-    let journal = AccessLog::open(
-        Destination::Nowhere,
-        LogFormat::default(),
-        Arc::clone(&counters),
-    );
-    let (journal, _) = journal.expect("nothing to open");
-    let (closer, _) = crossbeam_channel::unbounded();
-    let disk = Arc::new(DiskQueue::new(2, Arc::clone(&counters)));
-    let service = Shared::new(config, counters, journal, closer).expect("a service");
+    let service = Shared::without_log(config);
+    let disk = Arc::new(DiskQueue::new(2, Arc::clone(&service.counters)));
     Ring {
         service: Arc::new(service),
         eviction: Eviction::new(Arc::clone(acceptor)),

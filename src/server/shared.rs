@@ -113,6 +113,21 @@ struct Phase {
     aborting: AtomicBool,
 }
 
+#[cfg(test)]
+impl Shared {
+    /// A service that logs nowhere and closes files where they are let go of.
+    pub(crate) fn without_log(config: ServeConfig) -> Self {
+        use crate::server::telemetry::access_log::Destination;
+
+        let counters = Arc::new(Counters::default());
+        let format = config.log_format;
+        let log = AccessLog::open(Destination::Nowhere, format, Arc::clone(&counters));
+        let (log, _) = log.expect("nothing to open");
+        let (closer, _) = crossbeam_channel::unbounded();
+        Self::new(config, counters, log, closer).expect("a root")
+    }
+}
+
 impl Shared {
     /// Opens the root. Files whose close may wait are sent to `closer`.
     ///

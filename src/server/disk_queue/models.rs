@@ -14,8 +14,6 @@ use crate::server::files::{Found, LookUp, OpenFile, Root};
 use crate::server::models::{CONTENT, check, directory};
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
-use crate::server::telemetry::access_log::{AccessLog, Destination};
-use crate::server::telemetry::log_format::LogFormat;
 use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Blocking;
@@ -32,7 +30,7 @@ struct Lane {
 impl Lane {
     fn new(root: &std::path::Path) -> Self {
         let (closer, _) = crossbeam_channel::unbounded();
-        let open = Root::open(root, &[], DotNames::Hidden, closer.clone()).expect("a root");
+        let open = Root::open(root, &[], DotNames::Hidden, closer).expect("a root");
         let target = Target::from_path(b"f").expect("a path");
         let LookUp::Found(Found::File(file)) = open.look_up(&target, Blocking::Allowed) else {
             panic!("not found");
@@ -41,17 +39,11 @@ impl Lane {
             root: root.to_owned(),
             ..ServeConfig::default()
         };
-        let counters = Arc::new(Counters::default());
-        let journal = AccessLog::open(
-            Destination::Nowhere,
-            LogFormat::default(),
-            Arc::clone(&counters),
-        );
-        let (journal, _) = journal.expect("nothing to open");
+        let service = Shared::without_log(config);
         Self {
-            queue: DiskQueue::new(2, Arc::clone(&counters)),
+            queue: DiskQueue::new(2, Arc::clone(&service.counters)),
             file,
-            service: Shared::new(config, counters, journal, closer).expect("a service"),
+            service,
             clients: ClientShares::default(),
             left: Mutex::default(),
         }

@@ -17,8 +17,6 @@ use crate::server::files::{Found, LookUp, OpenFile, Root};
 use crate::server::listing::ScanNumber;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
-use crate::server::telemetry::access_log::{AccessLog, Destination};
-use crate::server::telemetry::log_format::LogFormat;
 use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Blocking;
@@ -82,15 +80,7 @@ fn connect(clients: &ClientShares) -> (Box<Connection>, TcpStream) {
         root: root.path().to_owned(),
         ..ServeConfig::default()
     };
-    let counters = Arc::new(Counters::default());
-    let (journal, _) = AccessLog::open(
-        Destination::Nowhere,
-        LogFormat::default(),
-        Arc::clone(&counters),
-    )
-    .expect("a log");
-    let (closer, _) = crossbeam_channel::unbounded();
-    let service = Shared::new(config, counters, journal, closer).expect("a service");
+    let service = Shared::without_log(config);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
     let (stream, address) = listener.accept().expect("accepts");

@@ -13,8 +13,6 @@ use crate::server::dispatch::Dispatch;
 use crate::server::eviction::Eviction;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
-use crate::server::telemetry::access_log::{AccessLog, Destination};
-use crate::server::telemetry::log_format::LogFormat;
 use crate::sys::poller::{Interest, Poller};
 
 /// Connections that the bench has room for.
@@ -40,18 +38,10 @@ impl Bench {
             quantum_bytes: QUANTUM,
             ..ServeConfig::default()
         };
-        let counters = Arc::new(Counters::default());
-        let journal = AccessLog::open(
-            Destination::Nowhere,
-            LogFormat::default(),
-            Arc::clone(&counters),
-        );
-        let (journal, _) = journal.expect("nothing to open");
-        let (closer, _) = crossbeam_channel::unbounded();
+        let service = Shared::without_log(config);
         let poller = Arc::new(Poller::new().expect("a poller"));
         let beside = Arc::new(Poller::new().expect("a poller"));
-        let disk = Arc::new(DiskQueue::new(1, Arc::clone(&counters)));
-        let service = Shared::new(config, counters, journal, closer).expect("a service");
+        let disk = Arc::new(DiskQueue::new(1, Arc::clone(&service.counters)));
         let ring = Ring {
             eviction: Eviction::new(Arc::new(Poller::new().expect("a poller"))),
             service: Arc::new(service),

@@ -4,15 +4,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::sync::Arc;
 
 use super::*;
 use crate::http::{Refusal, Response};
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
 use crate::server::files::open_file_cache::OpenFileCache;
-use crate::server::telemetry::access_log::{AccessLog, Destination};
-use crate::server::telemetry::log_format::LogFormat;
 use crate::server::transmit::sink::{FilePart, More, SendError};
 use crate::sys::process::WaitWatch;
 
@@ -73,12 +70,9 @@ impl Bench {
             root: root.path().to_owned(),
             ..ServeConfig::default()
         };
-        let log = AccessLog::open(Destination::Nowhere, LogFormat::default(), Arc::default());
-        let (closer, _) = crossbeam_channel::unbounded();
-        let service = Shared::new(config, Arc::default(), log.expect("no file").0, closer);
         Self {
             _root: root,
-            service: service.expect("a service"),
+            service: Shared::without_log(config),
             clients: ClientShares::default(),
             sink: Script::default(),
         }
