@@ -17,7 +17,12 @@ const BLOCK: usize = 4 << 20;
 
 /// A server with one file, whose digest and blocks it knows.
 fn server_of(content: &[u8]) -> TestServer {
-    let server = TestServer::start();
+    server_at(None, content)
+}
+
+/// A server that gives a client so many bytes a second.
+fn server_at(rate: Option<u64>, content: &[u8]) -> TestServer {
+    let server = TestServer::with(|config| config.rates.client = rate);
     server.put("file", content);
     list_of(&server);
     server
@@ -157,7 +162,9 @@ fn what_an_earlier_run_left_is_held_against_the_list_too() {
 #[test]
 fn mirrors_with_other_tags_share_a_file_of_equal_blocks() {
     let content = noise(5, 8 * BLOCK);
-    let (one, other) = (server_of(&content), server_of(&content));
+    // The mirror is wanted: alone, the first one takes a second and a half.
+    let rate = Some(20_000_000);
+    let (one, other) = (server_at(rate, &content), server_of(&content));
     let set_date = |server: &TestServer, seconds| {
         let date = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
         let file = std::fs::File::options()
