@@ -496,8 +496,11 @@ impl Server {
         };
         let counters = handle.finish(grace);
         if counters.open == 0 {
-            hot_pool.join();
-            disk_pool.join();
+            let ends = Instant::now() + ABORT_GRACE;
+            // A thread that a file system holds keeps nobody from the end.
+            while hot_pool.active_count() + disk_pool.active_count() > 0 && Instant::now() < ends {
+                std::thread::sleep(DRAIN_POLL);
+            }
         }
         if let Some(admin) = admin {
             admin.finish();

@@ -1,7 +1,8 @@
 //! The signals that end a client program.
 
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::ErrorKind::{Interrupted, WouldBlock};
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,15 +10,36 @@ use std::time::Duration;
 use haul::internals::exit_now;
 use signal_hook::consts::signal::SIGXFSZ;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// Waits for the next signal, whatever happens to the pipe that tells of it: a read that fails
-/// panics in signal-hook, and a program without this thread could not be ended.
-pub(crate) fn next_signal(signals: &mut Signals) -> i32 {
-    loop {
-        let next = AssertUnwindSafe(|| signals.forever().next());
-        if let Ok(Some(signal)) = catch_unwind(next) {
-            return signal;
+/// The signals that came, whatever happens to the socket by which the handler tells of them.
+pub(crate) struct SignalReceiver(SignalDelivery<UnixStream, SignalOnly>);
+
+impl SignalReceiver {
+    /// Takes these signals from now on.
+    ///
+    /// # Errors
+    /// No descriptor left (socketpair(2)), or a signal that cannot be taken (sigaction(2)).
+    pub(crate) fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Self> {
+        let (read, write) = UnixStream::pair()?;
+        read.set_read_timeout(Some(LOOK_EVERY))?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)?;
+        Ok(Self(delivery))
+    }
+
+    /// Waits for the next signal.
+    pub(crate) fn next(&mut self) -> i32 {
+        loop {
+            if let Some(signal) = self.0.pending().next() {
+                return signal;
+            }
+            match self.0.get_read_mut().read(&mut [0]) {
+                Err(error) if !matches!(error.kind(), WouldBlock | Interrupted) => {
+                    std::thread::sleep(AFTER_ERROR);
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -30,10 +52,10 @@ pub(crate) fn outlive_file_size_limit() -> io::Result<()> {
 /// The first SIGINT, SIGTERM or SIGHUP sets `stop`, and the next one ends the process; so does
 /// the first one after `grace`, whatever the process waits for by then.
 pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = SignalReceiver::new([SIGTERM, SIGINT, SIGHUP])?;
     let follow = move || {
         loop {
-            let signal = next_signal(&mut signals);
+            let signal = signals.next();
             if stop.swap(true, Ordering::Relaxed) {
                 exit_now(128 + signal);
             }
@@ -51,3 +73,7 @@ pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) ->
     let thread = std::thread::Builder::new().name("haul-signals".into());
     thread.spawn(follow).map(drop)
 }
+
+/// The handler's message may be lost where the system is out of memory; the signal is kept.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const AFTER_ERROR: Duration = Duration::from_millis(100);

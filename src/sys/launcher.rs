@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -83,7 +84,7 @@ impl Launcher {
 /// As recvmsg(2), write(2).
 pub fn launch_all(command: impl Fn() -> Command) -> io::Result<()> {
     while let Some((names, sockets)) = receive()? {
-        let launched = launch(command(), &names, &sockets);
+        let launched = launch(command(), &names, sockets);
         let is_ready = launched.is_ok();
         let answer = match launched {
             Ok(id) => format!("{READY} {id}\n"),
@@ -104,7 +105,8 @@ fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [IoSliceMut::new(&mut names)];
     // Without `CMSG_CLOEXEC`: the program inherits them.
-    let received = recvmsg(io::stdin(), &mut bytes, &mut beside, RecvFlags::empty())?;
+    let received =
+        retry_on_intr(|| recvmsg(io::stdin(), &mut bytes, &mut beside, RecvFlags::empty()))?;
     let mut sockets = Vec::new();
     for message in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
@@ -116,14 +118,38 @@ fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
     Ok((received.bytes > 0).then_some((names, sockets)))
 }
 
-fn launch(mut command: Command, names: &str, sockets: &[OwnedFd]) -> io::Result<u32> {
-    let first = sockets.first().map_or(0, AsRawFd::as_raw_fd);
-    if !(first..)
-        .zip(sockets)
-        .all(|(number, it)| it.as_raw_fd() == number)
-    {
-        return Err(io::Error::other("the sockets' numbers are not in a row"));
+/// The same sockets under numbers in a row, as sd_listen_fds(3) has them. Whoever started the
+/// server may have left descriptors open, between whose numbers those of the sockets are.
+///
+/// # Errors
+/// As fcntl(2): no number is left.
+fn in_a_row(sockets: Vec<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    let mut first = sockets.first().map_or(0, AsRawFd::as_raw_fd);
+    let is_in_place = |(number, it): (i32, &OwnedFd)| it.as_raw_fd() == number;
+    if (first..).zip(&sockets).all(is_in_place) {
+        return Ok(sockets);
     }
+    'from: loop {
+        let mut copies = Vec::with_capacity(sockets.len());
+        for (wanted, socket) in (first..).zip(&sockets) {
+            let copy = fcntl_dupfd_cloexec(socket, wanted)?;
+            if copy.as_raw_fd() != wanted {
+                // All numbers below the copy's are taken.
+                first = copy.as_raw_fd();
+                continue 'from;
+            }
+            copies.push(copy);
+        }
+        for copy in &copies {
+            fcntl_setfd(copy, FdFlags::empty())?;
+        }
+        return Ok(copies);
+    }
+}
+
+fn launch(mut command: Command, names: &str, sockets: Vec<OwnedFd>) -> io::Result<u32> {
+    let sockets = in_a_row(sockets)?;
+    let first = sockets.first().map_or(0, AsRawFd::as_raw_fd);
     let (mut ready, theirs) = UnixStream::pair()?;
     command
         .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -138,8 +164,14 @@ fn launch(mut command: Command, names: &str, sockets: &[OwnedFd]) -> io::Result<
     // The other end is the program's alone.
     drop(command);
     ready.set_read_timeout(Some(PATIENCE))?;
-    let mut byte = [0];
-    match ready.read(&mut byte) {
+    let answer = loop {
+        // A process that is stopped and goes on is interrupted in a read with a time-out (signal(7)).
+        match ready.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => break answer,
+        }
+    };
+    match answer {
         Ok(1) => Ok(child.id()),
         Ok(_) => Err(io::Error::other(ended(&mut child)?)),
         Err(_) => {

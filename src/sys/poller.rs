@@ -180,13 +180,31 @@ mod epoll {
 
         /// Makes the current or the next [`Self::wait`] return. Any thread may call it.
         pub(crate) fn wake(&self) {
-            if !self.woken.swap(true, Ordering::SeqCst) {
-                // The write fails only when the counter is full, and then a wake-up is due anyway.
-                // The counter is never read: each write is an edge of its own.
-                let _ = self.wake.write(1);
+            if !self.woken.swap(true, Ordering::SeqCst) && !self.signal() {
+                // The flag would keep every later wake-up from being tried.
+                self.woken.store(false, Ordering::SeqCst);
             }
         }
+
+        /// Makes an edge for the waiting thread. Returns whether there is one.
+        fn signal(&self) -> bool {
+            // The counter is never read: each write is an edge of its own.
+            (0..SIGNAL_TRIES).any(|_| self.wake.write(1).is_ok() || self.signal_by_change())
+        }
+
+        /// The way for a write(2) that fails: a changed registration reports anew what is ready,
+        /// and an eventfd always has room.
+        fn signal_by_change(&self) -> bool {
+            let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+            let changed = self
+                .epoll
+                .modify(&self.wake, &mut EpollEvent::new(both, WAKE));
+            changed.is_ok()
+        }
     }
+
+    /// Both calls fail by accident only, such as a signal or a moment without memory.
+    const SIGNAL_TRIES: usize = 3;
 
     /// The token of the timer.
     const TIMER: u64 = WAKE - 1;
@@ -272,7 +290,8 @@ mod portable {
         ) -> io::Result<()> {
             ready.clear();
             let mut events = Events::new();
-            self.poller.wait(&mut events, timeout)?;
+            let timeout = timeout.map_or(LONGEST_WAIT, |timeout| timeout.min(LONGEST_WAIT));
+            self.poller.wait(&mut events, Some(timeout))?;
             ready.extend(
                 events
                     .iter()
@@ -296,4 +315,7 @@ mod portable {
             let _ = self.poller.notify();
         }
     }
+
+    /// `polling` does not tell of a wake-up that failed, and takes it for one under way.
+    const LONGEST_WAIT: Duration = Duration::from_secs(1);
 }

@@ -24,6 +24,7 @@ mod limits;
 mod listings;
 mod load;
 mod log_formats;
+mod lost_wake_ups;
 mod memory;
 mod message;
 mod mounts;

@@ -268,6 +268,19 @@ pub fn filter(command: &mut Command, calls: &[libc::c_long], errno: i32) {
     install(command, &rules, SeccompAction::Errno(errno as u32));
 }
 
+/// Has the calls of which the argument of this number has this value fail.
+pub fn filter_if(
+    command: &mut Command,
+    call: libc::c_long,
+    (argument, value): (u8, u64),
+    errno: i32,
+) {
+    let is = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value);
+    let rule = SeccompRule::new(vec![is.expect("an argument")]).expect("a rule");
+    let rules = BTreeMap::from([(call, vec![rule])]);
+    install(command, &rules, SeccompAction::Errno(errno as u32));
+}
+
 /// Has the calls for which a rule holds meet this action.
 fn install(command: &mut Command, rules: &BTreeMap<i64, Vec<SeccompRule>>, action: SeccompAction) {
     let arch = std::env::consts::ARCH.try_into().expect("a known one");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::process::{Program, haul, run};
-use crate::support::{Answer, Client, PATIENCE, noise};
+use crate::support::{Answer, Client, PATIENCE, noise, own_address};
 use crate::systemd::Notified;
 use crate::unix_sockets::{connect, exchange};
 
@@ -234,4 +235,80 @@ fn a_supervisor_is_told_who_serves_on_and_sockets_of_all_kinds_are_handed_over()
         assert_eq!(Answer::parse(&answer).status, 200, "{path}");
     }
     successor.end();
+}
+
+/// Whoever starts it may leave a descriptor open, and no close-on-exec is set for it.
+#[test]
+fn sockets_are_handed_over_around_a_descriptor_that_was_left_open() {
+    let root = root();
+    let program = haul();
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 4</dev/null"]);
+    command.arg(program.get_program());
+    command.args(["serve", "--admin", &own_address().to_string(), "--root"]);
+    command.arg(root.path());
+    let mut program = Program::listening(command);
+    let address = program.address();
+    program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut program);
+    assert_eq!(fetch(address), b"content");
+    successor.end();
+    assert!(program.end().success());
+}
+
+/// A debugger, a container's pause: the process that waits for the new one is stopped, and goes on.
+#[test]
+fn a_launcher_that_is_stopped_for_a_moment_goes_on_waiting() {
+    let root = root();
+    let settings = root.path().join("haul.toml");
+    std::fs::write(&settings, "").expect("written");
+    let mut command = haul();
+    command.args(["serve", "--root"]).arg(root.path());
+    command.arg("--config").arg(&settings);
+    let mut program = Program::listening(command);
+    let address = program.address();
+    // The new one waits for its settings.
+    std::fs::remove_file(&settings).expect("removed");
+    nix::unistd::mkfifo(&settings, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    program.signal(Signal::SIGUSR2);
+    let launcher = child_of(program.id());
+    child_of(launcher.as_raw());
+    wait_for_state(launcher, 'S');
+    kill(launcher, Signal::SIGSTOP).expect("it runs");
+    wait_for_state(launcher, 'T');
+    kill(launcher, Signal::SIGCONT).expect("it runs");
+    std::fs::write(&settings, "").expect("read");
+    let successor = Successor::of(&mut program);
+    assert_eq!(fetch(address), b"content");
+    successor.end();
+    assert!(program.end().success());
+}
+
+/// Waits until a process has started another one.
+#[track_caller]
+fn child_of(parent: i32) -> Pid {
+    let children = format!("/proc/{parent}/task/{parent}/children");
+    let begun = Instant::now();
+    loop {
+        let found = std::fs::read_to_string(&children).expect("it runs");
+        if let Some(id) = found.split(' ').next().and_then(|id| id.parse().ok()) {
+            return Pid::from_raw(id);
+        }
+        assert!(begun.elapsed() < PATIENCE, "it starts nothing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a process is in this state (proc_pid_stat(5)).
+#[track_caller]
+fn wait_for_state(id: Pid, state: char) {
+    let begun = Instant::now();
+    loop {
+        let told = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+        if told.contains(&format!(") {state} ")) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{told}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
-use signal_hook::iterator::Signals;
 
 use haul::diagnostics::say;
 use haul::internals::exit_now;
 
-use crate::cli::signals::next_signal;
+use crate::cli::signals::SignalReceiver;
 use crate::cli::values::LONGEST;
 
 use super::reload::Reload;
@@ -26,14 +25,14 @@ pub(super) fn follow_signals(
     grace: Duration,
     supervisor: Supervisor,
 ) -> io::Result<Arc<AtomicU8>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
+    let mut signals = SignalReceiver::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
     let handle = reload.handle.clone();
     let follow = move || {
         let mut asked = false;
         loop {
-            match next_signal(&mut signals) {
+            match signals.next() {
                 SIGHUP => {
                     supervisor.tell(Phase::Reloading);
                     reload.run();
