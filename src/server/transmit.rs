@@ -39,12 +39,21 @@ pub struct Transfer {
     /// These bytes of the file were found in the page cache a moment ago.
     resident: Range<u64>,
     read_ahead: ReadAheadCursor,
-    /// How much goes into the pipe before the peer takes it.
-    prefill_bytes: usize,
+    prefill: Prefill,
     /// Bytes in the pipe that the peer did not take.
     lease: Option<PipeLease>,
     /// The file was sent a moment ago: its content, if it is small, is worth keeping.
     worth_keeping: bool,
+}
+
+/// How much goes into the pipe before the peer takes it, by what it took so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prefill(usize);
+
+impl Default for Prefill {
+    fn default() -> Self {
+        Self(FIRST_PREFILL_BYTES)
+    }
 }
 
 /// Where a run left off.
@@ -108,10 +117,20 @@ impl Transfer {
             remaining,
             resident: 0..0,
             read_ahead: ReadAheadCursor::default(),
-            prefill_bytes: FIRST_PREFILL_BYTES,
+            prefill: Prefill::default(),
             lease: None,
             worth_keeping,
         }
+    }
+
+    /// What the peer took of this transfer, for the next one to it.
+    pub(crate) fn prefill(&self) -> Prefill {
+        self.prefill
+    }
+
+    /// Begins with what the last transfer found of the peer.
+    pub(crate) fn set_prefill(&mut self, prefill: Prefill) {
+        self.prefill = prefill;
     }
 
     /// Bytes not yet sent.
@@ -456,13 +475,13 @@ impl Transfer {
             offset,
             len,
             more,
-            prefill_bytes: self.prefill_bytes,
+            prefill_bytes: self.prefill.0,
             lease,
             choice,
         };
         let sent = sink.send_file(part, tools)?;
         // Bytes that the peer does not take are prepared in vain, unless its next turn finds them.
-        self.prefill_bytes = match sent as u64 == len {
+        self.prefill.0 = match sent as u64 == len {
             true => usize::MAX,
             false => FIRST_PREFILL_BYTES.max(2 * sent),
         };

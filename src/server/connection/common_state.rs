@@ -16,6 +16,7 @@ use crate::server::places::DiskPlace;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, Counters, Peer, TlsClient};
+use crate::server::transmit::Prefill;
 use crate::server::transmit::tls::TlsStream;
 use crate::sys::socket;
 
@@ -39,6 +40,7 @@ pub(super) struct CommonState {
     pub(super) deadline: Instant,
     pub(super) resolved: Option<Resolved>,
     pub(super) send_queue: SendQueue,
+    pub(super) prefill: Prefill,
     pub(super) pacer: Pacer,
     /// Whether keep-alive probes are on.
     is_probed: bool,
@@ -73,6 +75,7 @@ impl CommonState {
             deadline: now + service.config.deadlines.first_byte,
             resolved: None,
             send_queue: SendQueue::default(),
+            prefill: Prefill::default(),
             pacer: Pacer::new(service, now),
             is_probed: false,
             place: None,

@@ -21,7 +21,7 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, access_log};
 use crate::server::transmit::read_ahead::{ReadAhead, read_into_cache};
 use crate::server::transmit::sink::{IoBuffers, Sink};
-use crate::server::transmit::{Extent, Progress, RunContext, Transfer, TransmitError};
+use crate::server::transmit::{Extent, Prefill, Progress, RunContext, Transfer, TransmitError};
 use crate::sys::file::Blocking;
 
 /// A response on its way.
@@ -160,6 +160,16 @@ impl Sending {
     /// Whether it waits for the time alone: for memory that others have.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// What the peer took at a time, for the connection's next response.
+    pub(super) fn prefill(&self) -> Prefill {
+        self.transfer.prefill()
+    }
+
+    /// Begins with what the peer took of the last response.
+    pub(super) fn set_prefill(&mut self, prefill: Prefill) {
+        self.transfer.set_prefill(prefill);
     }
 
     /// Whether it takes many calls to send a file's bytes.

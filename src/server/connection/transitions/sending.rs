@@ -31,7 +31,8 @@ pub(super) fn begin(
         // be told from the new one's.
         record.flush(service);
     }
-    let sending = Sending::new(pending, response, service);
+    let mut sending = Sending::new(pending, response, service);
+    sending.set_prefill(common.prefill);
     common.pacer.smooth(&common.stream, service);
     if sending.ends_by_close() {
         // Until the last byte is out even the death of the process must look like a break.
@@ -126,6 +127,7 @@ fn finish(sending: Box<Sending>, common: &mut CommonState, turn: &mut TurnContex
     turn.now = Instant::now();
     common.reset_socket(sending.ends_by_close());
     common.observed.note_end(sending.sent());
+    common.prefill = sending.prefill();
     let (outcome, persistence) = (sending.outcome(), sending.persistence());
     let is_last = sending.is_answer_to_last() && !sending.ends_by_close();
     common.unconfirmed = sending
