@@ -66,6 +66,7 @@
 //! |---|---|---|---|---|
 //! | a connection is watched once it has to wait | `worker::table` | always | a connection for each request: five system calls and a tenth of the CPU less | 743a3d2, 2026-11-26 |
 //! | waking workers once for all that were accepted together | left | – | a fortieth less CPU, and in a flood no request would be served meanwhile | CHANGELOG before fbf4826 |
+//! | `READ_BYTES` 128 KiB | `digests::task` | 1 MiB, 32 KiB | a hot file's p99 beside the hashing of one in memory: 1,158 → 752 µs (without 347; beside a loop of SCHED_IDLE 890); 32 KiB: no less | 5 × 2 s, 2026-11-27 |
 //! | `GATHER` 5 ms | `telemetry::access_log` | a write for each line | 20 µs a line; with batches a small response costs a tenth more than without a log | 0f86d78, 2026-11-25 |
 //! | `LEAST_CHARGE` 4 KiB | `connection::send` | 1 byte | nothing that could be measured; it bounds the pipelined requests of a turn to 512 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | `SHARED_FROM` 4, `MOST_ADOPTED` 64 | `worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
