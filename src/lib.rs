@@ -77,15 +77,17 @@
 //! 7. Short counts from sendfile(2) are normal; zero before the end means that the file shrank.
 //! 8. A response whose bytes can no longer be true ends in a reset, never in an orderly close.
 //!    The last byte of a file's response leaves after the file was found unchanged.
-//! 9. Every path that only Linux has is left out by the feature `portable`, but for socket options
-//!    and advice that change no path; sendfile(2) alone by `--transmit copy`. Tests run with both.
-//! 10. Deadlines belong to states. A response that moves is never cut unless the operator set a
+//! 9. What a TLS session has sealed is never sealed again, and a session goes to the kernel when
+//!    nothing of it is under way. A key of the kernel's seals no more records than it may.
+//! 10. Every path that only Linux has is left out by the feature `portable`, but for socket options
+//!     and advice that change no path; sendfile(2) alone by `--transmit copy`. Tests run with both.
+//! 11. Deadlines belong to states. A response that moves is never cut unless the operator set a
 //!     minimum rate or a limit in all; what moves is measured by what the peer acknowledged.
-//! 11. Errors carry blame: [`server::StartupError`] the operator's, `http::Refusal` the
+//! 12. Errors carry blame: [`server::StartupError`] the operator's, `http::Refusal` the
 //!     peer's, `server::transmit::TransmitError` the network's or the file's.
-//! 12. Every connection ends with exactly one [`server::telemetry::CloseReason`], counted in one place.
-//! 13. At the end listeners close first, idle connections next; transfers finish within the grace.
-//! 14. `unsafe` is denied; the lines in `sys` that need it stand alone, each with its proof.
+//! 13. Every connection ends with exactly one [`server::telemetry::CloseReason`], counted in one place.
+//! 14. At the end listeners close first, idle connections next; transfers finish within the grace.
+//! 15. `unsafe` is denied; the lines in `sys` that need it stand alone, each with its proof.
 
 #[doc(hidden)]
 pub mod diagnostics;

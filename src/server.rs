@@ -65,7 +65,8 @@ use crate::server::acceptor::{Acceptor, RemoteCongestion};
 use crate::server::access::Access;
 use crate::server::admin::{AdminListener, Observer};
 use crate::server::config::{
-    ConnectionLimits, DigestChoice, InheritedListener, Rates, SandboxChoice, ServeConfig,
+    ConnectionLimits, DigestChoice, InheritedListener, KernelTlsChoice, Rates, SandboxChoice,
+    ServeConfig,
 };
 use crate::server::connection::Connection;
 use crate::server::digests::{HashThreads, follow_tree, run_digest_worker};
@@ -85,6 +86,7 @@ use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
 use crate::sync;
 use crate::sys::inherited::OWN;
+use crate::sys::kernel_tls::{self, KernelTls};
 use crate::sys::poller::Poller;
 use crate::sys::resources;
 use crate::sys::sandbox;
@@ -106,6 +108,8 @@ pub struct Server {
     acceptor_poller: Arc<Poller>,
     permits: (Arc<Semaphore>, Arc<Semaphore>),
     congestion: Option<RemoteCongestion>,
+    /// What the kernel said of TLS, if it was asked.
+    kernel_tls: Option<io::Result<KernelTls>>,
     writer: AccessLogWriter,
     closing: Receiver<Closing>,
     admin: Option<AdminListener>,
@@ -233,6 +237,10 @@ impl Server {
         let reach = config.admin_reach;
         let admin = admin.map(|admin| AdminListener::new(admin, reach, predecessor));
         let admin = admin.transpose().map_err(StartupError::Resources)?;
+        // Before the privilege goes by which the kernel loads its module.
+        let may_use_kernel =
+            first_tls < listeners.len() && config.kernel_tls == KernelTlsChoice::Auto;
+        let kernel_tls = may_use_kernel.then(kernel_tls::probe);
         if let Some(user) = &config.user {
             // Places that are opened from here on have to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
@@ -241,7 +249,11 @@ impl Server {
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;
         let tls = match first_tls < listeners.len() {
-            true => Some(ServerTls::new(config.tls.clone()).map_err(StartupError::Tls)?),
+            true => {
+                let kernel = kernel_tls.as_ref().and_then(|known| known.as_ref().ok());
+                let tls = ServerTls::new(config.tls.clone(), kernel.copied());
+                Some(tls.map_err(StartupError::Tls)?)
+            }
             false => None,
         };
         // Unix sockets have none.
@@ -297,6 +309,7 @@ impl Server {
             acceptor_poller,
             permits,
             congestion,
+            kernel_tls,
             writer,
             closing,
             admin,
@@ -371,6 +384,18 @@ impl Server {
             .tls
             .as_ref()
             .map_or_else(Vec::new, ServerTls::pins)
+    }
+
+    /// What the kernel seals and opens of TLS, or why nothing; `None` if it is not to.
+    #[must_use]
+    pub fn kernel_tls(&self) -> Option<String> {
+        Some(match self.kernel_tls.as_ref()? {
+            Ok(known) => format!("kernel TLS for large files: {known}"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                "no kernel TLS: the kernel's module `tls`, or a cipher's, is not loaded".into()
+            }
+            Err(error) => format!("no kernel TLS: {error}"),
+        })
     }
 
     /// Features that this kernel lacks, or a filter refuses (seccomp(2)), and the cost of that;

@@ -22,6 +22,7 @@ pub(crate) mod client_socket;
 pub(crate) mod directory;
 pub(crate) mod file;
 pub(crate) mod inherited;
+pub(crate) mod kernel_tls;
 pub(crate) mod launcher;
 pub(crate) mod local_socket;
 pub(crate) mod page_cache;

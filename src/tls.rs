@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod identity;
+pub(crate) mod kernel;
 pub(crate) mod pin;
 pub(crate) mod provider;
 pub(crate) mod server;

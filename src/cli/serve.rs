@@ -237,6 +237,9 @@ impl ServeArguments {
         if let Some(sandbox) = sandbox {
             say(format_args!("sandbox: {sandbox}"));
         }
+        if let Some(kernel_tls) = server.kernel_tls() {
+            say(format_args!("{kernel_tls}"));
+        }
         access::warn(&config);
         announce(&config, &server);
         if let Some(address) = server.admin_addr() {
@@ -278,6 +281,7 @@ impl ServeArguments {
             links_into: self.links_into,
             listen_tls: self.tls.listen_tls.clone(),
             tls: self.tls.config(state.clone())?,
+            kernel_tls: self.tls.kernel(),
             workers,
             disk_workers: self.disk_workers.unwrap_or(defaults.disk_workers),
             transmit: self.tuning.transmit(),

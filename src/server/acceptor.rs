@@ -286,7 +286,7 @@ impl Acceptor {
             let Ok(session) = tls.session() else {
                 return connection.close(CloseReason::Exhausted, service);
             };
-            connection = connection.with_session(session, now);
+            connection = connection.with_session(session, tls.kernel(), now);
         }
         self.ring.dispatch.send(connection);
     }

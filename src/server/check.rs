@@ -98,7 +98,7 @@ fn look_at_tls(config: &ServeConfig) -> Result<(), IdentityError> {
     }
     if config.speaks_tls() && !tls.identities.is_empty() {
         let own = None;
-        ServerTls::new(TlsConfig { own, ..tls.clone() }).map(drop)?;
+        ServerTls::new(TlsConfig { own, ..tls.clone() }, None).map(drop)?;
     }
     Ok(())
 }

@@ -73,6 +73,16 @@ pub enum SandboxChoice {
     Off,
 }
 
+/// Whether the kernel seals and opens the records of TLS, where it can (kernel TLS).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelTlsChoice {
+    /// For large responses.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
 /// Which files' digests are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DigestChoice {
@@ -199,6 +209,8 @@ pub struct ServeConfig {
     pub listen_tls: Vec<SocketAddr>,
     /// Certificates, for TLS.
     pub tls: TlsConfig,
+    /// Whether the kernel seals and opens the records of TLS.
+    pub kernel_tls: KernelTlsChoice,
     /// Threads of the hot lane.
     pub workers: NonZeroUsize,
     /// Threads of the disk lane.
@@ -298,6 +310,7 @@ impl Default for ServeConfig {
             user: None,
             listen_tls: Vec::new(),
             tls: TlsConfig::default(),
+            kernel_tls: KernelTlsChoice::default(),
             workers: cores,
             disk_workers: cores
                 .saturating_mul(NonZeroUsize::MIN.saturating_add(3))

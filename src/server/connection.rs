@@ -47,6 +47,7 @@ use crate::server::telemetry::{CloseReason, Counters, Peer};
 use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::sink::IoBuffers;
 use crate::server::transmit::tls::TlsStream;
+use crate::sys::kernel_tls::KernelTls;
 use crate::sys::poller::Readiness;
 use crate::sys::socket;
 use crate::tls::session::Session;
@@ -79,9 +80,14 @@ impl Connection {
         })
     }
 
-    /// Has a new connection begin with the handshake of a session.
-    pub(crate) fn with_session(mut self: Box<Self>, session: Session, now: Instant) -> Box<Self> {
-        self.common.tls = Some(Box::new(TlsStream::new(session)));
+    /// Has a new connection begin with the handshake of a session, which `kernel` may take over later.
+    pub(crate) fn with_session(
+        mut self: Box<Self>,
+        session: Session,
+        kernel: Option<KernelTls>,
+        now: Instant,
+    ) -> Box<Self> {
+        self.common.tls = Some(Box::new(TlsStream::new(session, kernel)));
         // A PROXY header comes in plain text, before the handshake.
         if let Some(State::Receiving(_)) = self.state {
             self.state = Some(State::Handshaking(Handshaking::new(now)));
@@ -259,8 +265,7 @@ impl Connection {
             Some(State::Sending(sending)) => break_off(sending, reason, &mut common, service),
             Some(_) => {
                 if let Some(tls) = &mut common.tls {
-                    tls.close();
-                    let _ = tls.flush(&common.stream);
+                    let _ = tls.end(&common.stream);
                 }
             }
             None => {
@@ -316,7 +321,7 @@ fn break_off(
     }
     let unsent = common.tls.as_mut().map_or(0, |tls| {
         let _ = tls.flush(&common.stream);
-        tls.unsent()
+        tls.unsent(&common.stream)
     });
     if let Some(mut record) = sending.into_record(reason, common.peer, service) {
         record.sent = record.sent.saturating_sub(unsent);

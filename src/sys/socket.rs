@@ -1,5 +1,8 @@
 //! TCP sockets: listening, accepting, options.
 
+#[cfg(all(target_os = "linux", not(feature = "portable")))]
+mod tcp_info;
+
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
@@ -327,6 +330,22 @@ pub(crate) fn window_left(stream: &TcpStream, unsent: u32) -> Option<u64> {
     }
 }
 
+/// Bytes that the socket has taken since the connection was made, but for a number that stays the
+/// same; `None` where the system cannot say (before Linux 5.4).
+#[must_use]
+pub(crate) fn bytes_taken(stream: &TcpStream) -> Option<u64> {
+    #[cfg(all(target_os = "linux", not(feature = "portable")))]
+    {
+        // In this order: what is acknowledged in between is missing rather than counted twice.
+        Some(tcp_info::acknowledged(stream)? + outq::bytes(stream)?)
+    }
+    #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
 /// Bytes that were received and not read (`SIOCINQ`, tcp(7)); `None` where the system cannot say.
 /// The end of the stream is none.
 #[must_use]
@@ -351,39 +370,4 @@ mod outq {
         Errno::result(result).ok()?;
         u64::try_from(queued).ok()
     }
-}
-
-#[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod tcp_info {
-    use std::net::TcpStream;
-    use std::os::fd::AsRawFd;
-
-    use nix::libc::{IPPROTO_TCP, TCP_INFO, getsockopt, socklen_t};
-
-    /// What the peer's window and the congestion window take in all.
-    pub(super) fn window(stream: &TcpStream) -> Option<u64> {
-        let mut info = [0_u32; NUMBERS];
-        let mut len = size_of_val(&info) as socklen_t;
-        // SAFETY: the descriptor is open while `stream` is borrowed, and the kernel writes at most
-        // `len` bytes, for which there is room and in which any bits are numbers.
-        #[allow(unsafe_code)]
-        let result = unsafe {
-            getsockopt(
-                stream.as_raw_fd(),
-                IPPROTO_TCP,
-                TCP_INFO,
-                info.as_mut_ptr().cast(),
-                &raw mut len,
-            )
-        };
-        let is_whole = result == 0 && len as usize == size_of_val(&info);
-        let congestion = u64::from(info[SEGMENTS]) * u64::from(info[SEGMENT_BYTES]);
-        is_whole.then(|| congestion.min(info[WINDOW].into()))
-    }
-
-    // `struct tcp_info` of linux/tcp.h up to `tcpi_snd_wnd`; fields are only ever added at the end.
-    const SEGMENT_BYTES: usize = 4;
-    const SEGMENTS: usize = 20;
-    const WINDOW: usize = 57;
-    const NUMBERS: usize = WINDOW + 1;
 }

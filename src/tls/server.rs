@@ -10,6 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
 
+use crate::sys::kernel_tls::KernelTls;
 use crate::tls::identity::{self, IdentityError};
 use crate::tls::pin::Pin;
 use crate::tls::provider::{provider, ticketer};
@@ -61,6 +62,8 @@ pub enum ClientAuth {
 #[derive(Debug)]
 pub(crate) struct ServerTls {
     config: TlsConfig,
+    /// The kernel's share of the work, if it is to have any.
+    kernel: Option<KernelTls>,
     current: RwLock<Loaded>,
 }
 
@@ -74,13 +77,17 @@ struct Loaded {
 }
 
 impl ServerTls {
-    /// Loads what `config` names.
+    /// Loads what `config` names. Sessions can be handed to a `kernel` that takes any.
     ///
     /// # Errors
     /// [`IdentityError`] says which file, and what is wrong.
-    pub(crate) fn new(config: TlsConfig) -> Result<Self, IdentityError> {
-        let current = RwLock::new(load(&config)?);
-        Ok(Self { config, current })
+    pub(crate) fn new(config: TlsConfig, kernel: Option<KernelTls>) -> Result<Self, IdentityError> {
+        let current = RwLock::new(load(&config, kernel.is_some())?);
+        Ok(Self {
+            config,
+            kernel,
+            current,
+        })
     }
 
     /// Loads all anew, for sessions that begin from now on. A fault leaves the old settings in
@@ -89,7 +96,7 @@ impl ServerTls {
     /// # Errors
     /// [`IdentityError`] says which file, and what is wrong.
     pub(crate) fn reload(&self) -> Result<(), IdentityError> {
-        let loaded = load(&self.config)?;
+        let loaded = load(&self.config, self.kernel.is_some())?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
@@ -100,6 +107,11 @@ impl ServerTls {
     /// None that is known; the library says so if its configuration lacks something.
     pub(crate) fn session(&self) -> Result<Session, Error> {
         Session::server(self.current().sessions)
+    }
+
+    /// What sessions may be handed to.
+    pub(crate) fn kernel(&self) -> Option<KernelTls> {
+        self.kernel
     }
 
     /// Whether a handshake may take about a millisecond, for a signature with RSA.
@@ -144,7 +156,7 @@ impl TlsConfig {
     }
 }
 
-fn load(config: &TlsConfig) -> Result<Loaded, IdentityError> {
+fn load(config: &TlsConfig, gives_keys: bool) -> Result<Loaded, IdentityError> {
     let mut keys = Vec::new();
     for files in &config.identities {
         let key = identity::load(&files.certificate, &files.key)?;
@@ -157,10 +169,16 @@ fn load(config: &TlsConfig) -> Result<Loaded, IdentityError> {
     }
     let is_slow = |(_, key): &(_, CertifiedKey)| key.key.algorithm() == SignatureAlgorithm::RSA;
     let pin = |(_, key): &(_, CertifiedKey)| Pin::of(key.end_entity_cert().ok()?);
+    let (is_slow, pins) = (
+        keys.iter().any(is_slow),
+        keys.iter().filter_map(pin).collect(),
+    );
+    let mut sessions = sessions(config, Certificates::new(keys)?)?;
+    sessions.enable_secret_extraction = gives_keys;
     Ok(Loaded {
-        is_slow: keys.iter().any(is_slow),
-        pins: keys.iter().filter_map(pin).collect(),
-        sessions: Arc::new(sessions(config, Certificates::new(keys)?)?),
+        is_slow,
+        pins,
+        sessions: Arc::new(sessions),
     })
 }
 

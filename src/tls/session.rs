@@ -26,6 +26,7 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
 pub(crate) use rustls::Error;
 
 use crate::tls::identity::subject;
+use crate::tls::kernel::{Handover, KernelSession, Parameters, SessionKeys};
 
 /// A session, of a server or a client.
 #[derive(Debug)]
@@ -36,6 +37,11 @@ pub(crate) struct Session {
     /// The received records that begin a message behind the handshake. The library remembers where
     /// in them it was, and looks there again whenever it is called.
     joining: Vec<u8>,
+    /// Nothing has come since bytes were last sealed. What came may be a request for new keys, which
+    /// the library answers in front of what is sealed next.
+    has_answered: bool,
+    /// The most records that were sealed after the handshake.
+    sealed: u64,
     /// After a failure the library is not called again.
     has_failed: bool,
 }
@@ -92,6 +98,8 @@ impl Session {
             unsent: Unsent::default(),
             is_closed_by_peer: false,
             joining: Vec::new(),
+            has_answered: false,
+            sealed: 0,
             has_failed: false,
         }
     }
@@ -111,6 +119,7 @@ impl Session {
         if self.has_failed {
             return Err(Error::General("the session has failed".into()));
         }
+        self.has_answered &= received.is_empty();
         let (unsent, is_closed) = (&mut self.unsent, &mut self.is_closed_by_peer);
         let done = match &mut self.side {
             Side::Client(connection) => open(&mut **connection, received, take, unsent, is_closed),
@@ -145,6 +154,8 @@ impl Session {
         };
         // The library would have `close_notify` follow what is not whole.
         self.has_failed |= sealed == Err(Error::EncryptError);
+        self.has_answered |= sealed.is_ok() && !plaintext.is_empty();
+        self.sealed += plaintext.len().div_ceil(RECORD_BYTES) as u64 + 1;
         sealed
     }
 
@@ -171,6 +182,30 @@ impl Session {
         };
         if let Some(len) = closed {
             self.unsent.push(&alert[..len]);
+        }
+    }
+
+    /// What the kernel would take over, if it can now: nothing is under way in either direction.
+    pub(crate) fn for_kernel(&self) -> Option<Handover> {
+        let is_open = !self.has_failed && !self.is_closed_by_peer && !self.is_handshaking();
+        let is_quiet = self.has_answered && self.joining.is_empty() && self.unsent().is_empty();
+        if !is_open || !is_quiet {
+            return None;
+        }
+        Some(Handover {
+            parameters: Parameters::of(self.state())?,
+            sealed: self.sealed + HANDSHAKE_RECORDS,
+        })
+    }
+
+    /// Takes the keys out of a server's session, of which [`Self::for_kernel`] spoke well.
+    ///
+    /// # Errors
+    /// It is a client's, or its settings keep keys inside.
+    pub(crate) fn into_kernel(self) -> Result<(KernelSession, SessionKeys), Error> {
+        match self.side {
+            Side::Server(connection) => KernelSession::new(*connection),
+            Side::Client(_) => Err(Error::General("a client's session".into())),
         }
     }
 
@@ -250,6 +285,9 @@ pub(crate) const RECORD_BYTES: usize = 16 << 10;
 const RECORD_OVERHEAD: usize = 64;
 
 const HEADER_BYTES: usize = 5;
+
+/// Records of the handshake that are sealed with the keys of what follows: its end, and tickets.
+const HANDSHAKE_RECORDS: u64 = 64;
 
 /// An alert, and what the library may put in front of it.
 const CLOSE_ROOM: usize = 512;

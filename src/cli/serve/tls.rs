@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use haul::internals::host_name;
-use haul::server::config::{ClientAuth, IdentityFiles, OwnIdentity, ServeConfig, TlsConfig};
+use haul::server::config::{
+    ClientAuth, IdentityFiles, KernelTlsChoice, OwnIdentity, ServeConfig, TlsConfig,
+};
 
 use crate::cli::values::listen_address;
 
@@ -63,6 +65,25 @@ pub(super) struct TlsArgs {
         requires = "tls_client_ca"
     )]
     client_auth: ClientAuthArg,
+
+    /// Whether the kernel seals and opens the records of large responses, which then leave by
+    /// sendfile(2) as in plain text (kernel TLS). The start says what the kernel can; what it cannot
+    /// stays in haul. Its speed was not measured: try both
+    #[arg(
+        long = "ktls",
+        env = "HAUL_KTLS",
+        value_name = "CHOICE",
+        default_value = "auto"
+    )]
+    kernel: KernelTlsArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KernelTlsArg {
+    /// Where the kernel can (Linux with the module `tls`)
+    Auto,
+    /// Never
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -74,6 +95,14 @@ enum ClientAuthArg {
 }
 
 impl TlsArgs {
+    /// Whether the kernel may take sessions over.
+    pub(super) fn kernel(&self) -> KernelTlsChoice {
+        match self.kernel {
+            KernelTlsArg::Auto => KernelTlsChoice::Auto,
+            KernelTlsArg::Off => KernelTlsChoice::Off,
+        }
+    }
+
     /// What they mean; a key of the server's own is kept in `state`.
     pub(super) fn config(&self, state: Option<PathBuf>) -> Result<TlsConfig, String> {
         if self.certificates.len() != self.keys.len() {

@@ -127,13 +127,17 @@ impl CommonState {
     /// room for that now.
     pub(super) fn end_stream(&mut self) -> io::Result<bool> {
         if let Some(tls) = &mut self.tls {
-            tls.close();
-            match tls.flush(&self.stream) {
+            match tls.end(&self.stream) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 flushed => flushed?,
             }
         }
         socket::end_of_stream(&self.stream).map(|()| true)
+    }
+
+    /// Whether the kernel seals what is sent.
+    pub(super) fn is_sealed_by_kernel(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_in_kernel())
     }
 
     /// Adds to a record what the log says of a client that came by TLS.
@@ -156,8 +160,10 @@ impl CommonState {
     /// Bytes of responses that the peer has not acknowledged. `close_notify` is none of them: a peer
     /// that has all may be gone when it comes.
     pub(super) fn outstanding(&self) -> u64 {
-        let closing = self.tls.as_ref().map_or(0, |tls| tls.closing());
-        outstanding(&self.stream).saturating_sub(closing)
+        let outstanding = outstanding(&self.stream);
+        self.tls.as_ref().map_or(outstanding, |tls| {
+            (outstanding + tls.unsent(&self.stream)).saturating_sub(tls.closing())
+        })
     }
 
     /// Whether the last response has not arrived.
@@ -171,5 +177,6 @@ impl CommonState {
         self.received.is_empty()
             && socket::unacknowledged(&self.stream) == Some(0)
             && socket::unread(&self.stream) == Some(0)
+            && (self.tls.as_ref()).is_none_or(|tls| tls.unsent(&self.stream) == 0)
     }
 }

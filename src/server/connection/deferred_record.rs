@@ -23,10 +23,10 @@ impl DeferredRecord {
     /// be worth the wait.
     pub(super) fn defer(
         record: AccessRecord,
-        stream: &TcpStream,
+        outstanding: impl FnOnce() -> u64,
         service: &Shared,
     ) -> Option<Box<Self>> {
-        if record.sent >= WORTH_WAITING && outstanding(stream) > 0 {
+        if record.sent >= WORTH_WAITING && outstanding() > 0 {
             let deadline = Instant::now();
             return Some(Box::new(Self { record, deadline }));
         }

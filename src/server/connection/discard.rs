@@ -100,7 +100,7 @@ impl Discarding {
 /// Sends `100 Continue`, and returns what the send queue has no room for. A client whose queue is
 /// full has not read its earlier responses, and is not invited at all.
 fn invite(source: &mut ByteSource<'_>) -> &'static [u8] {
-    if let Some(tls) = &mut source.tls {
+    if let Some(tls) = source.tls.as_mut().and_then(|tls| tls.user_space()) {
         if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
             // Bytes that the socket does not take go before the response.
             let _ = tls.flush(source.stream);

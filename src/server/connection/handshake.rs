@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::http::parse;
 use crate::server::config::Deadlines;
 use crate::server::connection::receive::RequestBuffer;
-use crate::server::transmit::tls::TlsStream;
+use crate::server::transmit::tls::UserSpace;
 use crate::sys::poller::Interest;
 use crate::tls::session::Error;
 
@@ -60,7 +60,7 @@ impl Handshaking {
     /// Sends what is to be sent and takes in what came.
     pub(super) fn advance(
         &mut self,
-        (stream, tls): (&TcpStream, &mut TlsStream),
+        (stream, tls): (&TcpStream, &mut UserSpace),
         received: &mut RequestBuffer,
         scratch: &mut [u8],
         now: Instant,
@@ -103,7 +103,7 @@ impl Handshaking {
     }
 
     /// Processes what was taken in, which may take a signature's time.
-    pub(super) fn open(&mut self, tls: &mut TlsStream, received: &mut RequestBuffer) {
+    pub(super) fn open(&mut self, tls: &mut UserSpace, received: &mut RequestBuffer) {
         if let Err(error) = tls.open(received.plaintext()) {
             self.failure = Some(explain(&error));
         }

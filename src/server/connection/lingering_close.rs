@@ -1,7 +1,6 @@
 //! The end of a connection: our side of the stream closes first, and the peer has time to take
 //! what it was sent and to say its last. Over TLS nothing it says is opened any more.
 
-use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::server::config::ServeConfig;
@@ -63,13 +62,12 @@ impl Lingering {
     /// Reads once and throws it away; `is_owed` says that the last response has not arrived.
     pub(super) fn advance(
         &mut self,
-        stream: &TcpStream,
+        source: &mut ByteSource<'_>,
         received: &mut RequestBuffer,
         is_owed: bool,
         scratch: &mut [u8],
     ) -> LingerStep {
-        let mut source = ByteSource { stream, tls: None };
-        match received.receive(&mut source, scratch) {
+        match received.discard(source, scratch) {
             Ok(true) if self.discarded < MAX_LINGER_BYTES => {
                 self.discarded += received.bytes().len() as u64;
                 received.clear();
@@ -79,7 +77,9 @@ impl Lingering {
                 }
             }
             // Behind the end of the peer's stream nothing is read, and no read tells of a reset.
-            Ok(false) if !received.has_ended() || matches!(stream.take_error(), Ok(None)) => {
+            Ok(false)
+                if !received.has_ended() || matches!(source.stream.take_error(), Ok(None)) =>
+            {
                 LingerStep::Wait
             }
             Ok(_) | Err(_) => LingerStep::Ended,

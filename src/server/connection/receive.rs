@@ -12,7 +12,7 @@ use crate::server::connection::classify::{Classified, InputEnd, SilenceRule, cla
 use crate::server::connection::step::TurnContext;
 use crate::server::semaphore::{Permit, Semaphore};
 use crate::server::telemetry::CloseReason;
-use crate::server::transmit::tls::TlsStream;
+use crate::server::transmit::tls::{Incoming, KernelStream, Layer, TlsStream, UserSpace};
 use crate::sys::poller::Readiness;
 
 /// Bytes that were received and not yet used.
@@ -228,31 +228,88 @@ impl RequestBuffer {
         if self.ended {
             return Ok(false);
         }
-        let most = (source.tls.as_deref()).map_or(usize::MAX, TlsStream::most_wanted);
-        let Some(count) = self.read(source.stream, scratch, most)? else {
-            return Ok(false);
+        match source.tls.as_mut().map(|tls| tls.layer()) {
+            None => self.receive_plain(source.stream, scratch),
+            Some(Layer::UserSpace(tls)) => self.receive_sealed(source.stream, tls, scratch),
+            Some(Layer::Kernel(tls)) => self.receive_opened(source.stream, tls, scratch),
+            Some(Layer::Lost) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// As [`Self::receive`], where nothing that comes is of use any more.
+    pub(super) fn discard(
+        &mut self,
+        source: &mut ByteSource<'_>,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
+        let received = match source.tls.as_mut().map(|tls| tls.layer()) {
+            _ if self.ended => return Ok(false),
+            // The kernel opens what is read, and may find a message.
+            Some(Layer::Kernel(tls)) => self.receive_opened(source.stream, tls, scratch),
+            _ => self.receive_plain(source.stream, scratch),
         };
-        let received = &scratch[..count];
-        match &mut source.tls {
-            Some(tls) => self.receive_sealed(source.stream, tls, received)?,
-            None if received.is_empty() => self.ended = true,
-            None => {
-                // Doubling would take twice what a long head needs.
-                self.bytes.reserve_exact(count);
-                self.bytes.extend_from_slice(received);
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.note_end();
+                Ok(true)
             }
+            received => received,
+        }
+    }
+
+    fn receive_plain(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> io::Result<bool> {
+        match self.read(stream, scratch, usize::MAX)? {
+            None => return Ok(false),
+            Some(0) => self.ended = true,
+            Some(count) => self.append(&scratch[..count]),
         }
         Ok(true)
     }
 
-    /// Opens what came. The session says whether the peer has closed its side: an attacker can end
+    /// Receives what the kernel has opened. The session says whether the peer has closed its side: an
+    /// attacker can end the TCP stream.
+    fn receive_opened(
+        &mut self,
+        stream: &TcpStream,
+        tls: &mut KernelStream,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
+        if !self.readable {
+            return Ok(false);
+        }
+        match tls.receive(stream, &mut scratch[..READ_BYTES]) {
+            // Messages divide what comes: a short count does not mean that nothing is left.
+            Ok(Incoming::Bytes(count)) => self.append(&scratch[..count]),
+            Ok(Incoming::Message) => {}
+            Ok(Incoming::End) => self.note_end(),
+            Ok(Incoming::Cut) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn append(&mut self, received: &[u8]) {
+        // Doubling would take twice what a long head needs.
+        self.bytes.reserve_exact(received.len());
+        self.bytes.extend_from_slice(received);
+    }
+
+    /// Opens what comes. The session says whether the peer has closed its side: an attacker can end
     /// the TCP stream.
     fn receive_sealed(
         &mut self,
         stream: &TcpStream,
-        tls: &mut TlsStream,
-        received: &[u8],
-    ) -> io::Result<()> {
+        tls: &mut UserSpace,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
+        let Some(count) = self.read(stream, scratch, tls.most_wanted())? else {
+            return Ok(false);
+        };
+        let received = &scratch[..count];
         if received.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -266,7 +323,7 @@ impl RequestBuffer {
         if tls.session().is_closed_by_peer() {
             self.note_end();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads once into the front of `scratch`, `most` bytes at the most; 0 is the end of the stream,

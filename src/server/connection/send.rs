@@ -172,9 +172,10 @@ impl Sending {
         self.transfer.set_prefill(prefill);
     }
 
-    /// Whether it takes many calls to send a file's bytes.
-    pub(super) fn is_large(&self) -> bool {
-        self.transfer.file().is_some() && self.transfer.remaining() > LARGE_BYTES
+    /// Its bytes that are left, if most are a file's and take many calls to send.
+    pub(super) fn large(&self) -> Option<u64> {
+        let remaining = self.transfer.remaining();
+        (self.transfer.file().is_some() && remaining > LARGE_BYTES).then_some(remaining)
     }
 
     /// Whether the peer seems to take nothing any more.

@@ -91,6 +91,8 @@ counters! {
     handshakes_resumed,
     /// TLS handshakes that failed.
     handshakes_failed,
+    /// TLS connections whose records the kernel seals and opens, from a large response on.
+    kernel_tls,
     /// Requests received whole.
     requests,
     /// Bytes given to the kernel, heads included.

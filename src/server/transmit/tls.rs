@@ -1,50 +1,92 @@
-//! The sink of a TLS connection: bytes are sealed, then sent.
-//!
-//! Sealed bytes count as taken: their nonces are spent, so they are never sealed again, and the
-//! records that the socket has no room for are kept. A batch is as large as the peer has shown that
-//! it takes at once, so that a peer that reads nothing has little kept for it.
+//! TLS on a connection: a session in user space, which the kernel takes over where it can and
+//! where that is worth it.
+
+mod kernel;
+mod messages;
+mod record_count;
+mod user_space;
 
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use crate::server::shared::UNSENT_BYTES;
-use crate::server::transmit::seal_buffers::{HEAD_BYTES, LARGEST_BATCH, SealBuffers};
+use crate::server::config::SendChoice;
+use crate::server::transmit::seal_buffers::SealBuffers;
 use crate::server::transmit::sink::{
-    FilePart, IoBuffers, More, SendError, Sink, blocked_or_network, read_at,
+    FilePart, IoBuffers, More, SendError, Sink, blocked_or_network,
 };
+use crate::sys::kernel_tls::{self, KernelTls, Version};
 use crate::sys::socket;
-use crate::tls::session::{self, Error, RECORD_BYTES, Session};
+use crate::tls::kernel::{Handover, Parameters};
+use crate::tls::session::Session;
 
-/// A connection's session, and what its peer takes.
+pub(crate) use self::kernel::{Incoming, KernelStream};
+pub(crate) use self::user_space::UserSpace;
+
+/// A connection's session.
 #[derive(Debug)]
 pub(crate) struct TlsStream {
-    session: Session,
-    /// The beginning of a record whose end has not come.
-    partial: Vec<u8>,
-    /// Bytes that are sealed at a time.
-    batch: usize,
+    layer: Layer,
+    /// What sessions can be handed to.
+    kernel: Option<KernelTls>,
+    /// Bytes of a file that are to follow what is sent now, and are many.
+    body: Option<u64>,
     /// The subject of the client's certificate.
     subject: Option<Arc<str>>,
-    /// Bytes of `close_notify`, once it was sealed.
-    closing: u64,
+}
+
+/// Where records are sealed and opened.
+#[derive(Debug)]
+pub(crate) enum Layer {
+    /// In this process.
+    UserSpace(Box<UserSpace>),
+    /// In the kernel.
+    Kernel(Box<KernelStream>),
+    /// Nowhere: the kernel took the session over and refused its keys.
+    Lost,
 }
 
 impl TlsStream {
-    /// A session before its first byte.
-    pub(crate) fn new(session: Session) -> Self {
+    /// A session before its first byte, which `kernel` may take over.
+    pub(crate) fn new(session: Session, kernel: Option<KernelTls>) -> Self {
         Self {
-            session,
-            partial: Vec::new(),
-            batch: RECORD_BYTES,
+            layer: Layer::UserSpace(Box::new(UserSpace::new(session))),
+            kernel,
+            body: None,
             subject: None,
-            closing: 0,
+        }
+    }
+
+    /// Where records are sealed and opened now.
+    pub(crate) fn layer(&mut self) -> &mut Layer {
+        &mut self.layer
+    }
+
+    /// The session in user space, if it is there.
+    pub(crate) fn user_space(&mut self) -> Option<&mut UserSpace> {
+        match &mut self.layer {
+            Layer::UserSpace(session) => Some(session),
+            Layer::Kernel(_) | Layer::Lost => None,
+        }
+    }
+
+    /// Whether the kernel has taken the session over.
+    pub(crate) fn is_in_kernel(&self) -> bool {
+        matches!(self.layer, Layer::Kernel(_))
+    }
+
+    /// Gives the session up. Returns what came and was not opened.
+    pub(crate) fn into_partial(self) -> Vec<u8> {
+        match self.layer {
+            Layer::UserSpace(session) => session.into_partial(),
+            Layer::Kernel(_) | Layer::Lost => Vec::new(),
         }
     }
 
     /// Notes whose certificate the client has shown, now that it may have.
     pub(crate) fn note_subject(&mut self) {
-        self.subject = self.session.peer_subject().map(Arc::from);
+        let session = self.user_space().map(|tls| tls.session());
+        self.subject = session.and_then(Session::peer_subject).map(Arc::from);
     }
 
     /// The subject of the client's certificate.
@@ -52,98 +94,91 @@ impl TlsStream {
         self.subject.clone()
     }
 
-    /// The session.
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
-    }
-
-    /// Ciphertext that came and has not been opened.
-    pub(crate) fn partial(&self) -> &[u8] {
-        &self.partial
+    /// Notes that a response begins with so many bytes of a file; `None` if they are few.
+    pub(crate) fn announce_body(&mut self, stream: &TcpStream, len: Option<u64>) {
+        self.body = len;
+        if let (Layer::Kernel(kernel), Some(len)) = (&mut self.layer, len) {
+            kernel.announce_body(stream, len);
+        }
     }
 
     /// Bytes that a peer which has sent part of something has kept for it, the session included.
     pub(crate) fn held_bytes(&self) -> usize {
-        SESSION_BYTES + self.partial.len() + self.session.kept()
-    }
-
-    /// How much to read at the most: no part of a record behind the one that is on its way, since
-    /// the plaintext of that one may have to wait.
-    pub(crate) fn most_wanted(&self) -> usize {
-        session::missing(&self.partial).unwrap_or(usize::MAX)
-    }
-
-    /// Gives the session up. Returns what came and was not opened.
-    pub(crate) fn into_partial(self) -> Vec<u8> {
-        self.partial
-    }
-
-    /// Notes what the socket gave.
-    pub(crate) fn take_in(&mut self, ciphertext: &[u8]) {
-        self.partial.reserve_exact(ciphertext.len());
-        self.partial.extend_from_slice(ciphertext);
-    }
-
-    /// Opens the records that are whole; their plaintext goes to the end of `plaintext`.
-    ///
-    /// # Errors
-    /// The session has failed; an alert is ready to be sent.
-    pub(crate) fn open(&mut self, plaintext: &mut Vec<u8>) -> Result<(), Error> {
-        let opened = self.session.open(&mut self.partial, &mut |bytes| {
-            plaintext.reserve_exact(bytes.len());
-            plaintext.extend_from_slice(bytes);
-        });
-        let done = opened.inspect_err(|_| self.partial = Vec::new())?;
-        // An idle connection holds no buffer.
-        self.partial = self.partial[done..].to_vec();
-        Ok(())
-    }
-
-    /// Has `close_notify` follow what is to be sent.
-    pub(crate) fn close(&mut self) {
-        let before = self.unsent();
-        self.session.close();
-        self.closing += self.unsent() - before;
+        match &self.layer {
+            Layer::UserSpace(session) => session.held_bytes(),
+            Layer::Kernel(_) => user_space::SESSION_BYTES,
+            Layer::Lost => 0,
+        }
     }
 
     /// Bytes of `close_notify`, once it was sealed: no response has them.
     pub(crate) fn closing(&self) -> u64 {
-        self.closing
+        match &self.layer {
+            Layer::UserSpace(session) => session.closing(),
+            Layer::Kernel(stream) => stream.closing(),
+            Layer::Lost => 0,
+        }
     }
 
-    /// Seals a few bytes behind what is to be sent.
-    ///
-    /// # Errors
-    /// The session is not open.
-    pub(crate) fn enqueue(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.session.enqueue(bytes).map_err(io::Error::other)
-    }
-
-    /// Bytes that were sealed and that the socket has not taken.
-    pub(crate) fn unsent(&self) -> u64 {
-        self.session.unsent().len() as u64
+    /// Bytes that were sealed, or given to the kernel for that, and that TCP has not taken.
+    pub(crate) fn unsent(&self, stream: &TcpStream) -> u64 {
+        match &self.layer {
+            Layer::UserSpace(session) => session.unsent(),
+            Layer::Kernel(kernel) => kernel.unsent(stream),
+            Layer::Lost => 0,
+        }
     }
 
     /// Sends what is sealed.
     ///
     /// # Errors
-    /// As send(2); `WouldBlock` if some of it is left.
+    /// As send(2); `WouldBlock` if some of it is left. The kernel does so by itself.
     pub(crate) fn flush(&mut self, stream: &TcpStream) -> io::Result<()> {
-        while !self.session.unsent().is_empty() {
-            match socket::send(stream, self.session.unsent(), false) {
-                Ok(sent) => self.session.note_sent(sent),
-                Err(error) => {
-                    // Where the window is known, it bounds the next batch.
-                    if error.kind() == io::ErrorKind::WouldBlock
-                        && socket::window_left(stream, 0).is_none()
-                    {
-                        self.batch = LEAST_BATCH;
-                    }
-                    return Err(error);
-                }
-            }
+        match &mut self.layer {
+            Layer::UserSpace(session) => session.flush(stream),
+            Layer::Kernel(_) => Ok(()),
+            Layer::Lost => Err(lost()),
         }
-        Ok(())
+    }
+
+    /// Sends `close_notify` behind all that is to be sent, once.
+    ///
+    /// # Errors
+    /// As send(2); `WouldBlock` if TCP has not taken all.
+    pub(crate) fn end(&mut self, stream: &TcpStream) -> io::Result<()> {
+        match &mut self.layer {
+            Layer::UserSpace(session) => {
+                session.close();
+                session.flush(stream)
+            }
+            Layer::Kernel(kernel) => kernel.end(stream),
+            Layer::Lost => Err(lost()),
+        }
+    }
+
+    /// Hands the session to the kernel, if it knows such records, a large body is to follow, and
+    /// nothing is under way.
+    fn hand_over(&mut self, stream: &TcpStream) {
+        let (Some(len), Some(kernel)) = (self.body, self.kernel) else {
+            return;
+        };
+        let Layer::UserSpace(session) = &self.layer else {
+            return;
+        };
+        let Some(handover) = session.for_kernel() else {
+            // Once some of the body was sealed nothing may be under way any more.
+            return;
+        };
+        self.body = None;
+        if !is_for_kernel(kernel, handover, len) || kernel_tls::attach(stream).is_err() {
+            return;
+        }
+        let changes_keys = changes_keys(kernel, handover.parameters);
+        if let Layer::UserSpace(session) = std::mem::replace(&mut self.layer, Layer::Lost)
+            && let Ok(kernel) = KernelStream::new(session.into_session(), stream, changes_keys)
+        {
+            self.layer = Layer::Kernel(Box::new(kernel));
+        }
     }
 }
 
@@ -167,61 +202,27 @@ impl<'a> TlsSink<'a> {
             buffers,
         }
     }
-
-    /// How much of a file may be sealed now; what came before has left. What was sealed and is not
-    /// taken is memory, for as long as the peer likes.
-    fn batch(&self) -> usize {
-        let batch = self.tls.batch;
-        if batch == LEAST_BATCH {
-            return batch;
-        }
-        socket::window_left(self.stream, UNSENT_BYTES).map_or(batch, |left| {
-            let left = usize::try_from(left).unwrap_or(batch);
-            whole_records(left).clamp(LEAST_BATCH, batch)
-        })
-    }
-
-    /// As [`Self::batch`], of whatever there is.
-    fn room(&self) -> usize {
-        // A head before a full record should not cost the record its last bytes.
-        self.batch() + HEAD_BYTES
-    }
 }
 
 impl Sink for TlsSink<'_> {
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize> {
-        self.flush()?;
-        let len = bytes.len().min(self.room());
-        let more = match len < bytes.len() {
-            true => More::Yes,
-            false => more,
-        };
-        seal_and_send(
-            self.stream,
-            self.tls,
-            &bytes[..len],
-            &mut self.buffers.sealed,
-            more,
-        )?;
-        Ok(len)
+        match &mut self.tls.layer {
+            Layer::UserSpace(session) => session.send(self.stream, (bytes, more), self.buffers),
+            Layer::Kernel(kernel) => kernel.send(self.stream, bytes),
+            Layer::Lost => Err(lost()),
+        }
     }
 
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError> {
         self.flush().map_err(blocked_or_network)?;
-        let len = usize::try_from(part.len).unwrap_or(usize::MAX);
-        let len = len.min(self.batch()).min(tools.scratch.len());
-        let count = read_at(part.file, &mut tools.scratch[..len], part.offset)?;
-        if count == 0 {
-            return Ok(0);
+        if *part.choice == SendChoice::Auto {
+            self.tls.hand_over(self.stream);
         }
-        let more = match (count as u64) < part.len {
-            true => More::Yes,
-            false => part.more,
-        };
-        let plain = &tools.scratch[..count];
-        seal_and_send(self.stream, self.tls, plain, &mut self.buffers.sealed, more)
-            .map_err(blocked_or_network)?;
-        Ok(count)
+        match &mut self.tls.layer {
+            Layer::UserSpace(session) => session.send_file(self.stream, &part, tools, self.buffers),
+            Layer::Kernel(kernel) => kernel.send_file(self.stream, part, tools),
+            Layer::Lost => Err(SendError::Network(lost())),
+        }
     }
 
     fn socket(&self) -> Option<&TcpStream> {
@@ -229,7 +230,10 @@ impl Sink for TlsSink<'_> {
     }
 
     fn at_once(&self) -> usize {
-        self.tls.batch
+        match &self.tls.layer {
+            Layer::UserSpace(session) => session.at_once(),
+            Layer::Kernel(_) | Layer::Lost => self.stream.at_once(),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -241,44 +245,53 @@ impl Sink for TlsSink<'_> {
     }
 
     fn unacknowledged(&self) -> Option<u64> {
-        Some(socket::unacknowledged(self.stream)? + self.tls.unsent())
+        Some(socket::unacknowledged(self.stream)? + self.tls.unsent(self.stream))
     }
 }
 
-/// Seals all of `plain`, for which `sealed` has room, and sends as much as the socket takes.
-fn seal_and_send(
-    stream: &TcpStream,
-    tls: &mut TlsStream,
-    plain: &[u8],
-    sealed: &mut [u8],
-    more: More,
-) -> io::Result<()> {
-    let sealed_len = tls.session.seal(plain, sealed).map_err(io::Error::other)?;
-    let sent = match socket::send(stream, &sealed[..sealed_len], more == More::Yes) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-        sent => sent?,
-    };
-    if sent == sealed_len {
-        if plain.len() >= tls.batch {
-            tls.batch = (2 * tls.batch).min(LARGEST_BATCH);
+/// Whether the kernel is to take a session over, for a body of `len` bytes.
+fn is_for_kernel(kernel: KernelTls, handover: Handover, len: u64) -> bool {
+    let parameters = handover.parameters;
+    kernel.knows(parameters.version, parameters.cipher)
+        && (changes_keys(kernel, parameters)
+            || record_count::fits(len, handover.sealed, parameters.record_limit))
+}
+
+/// Whether such a session's keys can be changed in the kernel: TLS 1.2 has no other keys.
+fn changes_keys(kernel: KernelTls, parameters: Parameters) -> bool {
+    kernel.changes_keys && parameters.version == Version::Tls13
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the kernel refuses the session's keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::kernel_tls::Cipher;
+
+    #[test]
+    fn bodies_beyond_a_key_go_to_the_kernel_only_where_it_changes_keys() {
+        let handover = |version, cipher, record_limit| Handover {
+            parameters: Parameters {
+                version,
+                cipher,
+                record_limit,
+            },
+            sealed: 3,
+        };
+        let aes = |version| handover(version, Cipher::Aes128Gcm, 1 << 24);
+        let chacha = handover(Version::Tls13, Cipher::ChaCha20Poly1305, u64::MAX);
+        let [old, new] = [false, true].map(KernelTls::with_all);
+        let huge = 300 << 30;
+        for version in Version::ALL {
+            assert!(is_for_kernel(old, aes(version), 1 << 30));
+            assert!(!is_for_kernel(old, aes(version), huge));
         }
-        return Ok(());
-    }
-    tls.session.keep(&sealed[sent..sealed_len]);
-    tls.batch = whole_records(sent).max(LEAST_BATCH);
-    Ok(())
-}
-
-/// The largest batch of so many bytes that wastes no record.
-fn whole_records(bytes: usize) -> usize {
-    match bytes / RECORD_BYTES {
-        0 => bytes / LEAST_BATCH * LEAST_BATCH,
-        records => records * RECORD_BYTES,
+        assert!(is_for_kernel(old, chacha, huge));
+        assert!(is_for_kernel(new, aes(Version::Tls13), huge));
+        assert!(!is_for_kernel(new, aes(Version::Tls12), huge));
+        assert!(!is_for_kernel(KernelTls::default(), chacha, 1 << 20));
     }
 }
-
-/// Sealed for a peer that takes little: a record of its own, which may stay here for long.
-const LEAST_BATCH: usize = 4 << 10;
-
-/// About what a session takes that holds no bytes.
-const SESSION_BYTES: usize = 8 << 10;

@@ -28,6 +28,7 @@ fn pair_of(
         .with_single_cert(vec![certificate.clone()], key)
         .expect("a certificate");
     server.max_fragment_size = Some(64);
+    server.enable_secret_extraction = true;
     let mut roots = RootCertStore::empty();
     roots.add(certificate).expect("a certificate");
     let client = ClientConfig::builder_with_provider(provider)
@@ -187,4 +188,64 @@ fn keys_of_tls_1_2_that_are_used_up_end_the_session_without_a_word() {
     let asked = server.open(&mut said(&mut client), &mut |_| {});
     assert!(asked.is_err(), "{asked:?}");
     assert_eq!(server.unsent(), b"");
+}
+
+#[test]
+fn a_session_goes_to_the_kernel_only_when_nothing_is_under_way() {
+    for versions in [&[&TLS13], &[&TLS12]] {
+        let (client, server) = pair_of(provider(), versions);
+        assert!(server.for_kernel().is_none(), "the handshake is to come");
+        let (mut client, mut server, mut tickets) = shaken_of((client, server));
+        client.open(&mut tickets, &mut |_| {}).expect("tickets");
+        assert!(
+            server.for_kernel().is_none(),
+            "what came may want an answer"
+        );
+        server.enqueue(b"answer").expect("sealed");
+        assert!(server.for_kernel().is_none(), "the answer is to be sent");
+        let mut answer = said(&mut server);
+        client.open(&mut answer, &mut |_| {}).expect("opened");
+        assert!(server.for_kernel().is_some());
+        client.enqueue(b"request").expect("sealed");
+        let mut request = said(&mut client);
+        let mut plain = Vec::new();
+        let mut take = |bytes: &[u8]| plain.extend_from_slice(bytes);
+        server.open(&mut request, &mut take).expect("opened");
+        assert!(server.for_kernel().is_none());
+        server.enqueue(b"answer").expect("sealed");
+        said(&mut server);
+        let handover = server.for_kernel().expect("quiet again");
+        let (session, keys) = server.into_kernel().expect("its keys");
+        assert_eq!(session.parameters(), handover.parameters);
+        assert_eq!(handover.parameters.record_limit, 1 << 24);
+        assert!(keys.send.sequence <= handover.sealed && keys.send.sequence >= 2);
+        assert!(keys.receive.sequence >= 1);
+        assert_ne!(keys.send.key, keys.receive.key);
+    }
+}
+
+#[test]
+fn a_request_for_new_keys_is_answered_before_the_kernel_goes_on() {
+    let (mut client, mut server, mut tickets) = shaken_of(pair_of(limited(16), &[&TLS13]));
+    client.open(&mut tickets, &mut |_| {}).expect("tickets");
+    server.enqueue(b"answer").expect("sealed");
+    said(&mut server);
+    // The client's keys are used up, and it asks for new ones in both directions.
+    for _ in 0..20 {
+        client.enqueue(b"request").expect("sealed");
+        let mut request = said(&mut client);
+        server.open(&mut request, &mut |_| {}).expect("opened");
+    }
+    assert!(
+        server.for_kernel().is_none(),
+        "the library holds an answer back"
+    );
+    server.enqueue(b"answer").expect("sealed");
+    said(&mut server);
+    assert!(server.for_kernel().is_some());
+    let (_, keys) = server.into_kernel().expect("its keys");
+    assert_eq!(
+        keys.send.sequence, 1,
+        "the answer alone has the new key's seal"
+    );
 }

@@ -20,11 +20,11 @@ pub(super) fn advance(
     common: &mut CommonState,
     turn: &mut TurnContext<'_>,
 ) -> Flow {
-    let Some(tls) = &mut common.tls else {
+    let Some(tls) = common.tls.as_mut().and_then(|tls| tls.user_space()) else {
         return Flow::Continue(State::Receiving(Receiving::new(turn.now)));
     };
     let scratch = &mut turn.tools.scratch;
-    let socket = (&common.stream, &mut **tls);
+    let socket = (&common.stream, &mut *tls);
     match handshaking.advance(socket, &mut common.received, scratch, turn.now) {
         HandshakeStep::Opens if turn.service.has_slow_keys() => {
             let job = DiskJob {
@@ -57,9 +57,11 @@ pub(super) fn advance(
             if tls.session().is_resumed() {
                 Counters::add_one(&counters.handshakes_resumed);
             }
-            tls.note_subject();
             if tls.session().is_closed_by_peer() {
                 common.received.note_end();
+            }
+            if let Some(tls) = &mut common.tls {
+                tls.note_subject();
             }
             turn.now = Instant::now();
             Flow::Continue(State::Receiving(Receiving::new(turn.now)))
@@ -108,7 +110,7 @@ pub(super) fn expire(
 
 /// Processes the flight that came: a signature may take longer than a turn.
 pub(super) fn run_disk_job(mut handshaking: Handshaking, common: &mut CommonState) -> State {
-    if let Some(tls) = &mut common.tls {
+    if let Some(tls) = common.tls.as_mut().and_then(|tls| tls.user_space()) {
         handshaking.open(tls, &mut common.received);
     }
     State::Handshaking(handshaking)

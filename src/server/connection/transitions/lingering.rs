@@ -1,10 +1,11 @@
 //! From the end of our side of the stream to the close.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::deferred_record::LOOK_EVERY;
 use crate::server::connection::lingering_close::{LingerStep, Lingering};
+use crate::server::connection::receive::ByteSource;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;
@@ -19,11 +20,10 @@ pub(super) fn begin(
     common: &mut CommonState,
     now: Instant,
 ) -> Flow {
-    let has_all = common.received.has_ended() && common.unconfirmed.is_none();
     let Ok(is_closed) = common.end_stream() else {
         return Flow::Stop(state, Step::Close(reason));
     };
-    if is_closed && has_all {
+    if is_closed && has_all(common) {
         return Flow::Stop(state, Step::Close(reason));
     }
     common.received.clear();
@@ -37,9 +37,16 @@ pub(super) fn advance(
 ) -> Flow {
     if !lingering.is_closed() {
         match common.end_stream() {
+            Ok(true) if has_all(common) => {
+                let step = Step::Close(lingering.reason());
+                return Flow::Stop(State::Lingering(lingering), step);
+            }
             Ok(true) => lingering.note_closed(),
             Ok(false) => {
                 common.deadline = lingering.deadline(&turn.service.config);
+                if common.is_sealed_by_kernel() {
+                    common.deadline = common.deadline.min(turn.now + LOOK_AGAIN);
+                }
                 return Flow::Stop(State::Lingering(lingering), Step::Park(Interest::Write));
             }
             Err(_) => {
@@ -50,7 +57,8 @@ pub(super) fn advance(
     }
     let is_owed = common.is_unacknowledged();
     let scratch = &mut turn.tools.scratch;
-    let step = match lingering.advance(&common.stream, &mut common.received, is_owed, scratch) {
+    let mut source = ByteSource::new(&common.stream, &mut common.tls);
+    let step = match lingering.advance(&mut source, &mut common.received, is_owed, scratch) {
         LingerStep::Again => return Flow::Continue(State::Lingering(lingering)),
         LingerStep::Wait => {
             common.deadline = lingering.deadline(&turn.service.config);
@@ -71,10 +79,9 @@ pub(super) fn expire(
     common: &mut CommonState,
     turn: &TurnContext<'_>,
 ) -> Flow {
-    let missing = match &common.unconfirmed {
-        Some(_) => common.outstanding(),
-        None => 0,
-    };
+    let is_owed =
+        common.unconfirmed.is_some() || !lingering.is_closed() && common.is_sealed_by_kernel();
+    let missing = if is_owed { common.outstanding() } else { 0 };
     let ended = lingering.expire(missing, &common.received, &turn.service.config, turn.now);
     if let Err(reason) = ended {
         return Flow::Stop(State::Lingering(lingering), Step::Close(reason));
@@ -82,3 +89,11 @@ pub(super) fn expire(
     common.record_if_arrived(turn.service);
     Flow::Continue(State::Lingering(lingering))
 }
+
+/// Whether the peer has closed its side, and all that is known of what it was sent.
+fn has_all(common: &CommonState) -> bool {
+    common.received.has_ended() && common.unconfirmed.is_none()
+}
+
+/// The kernel sends by itself what it has sealed, and no event tells when it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);

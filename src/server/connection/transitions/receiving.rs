@@ -74,8 +74,11 @@ pub(super) fn advance(
             }
             close(CloseReason::Malformed)
         }
-        // The peer has closed its side only, and reads on.
-        Received::End(reason) if common.unconfirmed.is_some() && common.received.has_ended() => {
+        // The peer has closed its side only, and reads on. `close_notify` may have to wait for room.
+        Received::End(reason)
+            if common.received.has_ended()
+                && (common.unconfirmed.is_some() || common.tls.is_some()) =>
+        {
             lingering::begin(State::Receiving(receiving), reason, common, turn.now)
         }
         Received::End(_) if common.is_unacknowledged() => close(CloseReason::Aborted),

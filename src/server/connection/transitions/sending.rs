@@ -13,9 +13,9 @@ use crate::server::connection::step::{DiskAction, Step, TurnContext};
 use crate::server::connection::transitions::lingering;
 use crate::server::rate_limit::Allowance;
 use crate::server::shared::Shared;
-use crate::server::telemetry::CloseReason;
+use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::transmit::tls::TlsSink;
+use crate::server::transmit::tls::{TlsSink, TlsStream};
 use crate::sys::poller::Interest;
 use crate::sys::socket;
 
@@ -38,8 +38,12 @@ pub(super) fn begin(
         // Until the last byte is out even the death of the process must look like a break.
         let _ = socket::reset_on_close(&common.stream);
     }
-    if sending.is_large() {
+    let large = sending.large();
+    if large.is_some() {
         common.send_queue.begin_large(&common.stream);
+    }
+    if let Some(tls) = &mut common.tls {
+        tls.announce_body(&common.stream, large);
     }
     State::Sending(Box::new(sending))
 }
@@ -54,10 +58,12 @@ pub(super) fn advance(
     let sent = match &mut common.tls {
         None => sending.advance(&mut &common.stream, turn, client, &mut common.pacer),
         Some(tls) => {
+            let was_in_kernel = tls.is_in_kernel();
             let mut buffers = turn.tools.sealing.take().unwrap_or_default();
             let mut sink = TlsSink::new(&common.stream, tls, &mut buffers);
             let sent = sending.advance(&mut sink, turn, client, &mut common.pacer);
             turn.tools.sealing = Some(buffers);
+            count_handover(was_in_kernel, tls, turn.service);
             sent
         }
     };
@@ -133,7 +139,7 @@ fn finish(sending: Box<Sending>, common: &mut CommonState, turn: &mut TurnContex
     common.unconfirmed = sending
         .into_record(outcome, common.peer, turn.service)
         .map(|record| common.with_tls_client(record))
-        .and_then(|record| DeferredRecord::defer(record, &common.stream, turn.service));
+        .and_then(|record| DeferredRecord::defer(record, || common.outstanding(), turn.service));
     let next = State::Receiving(Receiving::new(turn.now));
     if persistence == Persistence::KeepAlive {
         common.deadline = turn.now + turn.service.config.deadlines.idle;
@@ -195,14 +201,23 @@ pub(super) fn run_disk_job(
             sending.run_disk_job(action, &mut sink, service, tools, budget)
         }
         Some(tls) => {
+            let was_in_kernel = tls.is_in_kernel();
             let mut buffers = tools.sealing.take().unwrap_or_default();
             let mut sink = TlsSink::new(&common.stream, tls, &mut buffers);
             let sent = sending.run_disk_job(action, &mut sink, service, tools, budget);
             tools.sealing = Some(buffers);
+            count_handover(was_in_kernel, tls, service);
             sent
         }
     };
     client.charge(charged);
     common.pacer.charge(charged, service, client, now);
     State::Sending(sending)
+}
+
+/// Counts a connection whose session the kernel has taken over just now.
+fn count_handover(was_in_kernel: bool, tls: &TlsStream, service: &Shared) {
+    if !was_in_kernel && tls.is_in_kernel() {
+        Counters::add_one(&service.counters.kernel_tls);
+    }
 }

@@ -1,0 +1,337 @@
+//! A session whose records the kernel seals and opens: bytes go to the socket as in plain text.
+//!
+//! The kernel keeps a record open for bytes to come. No call here leaves one so, but where the
+//! socket is full. What it has sealed and TCP has not taken shows in no number of TCP's: records
+//! and bytes are counted for that.
+
+use std::io;
+use std::net::TcpStream;
+
+use crate::server::transmit::sink::{
+    FilePart, IoBuffers, More, SendError, Sink, blocked_or_network,
+};
+use crate::server::transmit::tls::messages::{self, Alert, Message};
+use crate::server::transmit::tls::record_count::{self, RecordCount};
+use crate::sys::kernel_tls::{self, Direction, RecordFault, record_type};
+use crate::sys::socket;
+use crate::tls::kernel::{KernelSession, Parameters};
+use crate::tls::session::Session;
+
+/// A connection's session in the kernel.
+#[derive(Debug)]
+pub(crate) struct KernelStream {
+    session: KernelSession,
+    changes_keys: bool,
+    count: RecordCount,
+    sealed: Sealed,
+    sending: SendState,
+    /// New keys that the peer may still ask for, and renegotiations.
+    patience: u8,
+}
+
+/// What the kernel was given, and what has become of it.
+#[derive(Clone, Copy, Debug)]
+struct Sealed {
+    /// Bytes of content.
+    plain: u64,
+    /// Records of keys that came before.
+    earlier: u64,
+    /// The number of the first record with the present key.
+    first: u64,
+    /// What TCP had taken when the kernel began.
+    taken_before: u64,
+    overhead: u64,
+}
+
+/// What may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SendState {
+    Open,
+    /// The peer has asked for new keys, which come before anything else.
+    OwesKeys,
+    /// `close_notify` was sent.
+    Closed,
+    /// An alert was sent, or new keys were announced and are not there.
+    Failed,
+}
+
+/// What was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// So many bytes of content.
+    Bytes(usize),
+    /// A message that is nothing to the caller.
+    Message,
+    /// The peer sends nothing more, or nothing that could be opened.
+    End,
+    /// The TCP stream has ended without a word.
+    Cut,
+}
+
+impl KernelStream {
+    /// Hands a session to the kernel, of whose sockets `stream` is one that was readied
+    /// ([`kernel_tls::attach`]).
+    ///
+    /// # Errors
+    /// The kernel refuses the keys: the session is lost.
+    pub(super) fn new(
+        session: Session,
+        stream: &TcpStream,
+        changes_keys: bool,
+    ) -> io::Result<Self> {
+        let (session, keys) = session.into_kernel().map_err(io::Error::other)?;
+        let taken_before = socket::bytes_taken(stream).ok_or(io::ErrorKind::Unsupported)?;
+        kernel_tls::set_keys(stream, Direction::Send, &keys.send)?;
+        kernel_tls::set_keys(stream, Direction::Receive, &keys.receive)?;
+        let parameters = session.parameters();
+        Ok(Self {
+            changes_keys,
+            count: RecordCount::new(parameters.record_limit, keys.send.sequence),
+            sealed: Sealed {
+                plain: 0,
+                earlier: 0,
+                first: keys.send.sequence,
+                taken_before,
+                overhead: parameters.cipher.overhead(parameters.version),
+            },
+            sending: SendState::Open,
+            patience: PATIENCE,
+            session,
+        })
+    }
+
+    pub(crate) fn send(&mut self, stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        self.admit(stream, bytes.len() as u64)?;
+        let sent = socket::send(stream, bytes, false)?;
+        self.sealed.plain += sent as u64;
+        Ok(sent)
+    }
+
+    pub(crate) fn send_file(
+        &mut self,
+        mut stream: &TcpStream,
+        part: FilePart<'_>,
+        tools: &mut IoBuffers,
+    ) -> Result<usize, SendError> {
+        self.admit(stream, part.len).map_err(blocked_or_network)?;
+        let part = FilePart {
+            more: More::No,
+            ..part
+        };
+        let sent = Sink::send_file(&mut stream, part, tools)?;
+        self.sealed.plain += sent as u64;
+        Ok(sent)
+    }
+
+    /// Notes that so many bytes of a file are to follow. If they might be too many for the key, the
+    /// session ends before the first of them: a client asks again on another connection.
+    pub(crate) fn announce_body(&mut self, stream: &TcpStream, len: u64) {
+        let Parameters {
+            cipher,
+            record_limit,
+            ..
+        } = self.session.parameters();
+        let sealed = kernel_tls::records_sent(stream, cipher);
+        let fits = sealed.is_ok_and(|sealed| record_count::fits(len, sealed, record_limit));
+        if !fits && !self.changes_keys {
+            let _ = self.end(stream);
+        }
+    }
+
+    /// Receives once.
+    ///
+    /// # Errors
+    /// As recvmsg(2); the peer broke the protocol, and was sent an alert.
+    pub(crate) fn receive(
+        &mut self,
+        stream: &TcpStream,
+        buffer: &mut [u8],
+    ) -> io::Result<Incoming> {
+        let received = kernel_tls::receive_record(stream, buffer);
+        let (len, kind) = received.inspect_err(|error| {
+            if let Some(fault) = RecordFault::of(error) {
+                self.fail(stream, messages::alert_for(fault));
+            }
+        })?;
+        if kind == record_type::APPLICATION_DATA {
+            return Ok(match len {
+                0 => Incoming::Cut,
+                len => Incoming::Bytes(len),
+            });
+        }
+        let version = self.session.parameters().version;
+        match messages::parse(kind, &buffer[..len], version) {
+            Message::Nothing => Ok(Incoming::Message),
+            Message::Closed => Ok(Incoming::End),
+            Message::Fatal => Err(io::ErrorKind::ConnectionAborted.into()),
+            Message::KeyUpdate { is_answer_wanted } if self.is_patient() => {
+                self.change_receiving_keys(stream, is_answer_wanted)
+            }
+            Message::Renegotiation if self.is_patient() => {
+                self.send_alert(stream, Alert::NO_RENEGOTIATION)?;
+                Ok(Incoming::Message)
+            }
+            Message::KeyUpdate { .. } | Message::Renegotiation | Message::Unexpected => {
+                self.fail(stream, Alert::UNEXPECTED_MESSAGE);
+                Err(io::ErrorKind::InvalidData.into())
+            }
+        }
+    }
+
+    /// Sends `close_notify` behind all that was sent.
+    ///
+    /// # Errors
+    /// `WouldBlock` as long as TCP has not taken all; as sendmsg(2).
+    pub(crate) fn end(&mut self, stream: &TcpStream) -> io::Result<()> {
+        match self.sending {
+            SendState::Open | SendState::OwesKeys => {
+                self.send_alert(stream, Alert::CLOSE_NOTIFY)?;
+                self.sending = SendState::Closed;
+            }
+            SendState::Closed | SendState::Failed => {}
+        }
+        match self.unsent(stream) {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Bytes of `close_notify`, once it was sent: no response has them.
+    pub(crate) fn closing(&self) -> u64 {
+        match self.sending {
+            SendState::Closed => Alert::CLOSE_NOTIFY.bytes().len() as u64 + self.sealed.overhead,
+            SendState::Open | SendState::OwesKeys | SendState::Failed => 0,
+        }
+    }
+
+    /// Bytes that the kernel was given and TCP has not taken.
+    pub(crate) fn unsent(&self, stream: &TcpStream) -> u64 {
+        let cipher = self.session.parameters().cipher;
+        let Ok(next) = kernel_tls::records_sent(stream, cipher) else {
+            return 0;
+        };
+        let taken = socket::bytes_taken(stream);
+        taken.map_or(0, |taken| self.sealed.not_taken(next, taken))
+    }
+
+    /// Sees to it that the key may seal `len` bytes more.
+    fn admit(&mut self, stream: &TcpStream, len: u64) -> io::Result<()> {
+        match self.sending {
+            SendState::Open => {}
+            SendState::OwesKeys => self.change_sending_keys(stream)?,
+            SendState::Closed | SendState::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
+        }
+        if self.count.admit(len) {
+            return Ok(());
+        }
+        let cipher = self.session.parameters().cipher;
+        self.count
+            .correct(kernel_tls::records_sent(stream, cipher)?);
+        if self.count.admit(len) {
+            return Ok(());
+        }
+        if self.changes_keys {
+            self.change_sending_keys(stream)?;
+            if self.count.admit(len) {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("the key has sealed all that it may"))
+    }
+
+    /// Announces the next key, and has the kernel seal with it.
+    fn change_sending_keys(&mut self, stream: &TcpStream) -> io::Result<()> {
+        self.send_record(stream, record_type::HANDSHAKE, &messages::KEY_UPDATE)?;
+        // What is sent from here on must not be sealed with the old key.
+        self.sending = SendState::Failed;
+        let parameters = self.session.parameters();
+        let next = kernel_tls::records_sent(stream, parameters.cipher)?;
+        let keys = self.session.next_keys(Direction::Send);
+        kernel_tls::set_keys(stream, Direction::Send, &keys.map_err(io::Error::other)?)?;
+        self.sealed.earlier += next - self.sealed.first;
+        self.sealed.first = 0;
+        self.count = RecordCount::new(parameters.record_limit, 0);
+        self.sending = SendState::Open;
+        Ok(())
+    }
+
+    /// The peer seals with the next key from now on.
+    fn change_receiving_keys(
+        &mut self,
+        stream: &TcpStream,
+        is_answer_wanted: bool,
+    ) -> io::Result<Incoming> {
+        if !self.changes_keys {
+            // What was asked for is answered, and the connection ends in order.
+            return Ok(Incoming::End);
+        }
+        let keys = self.session.next_keys(Direction::Receive);
+        kernel_tls::set_keys(stream, Direction::Receive, &keys.map_err(io::Error::other)?)?;
+        if is_answer_wanted && self.sending == SendState::Open {
+            self.sending = SendState::OwesKeys;
+        }
+        Ok(Incoming::Message)
+    }
+
+    fn is_patient(&mut self) -> bool {
+        let left = self.patience.checked_sub(1);
+        self.patience = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Ends the session by an alert, if the socket takes it.
+    fn fail(&mut self, stream: &TcpStream, alert: Alert) {
+        // The kernel has the socket refuse everything after a record that is no good.
+        let _ = stream.take_error();
+        if matches!(self.sending, SendState::Open | SendState::OwesKeys) {
+            let _ = self.send_alert(stream, alert);
+            self.sending = SendState::Failed;
+        }
+    }
+
+    fn send_alert(&mut self, stream: &TcpStream, alert: Alert) -> io::Result<()> {
+        self.send_record(stream, record_type::ALERT, alert.bytes())
+    }
+
+    fn send_record(&mut self, stream: &TcpStream, kind: u8, bytes: &[u8]) -> io::Result<()> {
+        kernel_tls::send_record(stream, kind, bytes)?;
+        self.sealed.plain += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Sealed {
+    /// Bytes that TCP has not taken, if the next record's number is `next` and TCP has taken `taken` in
+    /// all. A record that is not complete has no number, and its bytes are among them.
+    fn not_taken(&self, next: u64, taken: u64) -> u64 {
+        let records = self.earlier + next.saturating_sub(self.first);
+        let given = self.plain + records * self.overhead;
+        given.saturating_sub(taken.saturating_sub(self.taken_before))
+    }
+}
+
+/// Messages of that kind that a peer may send; the library has the same limit.
+const PATIENCE: u8 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tcp_has_not_taken_is_told_by_bytes_and_records() {
+        let sealed = Sealed {
+            plain: 20_000,
+            earlier: 1,
+            first: 7,
+            taken_before: 500,
+            overhead: 22,
+        };
+        // Two complete records, one of them with an earlier key.
+        let all = 20_000 + 2 * 22;
+        assert_eq!(sealed.not_taken(8, 500), all);
+        assert_eq!(sealed.not_taken(8, 500 + all), 0);
+        assert_eq!(sealed.not_taken(8, 500 + all - 1), 1);
+        // The end of the stream counts as a byte that TCP has taken.
+        assert_eq!(sealed.not_taken(8, 500 + all + 1), 0);
+    }
+}
