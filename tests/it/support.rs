@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use haul::server::config::{SendChoice, ServeConfig};
+use haul::server::config::{KernelTlsChoice, SendChoice, ServeConfig};
 use haul::server::telemetry::Snapshot;
 use haul::server::telemetry::access_log::Destination;
 use haul::server::{Handle, Pin, Server, StartupError};
@@ -53,6 +53,9 @@ impl TestServer {
             transmit: transmit_choice(),
             ..ServeConfig::default()
         };
+        if std::env::var("HAUL_TEST_KTLS").as_deref() == Ok("off") {
+            config.kernel_tls = KernelTlsChoice::Off;
+        }
         adjust(&mut config);
         let identity =
             (transport::is_tls() && config.listen_tls.is_empty() && !config.listen.is_empty())

@@ -3,5 +3,7 @@
 mod certificates;
 mod handshake;
 mod interoperability;
+mod kernel;
+mod kernel_programs;
 pub mod support;
 mod transfers;
