@@ -29,7 +29,7 @@ pub(crate) enum Direction {
 #[derive(Clone)]
 #[cfg_attr(
     not(all(target_os = "linux", not(feature = "portable"))),
-    expect(dead_code, reason = "only Linux takes keys")
+    allow(dead_code, reason = "only Linux takes keys")
 )]
 pub(crate) struct TrafficKeys {
     pub version: Version,
