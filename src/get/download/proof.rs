@@ -8,12 +8,14 @@ use super::block_ledger::agrees;
 use crate::digest::{BlockList, Checksum};
 use crate::get::blocks;
 use crate::get::checksum::{Caught, Verifier};
+use crate::get::client::cancellation::Cancellation;
 use crate::get::client::{Method, Request};
 use crate::get::config::DigestChoice;
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::part_file::validate::{Identity, Validator};
 use crate::get::shared::Shared;
 use crate::get::source::HttpUrl;
+use crate::http::client_response::Head;
 
 /// The checksums of one file.
 pub(super) struct Proof<'a> {
@@ -52,9 +54,14 @@ impl<'a> Proof<'a> {
         }
     }
 
-    /// Notes a digest that the server told of, where its answer had none.
+    /// Notes a digest that the server told of elsewhere than in its answer, or in an earlier run.
     pub(super) fn note_digest(&mut self, digest: Option<Checksum>) {
         self.offered.extend(digest);
+    }
+
+    /// What the server says of its file.
+    pub(super) fn offered(&self) -> Option<&Checksum> {
+        self.offered.first()
     }
 
     /// The user's checksums.
@@ -86,6 +93,30 @@ impl<'a> Proof<'a> {
         };
         let agrees = |list: &BlockList| agrees(list, self.given) && agrees(list, &self.offered);
         Ok(list.filter(agrees))
+    }
+
+    /// Whether the digest is the server's own, and the server has another version by now than the
+    /// one with this validator.
+    ///
+    /// # Errors
+    /// The run is stopped.
+    pub(super) fn is_outdated(
+        &self,
+        shared: &Shared,
+        url: &HttpUrl,
+        validator: &Validator,
+    ) -> Result<bool, GetError> {
+        if !self.given.is_empty() {
+            return Ok(false);
+        }
+        match ask_head(shared, url, &shared.cancellation()) {
+            Err(error) if error.is_stop() => Err(error),
+            Err(_) => Ok(false),
+            Ok(head) => {
+                let now = Validator::of(&head).filter(|_| head.status == 200);
+                Ok(now.is_some_and(|now| now != *validator))
+            }
+        }
     }
 
     /// Holds a whole file without a checksum against the digest that the server has by now: where
@@ -127,6 +158,18 @@ impl<'a> Proof<'a> {
     }
 }
 
+/// What the server says of the file.
+fn ask_head(shared: &Shared, url: &HttpUrl, cancellation: &Cancellation) -> Result<Head, GetError> {
+    let request = Request {
+        url,
+        method: Method::Head,
+        accept: "*/*",
+        range: None,
+    };
+    let response = shared.client.send(&request, cancellation)?;
+    Ok(shared.client.release(response))
+}
+
 /// The digest of the version with this validator, as soon as the server has it.
 fn ask_digest(
     shared: &Shared,
@@ -137,14 +180,7 @@ fn ask_digest(
     let (asked, cancellation) = (Instant::now(), shared.cancellation());
     let mut pause = MIN_PAUSE;
     loop {
-        let request = Request {
-            url,
-            method: Method::Head,
-            accept: "*/*",
-            range: None,
-        };
-        let response = shared.client.send(&request, &cancellation)?;
-        let head = shared.client.release(response);
+        let head = ask_head(shared, url, &cancellation)?;
         if head.status != 200 || Validator::of(&head).as_ref() != validator {
             return Ok(None);
         }

@@ -54,6 +54,8 @@ pub(super) struct Transfer<'a> {
     has_proven_mirrors: bool,
     /// Responses that looked like a passing fault, in a row, and the bytes kept at the last one.
     suspicions: (u32, u64),
+    /// Times that the file turned out to be another one meanwhile.
+    versions: u32,
 }
 
 /// The beginning of a session.
@@ -98,6 +100,7 @@ impl<'a> Transfer<'a> {
             list_source: None,
             has_proven_mirrors: false,
             suspicions: (0, 0),
+            versions: 0,
         }
     }
 
@@ -118,6 +121,9 @@ impl<'a> Transfer<'a> {
             self.holdings = Holdings::open(self.target, is_foreign)?;
         }
         self.forget_doubtful_date();
+        let held = self.holdings.current.as_ref();
+        self.proof
+            .note_digest(held.and_then(|held| held.state.digest()));
         let mut opening = self.next_opening();
         let kept = self
             .holdings
@@ -127,7 +133,6 @@ impl<'a> Transfer<'a> {
         if kept && matches!(opening, Opening::Request) {
             self.reporter.note(part_file::NOT_RESUMED.to_owned());
         }
-        let mut versions = 0;
         loop {
             let end = match opening {
                 Opening::Resume => self.session(None),
@@ -146,9 +151,9 @@ impl<'a> Transfer<'a> {
                 },
                 Ok(SessionEnd::Broken) => self.next_opening(),
                 Ok(SessionEnd::StartOver { why, response }) => {
-                    versions += 1;
-                    if versions >= MAX_VERSIONS {
-                        let text = format!("{}: {why}, {versions} times", self.url);
+                    self.versions += 1;
+                    if self.versions >= MAX_VERSIONS {
+                        let text = format!("{}: {why}, {} times", self.url, self.versions);
                         return Err(self.give_up(GetError::new(ErrorKind::Incomplete, text)));
                     }
                     self.reporter.note(why);
@@ -181,7 +186,8 @@ impl<'a> Transfer<'a> {
 
     /// How to go on with what is here.
     fn next_opening(&self) -> Opening {
-        let Some(Holding { state, .. }) = &self.holdings.current else {
+        let held = self.holdings.current.as_ref();
+        let Some(Holding { state, .. }) = held.filter(|held| !held.has_wrong_checksum) else {
             return Opening::Request;
         };
         let identity = state.identity.as_ref();
@@ -316,6 +322,7 @@ impl<'a> Transfer<'a> {
         let digest = response.head.digests().into_iter().next();
         self.proof.note_server(is_haul, digest);
         self.take_links(&response)?;
+        self.keep_digest();
         self.list_source = is_haul.then(|| ListSource {
             url: response.url.clone(),
             validator: Validator::of(&response.head),
@@ -323,6 +330,13 @@ impl<'a> Transfer<'a> {
         self.mirrors
             .learn(mirror, response.url.clone(), Validator::of(&response.head));
         self.session(Some((mirror, response)))
+    }
+
+    /// Has later runs hold the file against what the server says of it, too.
+    fn keep_digest(&mut self) {
+        if let (Some(held), Some(digest)) = (&mut self.holdings.current, self.proof.offered()) {
+            held.state.note_digest(digest);
+        }
     }
 
     /// How the file begins that is here whole and is to be updated.
@@ -428,6 +442,7 @@ impl<'a> Transfer<'a> {
             return Ok(opening);
         }
         let from_before = self.received == 0;
+        self.keep_digest();
         if let Some(held) = &mut self.holdings.current {
             held.has_wrong_checksum = true;
             // Were this to fail, the bytes are only fetched again.
@@ -435,6 +450,13 @@ impl<'a> Transfer<'a> {
                 .part
                 .sync_data()
                 .and_then(|()| held.part.save(&held.state));
+        }
+        if self.is_outdated()? && self.versions + 1 < MAX_VERSIONS {
+            self.versions += 1;
+            let why = format!("{error}; the file has changed on the server meanwhile");
+            self.reporter.note(why);
+            self.mirrors.forget();
+            return Ok(Opening::Request);
         }
         if self.mirrors.only_first() {
             self.reporter.note(format!("{error}; no mirrors any more"));
@@ -452,6 +474,23 @@ impl<'a> Transfer<'a> {
                  network, --restart fetches it anew"
             }
         }))
+    }
+
+    /// Whether the server has another version by now than the whole file that is here: bytes that
+    /// wait in its kernel change with the file.
+    fn is_outdated(&self) -> Result<bool, GetError> {
+        let Some(Holding { state, .. }) = &self.holdings.current else {
+            return Ok(false);
+        };
+        let identity = state.identity.as_ref();
+        let mirror = self.mirrors.find(&state.url);
+        match (mirror, identity.and_then(|it| it.validator.as_ref())) {
+            (Some(mirror), Some(validator)) => {
+                let url = self.mirrors.url(mirror);
+                self.proof.is_outdated(self.shared, url, validator)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Has each block of the whole file held against the server's list, so that those that differ

@@ -50,6 +50,10 @@ pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
         (true, _) => Decision::GoOn,
         (false, KeptChoice::Restart) => Decision::Beside,
         (false, KeptChoice::Keep) if could_be_same(kept, head, trust) => Decision::Beside,
+        // Bytes that are known to be wrong stand in no other version's way.
+        (false, KeptChoice::Keep) if kept.has_wrong_checksum && !is_suspicious(kept, head) => {
+            Decision::Beside
+        }
         (false, KeptChoice::Keep) if is_suspicious(kept, head) || is_of_other_node(kept, head) => {
             Decision::Suspicious
         }

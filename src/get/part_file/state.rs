@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::{Algorithm, Checksum};
 use crate::get::part_file::extents::Extents;
 use crate::get::part_file::validate::Identity;
 
@@ -18,6 +19,10 @@ pub(crate) struct State {
     /// The whole file is here, whether its length was told or not.
     #[serde(default)]
     pub(crate) whole: bool,
+    /// What the server said of the whole file: the algorithm's name and hexadecimal digits. A later
+    /// run may finish the file without asking again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 impl State {
@@ -34,6 +39,17 @@ impl State {
             content_type,
             ..Self::default()
         }
+    }
+
+    /// The digest that the server gave of the file.
+    pub(crate) fn digest(&self) -> Option<Checksum> {
+        let (name, hex) = self.digest.as_ref()?.split_once(' ')?;
+        Checksum::parse(Algorithm::named(name)?, hex).ok()
+    }
+
+    /// Notes the digest that the server gave of the file.
+    pub(crate) fn note_digest(&mut self, digest: &Checksum) {
+        self.digest = Some(digest.to_string());
     }
 
     /// The state in the text of a state file, as far as it can be believed of a part file of this

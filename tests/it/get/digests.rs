@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::sync::Arc;
 
 use haul::server::config::DigestChoice;
 
 use super::proxy::{Harm, Proxy};
-use super::support::{Client, Served, Server, noise};
+use super::support::{Act, Client, Request, Served, Server, noise};
 use crate::support::TestServer;
 
 const BLOCK: usize = 4 << 20;
+const WRONG_DIGEST: &[u8] =
+    b"\r\nRepr-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
 
 #[test]
 fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
@@ -83,13 +86,61 @@ fn a_server_that_gives_a_wrong_digest_is_not_believed() {
     let server = Server::start(move |request| {
         let answer = file.answer(request);
         let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
-        let digest = b"\r\nRepr-Digest: sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:";
-        let answer = [&answer[..end], digest, &answer[end..]].concat();
-        vec![super::support::Act::Send(answer)]
+        let answer = [&answer[..end], WRONG_DIGEST, &answer[end..]].concat();
+        vec![Act::Send(answer)]
     });
     let client = Client::new();
-    client.get(&["-s1", &server.url("/f")]).assert_status(7);
-    assert!(!client.path("f").exists());
+    // Nor does the same command finish later what it has kept.
+    for more in [&[][..], &[], &["--restart"], &[]] {
+        let url = server.url("/f");
+        let ran = client.get(&[&["-s1", &url][..], more].concat());
+        ran.assert_status(7);
+        assert!(!client.path("f").exists());
+    }
+}
+
+/// A server whose first answer is of one version, with a digest that its bytes do not have, and
+/// which has another version from then on.
+fn changing(old: Served, new: Served) -> Server {
+    Server::start(move |request| {
+        let answer = match request {
+            Request { number: 0, .. } => {
+                let answer = old.answer(request);
+                let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
+                [&answer[..end], WRONG_DIGEST, &answer[end..]].concat()
+            }
+            Request { method, .. } if method == "HEAD" => new.head("200 OK", new.len(), ""),
+            _ => new.answer(request),
+        };
+        vec![Act::Send(answer)]
+    })
+}
+
+/// What waits in the server's kernel is cut off with the file, and comes as zeros.
+#[test]
+fn a_file_that_missed_its_digest_since_it_changed_is_fetched_anew() {
+    let (old, new) = (Served::new(3, 100_000), Served::new(4, 150_000));
+    let expected = Arc::clone(&new.bytes);
+    let server = changing(old, new);
+    let client = Client::new();
+    let ran = client.get(&["-s1", &server.url("/f")]);
+    ran.assert_status(0)
+        .assert_says("the file has changed on the server");
+    client.assert_whole("f", &expected);
+}
+
+#[test]
+fn a_file_that_changed_and_is_shorter_is_not_called_a_wrong_one() {
+    let (old, new) = (Served::new(3, 100_000), Served::new(4, 50_000));
+    let expected = Arc::clone(&new.bytes);
+    let server = changing(old, new);
+    let client = Client::new();
+    let ran = client.get(&["-s1", &server.url("/f")]);
+    ran.assert_status(5).assert_says("--restart");
+    assert!(client.path("f.part").exists());
+    let again = client.get(&["-s1", "--restart", &server.url("/f")]);
+    again.assert_status(0);
+    client.assert_whole("f", &expected);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -452,29 +452,40 @@ pub(super) fn finish(mut child: Child) -> Ran {
     };
     let stdout = drain(child.stdout.take().map(|stream| Box::new(stream) as Box<_>));
     let stderr = drain(child.stderr.take().map(|stream| Box::new(stream) as Box<_>));
-    let status = wait(&mut child);
+    let status = ended(&mut child);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (stdout.join().unwrap(), text(stderr.join().unwrap()));
+    let status = status.unwrap_or_else(|| panic!("haul did not end within {LONGEST:?}: {stderr}"));
     Ran {
-        status,
-        stdout: stdout.join().unwrap(),
-        stderr: String::from_utf8_lossy(&stderr.join().unwrap()).into_owned(),
+        status: status.code(),
+        stdout,
+        stderr,
     }
 }
 
 /// The program's exit status; `None` when a signal ended it.
 pub(super) fn wait(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + LONGEST;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if Instant::now() >= deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("haul did not end within {LONGEST:?}");
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let status = ended(child);
+    status
+        .unwrap_or_else(|| panic!("haul did not end within {LONGEST:?}"))
+        .code()
 }
+
+/// How the program ended; `None` if it did not, and was killed.
+fn ended(child: &mut Child) -> Option<ExitStatus> {
+    // Steps are counted, not the clock: a test that is stopped for a while has not waited.
+    for _ in 0..LONGEST.as_millis() / STEP.as_millis() {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(STEP);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+const STEP: Duration = Duration::from_millis(5);
 
 /// Waits until `is_so`.
 #[track_caller]
