@@ -85,7 +85,7 @@ use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{CloseReason, Counters, Snapshot};
 use crate::server::worker::HotWorker;
 use crate::sync;
-use crate::sys::inherited::OWN;
+use crate::sys::inherited::Purpose;
 use crate::sys::kernel_tls::{self, KernelTls};
 use crate::sys::poller::Poller;
 use crate::sys::resources;
@@ -355,7 +355,10 @@ impl Server {
             .listeners
             .iter()
             .map(|it| (&it.socket, it.name.as_str()));
-        let admin = self.admin.iter().map(|it| (it.socket(), OWN));
+        let admin = self
+            .admin
+            .iter()
+            .map(|it| (it.socket(), Purpose::Admin.name()));
         let copied = listeners.chain(admin).map(|(socket, name)| {
             let (socket, name) = (socket.try_clone()?, name.to_owned());
             Ok(InheritedListener { socket, name })

@@ -24,7 +24,7 @@ impl SignalReceiver {
     pub(crate) fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
         read.set_read_timeout(Some(LOOK_EVERY))?;
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly::default(), signals)?;
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
         Ok(Self(delivery))
     }
 

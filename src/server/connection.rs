@@ -336,5 +336,5 @@ const MAX_STEPS: usize = 192;
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);
 
 /// What a new connection has for its handshake and its first request while the server drains: some
-/// round trips.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// round trips, and a lost packet that is sent again (after a second and more, RFC 6298).
+const DRAIN_GRACE: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use crate::server::config::{AdminAddress, LocalAddress, ServeConfig};
 use crate::server::shared::UNSENT_BYTES;
 use crate::server::startup_error::StartupError;
-use crate::sys::inherited::{InheritedListener, OWN};
+use crate::sys::inherited::{InheritedListener, Purpose};
 use crate::sys::{local_socket, socket};
 
 /// Listening sockets, those with TLS last.
@@ -43,15 +43,15 @@ pub(super) fn open(config: &mut ServeConfig) -> Result<Listeners, StartupError> 
     };
     let (mut plain, mut tls) = (Vec::new(), Vec::new());
     for address in &config.listen {
-        plain.push(inet(*address, &mut passed)?);
+        plain.push(inet(*address, Purpose::Plain, &mut passed)?);
     }
     for address in &config.listen_local {
-        let socket = local(address, config, &mut passed, BACKLOG)
+        let socket = local(address, config, &mut passed, (Purpose::Plain, BACKLOG))
             .map_err(|error| StartupError::ListenLocal(address.clone(), error))?;
         plain.push(socket);
     }
     for address in &config.listen_tls {
-        tls.push(inet(*address, &mut passed)?);
+        tls.push(inet(*address, Purpose::Tls, &mut passed)?);
     }
     // What another server opened by itself, and this one's settings do not name, is closed.
     let kept = passed.into_iter().filter(|it| !it.is_own());
@@ -74,8 +74,8 @@ pub(super) fn open(config: &mut ServeConfig) -> Result<Listeners, StartupError> 
     })
 }
 
-fn own(socket: TcpListener) -> InheritedListener {
-    let name = OWN.to_owned();
+fn own(socket: TcpListener, purpose: Purpose) -> InheritedListener {
+    let name = purpose.name().to_owned();
     InheritedListener { socket, name }
 }
 
@@ -89,14 +89,15 @@ fn take(
 
 fn inet(
     address: SocketAddr,
+    purpose: Purpose,
     passed: &mut Vec<InheritedListener>,
 ) -> Result<InheritedListener, StartupError> {
-    if let Some(found) = take(passed, |it| it.listens_on(address)) {
+    if let Some(found) = take(passed, |it| it.listens_on(address, purpose)) {
         return Ok(found);
     }
     let opened = socket::listen(address, BACKLOG);
     opened
-        .map(own)
+        .map(|socket| own(socket, purpose))
         .map_err(|error| StartupError::Listen(address, error))
 }
 
@@ -104,11 +105,12 @@ fn local(
     address: &LocalAddress,
     config: &ServeConfig,
     passed: &mut Vec<InheritedListener>,
-    backlog: i32,
+    (purpose, backlog): (Purpose, i32),
 ) -> io::Result<InheritedListener> {
     match take(passed, |it| it.listens_on_local(address)) {
         Some(found) => Ok(found),
-        None => local_socket::listen(address, config.local_access, backlog).map(own),
+        None => local_socket::listen(address, config.local_access, backlog)
+            .map(|socket| own(socket, purpose)),
     }
 }
 
@@ -118,12 +120,13 @@ fn admin(
     passed: &mut Vec<InheritedListener>,
 ) -> Result<TcpListener, StartupError> {
     let opened = match address {
-        AdminAddress::Inet(inet) => match take(passed, |it| it.listens_on(*inet)) {
+        AdminAddress::Inet(inet) => match take(passed, |it| it.listens_on(*inet, Purpose::Admin)) {
             Some(found) => Ok(found.socket),
             None => socket::listen(*inet, ADMIN_BACKLOG),
         },
         AdminAddress::Local(name) => {
-            local(name, config, passed, ADMIN_BACKLOG).map(|found| found.socket)
+            let purpose = (Purpose::Admin, ADMIN_BACKLOG);
+            local(name, config, passed, purpose).map(|found| found.socket)
         }
     };
     opened.map_err(|error| StartupError::Admin(address.clone(), error))

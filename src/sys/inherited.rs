@@ -29,7 +29,7 @@ impl InheritedListener {
     /// Whether a server opened it for itself, and passed it on to the one that takes over.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.name == OWN || self.is_predecessor()
+        Purpose::ALL.into_iter().any(|it| self.name == it.name()) || self.is_predecessor()
     }
 
     /// Whether it listens to nobody, but leads to the server that is taken over from.
@@ -37,10 +37,12 @@ impl InheritedListener {
         self.name == PREDECESSOR
     }
 
-    /// Whether it listens on this address; port 0 is any.
-    pub(crate) fn listens_on(&self, address: SocketAddr) -> bool {
+    /// Whether it listens on this address; port 0 is the one that the system chose when a server
+    /// opened the socket for the same purpose.
+    pub(crate) fn listens_on(&self, address: SocketAddr, purpose: Purpose) -> bool {
+        let was_chosen = address.port() == 0 && self.name == purpose.name();
         self.socket.local_addr().is_ok_and(|own| {
-            own.ip() == address.ip() && (address.port() == 0 || own.port() == address.port())
+            own.ip() == address.ip() && (was_chosen || own.port() == address.port())
         })
     }
 
@@ -54,8 +56,29 @@ impl InheritedListener {
     }
 }
 
-/// The name of sockets that a server opened for itself.
-pub(crate) const OWN: &str = "own";
+/// What a server opened a socket for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Files, without TLS.
+    Plain,
+    /// Files over TLS.
+    Tls,
+    /// The admin interface.
+    Admin,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::Plain, Self::Tls, Self::Admin];
+
+    /// The name under which the socket is passed on to the server that takes over.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "own",
+            Self::Tls => "own-tls",
+            Self::Admin => "own-admin",
+        }
+    }
+}
 
 /// The name of the socket by which a server is asked what it still does once it was taken over from.
 pub(crate) const PREDECESSOR: &str = "haul-predecessor";

@@ -237,6 +237,30 @@ fn a_supervisor_is_told_who_serves_on_and_sockets_of_all_kinds_are_handed_over()
     successor.end();
 }
 
+/// An address whose port the system chose stands for the socket that it was chosen for.
+#[test]
+fn each_socket_is_handed_over_for_what_it_was_opened_for() {
+    let root = root();
+    let any = own_address().to_string();
+    let mut command = haul();
+    command.args(["serve", "--listen", &any, "--admin", &any, "--root"]);
+    let mut program = Program::start(command.arg(root.path()));
+    let address = program.address();
+    let admin = program.line("admin on http://");
+    let admin = admin.trim_end_matches('/').parse().expect("an address");
+    let is_healthy = || {
+        let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        Answer::parse(&Client::connect(admin).ask(request)).body == b"ok\n"
+    };
+    assert!(is_healthy());
+    program.signal(Signal::SIGUSR2);
+    let successor = Successor::of(&mut program);
+    assert!(program.end_alone().success());
+    assert_eq!(Client::connect(address).ask("f\n"), b"content");
+    assert!(is_healthy());
+    successor.end();
+}
+
 /// Whoever starts it may leave a descriptor open, and no close-on-exec is set for it.
 #[test]
 fn sockets_are_handed_over_around_a_descriptor_that_was_left_open() {
