@@ -220,7 +220,10 @@ fn client(place: &Place, address: SocketAddr, seed: u64, look_ups: usize) -> See
     let mut random = fastrand::Rng::with_seed(seed);
     let mut seen = Seen::default();
     let mut stream = connect(address);
-    for _ in 0..look_ups.div_ceil(BATCH) {
+    for number in 0..look_ups.div_ceil(BATCH) {
+        if number.is_multiple_of(BATCHES_OF_CONNECTION) {
+            stream = connect(address);
+        }
         let targets: Vec<_> = (0..BATCH - 1).map(|_| target(&mut random)).collect();
         let mut requests = String::new();
         for (target, field) in &targets {
@@ -354,6 +357,8 @@ const SECRET_BYTES: usize = 77_777;
 const FILES: u8 = 64;
 /// Look-ups in a row, the last of them by name.
 const BATCH: usize = 32;
+/// The server closes a connection after 100,000 requests.
+const BATCHES_OF_CONNECTION: usize = 1_000;
 const FEW: usize = 4_000;
 /// So many look-ups meet the race.
 const MANY: usize = 100_000;
