@@ -110,7 +110,8 @@ fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
 fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> {
     let mirrors = args.mirror.iter().map(|url| http(url));
     let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
-    let target = match args.repair.as_ref().or(args.output.as_ref()) {
+    let repaired = args.repair.as_deref().map(linked_file);
+    let target = match repaired.as_ref().or(args.output.as_ref()) {
         None => None,
         Some(_) if is_stdout(args) => Some(Target::Stream),
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
@@ -125,6 +126,14 @@ fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> 
         job
     });
     Ok(jobs.collect())
+}
+
+/// The file that a link leads to: a repair would put a file in the link's place.
+fn linked_file(path: &Path) -> PathBuf {
+    match path.is_symlink() && path.is_file() {
+        true => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+        false => path.to_owned(),
+    }
 }
 
 fn display(args: &GetArguments) -> DisplayChoice {

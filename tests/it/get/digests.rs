@@ -253,6 +253,23 @@ fn a_repaired_file_keeps_its_holes() {
 }
 
 #[test]
+fn a_link_to_a_repaired_file_stays() {
+    let server = TestServer::start();
+    let new = noise(11, BLOCK + 5);
+    server.put("image", &new);
+    let url = format!("http://{}/image", server.address());
+    let client = Client::new();
+    fs::create_dir(client.path("elsewhere")).unwrap();
+    fs::write(client.path("elsewhere/image"), b"old").unwrap();
+    let link = client.path("link");
+    std::os::unix::fs::symlink("elsewhere/image", &link).unwrap();
+    let ran = client.get(&["--repair", link.to_str().unwrap(), &url]);
+    ran.assert_status(0);
+    super::support::assert_same(&client.path("elsewhere/image"), &new);
+    assert!(link.is_symlink());
+}
+
+#[test]
 fn what_is_no_regular_file_is_not_repaired_nor_waited_for() {
     let server = TestServer::start();
     server.put("f", noise(9, 5));
