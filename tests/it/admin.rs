@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::process::{Program, haul, run};
+use crate::slowfs::{Call, SlowFs};
 use crate::support::{Answer, Client, PATIENCE, TestServer, noise, own_address};
 
 /// A server whose admin interface is on a Unix socket.
@@ -275,6 +276,42 @@ fn other_hosts_and_names_from_elsewhere_are_not_answered_unless_told() {
     assert_eq!(ask_by_tcp(address, "rubbish\r\n\r\n"), 400);
     program.signal(Signal::SIGTERM);
     assert!(program.end().success());
+}
+
+#[test]
+#[cfg_attr(
+    feature = "portable",
+    ignore = "only Linux says what is in memory, and what may hang"
+)]
+fn jobs_whose_clients_have_left_do_not_count_as_waiting() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = server(&directory);
+    let Some(mut slow) = SlowFs::mount(&server.root().join("slow")) else {
+        return;
+    };
+    slow.hold(Call::Read);
+    let ask = |number| {
+        let mut client = server.connect();
+        client.send(format!("GET /slow/f{number} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        client
+    };
+    let leaving: Vec<_> = (0..40).map(ask).collect();
+    let waiting = || {
+        let found = metrics(&directory);
+        let of_a_disk = |(name, _): &(String, f64)| name.starts_with("haul_disk_jobs_waiting");
+        found
+            .into_iter()
+            .filter(of_a_disk)
+            .map(|(_, jobs)| jobs)
+            .sum::<f64>()
+    };
+    // The others have a disk worker that waits for them.
+    until("most are in line", || waiting() >= 30.0);
+    leaving.into_iter().for_each(Client::reset);
+    server.counters_when(|counters| counters.swept >= 30);
+    slow.release(Call::Read);
+    server.counters_when(|counters| counters.open == 0);
+    until("no job waits", || waiting() < 1.0);
 }
 
 #[test]

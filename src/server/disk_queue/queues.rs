@@ -196,6 +196,7 @@ impl Queues {
                         if let Some(ScanTurn::Current(scan)) = ticket.scan {
                             self.scans.end(scan);
                         }
+                        self.gauge(line.device).note_left();
                         gone.push(connection);
                         continue;
                     }
