@@ -1,15 +1,15 @@
 //! Access: a decision over the request, the peer and the time, made before any look-up.
 //!
-//! A path that a client may not see has one answer, whether or not there is a file: 401 where there
-//! is a password to log in with, 404 elsewhere. Links are verified on the spot; a password that is
-//! not remembered is looked at by a disk worker ([`Decision::CheckPassword`]).
+//! A path that is not open to a client has one answer, whether or not a file exists: 401 if a
+//! password would open it, else 404. Links are verified by the hot worker; an uncached password by
+//! a disk worker ([`Decision::CheckPassword`]).
 //!
-//! Time tells nothing either. Before a look-up there is a comparison of bytes at most: credentials
-//! are found by a hash under a random key, signatures compared in constant time. The hash of an
-//! unknown user's password is compared with that of another user, and takes as long.
+//! Response times reveal nothing either. Credentials are found by a hash under a random key, and
+//! signatures compared in constant time. An unknown user's password is hashed against another
+//! user's entry, which takes as long.
 //!
-//! The target of a path is decided a second time once it is known ([`Access::permits`]): a link of
-//! the file system may lead from an open place to a protected one.
+//! A resolved path is decided a second time ([`Access::permits`]): a symbolic link may lead from an
+//! open directory to a protected one.
 
 mod attempts;
 mod globs;
@@ -57,7 +57,7 @@ struct Reloaded<T> {
 pub(crate) enum Decision {
     /// The request has this grant.
     Granted(Grant),
-    /// Its password has to be looked at, which takes a disk worker's time.
+    /// Its password has to be hashed, by a disk worker.
     CheckPassword(Permit),
     /// The request is refused.
     Refused(Refusal),
@@ -70,16 +70,16 @@ enum Verdict {
     Unproven(Arc<Passwords>),
 }
 
-/// The paths that a request may have.
+/// The paths that a request has access to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Grant {
     /// The paths that need no login.
     Open,
     /// Everything, since this user has logged in.
     User(Box<[u8]>),
-    /// This path, wherever its links lead.
+    /// This path, and its target if it is a link.
     Path(Box<[u8]>),
-    /// This path, and what lies beneath it.
+    /// This path, and all paths beneath it.
     Subtree(Box<[u8]>),
 }
 
@@ -101,7 +101,7 @@ impl Grant {
         }
     }
 
-    /// Whether this path, protected or not, is among what was granted.
+    /// Whether the grant covers this path, protected or not.
     fn covers(&self, path: &[u8]) -> bool {
         match self {
             Self::Open => false,
@@ -144,12 +144,12 @@ impl Access {
             passwords: Reloaded::load(config.htpasswd.as_deref(), read_passwords)?,
             keys: Reloaded::load(config.link_keys.as_deref(), read_keys)?,
             attempts: Attempts::default(),
-            waiting: Semaphore::new(MOST_WAITING),
+            waiting: Semaphore::new(MAX_WAITING),
             counters,
         }))
     }
 
-    /// Reads the files anew. A file with a fault leaves the old content in place; returns the
+    /// Reads the files again. A file with a fault leaves the old content in place; returns the
     /// faults.
     pub(crate) fn reload(&self) -> Vec<String> {
         let passwords = self.passwords.as_ref().map(|it| it.reload(read_passwords));
@@ -158,8 +158,8 @@ impl Access {
         results.filter_map(Result::err).collect()
     }
 
-    /// Whether everybody may have what the target names. A directory counts as its index as well,
-    /// whether or not there is one, but where its listing is asked for in a form for programs.
+    /// Whether the target is open to all clients. A directory counts as its index as well, present
+    /// or not, unless the request is for a listing in a form for programs.
     pub(crate) fn is_open(&self, target: &Target, form: ListingFormat) -> bool {
         let may_be_index = target.trailing_slash && form == ListingFormat::Html;
         let may_be_index = may_be_index && self.index == IndexChoice::Serve;
@@ -181,7 +181,7 @@ impl Access {
 
     /// Decides, and looks at the password if need be: takes a tenth of a second on purpose.
     pub(crate) fn check_password(&self, request: &Request, peer: Peer) -> Decision {
-        // Another request of the client may have come to its end meanwhile.
+        // Another request of the client may have been checked meanwhile.
         let passwords = match self.judge(request, peer, Instant::now()) {
             Verdict::Decided(decision) => return decision,
             Verdict::Unproven(passwords) => passwords,
@@ -248,7 +248,7 @@ impl Access {
         let keys = self.keys.as_ref()?.current();
         let verify = |presented: &Presented| {
             let path = &request.target.path;
-            let opened = keys.verify(presented, path, peer.ip(), unix_time())?;
+            let opened = presented.verify(&keys, path, peer.ip(), unix_time())?;
             Ok(match presented.depth {
                 None => Grant::Path(opened.into()),
                 Some(_) => Grant::Subtree(opened.into()),
@@ -258,8 +258,7 @@ impl Access {
         Some(link.clone().and_then(|presented| verify(&presented)))
     }
 
-    /// Whether a request with this grant may have what it was granted `path` for, now that it is
-    /// known where that leads.
+    /// Whether a grant for `path` also covers the real path behind it.
     pub(crate) fn permits(&self, grant: &Grant, path: &[u8], real: &RealPath) -> bool {
         // The signature of a path covers the target of its links.
         if matches!(grant, Grant::User(_) | Grant::Path(_)) || self.is_everything_to(grant) {
@@ -272,12 +271,12 @@ impl Access {
         }
     }
 
-    /// Whether a request with this grant may see this path.
+    /// Whether a request with this grant has access to this path.
     pub(crate) fn may_see(&self, grant: &Grant, path: &[u8]) -> bool {
         grant.covers(path) || !self.protected.contains(path)
     }
 
-    /// Whether it matters to a request with this grant where links of the file system lead.
+    /// Whether the access of a request with this grant depends on the target of links.
     pub(crate) fn wants_real_path(&self, grant: &Grant) -> bool {
         match grant {
             Grant::Open => !self.protected.is_everything(),
@@ -358,6 +357,5 @@ fn is_index_of(path: &[u8], directory: &[u8]) -> bool {
 /// The name of a directory's index.
 pub(crate) const INDEX: &[u8] = b"index.html";
 
-/// More requests than this are told to come back later, rather than left waiting for their
-/// passwords to be looked at.
-const MOST_WAITING: usize = 256;
+/// Password checks that may wait; requests beyond them get 503.
+const MAX_WAITING: usize = 256;
