@@ -14,6 +14,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread::JoinHandle;
@@ -92,11 +93,7 @@ impl Model {
         let disk = (0..2).map(|_| start(Box::new(|ring| run_disk_worker(&ring))));
         let disk = disk.collect();
         Self {
-            handle: Handle {
-                ring: Arc::clone(&ring),
-                acceptor: accepting,
-                permits,
-            },
+            handle: Handle::new(&ring, &accepting, &permits),
             address,
             acceptor: shuttle::thread::spawn(move || acceptor.run()),
             threads,

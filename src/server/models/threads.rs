@@ -1,8 +1,10 @@
 //! The acceptor, hot workers and disk workers: going idle and waking, handing over, draining.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::server::threads::sweep;
 
 #[test]
 fn every_connection_is_answered_by_whoever_holds_it() {
