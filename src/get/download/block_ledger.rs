@@ -1,5 +1,5 @@
-//! A session's blocks: the server's list, which blocks match it, which mirror brought the others,
-//! and how often they came wrong.
+//! A session's blocks: the server's list, the blocks that match it, the mirrors of the others, and
+//! how often each differed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,18 +25,18 @@ struct State {
     good: Extents,
     /// The mirrors that brought bytes of each block that is not known to be good.
     writers: BTreeMap<u64, Vec<usize>>,
-    /// Times that a block came wrong.
+    /// Bad copies of a block.
     failures: BTreeMap<u64, u32>,
-    /// Where the first block begins that came wrong since this was taken.
+    /// The start of the first bad block since this was taken.
     first_bad: Option<u64>,
 }
 
 /// The state of the list.
 #[derive(Clone, Debug)]
 pub(super) enum ListState {
-    /// No server that makes lists has been heard.
+    /// No server with block lists has answered.
     Unsought,
-    /// This address is being asked, of the version under this validator.
+    /// A request to this address is under way, for the version under this validator.
     Asked(ListSource),
     /// The server is still reading the file.
     Pending,
@@ -46,14 +46,14 @@ pub(super) enum ListState {
     None,
 }
 
-/// The address that the list is asked from.
+/// The address of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListSource {
     pub(crate) url: HttpUrl,
     pub(crate) validator: Option<Validator>,
 }
 
-/// A block that is not as the list says.
+/// A block that differs from the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadBlock {
     pub(super) extent: Extent,
@@ -64,7 +64,7 @@ pub(super) struct BadBlock {
 }
 
 impl BlockLedger {
-    /// `list` is the list if it is here already, `source` the address to ask.
+    /// `list` is the list if it is known already, `source` its address.
     pub(super) fn new(list: Option<Arc<BlockList>>, source: Option<ListSource>) -> Self {
         let listing = match (list, source) {
             (Some(list), _) => ListState::Known(list),
@@ -96,7 +96,7 @@ impl BlockLedger {
         }
     }
 
-    /// The list is here; says whether it is wanted still.
+    /// The list is here; returns whether it is wanted still.
     pub(super) fn take_list(&self, list: &Arc<BlockList>) -> bool {
         let mut state = self.state();
         let is_sought = matches!(state.listing, ListState::Asked(_) | ListState::Pending);
@@ -122,7 +122,7 @@ impl BlockLedger {
         self.changed.notify_all();
     }
 
-    /// A server that makes lists has been heard.
+    /// Notes that a server with block lists has answered.
     pub(super) fn note_source(&self, source: ListSource) {
         let mut state = self.state();
         if matches!(state.listing, ListState::Unsought) {
@@ -204,7 +204,7 @@ impl BlockLedger {
         })
     }
 
-    /// Where the first block begins that was found to be bad since this was asked last.
+    /// The start of the first block that was found bad since the last call.
     pub(super) fn take_first_bad(&self) -> Option<u64> {
         self.state().first_bad.take()
     }
@@ -233,7 +233,7 @@ impl BlockLedger {
         state.is_settled()
     }
 
-    /// Whether a server that makes lists was heard.
+    /// Whether a server with block lists has answered.
     pub(super) fn was_sought(&self) -> bool {
         !matches!(self.listing(), ListState::Unsought)
     }
@@ -243,6 +243,12 @@ impl BlockLedger {
         self.list()
             .filter(|_| self.is_settled())
             .and_then(|list| digest(&list))
+    }
+
+    /// Whether one of the checksums is of the list itself, so that the list cannot be wrong.
+    pub(super) fn list_has_digest(&self, checksums: &[Checksum]) -> bool {
+        let root = self.list().and_then(|list| digest(&list));
+        root.is_some_and(|root| checksums.contains(&root))
     }
 
     /// Whether good blocks alone prove these checksums.

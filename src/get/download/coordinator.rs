@@ -1,7 +1,9 @@
 //! The thread of a session that starts segments, takes their reports and stops them.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+mod clipped_ranges;
+mod connections;
+mod outages;
+
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
@@ -10,11 +12,9 @@ use crossbeam_channel::{Receiver, Sender};
 use super::block_ledger::BadBlock;
 use super::plan::SegmentId;
 use super::prover::{self, Finding};
-use super::scaler::{ConnectionScaler, Sample};
 use super::segment::{Came, Outcome, Report, Work};
 use super::segment_pool::SegmentPool;
 use super::session::{Session, SessionEnd};
-use crate::get::blocks;
 use crate::get::client::Response;
 use crate::get::client::cancellation::Cancellation;
 use crate::get::config::Segments;
@@ -23,17 +23,18 @@ use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::event::Event;
 use crate::get::part_file::extents::Extents;
 use crate::get::part_file::validate::Trust;
-use crate::get::shared::attempts::{Attempts, LEAST_PROGRESS_BYTES};
+use crate::get::shared::attempts::{Attempts, MIN_PROGRESS_BYTES};
 use crate::get::shared::rate::RateFloor;
+use clipped_ranges::ClippedRanges;
+use connections::{Connections, Ticked};
+use outages::Outages;
 
 /// The parts of a running session.
 pub(crate) struct Coordinator<'a, 's> {
     session: &'a Session<'a>,
     mirrors: &'s mut Mirrors,
     attempts: &'s mut Attempts,
-    scaler: ConnectionScaler,
-    began: Instant,
-    ticked: Instant,
+    connections: Connections,
     /// No request before this.
     not_before: Instant,
     segments: SegmentPool<'a>,
@@ -44,11 +45,8 @@ pub(crate) struct Coordinator<'a, 's> {
     cancellation: Cancellation,
     ranges: Ranges,
     floor: RateFloor,
-    /// The newest segment, by mirror, at the last failure that counted: those up to it that fail
-    /// after it break for the same reason, as when a server restarts.
-    outages: BTreeMap<usize, SegmentId>,
-    /// Ranges that came shorter than they were asked for, and their bytes.
-    clipped: (u64, u64),
+    outages: Outages,
+    clipped: ClippedRanges,
 }
 
 impl<'a, 's> Coordinator<'a, 's> {
@@ -58,7 +56,6 @@ impl<'a, 's> Coordinator<'a, 's> {
         attempts: &'s mut Attempts,
         prover: (Sender<()>, Receiver<Finding>),
     ) -> Self {
-        let now = Instant::now();
         let (segments, ranges) = match (&session.identity, mirrors.ranges()) {
             (Some(_), Ranges::Possible) => (session.shared.config.segments, Ranges::Possible),
             _ => (Segments::Fixed(1), Ranges::Impossible),
@@ -67,18 +64,16 @@ impl<'a, 's> Coordinator<'a, 's> {
             session,
             mirrors,
             attempts,
-            scaler: ConnectionScaler::new(segments),
-            began: now,
-            ticked: now,
-            not_before: now,
+            connections: Connections::new(segments),
+            not_before: Instant::now(),
             segments: SegmentPool::new(session),
             taker: None,
             prover,
             cancellation: session.shared.cancellation(),
             ranges,
             floor: RateFloor::new(session.shared.config.min_rate),
-            outages: BTreeMap::new(),
-            clipped: (0, 0),
+            outages: Outages::default(),
+            clipped: ClippedRanges::default(),
         }
     }
 
@@ -140,7 +135,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             if let Some(end) = self.wait()? {
                 return Ok(end);
             }
-            let received = self.tick();
+            let Ticked {
+                received,
+                is_report_due,
+            } = self.connections.tick(self.session);
+            if is_report_due {
+                self.report_progress();
+            }
             if let Err(error) = self.floor.observe(received)
                 && let Some(end) = self.too_slow(error)?
             {
@@ -173,7 +174,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         'a: 'scope,
     {
         while self.ranges == Ranges::Possible
-            && self.segments.len() < self.scaler.want()
+            && self.segments.len() < self.connections.want()
             && Instant::now() >= self.not_before
         {
             let Some(mirror) = self.mirrors.pick().cloned() else {
@@ -188,7 +189,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             };
             self.spawn(scope, mirror, id, Work::Request);
         }
-        self.segments.shrink_to(self.scaler.want());
+        self.segments.shrink_to(self.connections.want());
     }
 
     fn spawn<'scope>(
@@ -210,7 +211,7 @@ impl<'a, 's> Coordinator<'a, 's> {
                 // The others go on.
                 _ => Outcome::Stopped,
             };
-            self.scaler.limit(others, self.began.elapsed());
+            self.connections.limit(others);
             self.segments.report(Report {
                 id,
                 mirror: index,
@@ -239,14 +240,13 @@ impl<'a, 's> Coordinator<'a, 's> {
             Outcome::Through(current, validator) => {
                 self.mirrors.learn(mirror, *current, validator);
                 if came.clipped {
-                    self.clipped.0 += 1;
-                    self.clipped.1 += came.received;
+                    self.clipped.record(came.received);
                 }
                 self.look_at_clipped(mirror)
             }
             Outcome::Failed(error) => self.failed(id, (mirror, came.received), error),
             Outcome::Changed(_) if self.has_taker() => {
-                // The order of versions is unknown; this one comes whole.
+                // The order of versions is unknown; the one under way is completed.
                 Ok(self.no_ranges("the server has another version, too", None))
             }
             Outcome::Changed(response) => {
@@ -259,11 +259,11 @@ impl<'a, 's> Coordinator<'a, 's> {
                 Some((mirror, response)),
             )),
             Outcome::Wrong(why) => Ok(self.no_ranges(&why, None)),
-            // Unless the list has come meanwhile.
+            // Unless the list has arrived meanwhile.
             Outcome::Unproven(why) if self.session.blocks.list().is_none() => {
                 self.mirrors.set_aside(mirror);
                 let text = format!("a mirror waits for the list of blocks: {why}");
-                self.session.reporter.note(text);
+                self.note(text);
                 Ok(None)
             }
             Outcome::Unproven(_) => Ok(None),
@@ -290,7 +290,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         Ok(None)
     }
 
-    /// A block came wrong: its mirror is not asked again where there are others.
+    /// Handles a bad block: its mirror gets no more requests if there are others.
     fn fetch_again(&mut self, bad: &BadBlock) -> Result<Option<SessionEnd>, GetError> {
         let place = prover::place(bad);
         let from = match bad.writers[..] {
@@ -302,7 +302,7 @@ impl<'a, 's> Coordinator<'a, 's> {
             let _ = self.mirrors.failed(mirror);
         }
         let is_dropped = matches!(bad.writers[..], [mirror] if self.dismiss(mirror));
-        // Others deserve a chance.
+        // A dropped mirror leaves the block's next try to another one.
         if bad.times >= MAX_TIMES_BAD && !is_dropped {
             return self.give_up_block(format!("{place} {from}, {} times", bad.times));
         }
@@ -316,13 +316,11 @@ impl<'a, 's> Coordinator<'a, 's> {
             true => "that mirror is dropped, and the block fetched again",
             false => "it is fetched again",
         };
-        self.session
-            .reporter
-            .note(format!("{place} {from}: {what}"));
+        self.note(format!("{place} {from}: {what}"));
         Ok(None)
     }
 
-    /// Drops a mirror with all its connections; says whether there are others.
+    /// Drops a mirror with all its connections; returns whether there are others.
     fn dismiss(&mut self, mirror: usize) -> bool {
         if self.mirrors.drop_mirror(mirror).is_err() {
             return false;
@@ -331,16 +329,10 @@ impl<'a, 's> Coordinator<'a, 's> {
         true
     }
 
-    /// A block has come wrong too often: the list is wrong, or the file is.
+    /// A block was bad too often: the list is wrong, or the file is.
     fn give_up_block(&self, what: String) -> Result<Option<SessionEnd>, GetError> {
         let session = self.session;
-        let is_proven = session.blocks.list().is_some_and(|list| {
-            let root = blocks::digest(&list);
-            session
-                .checksums
-                .iter()
-                .any(|sum| Some(sum) == root.as_ref())
-        });
+        let is_proven = session.blocks.list_has_digest(session.checksums);
         if session.trust == Trust::Checksum && !is_proven {
             session.blocks.give_up();
             let text = format!("{what}: the list of blocks is given up, the checksum decides");
@@ -351,15 +343,13 @@ impl<'a, 's> Coordinator<'a, 's> {
         Err(error.and("the rest is kept: the same command fetches this block again"))
     }
 
-    /// Ranges that come much shorter than they were asked for are followed slowly, as long as they
-    /// move the file on and nothing else does.
+    /// Ranges that come much shorter than requested are retried slowly, as long as they move the
+    /// file on and nothing else does.
     fn look_at_clipped(&mut self, mirror: usize) -> Result<Option<SessionEnd>, GetError> {
-        let (count, bytes) = self.clipped;
-        if count < MANY_CLIPPED || bytes / count >= LEAST_CLIPPED_BYTES {
+        let Some(bytes) = self.clipped.take_too_small() else {
             return Ok(None);
-        }
-        self.clipped = (0, 0);
-        if bytes >= LEAST_PROGRESS_BYTES && !self.has_taker() {
+        };
+        if bytes >= MIN_PROGRESS_BYTES && !self.has_taker() {
             let error = GetError::passing(ErrorKind::Incomplete, CRUMBS);
             let _ = self.mirrors.failed(mirror);
             if let Ok(end) = self.retry_later(error) {
@@ -380,22 +370,23 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         let alone = !self.mirrors.has_others(mirror);
         if alone && self.ranges == Ranges::Possible && !self.segments.is_empty() && received == 0 {
-            // The others go on: one connection too many, it seems, whatever the server calls it.
+            // The other segments continue: the server seems to have a limit of connections,
+            // whatever its error.
             let _ = self.mirrors.failed(mirror);
-            self.scaler.limit(self.segments.len(), self.began.elapsed());
+            self.connections.limit(self.segments.len());
             if let Some(taker) = self.taker.filter(|taker| self.segments.contains(*taker)) {
                 self.session.plan().reclaim(taker);
             }
             return Ok(None);
         }
-        let is_same_outage = self.outages.get(&mirror).is_some_and(|last| id <= *last);
+        let is_same_outage = self.outages.covers(mirror, id);
         if is_same_outage && self.ranges == Ranges::Possible && error.retry != Retry::Never {
             return Ok(None);
         }
         if let Some(newest) = self.segments.newest() {
-            self.outages.insert(mirror, newest);
+            self.outages.record(mirror, newest);
         }
-        // Where a redirect led may have expired; the address itself deserves to be asked again.
+        // The target of a redirect may have expired; the original address is requested again.
         let expired = self.mirrors.mirror(mirror).has_moved();
         let error = match error.retry {
             Retry::Never if expired => error.with_retry(Retry::Later),
@@ -422,7 +413,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         }
         if self.mirrors.has_fresh() {
             let text = format!("{text}; other addresses are asked first");
-            self.session.reporter.note(text);
+            self.note(text);
         } else {
             self.session.reporter.retry(text, wait);
             self.not_before = Instant::now() + wait;
@@ -432,7 +423,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         Ok(None)
     }
 
-    /// The connections at work are given up, and the failure counts once.
+    /// Stops all connections; the failure counts once.
     fn too_slow(&mut self, error: GetError) -> Result<Option<SessionEnd>, GetError> {
         for mirror in self.segments.stop_all() {
             let _ = self.mirrors.failed(mirror);
@@ -447,9 +438,7 @@ impl<'a, 's> Coordinator<'a, 's> {
     ) -> Result<Option<SessionEnd>, GetError> {
         match self.mirrors.drop_mirror(mirror) {
             Ok(()) => {
-                self.session
-                    .reporter
-                    .note(format!("a mirror is dropped: {error}"));
+                self.note(format!("a mirror is dropped: {error}"));
                 Ok(None)
             }
             Err(LastMirror) => Err(error),
@@ -465,7 +454,7 @@ impl<'a, 's> Coordinator<'a, 's> {
         self.taker.is_some_and(goes_on)
     }
 
-    /// Only whole responses are any good here. A segment that is being received goes on.
+    /// Only whole responses are usable from here on. The segment of a whole response continues.
     fn no_ranges(
         &mut self,
         why: &str,
@@ -479,40 +468,15 @@ impl<'a, 's> Coordinator<'a, 's> {
                 response,
             });
         };
-        self.session
-            .reporter
-            .note(format!("{why}: one connection it is"));
-        self.scaler = ConnectionScaler::new(Segments::Fixed(1));
+        self.note(format!("{why}: one connection it is"));
+        self.connections.fix_to_one();
         self.segments.stop_others(taker);
         self.session.plan().leave_to(taker);
         None
     }
 
-    /// Adjusts to what has come; returns how much that is.
-    fn tick(&mut self) -> u64 {
-        let elapsed = self.ticked.elapsed();
-        let (received, left) = {
-            let mut plan = self.session.plan();
-            if elapsed >= TICK_EVERY {
-                plan.tick(elapsed);
-            }
-            let left = plan
-                .length()
-                .map_or(0, |length| length - plan.done().total());
-            (plan.received(), left)
-        };
-        if elapsed >= TICK_EVERY {
-            self.ticked = Instant::now();
-            self.report_progress();
-        }
-        let writing = self.session.writing_nanos.load(Ordering::Relaxed);
-        self.scaler.observe(Sample {
-            now: self.began.elapsed(),
-            received,
-            left,
-            writing: Duration::from_nanos(writing),
-        });
-        received
+    fn note(&self, text: String) {
+        self.session.reporter.note(text);
     }
 
     fn report_progress(&self) {
@@ -528,13 +492,8 @@ impl<'a, 's> Coordinator<'a, 's> {
     }
 }
 
-/// A block that came wrong so often is given up.
+/// Bad copies of one block that end its retries.
 const MAX_TIMES_BAD: u32 = 3;
-/// So many ranges that came short say something of the server.
-const MANY_CLIPPED: u64 = 16;
-/// Below this mean a range is not worth its request.
-const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
 const CRUMBS: &str = "the server sends ranges in crumbs";
 const NO_MIDDLE: &str = "the server cannot go on in the middle of this file";
 const REPORT_WAIT: Duration = Duration::from_millis(25);
-const TICK_EVERY: Duration = Duration::from_millis(200);

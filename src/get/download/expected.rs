@@ -1,4 +1,4 @@
-//! The file that a download is for: what tells a response from it, or content.
+//! The expected file of a download, by which responses and content are checked.
 
 use std::fs::File;
 use std::io::Seek;
@@ -20,7 +20,7 @@ pub(super) struct Expected {
     length: Option<u64>,
     /// Its length in a listing.
     listed_length: Option<u64>,
-    /// A document that tells of files stands for them.
+    /// A metalink stands for the files that it describes.
     follows_metalinks: bool,
     /// The user gave a name even to the page about a directory.
     takes_page: bool,
@@ -41,7 +41,8 @@ impl Expected {
         self.length.is_some()
     }
 
-    /// Why `url`, which the response comes from, is not a file's but a directory's or a metalink's.
+    /// Whether the response is a directory's or a metalink's instead of a file's; it comes from
+    /// `url`.
     pub(super) fn other_kind(&self, url: &HttpUrl, response: &Response) -> Option<OtherKind> {
         if !self.takes_page && destination::is_directory(url, response) {
             return Some(OtherKind::Directory);
@@ -50,7 +51,7 @@ impl Expected {
         (self.follows_metalinks && is_metalink).then_some(OtherKind::Metalink)
     }
 
-    /// Why a response to a request for `asked` is not of the file.
+    /// Checks that a response to a request for `asked` is of the file.
     pub(super) fn refuse(
         &self,
         asked: &HttpUrl,
@@ -74,8 +75,8 @@ impl Expected {
         }
     }
 
-    /// Refuses a page in the place of the file: a login's or a portal's. Where nothing proves it,
-    /// the user is told.
+    /// Refuses a page in place of the file, as of a login or a captive portal. Without proof the
+    /// user is warned.
     fn refuse_page(
         &self,
         asked: &HttpUrl,
@@ -121,13 +122,13 @@ impl Expected {
     }
 }
 
-/// An address that stands for files.
+/// An address that leads to other files.
 pub(super) enum OtherKind {
     Directory,
     Metalink,
 }
 
-/// Extensions of files that may come as a page.
+/// Extensions of files that may be served as a page.
 const PAGES: [&str; 10] = [
     "html", "htm", "shtml", "xhtml", "php", "asp", "aspx", "jsp", "cgi", "pl",
 ];

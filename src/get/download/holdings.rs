@@ -19,7 +19,7 @@ pub(super) struct Holdings {
     pub(super) old: Option<Holding>,
 }
 
-/// A part file, and what is in it.
+/// A part file, and its state.
 pub(super) struct Holding {
     pub(super) part: PartFile,
     pub(super) state: State,
@@ -72,7 +72,7 @@ impl Holdings {
         }
     }
 
-    /// Makes an empty part file beside the one that holds what is kept.
+    /// Makes an empty part file beside the one with the kept bytes.
     pub(super) fn set_aside(&mut self, target: &Path, choice: KeptChoice) -> Result<(), GetError> {
         if let Some(current) = self.current.take() {
             self.old = Some(match self.old.take() {

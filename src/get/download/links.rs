@@ -18,8 +18,8 @@ pub(super) struct Linked {
     pub(super) digest: Option<Checksum>,
 }
 
-/// The duplicates that a response tells of, and what the metalink says that describes its file. A
-/// metalink that cannot be had or used costs a word.
+/// The duplicates in a response's links, and those in the metalink that describes its file. A
+/// metalink that cannot be fetched or used is reported.
 ///
 /// # Errors
 /// The user stops it.
@@ -53,7 +53,7 @@ pub(super) fn find(
 }
 
 impl Linked {
-    /// Takes what a metalink says of the file of this length.
+    /// Takes a metalink's entry for the file of this length.
     fn take(&mut self, jobs: Vec<Job>, response: &Response) {
         let is_it = |job: &Job| {
             job.length

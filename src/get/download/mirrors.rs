@@ -14,7 +14,7 @@ pub(crate) struct Mirrors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ranges {
     Possible,
-    /// The server has none, or has shown that they cannot be trusted.
+    /// The server does not support ranges, or they have proven unreliable.
     Impossible,
 }
 
@@ -73,8 +73,7 @@ impl Mirrors {
         }
     }
 
-    /// The least busy address, those that failed last in line. The first one unless told
-    /// otherwise.
+    /// The least busy mirror; recent failures come last, and the first mirror before its equals.
     pub(crate) fn pick(&self) -> Option<&Mirror> {
         let good = self
             .mirrors
@@ -133,12 +132,12 @@ impl Mirrors {
         Ok(())
     }
 
-    /// The address waits until a list of blocks can prove what it sends.
+    /// The address is not used until a list of blocks can prove its bytes.
     pub(crate) fn set_aside(&mut self, index: usize) {
         self.mirrors[index].standing = MirrorState::Unproven;
     }
 
-    /// A list of blocks is here: sources that waited for it are asked again.
+    /// A block list is known: mirrors that waited for it become usable.
     pub(crate) fn admit_unproven(&mut self) {
         for mirror in &mut self.mirrors {
             if mirror.standing == MirrorState::Unproven {
@@ -147,8 +146,7 @@ impl Mirrors {
         }
     }
 
-    /// One more address, unless it is there or there are enough; the server said that it has the
-    /// same file.
+    /// Adds an address from the server's links, unless it is known or there are enough.
     pub(crate) fn add(&mut self, url: HttpUrl) {
         if self.find(&url.recorded()).is_none() && self.mirrors.len() < MAX_MIRRORS {
             let index = self.mirrors.len();
@@ -172,7 +170,7 @@ impl Mirrors {
         &self.mirrors[index].url
     }
 
-    /// The file has changed: what was known of it is void.
+    /// The file has changed: the mirrors' validators are void.
     pub(crate) fn forget(&mut self) {
         for mirror in &mut self.mirrors {
             mirror.is_known = false;
@@ -182,7 +180,7 @@ impl Mirrors {
         self.admit_unproven();
     }
 
-    /// Only the first address is used from now on; says whether that makes a difference.
+    /// Only the first address is used from now on; returns whether that makes a difference.
     pub(crate) fn only_first(&mut self) -> bool {
         let mirrors = self
             .mirrors
@@ -210,6 +208,6 @@ impl Mirrors {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastMirror;
 
-/// A server may tell of so many in all.
+/// The most mirrors that a server may name.
 const MAX_MIRRORS: usize = 32;
 const MIRROR_FAILURES: u32 = 3;

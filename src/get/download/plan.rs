@@ -1,4 +1,7 @@
-//! The plan of a file: which connection fetches which bytes. Pure; the clock comes in.
+//! The plan of a file: which connection fetches which bytes. Pure; time is a parameter.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,8 +30,8 @@ pub(crate) struct Plan {
     /// `None` until the end of a body without a length.
     length: Option<u64>,
     done: Extents,
-    /// Blocks that came wrong: each comes from one connection the next time, so that it is known
-    /// whose fault it is if it comes wrong again.
+    /// Bad blocks: each comes from one connection the next time, so that another bad copy has one
+    /// source.
     forgotten: Extents,
     segments: BTreeMap<SegmentId, Assignment>,
     next_id: u64,
@@ -41,7 +44,7 @@ struct Assignment {
     /// The bytes that a connection may be writing just now end here, never before `at`.
     claimed: u64,
     end: u64,
-    /// The extent is a block that came wrong.
+    /// The extent is a block that was bad.
     is_undivided: bool,
     /// Smoothed bytes a second; `None` before the first tick.
     rate: Option<f64>,
@@ -75,7 +78,7 @@ impl Plan {
         id
     }
 
-    /// The name of one more connection, which gets its share once it stands.
+    /// The id of another connection, which gets its share once it is established.
     pub(crate) fn reserve(&mut self) -> SegmentId {
         let id = SegmentId(self.next_id);
         self.next_id += 1;
@@ -102,7 +105,7 @@ impl Plan {
         gaps.sum::<u64>() + parts.sum::<u64>()
     }
 
-    /// Work for a connection that stands: the first free gap, or else a share of the segment that
+    /// Work for an established connection: the first free gap, or else a share of the segment that
     /// would take longest.
     pub(crate) fn assign(&mut self, id: SegmentId) -> Option<Extent> {
         let length = self.length?;
@@ -121,7 +124,7 @@ impl Plan {
         Some(extent)
     }
 
-    /// The part of a gap that one connection brings, and whether that is a block that came wrong.
+    /// The part of a gap for one connection, and whether that is a block that was bad.
     fn undivided(&self, (start, end): Extent) -> (Extent, bool) {
         match self.forgotten.run_from(start) {
             Run::There(bytes) => {
@@ -140,8 +143,8 @@ impl Plan {
     }
 
     /// Claims the segment's next bytes, at most `most`: no other segment gets them before this one
-    /// is released. Were two connections to write the same bytes, the sum might be taken from one's
-    /// while the file keeps the other's. Nor are bytes written that are there.
+    /// is released. If two connections wrote the same bytes, the sum might be of one copy and the
+    /// file keep the other. Present bytes are not written.
     pub(crate) fn claim(&mut self, id: SegmentId, most: usize) -> Claim {
         let Some(segment) = self.segments.get_mut(&id) else {
             return Claim::Nothing;
@@ -170,8 +173,8 @@ impl Plan {
         }
     }
 
-    /// The segment passed over `count` bytes that were there: a block may have been forgotten
-    /// meanwhile, so they are not claimed anew.
+    /// The segment skipped `count` bytes that were there. A block may have been forgotten
+    /// meanwhile, so they are not claimed.
     pub(crate) fn pass_over(&mut self, id: SegmentId, count: u64) {
         self.received += count;
         if let Some(segment) = self.segments.get_mut(&id) {
@@ -194,7 +197,7 @@ impl Plan {
         }
     }
 
-    /// The response for this segment has ended: what is behind it is anybody's.
+    /// The response for this segment has ended: the bytes behind it are free.
     pub(crate) fn clip_here(&mut self, id: SegmentId) {
         if let Some(segment) = self.segments.get_mut(&id) {
             segment.end = segment.at;
@@ -219,8 +222,8 @@ impl Plan {
         }
     }
 
-    /// The segment, whose answer brings the whole file, gets back the bytes behind it that are
-    /// neither there nor another segment's.
+    /// The segment, whose response brings the whole file, gets back the bytes behind it that are
+    /// neither present nor another segment's.
     pub(crate) fn reclaim(&mut self, id: SegmentId) {
         let (Some(mine), Some(length)) = (self.segments.get(&id), self.length) else {
             return;
@@ -247,7 +250,7 @@ impl Plan {
         self.done = done.clone();
     }
 
-    /// The segment's connection is gone.
+    /// The segment's connection has ended.
     pub(crate) fn release(&mut self, id: SegmentId) {
         self.segments.remove(&id);
     }
@@ -274,7 +277,7 @@ impl Plan {
         &self.done
     }
 
-    /// Bytes received in this session, those that came twice counted twice.
+    /// Bytes received in this session, repeated ones included.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
@@ -318,204 +321,5 @@ impl Plan {
     }
 }
 
-/// Less than this is not worth another request.
+/// A smaller segment is not worth another request.
 const MIN_SEGMENT_BYTES: u64 = 128 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const MIB: u64 = 1024 * 1024;
-
-    impl Plan {
-        fn next(&mut self) -> Option<(SegmentId, Extent)> {
-            let id = self.reserve();
-            Some((id, self.assign(id)?))
-        }
-    }
-
-    #[test]
-    fn halves_without_knowledge_and_in_proportion_with_it() {
-        let mut plan = Plan::new(Some(64 * MIB), Extents::default());
-        let first = plan.whole();
-        let (second, extent) = plan.next().unwrap();
-        assert_eq!(extent, (32 * MIB, 64 * MIB));
-        // The second one runs at a third of the first one's rate: it is the one to be helped.
-        plan.record(first, 3 * MIB);
-        plan.record(second, MIB);
-        plan.tick(Duration::from_secs(1));
-        let (_, (start, end)) = plan.next().unwrap();
-        assert_eq!(end, 64 * MIB);
-        let kept = start - 33 * MIB;
-        assert_eq!(kept, 31 * MIB / 3, "1 of 1 + 2 MiB/s");
-    }
-
-    #[test]
-    fn what_a_broken_connection_leaves_goes_to_the_next() {
-        let mut plan = Plan::new(Some(10 * MIB), Extents::default());
-        let first = plan.whole();
-        plan.record(first, MIB);
-        plan.release(first);
-        let (second, extent) = plan.next().unwrap();
-        assert_eq!(extent, (MIB, 10 * MIB));
-        plan.clip(second, 2 * MIB);
-        plan.record(second, MIB);
-        assert_eq!(plan.room(second), 0);
-        plan.release(second);
-        assert_eq!(plan.next().unwrap().1, (2 * MIB, 10 * MIB));
-    }
-
-    #[test]
-    fn what_a_connection_is_writing_is_nobody_elses() {
-        let mut plan = Plan::new(Some(2 * MIB), Extents::default());
-        let first = plan.whole();
-        assert_eq!(plan.claim(first, MIB as usize), Claim::Write(MIB as usize));
-        let (_, (start, end)) = plan.next().unwrap();
-        assert_eq!((start, end), (MIB + MIB / 2, 2 * MIB));
-        assert_eq!(
-            plan.claim(first, 4 * MIB as usize),
-            Claim::Write((MIB + MIB / 2) as usize)
-        );
-        assert_eq!(plan.next().unwrap().1.0, MIB + MIB / 2 + MIB / 4);
-    }
-
-    #[test]
-    fn what_a_refused_connection_was_to_bring_goes_back() {
-        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
-        let first = plan.whole();
-        let (second, _) = plan.next().unwrap();
-        let (third, extent) = plan.next().unwrap();
-        assert_eq!(extent, (6 * MIB, 8 * MIB));
-        plan.release(second);
-        plan.reclaim(first);
-        assert_eq!(plan.room(first), 6 * MIB, "up to what the third one brings");
-        plan.record(third, MIB);
-        plan.release(third);
-        plan.reclaim(first);
-        assert_eq!(
-            plan.room(first),
-            6 * MIB,
-            "up to what the third one brought"
-        );
-        plan.record(first, 6 * MIB);
-        assert_eq!(plan.next().unwrap().1, (7 * MIB, 8 * MIB));
-    }
-
-    #[test]
-    fn a_file_is_left_to_one_segment_only_where_no_other_has_written() {
-        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
-        let first = plan.whole();
-        plan.record(first, MIB);
-        let (second, _) = plan.next().unwrap();
-        assert!(plan.is_only_writer(first));
-        plan.claim(second, 1000);
-        assert!(!plan.is_only_writer(first), "the second one is writing");
-        plan.record(second, 1000);
-        plan.release(second);
-        assert!(!plan.is_only_writer(first), "the second one has written");
-        let mut plan = Plan::new(Some(8 * MIB), Extents::default());
-        let first = plan.whole();
-        let (second, _) = plan.next().unwrap();
-        plan.leave_to(first);
-        assert_eq!(plan.claim(second, 1000), Claim::Nothing);
-        assert_eq!(plan.room(first), 8 * MIB);
-    }
-
-    #[test]
-    fn what_is_there_is_skipped_and_never_written_again() {
-        let mut done = Extents::default();
-        done.insert(10, 20);
-        let mut plan = Plan::new(Some(30), done);
-        let whole = plan.whole();
-        for claim in [Claim::Write(10), Claim::Skip(10), Claim::Write(10)] {
-            assert_eq!(plan.claim(whole, 100), claim);
-            match claim {
-                Claim::Skip(_) => plan.pass_over(whole, 10),
-                _ => plan.record(whole, 10),
-            }
-        }
-        assert_eq!(plan.claim(whole, 100), Claim::Nothing);
-        assert!(plan.is_whole());
-    }
-
-    #[test]
-    fn what_is_forgotten_while_it_is_passed_over_is_fetched_again() {
-        let mut done = Extents::default();
-        done.insert(0, 20);
-        let mut plan = Plan::new(Some(30), done);
-        let whole = plan.whole();
-        assert_eq!(plan.claim(whole, 100), Claim::Skip(20));
-        plan.forget((10, 20));
-        plan.pass_over(whole, 20);
-        assert_eq!(plan.claim(whole, 100), Claim::Write(10));
-        plan.record(whole, 10);
-        plan.release(whole);
-        assert_eq!(plan.next().map(|(_, extent)| extent), Some((10, 20)));
-    }
-
-    #[test]
-    fn a_block_that_came_wrong_comes_from_one_connection() {
-        let mut done = Extents::default();
-        done.insert(0, 16 * MIB);
-        let mut plan = Plan::new(Some(16 * MIB), done);
-        plan.forget((4 * MIB, 8 * MIB));
-        plan.forget((8 * MIB, 12 * MIB));
-        let (first, extent) = plan.next().unwrap();
-        assert_eq!(extent, (4 * MIB, 8 * MIB));
-        assert_eq!(plan.next().unwrap().1, (8 * MIB, 12 * MIB));
-        assert_eq!(plan.next(), None);
-        plan.record(first, MIB);
-        plan.release(first);
-        assert_eq!(plan.next().unwrap().1, (5 * MIB, 8 * MIB));
-    }
-
-    #[test]
-    fn small_remainders_are_not_split() {
-        let mut plan = Plan::new(Some(2 * MIN_SEGMENT_BYTES - 1), Extents::default());
-        plan.whole();
-        assert_eq!(plan.next(), None);
-    }
-
-    #[test]
-    fn a_body_without_length_is_whole_at_its_end() {
-        let mut plan = Plan::new(None, Extents::default());
-        let only = plan.whole();
-        assert_eq!(plan.next(), None);
-        plan.record(only, 5);
-        assert!(!plan.is_whole());
-        plan.end_here(only);
-        assert!(plan.is_whole());
-        assert_eq!(plan.length(), Some(5));
-    }
-
-    proptest! {
-        /// However connections come, go and stall: in the end every byte was fetched.
-        #[test]
-        fn always_ends_whole(steps in prop::collection::vec((0u8..4, 0u64..3 * MIB), 1..200)) {
-            let length = 16 * MIB;
-            let mut plan = Plan::new(Some(length), Extents::default());
-            let mut busy = vec![plan.whole()];
-            for (step, amount) in steps {
-                let chosen = amount as usize % busy.len().max(1);
-                match step {
-                    0 => busy.extend(plan.next().map(|(id, _)| id)),
-                    1 if !busy.is_empty() => plan.release(busy.swap_remove(chosen)),
-                    2 => plan.tick(Duration::from_millis(100)),
-                    _ => if let Some(&id) = busy.get(chosen) {
-                        let count = amount.min(plan.room(id));
-                        plan.record(id, count);
-                    }
-                }
-            }
-            busy.drain(..).for_each(|id| plan.release(id));
-            while !plan.is_whole() {
-                let (id, (start, end)) = plan.next().expect("a gap");
-                prop_assert!(start < end && end <= length);
-                plan.record(id, end - start);
-                plan.release(id);
-            }
-            prop_assert_eq!(plan.done().front(), length);
-        }
-    }
-}

@@ -22,9 +22,9 @@ pub(super) struct Proof<'a> {
     given: &'a [Checksum],
     /// The digest that the server gives, where the user gave none.
     offered: Vec<Checksum>,
-    /// The server is one that computes digests and block lists when it is asked.
+    /// The server computes digests and block lists on request.
     is_haul: bool,
-    /// Every block was found to be as the server's list says.
+    /// Every block matches the server's list.
     has_good_blocks: bool,
 }
 
@@ -44,8 +44,8 @@ impl<'a> Proof<'a> {
         self.offered = digest.into_iter().collect();
     }
 
-    /// Notes what a session has found out: whether a server that makes lists was heard, and the
-    /// digest of a file whose blocks are all good.
+    /// Notes the findings of a session: whether a server with block lists answered, and the digest
+    /// of a file with good blocks only.
     pub(super) fn note_blocks(&mut self, is_haul: bool, proven: Option<Checksum>) {
         self.is_haul |= is_haul;
         self.has_good_blocks = proven.is_some();
@@ -87,7 +87,7 @@ impl<'a> Proof<'a> {
         if !self.is_haul {
             return Ok(None);
         }
-        let list = match blocks::list(shared, url, identity, LIST_PATIENCE) {
+        let list = match blocks::list(shared, url, identity, LIST_TIMEOUT) {
             Err(error) if error.is_stop() => return Err(error),
             listed => listed.ok().flatten(),
         };
@@ -124,7 +124,7 @@ impl<'a> Proof<'a> {
     /// validator and length, `took` what its download took.
     ///
     /// # Errors
-    /// Verification: it is another one, or there is none and one is required.
+    /// Verification: the digest differs, or there is none and one is required.
     pub(super) fn hold(
         &mut self,
         shared: &Shared,
@@ -138,8 +138,8 @@ impl<'a> Proof<'a> {
             return Ok(());
         }
         let patience = match is_required {
-            true => REQUIRED_PATIENCE,
-            false => (took / 10).clamp(MIN_PATIENCE, MAX_PATIENCE),
+            true => REQUIRED_TIMEOUT,
+            false => (took / 10).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
         };
         self.offered = match ask_digest(shared, url, validator, patience) {
             Err(error) if error.is_stop() || is_required => return Err(error),
@@ -187,7 +187,7 @@ fn ask_digest(
         if let Some(digest) = head.digests().into_iter().next() {
             return Ok(Some(digest));
         }
-        // A small file is hashed long before the server's guess.
+        // A small file is hashed long before the server's estimate.
         pause = (pause * 2).min(MAX_PAUSE);
         if head.retry_after.is_none() || asked.elapsed() + pause > patience {
             return Ok(None);
@@ -197,11 +197,11 @@ fn ask_digest(
 }
 
 /// For a server to compute a list that would save fetching everything.
-const LIST_PATIENCE: Duration = Duration::from_secs(600);
+const LIST_TIMEOUT: Duration = Duration::from_secs(600);
 /// For a server to compute a digest that is required.
-const REQUIRED_PATIENCE: Duration = Duration::from_secs(3600);
+const REQUIRED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// For a server that is still computing: a tenth of the download's time, within these.
-const MIN_PATIENCE: Duration = Duration::from_millis(200);
-const MAX_PATIENCE: Duration = Duration::from_secs(10);
+const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+const MAX_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_secs(5);

@@ -17,9 +17,9 @@ use crate::get::error::GetError;
 /// A message of the prover to the coordinator.
 #[derive(Debug)]
 pub(super) enum Finding {
-    /// The list is here: from now on it says which mirrors have the same file.
+    /// The list has arrived: mirrors are checked by it from now on.
     Listed,
-    /// A block came wrong, and has been forgotten.
+    /// A block is bad, and was forgotten.
     Bad(BadBlock),
     /// All blocks are good, or there is no list.
     Settled,
@@ -27,7 +27,7 @@ pub(super) enum Finding {
     Failed(GetError),
 }
 
-/// Looks at blocks until the coordinator is gone, which `wake` tells.
+/// Verifies blocks until the sender of `wake` is dropped.
 pub(super) fn run(
     session: &Session<'_>,
     wake: &Receiver<()>,
@@ -44,7 +44,7 @@ pub(super) fn run(
     };
     tell(Finding::Listed);
     let mut buffer = vec![0; blocks::PIECE_BYTES];
-    // The list is given up where the user's checksum is believed more.
+    // The list is dropped once it contradicts the user's checksum.
     while session.blocks.list().is_some() {
         let done = session.plan().done().clone();
         let Some(number) = session.blocks.next(&done, list.len()) else {
@@ -78,7 +78,7 @@ pub(super) fn run(
     }
 }
 
-/// The list, as soon as the server has one that can be believed; `None` if there will be none.
+/// The list, as soon as the server has a valid one; `None` if there will be none.
 fn seek(
     session: &Session<'_>,
     wake: &Receiver<()>,
@@ -92,7 +92,7 @@ fn seek(
             ListState::None => return None,
             ListState::Unsought => {}
             ListState::Asked(source) => asked = Some(source),
-            ListState::Pending => pause = (pause * 2).min(MOST_PAUSE),
+            ListState::Pending => pause = (pause * 2).min(MAX_PAUSE),
         }
         if let Some(source) = &asked {
             let length = session.state.length().filter(|it| *it > BLOCK_BYTES)?;
@@ -113,7 +113,7 @@ fn seek(
         }
         match wake.recv_timeout(pause) {
             Err(RecvTimeoutError::Disconnected) => return None,
-            // The file is there whole: its digest is asked for another way.
+            // The whole file is here: its digest is requested by other means.
             Ok(()) if asked.is_some() => return None,
             _ => {}
         }
@@ -128,4 +128,4 @@ pub(super) fn place(bad: &BadBlock) -> String {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);

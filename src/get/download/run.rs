@@ -1,6 +1,5 @@
 //! The threads of a session: the coordinator with its segments, the keeper of the state, the prover
-//! of blocks, and the hasher behind the front. The threads run until the file is whole or turns out
-//! to be another file.
+//! of blocks, and the hasher. They run until the file is whole or turns out to be another file.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -20,14 +19,14 @@ use crate::get::shared::attempts::Attempts;
 /// Runs `session` to its end.
 ///
 /// # Errors
-/// The failure that another attempt could not cure; the part file holds what there is.
+/// The failure that another attempt could not cure; the part file keeps its bytes.
 pub(crate) fn run(
     session: &Session<'_>,
     mirrors: &mut Mirrors,
     first: Option<(usize, Box<Response>)>,
     attempts: &mut Attempts,
 ) -> Result<SessionEnd, GetError> {
-    // Before any thread starts: the keeper may come late.
+    // Before any thread starts: the keeper may start late.
     let saved = session.plan().done().total();
     let (end, saved) = thread::scope(|scope| {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
@@ -69,8 +68,8 @@ fn spawn<'scope, T: Send + 'scope>(
         .map_err(|error| GetError::no_thread(&error))
 }
 
-/// Saves what the last state on the disk does not claim, now that nobody writes any more. Where the
-/// disk is full, the file's last bytes make room for that.
+/// Saves what the state on the disk does not claim, after the last write. On a full disk the file's
+/// last bytes make room for that.
 fn keep_rest(session: &Session<'_>, saved: u64) {
     let mut plan = session.plan();
     let mut state = session.state.clone();
@@ -84,8 +83,8 @@ fn keep_rest(session: &Session<'_>, saved: u64) {
     }
 }
 
-/// Writes the state after its data, now and then, and once more when the session is stopped;
-/// the state that is there claims `saved` bytes, in the end as many as are returned.
+/// Writes the state after its data, at intervals, and once more at the end of the session. The
+/// existing state claims `saved` bytes; returns the bytes of the last one.
 fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) -> u64 {
     let mut pause = SAVE_EVERY;
     loop {
@@ -120,8 +119,8 @@ fn keep_state(session: &Session<'_>, mut saved: u64, stopped: &Receiver<()>) -> 
     }
 }
 
-/// Hashes what has come without a gap from the start, so that the sum is there at the end; unless
-/// good blocks are proof enough.
+/// Hashes the contiguous bytes from the start, so that the sum is known at the end; skipped while
+/// good blocks suffice.
 fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetError> {
     let mut verifier = Verifier::new(session.checksums);
     let mut shown: Option<Instant> = None;
@@ -129,7 +128,7 @@ fn hash_behind(session: &Session<'_>, stopped: &Receiver<()>) -> Result<(), GetE
         if session.blocks.covers(session.checksums) {
             return Ok(());
         }
-        // The hash of a block that came wrong is void.
+        // The hash of a bad block is void.
         let bad = session.blocks.take_first_bad();
         if bad.is_some_and(|bad| bad < verifier.hashed()) {
             verifier = Verifier::new(session.checksums);

@@ -1,9 +1,9 @@
-//! How many connections one file gets. Pure: the clock and the counters come in.
+//! The number of connections of one file. Pure: time and counters are parameters.
 //!
 //! Auto doubles the connections while the total rate rises by a tenth, and halves them when they
-//! wait for the file. The scaler never judges for good: after a pause it asks again, since a
-//! server's unpaced first burst, a busy line or bad luck may have spoilt the last judgement. Pauses
-//! double, so that a line where one connection is best (a LAN) is left alone.
+//! wait for the file. No decision is final: an unpaced first burst, a busy link or chance may have
+//! spoilt the measurement, so it is repeated after a pause. Pauses double, so that a link where one
+//! connection is best (a LAN) is left alone.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl ConnectionScaler {
         self.want = self.want.min(count.max(1));
         match &mut self.auto {
             None => self.most = self.want,
-            // The judgement may have been bad luck, but asking again costs the server: not soon.
+            // The result may have been chance, but another trial costs the server: it comes late.
             Some(auto) => {
                 auto.pause = auto.pause.max(PAUSE_AFTER_REFUSAL);
                 auto.rest(now);
@@ -82,7 +82,7 @@ impl ConnectionScaler {
         let Some(auto) = &mut self.auto else {
             return;
         };
-        let window = auto.pause.clamp(SHORTEST_WINDOW, LONGEST_WINDOW);
+        let window = auto.pause.clamp(SHORTEST_WINDOW, MAX_WINDOW);
         let Some(reading) = auto.meter.read(sample, window) else {
             return;
         };
@@ -108,7 +108,7 @@ impl Auto {
     fn rest(&mut self, now: Duration) {
         self.before = None;
         self.meter = RateMeter::after(now + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -125,8 +125,8 @@ struct RateMeter {
 struct Reading {
     /// Bytes a second once the connections had settled.
     mean: f64,
-    /// The same with the burst of new connections, where that is more. A burst never exceeds what
-    /// the line carries, so it cannot make more connections look better on a line that was full.
+    /// The same with the burst of new connections, where that is more. A burst never exceeds the
+    /// link's rate, so it cannot make more connections look better on a full link.
     peak: f64,
     /// How many connections were writing to the file, on average.
     writing: f64,
@@ -169,17 +169,17 @@ impl RateMeter {
 const MAX_AUTO: usize = 16;
 /// The gain that doubles the connections: they cost server and network.
 const WORTH_IT: f64 = 1.1;
-/// Connections that spend this share of their time writing wait for the file, not for the line:
-/// more of them would wait for each other.
+/// With this share of time in writes, connections wait for the file and not for the link: more of
+/// them would wait for each other.
 const FILE_IS_FULL: f64 = 2.0 / 3.0;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(4);
-const LONGEST_PAUSE: Duration = Duration::from_secs(16);
+const MAX_PAUSE: Duration = Duration::from_secs(16);
 /// For slow start.
 const SETTLING: Duration = Duration::from_millis(200);
 /// The longer the pauses have become, the more thorough a look.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(200);
-const LONGEST_WINDOW: Duration = Duration::from_secs(1);
+const MAX_WINDOW: Duration = Duration::from_secs(1);
 /// A file that will be there sooner than this is left alone.
 const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 
@@ -187,9 +187,9 @@ const LONG_ENOUGH: Duration = Duration::from_millis(1500);
 mod tests {
     use super::*;
 
-    /// Runs up to `seconds` against a world that gives so many bytes to so many connections in a
-    /// step that begins at a time; returns what was wanted most of the last third, trials aside,
-    /// and the share of `best` that was received.
+    /// Simulates up to `seconds` with `world`, the bytes that so many connections get in a step at
+    /// a time. Returns the number wanted most often in the last third, trials aside, and the share
+    /// of `best` that was received.
     fn run(seconds: u64, best: f64, world: impl FnMut(usize, f64, f64) -> f64) -> (usize, f64) {
         run_writing(seconds, best, world, |_, _| 0.0)
     }
@@ -230,7 +230,7 @@ mod tests {
         move |connections, now, step| rate(connections, now) * step
     }
 
-    /// A line whose server lets every connection send a second's worth of its rate at once, every
+    /// A link whose server lets each connection send a second's worth of its rate at once, every
     /// second, as nginx does.
     fn bursts(line: f64, each: f64) -> impl FnMut(usize, f64, f64) -> f64 {
         let mut connections: Vec<(f64, f64)> = Vec::new();
@@ -315,7 +315,7 @@ mod tests {
         let (want, share) = run(60, 100e6, steady(world));
         assert_eq!(want, 4);
         assert!(share > 0.9, "{share}");
-        // Connections that bring nothing any more stay, but no more come.
+        // Connections that bring no more bytes stay, but no more are added.
         let world = |n: usize, t: f64| {
             if t < 5.0 {
                 fills(n)

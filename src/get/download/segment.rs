@@ -1,4 +1,4 @@
-//! A connection's work: ask for a range, check the response, bring its bytes into the file.
+//! A connection's work: request a range, check the response, write its bytes to the file.
 
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -28,7 +28,7 @@ pub(crate) struct Segment<'s> {
     pub(crate) work: Work,
 }
 
-/// Where a segment's bytes come from.
+/// The source of a segment's bytes.
 #[derive(Debug)]
 pub(crate) enum Work {
     /// A response with the whole file, whose body has not been touched.
@@ -51,7 +51,7 @@ pub(crate) struct Report {
 pub(crate) struct Came {
     /// Bytes.
     pub(crate) received: u64,
-    /// The server sent less than was asked for, and ended that by itself.
+    /// The server sent less than requested, and ended the response itself.
     pub(crate) clipped: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct Came {
 pub(crate) enum Outcome {
     /// Its bytes are in the file; the address answered from here, under this validator.
     Through(Box<HttpUrl>, Option<Validator>),
-    /// The session wants the segment to stop.
+    /// The session stopped the segment.
     Stopped,
     /// The line, the server or the file failed.
     Failed(GetError),
@@ -68,7 +68,7 @@ pub(crate) enum Outcome {
     Whole(Box<Response>),
     /// The file is another one now; perhaps with its first response.
     Changed(Option<Box<Response>>),
-    /// The server's ranges, or its lengths, cannot be trusted.
+    /// The server's ranges, or its lengths, are unreliable.
     Wrong(String),
     /// The mirror's file is not the same.
     Unfit(String),
@@ -86,7 +86,7 @@ impl From<GetError> for Outcome {
 }
 
 impl Segment<'_> {
-    /// Does the work, to whatever end.
+    /// Does the work, and reports its end.
     pub(crate) fn run(self) -> Report {
         let (id, mirror) = (self.id, self.mirror.index);
         let mut came = Came::default();
@@ -170,7 +170,7 @@ fn request(
         .send_on(prepared, &request, cancellation)
 }
 
-/// A response that has what was asked for, from the start.
+/// A response with the requested bytes, from the first one.
 struct Part {
     response: Box<Response>,
     end: u64,
@@ -216,7 +216,7 @@ fn judge(
     })
 }
 
-/// As [`Identity::judge_mirror`]; a list of blocks proves any mirror, once it is here.
+/// As [`Identity::judge_mirror`]; a known block list proves any mirror.
 fn judge_stranger(
     session: &Session<'_>,
     identity: &Identity,
@@ -226,7 +226,7 @@ fn judge_stranger(
     let judge = |trust| identity.judge_mirror(head, extent, trust);
     judge(session.trust()).or_else(|why| match session.blocks.wait_for_answer() {
         ListState::Known(_) => judge(Trust::Checksum).map_err(Outcome::Unfit),
-        // Another length is another file whatever its blocks.
+        // A file of another length differs whatever its blocks.
         ListState::Asked(_) | ListState::Pending if judge(Trust::Checksum).is_ok() => {
             Err(Outcome::Unproven(why))
         }
@@ -234,7 +234,7 @@ fn judge_stranger(
     })
 }
 
-/// Receives until the segment is through; its end may come closer while it runs.
+/// Receives until the segment is complete; its end may move closer meanwhile.
 fn receive(
     session: &Session<'_>,
     (id, mirror): (SegmentId, usize),
@@ -249,8 +249,8 @@ fn receive(
     };
     let file = (session.part.file(), session.part.path());
     let mut at = start;
-    // Twice what came last: a slow connection must not keep others from much of what it has left.
-    let mut ticket = LEAST_TICKET_BYTES;
+    // Twice the last count: a slow connection must not claim much of its rest.
+    let mut ticket = MIN_TICKET_BYTES;
     loop {
         cancellation.check()?;
         let claim = session.plan().claim(id, ticket);
@@ -271,7 +271,7 @@ fn receive(
         if count == 0 {
             return body_ended(session, id, body, came);
         }
-        ticket = (count * 2).clamp(LEAST_TICKET_BYTES, TICKET_BYTES);
+        ticket = (count * 2).clamp(MIN_TICKET_BYTES, TICKET_BYTES);
         at += count as u64;
         came.received += count as u64;
         if matches!(claim, Claim::Skip(_)) {
@@ -308,6 +308,6 @@ fn body_ended(
     }
 }
 
-const LEAST_TICKET_BYTES: usize = 128 * 1024;
+const MIN_TICKET_BYTES: usize = 128 * 1024;
 /// The most that a connection takes before it looks at its limits again.
 const TICKET_BYTES: usize = 1024 * 1024;

@@ -1,4 +1,4 @@
-//! The segments of a session that are at work, each in a thread of its own.
+//! The running segments of a session, each in a separate thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -66,7 +66,7 @@ impl<'a> SegmentPool<'a> {
         &self.reports.1
     }
 
-    /// Reports in the place of a segment that could not.
+    /// Reports for a segment that could not be started.
     pub(super) fn report(&self, report: Report) {
         // The receiver is here.
         let _ = self.reports.0.send(report);
@@ -103,25 +103,25 @@ impl<'a> SegmentPool<'a> {
         };
         let reports = self.reports.0.clone();
         let work = move || {
-            // The receiver is gone only when the session has ended.
+            // The receiver is dropped only after the end of the session.
             let _ = reports.send(segment.run());
         };
         thread::Builder::new().spawn_scoped(scope, work).map(|_| ())
     }
 
-    /// A segment has reported; says whether it was at work, or stopped before.
+    /// Ends a segment; returns whether it was running, or stopped before.
     pub(super) fn end(&mut self, id: SegmentId) -> bool {
         self.outstanding -= 1;
         self.busy.remove(&id).is_some()
     }
 
-    /// The number of segments whose connections do not stand yet.
+    /// The number of segments without an established connection.
     pub(super) fn waiting(&self, plan: &Plan) -> usize {
         let waiting = self.busy.keys().filter(|id| !plan.is_assigned(**id));
         waiting.count()
     }
 
-    /// Stops segments whose connections do not stand yet.
+    /// Stops segments without an established connection.
     pub(super) fn stop_waiting(&self, plan: &Plan) {
         let waiting = self.busy.iter().filter(|(id, _)| !plan.is_assigned(**id));
         waiting.for_each(|(_, busy)| busy.cancel.cancel());

@@ -20,7 +20,7 @@ pub(crate) struct Session<'a> {
     pub(crate) part: &'a PartFile,
     /// The state file's content, but for the extents that are here.
     pub(crate) state: State,
-    /// `None`: nothing proves that two responses speak of the same file, so there is only one.
+    /// `None`: nothing proves that two responses are of one version, so there is only one.
     pub(crate) identity: Option<Identity>,
     pub(crate) trust: Trust,
     pub(crate) checksums: &'a [Checksum],
@@ -35,10 +35,10 @@ pub(crate) struct Session<'a> {
 pub(crate) enum SessionEnd {
     /// Every byte is there, and the sums are right.
     Whole,
-    /// The server cannot go on in the middle, and the response with the whole file broke off.
+    /// The server cannot resume, and the response with the whole file broke off.
     Broken,
-    /// The bytes that are here are worth nothing; `response` is a mirror's first response of a new
-    /// session, if any.
+    /// The received bytes are void; `response` is a mirror's first response of a new session, if
+    /// any.
     StartOver {
         why: String,
         response: Option<(usize, Box<Response>)>,

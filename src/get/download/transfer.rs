@@ -1,18 +1,20 @@
-//! The download of a file over HTTP: versions come and go until one is whole.
+//! The download of a file over HTTP: sessions of its versions, until one is whole.
+
+mod first_response;
+mod opening;
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::digest::{BlockList, Checksum};
 use crate::get::blocks;
-use crate::get::client::refusal;
-use crate::get::client::{Method, Request, Response};
+use crate::get::client::Response;
 use crate::get::config::{Existing, Job, KeptChoice, ResumeChoice};
 use crate::get::download::block_ledger::{BlockLedger, ListSource};
-use crate::get::download::expected::{Expected, OtherKind};
+use crate::get::download::expected::Expected;
 use crate::get::download::holdings::{Holding, Holdings};
 use crate::get::download::links;
 use crate::get::download::mirrors::{Mirrors, Ranges};
@@ -20,7 +22,7 @@ use crate::get::download::plan::Plan;
 use crate::get::download::proof::Proof;
 use crate::get::download::run;
 use crate::get::download::session::{Session, SessionEnd};
-use crate::get::error::{ErrorKind, GetError, Retry};
+use crate::get::error::{ErrorKind, GetError};
 use crate::get::event::{Event, Summary};
 use crate::get::part_file;
 use crate::get::part_file::keep::{self, Decision};
@@ -30,6 +32,8 @@ use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
 use crate::sys::receive;
+use first_response::first_response;
+use opening::Opening;
 
 /// A file on its way over HTTP.
 pub(super) struct Transfer<'a> {
@@ -50,22 +54,12 @@ pub(super) struct Transfer<'a> {
     /// The list of the current version's blocks, and the sources that have one.
     list: Option<Arc<BlockList>>,
     list_source: Option<ListSource>,
-    /// The server told of mirrors, and of a digest.
+    /// The server named mirrors, and a digest.
     has_proven_mirrors: bool,
     /// Responses that looked like a passing fault, in a row, and the bytes kept at the last one.
     suspicions: (u32, u64),
     /// Times that the file turned out to be another one meanwhile.
     versions: u32,
-}
-
-/// The beginning of a session.
-enum Opening {
-    /// A request for the whole file.
-    Request,
-    /// Its answer, from the mirror of this index, which is here already.
-    Response(usize, Box<Response>),
-    /// Requests for what is missing.
-    Resume,
 }
 
 impl<'a> Transfer<'a> {
@@ -110,7 +104,7 @@ impl<'a> Transfer<'a> {
         self.list = Some(Arc::new(list));
     }
 
-    /// The file itself gets what it lacks.
+    /// Repairs the file itself.
     pub(super) fn repair_in_place(&mut self, held: (PartFile, State)) {
         self.holdings.current = Some(Holding::new(held));
     }
@@ -137,9 +131,14 @@ impl<'a> Transfer<'a> {
             let end = match opening {
                 Opening::Resume => self.session(None),
                 Opening::Response(mirror, response) => self.take_response((mirror, response)),
-                Opening::Request => self
-                    .first_response()
-                    .and_then(|response| self.take_response(response)),
+                Opening::Request => first_response(
+                    (self.shared, self.reporter),
+                    self.url,
+                    &self.expected,
+                    &mut self.mirrors,
+                    &mut self.attempts,
+                )
+                .and_then(|response| self.take_response(response)),
             };
             opening = match end {
                 Ok(SessionEnd::Whole) => match self.prove() {
@@ -184,7 +183,6 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// How to go on with what is here.
     fn next_opening(&self) -> Opening {
         let held = self.holdings.current.as_ref();
         let Some(Holding { state, .. }) = held.filter(|held| !held.has_wrong_checksum) else {
@@ -201,59 +199,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn first_response(&mut self) -> Result<(usize, Box<Response>), GetError> {
-        let cancellation = self.shared.cancellation();
-        loop {
-            let mirror = self
-                .mirrors
-                .pick()
-                .cloned()
-                .expect("the last mirror is never dropped");
-            let request = Request {
-                url: &mirror.url,
-                method: Method::Get,
-                accept: "*/*",
-                range: None,
-            };
-            let error = match self.shared.client.send(&request, &cancellation) {
-                Ok(response) if matches!(response.head.status, 200 | 203) => {
-                    match self.expected.other_kind(&mirror.url, &response) {
-                        Some(OtherKind::Directory) => {
-                            return Err(GetError::directory(self.url, response.url));
-                        }
-                        Some(OtherKind::Metalink) => {
-                            return Err(GetError::metalink(response.url));
-                        }
-                        None => {}
-                    }
-                    match self.expected.refuse(self.url, &response, self.reporter) {
-                        Err(error) => error,
-                        Ok(()) => return Ok((mirror.index, Box::new(response))),
-                    }
-                }
-                Ok(Response { head, url, .. }) => {
-                    refusal::of_response(&head, &url, SystemTime::now())
-                }
-                Err(error) => error,
-            };
-            self.mirrors.failed(mirror.index);
-            if error.retry == Retry::Never
-                && !error.is_stop()
-                && self.mirrors.drop_mirror(mirror.index).is_ok()
-            {
-                self.reporter.note(format!("a mirror is dropped: {error}"));
-                continue;
-            }
-            if error.retry != Retry::Never && self.mirrors.has_fresh() {
-                self.reporter.note(format!("{error}; a mirror is next"));
-                continue;
-            }
-            self.reporter
-                .wait(&mut self.attempts, error, 0, &cancellation)?;
-        }
-    }
-
-    /// Takes in what a response says of other addresses of the file (RFC 6249).
+    /// Takes the other addresses of the file from a response's links (RFC 6249).
     fn take_links(&mut self, response: &Response) -> Result<(), GetError> {
         let found = links::find(self.shared, self.reporter, response)?;
         if self.proof.checksums().is_empty() {
@@ -262,13 +208,13 @@ impl<'a> Transfer<'a> {
         let is_proven = !self.proof.checksums().is_empty();
         for url in found.urls {
             self.mirrors.add(url);
-            // The digest proves them in the end, whatever their entity tags.
+            // The digest proves them in the end, independent of entity tags.
             self.has_proven_mirrors |= is_proven;
         }
         Ok(())
     }
 
-    /// Begins a session with a response that has the whole file, if what is kept allows it.
+    /// Begins a session with a response that has the whole file, if the kept bytes allow it.
     fn take_response(
         &mut self,
         (mirror, response): (usize, Box<Response>),
@@ -345,13 +291,13 @@ impl<'a> Transfer<'a> {
         if self.shared.config.existing == Existing::Update
             && let Ok(file) = receive::open_to_read(self.target)
         {
-            // A file that cannot be read is replaced as the user asked.
+            // The user chose to replace the file, so one that cannot be read counts as empty.
             let _ = file.take(PAGE_BEGINS_BYTES).read_to_end(&mut begins);
         }
         begins
     }
 
-    /// The part file begins anew, with the version of this response.
+    /// Starts the part file over, with the version of this response.
     fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
         let identity = Identity::of(&response.head);
         // Not where a redirect led: that may be another host next time.
@@ -430,12 +376,12 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// The whole file is here with a wrong sum. The file is kept, and fetched anew beside it only
-    /// where mirrors may be to blame, or the user asked to.
+    /// Handles a whole file with a wrong sum. The file is kept; another copy is fetched only where
+    /// mirrors may be at fault, or with `--restart`.
     fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
         let is_whole = |held: &Holding| held.state.whole;
         if !self.holdings.current.as_ref().is_some_and(is_whole) {
-            // A block came wrong again and again; whatever else there is stays.
+            // One block was bad again and again; all other bytes stay.
             return Err(error);
         }
         if let Some(opening) = self.mend()? {
@@ -583,9 +529,9 @@ impl<'a> Transfer<'a> {
 }
 
 const KEPT: &str = "what is here is kept; --restart fetches the new one";
-/// Responses that look like a passing fault are believed after so many retries.
+/// Retries after which a suspicious response counts as final.
 const SUSPICIONS: u32 = 3;
-/// Where a page says that it is one.
+/// The beginning of a page, by which it is recognized.
 const PAGE_BEGINS_BYTES: u64 = 256;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;
