@@ -1,5 +1,5 @@
-//! Messages to a person. A thread of its own writes them, so that a stuck or closed terminal, pipe
-//! or disk never blocks or fails the program.
+//! Messages to a person. A separate thread writes them, so that a stuck or closed terminal, pipe or
+//! disk never blocks or fails the program.
 
 pub mod shell;
 
@@ -12,7 +12,7 @@ use crate::sys::process::{Standard, error_is_journal};
 
 /// Standard error: errors, and how things go.
 pub static ERROR: Lines = Lines::new(Standard::Error);
-/// Standard output: what was asked for.
+/// Standard output: results.
 pub static OUTPUT: Lines = Lines::new(Standard::Output);
 
 /// A standard stream and the lines on their way to it.
@@ -52,7 +52,8 @@ impl Lines {
         }
     }
 
-    /// Hands a line over; never waits. Lines beyond [`QUEUE_BYTES`] are lost, and their number said.
+    /// Queues a line; never waits. Lines beyond [`QUEUE_BYTES`] are lost, and their number is
+    /// written.
     pub fn say(&'static self, line: impl Display) {
         let line = format!("{line}\n");
         let mut queue = self.queue();
@@ -130,8 +131,8 @@ impl Lines {
     }
 }
 
-/// Says a line on standard error. One that begins with `haul:` is a warning, which the journal is
-/// told where that reads it (sd-daemon(3)).
+/// Writes a line to standard error. One that begins with `haul:` is a warning, with the journal's
+/// prefix where the journal reads it (sd-daemon(3)).
 pub fn say(line: impl Display) {
     let line = line.to_string();
     match line.starts_with("haul: ") && error_is_journal() {
@@ -140,7 +141,7 @@ pub fn say(line: impl Display) {
     }
 }
 
-/// Gives what was said on both streams a moment to be written. Call it last.
+/// Waits for a moment until both streams are written. To be called last.
 pub fn finish() {
     let ends = Instant::now() + LAST_WORDS;
     // A failure here cannot be reported.
@@ -148,7 +149,8 @@ pub fn finish() {
     let _ = ERROR.finish(|| Instant::now() > ends);
 }
 
-/// Has panics said by [`say`]: the default hook waits for standard error, and may panic itself.
+/// Makes panics go through [`say`]: the default hook waits for standard error, and may panic
+/// itself.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -161,15 +163,6 @@ pub fn install_panic_hook() {
             finish();
         }
     }));
-}
-
-/// Whether a character of a stranger's text would move a terminal's cursor, break a line, or turn
-/// the direction of writing.
-#[must_use]
-pub fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Bytes that may wait to be written.

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! A connection is a `Box` that goes round the ring; its holder alone may touch it. It is
-//! owned by exactly one of: the channel, a hot worker's table, the disk lane's line, a disk
+//! owned by exactly one of: the channel, a hot worker's table, the disk queue's line, a disk
 //! worker. There is no shared table of connections, and a forgotten case drops the box, which
 //! closes the socket. `server::connection::step::Step` is what a turn ends in, and the whole
 //! vocabulary of scheduling.
@@ -51,6 +51,7 @@
 //! | 1 | `signed_link` | links that expire, and the keys that sign them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
+//! | 0 | `printable` | characters of untrusted text that a terminal must not get |
 //! | 0 | `sync` | locks, atomics and channels of hand-overs between threads, for models to replace |
 //!
 //! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
@@ -99,6 +100,7 @@ pub mod load;
 pub mod message;
 mod meta;
 mod name_protocol;
+mod printable;
 pub mod server;
 #[doc(hidden)]
 pub mod signed_link;
@@ -122,6 +124,7 @@ pub mod internals {
     pub use crate::http::{BodyLength, Method, RangeSpec};
     pub use crate::http::{Meta, Persistence, Plan, Segment, Target, Validators};
     pub use crate::name_protocol::parse as parse_name;
+    pub use crate::printable::is_unprintable;
     pub use crate::server::connection::classify::{Classified, InputEnd, classify};
     pub use crate::server::connection::proxy_header::{ProxyHeader, parse as parse_proxy_header};
     pub use crate::server::files::open_file_cache::OpenFileCache;

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
-/// Quotes a name for a POSIX shell. Control characters, which no terminal shows as what they
-/// are, and what is no UTF-8 become `_`.
+use crate::printable::is_unprintable;
+
+/// Quotes a name for a POSIX shell. Control characters and invalid UTF-8 become `_`.
 pub fn quote(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
-    let name: Cow<'_, str> = if name.chars().any(is_unsightly) {
+    let name: Cow<'_, str> = if name.chars().any(is_invisible) {
         name.chars()
-            .map(|c| if is_unsightly(c) { '_' } else { c })
+            .map(|c| if is_invisible(c) { '_' } else { c })
             .collect()
     } else {
         name
@@ -18,10 +19,9 @@ pub fn quote(name: &[u8]) -> String {
     format!("'{prefix}{}'", name.replace('\'', r"'\''"))
 }
 
-/// Control characters, and those that turn the direction of writing.
-fn is_unsightly(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{fffd}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters without a visible form of their own: zero-width ones besides the unprintable.
+fn is_invisible(c: char) -> bool {
+    is_unprintable(c) || matches!(c, '\u{fffd}' | '\u{200b}'..='\u{200d}')
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use sha2::digest::DynDigest;
 
+use crate::printable::is_unprintable;
+
 /// How a digest is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -144,7 +146,7 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// A sum or a file of sums that cannot be read; the text says where.
+/// A malformed sum or file of sums; the text names the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChecksumError(String);
 
@@ -156,7 +158,7 @@ impl ChecksumError {
 
 impl fmt::Display for ChecksumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let printable = |character: char| match character.is_control() {
+        let printable = |character: char| match is_unprintable(character) {
             true => '\u{fffd}',
             false => character,
         };

@@ -1,4 +1,4 @@
-//! Names that come from a server: made safe for the file system and for the terminal.
+//! Names from a server, made safe for the file system and for the terminal.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use percent_encoding::percent_decode_str;
 
-use crate::diagnostics::is_unprintable;
 use crate::http::disposition;
+use crate::printable::is_unprintable;
 
-/// `text` without anything that a terminal would obey: control characters (C0, DEL, C1) and the
-/// marks that turn the direction of writing become U+FFFD.
+/// `text` without characters that control a terminal: control characters (C0, DEL, C1) and
+/// bidirectional marks become U+FFFD.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().any(is_unprintable) {
@@ -23,8 +23,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A file name made from a name that a server chose: one component, not hidden by a dot, not
-/// taken for a flag or for a state file, nothing that a terminal obeys. `None` when nothing of it can be kept.
+/// A file name from a name that a server chose: one component, without a leading dot or dash, no
+/// state file's name, no control characters. `None` if nothing of it is left.
 pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     // Backslashes part paths on the other system; a name that has them was made there.
     let last = offered.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -47,10 +47,9 @@ pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     Some(if vouches { name + "_" } else { name })
 }
 
-/// A name of a server's tree as a name here: the same bytes wherever Linux takes them. `/` and NUL
-/// and the names `.` and `..` are percent-encoded, and then every `%` is, too; names of state files
-/// get a `_`, and so do those that have one. So the server's name can be found again. `None` for no
-/// name at all.
+/// A local name for a name in a server's tree: the same bytes where Linux allows them. `/`, NUL,
+/// `.` and `..` are percent-encoded, and then every `%` is, too; names of state files get a `_`,
+/// and so do names that already end so. So the mapping can be reversed. `None` for an empty name.
 pub(super) fn local_name(theirs: &[u8]) -> Option<OsString> {
     let is_dots = matches!(theirs, b"." | b"..");
     let is_encoded = is_dots || theirs.iter().any(|byte| matches!(byte, b'/' | 0));

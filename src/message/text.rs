@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use encoding_rs::{Encoding, UTF_8};
 
-use crate::diagnostics::is_unprintable;
+use crate::printable::is_unprintable;
 
 /// The longest message, in bytes.
-pub const LONGEST_MESSAGE: usize = 1_024;
+pub const MAX_MESSAGE_BYTES: usize = 1_024;
 
 /// A character encoding that text can be both read from and written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,8 +98,8 @@ impl Charset {
     }
 }
 
-/// Makes text of a stranger safe to print: control characters, line separators, and those that turn
-/// the direction of writing are escaped.
+/// Escapes untrusted text for a terminal: control characters, line separators, and bidirectional
+/// marks.
 #[must_use]
 pub fn escape_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());

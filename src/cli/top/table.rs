@@ -1,13 +1,13 @@
-//! Words for what a server says, for the screen and for plain text.
+//! Words for a server's state, for the screen and for plain text.
 
 use std::fmt::Write as _;
 
-use haul::diagnostics::is_unprintable;
+use haul::internals::is_unprintable;
 use percent_encoding::percent_decode_str;
 
 use super::status::{Order, Status, Transfer};
 
-/// Everything as text, for what is no terminal.
+/// The whole status as text, for pipes and files.
 pub(super) fn plain(status: &Status) -> String {
     let mut text = format!("{}\n{}\n", first_line(status), second_line(status));
     for transfer in status.found("", Order::Rate, false) {
@@ -55,7 +55,7 @@ pub(super) fn second_line(status: &Status) -> String {
     )
 }
 
-/// Client, request, done, rate, left, and what it waits for.
+/// Client, request, progress, rate, remaining time, and the reason of a wait.
 pub(super) fn cells(transfer: &Transfer) -> [String; 6] {
     let done = match transfer.intended {
         Some(intended) if intended > 0 => {
@@ -77,7 +77,7 @@ pub(super) fn cells(transfer: &Transfer) -> [String; 6] {
     ]
 }
 
-/// What was asked for, without what is the same for nearly all.
+/// The request, without the parts that nearly all share.
 fn request(text: &str) -> String {
     let path = text.strip_prefix("GET ").unwrap_or(text);
     let path = path.strip_suffix(" HTTP/1.1").unwrap_or(path);

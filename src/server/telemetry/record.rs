@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::diagnostics::is_unprintable;
 use crate::http::{ClientFields, Protocol};
+use crate::printable::is_unprintable;
 use crate::server::telemetry::close_reason::CloseReason;
 use crate::sys::peer::Peer;
 
@@ -16,9 +16,9 @@ pub struct AccessRecord {
     pub at: SystemTime,
     /// The client.
     pub peer: Peer,
-    /// In which wire format; `None` if it could not be told.
+    /// The protocol; `None` if it was not recognized.
     pub protocol: Option<Protocol>,
-    /// The request line or name as it came, unescaped.
+    /// The raw request line or name, unescaped.
     pub request: Vec<u8>,
     /// The status code; 0 where the protocol has none.
     pub status: u16,
@@ -28,19 +28,19 @@ pub struct AccessRecord {
     pub intended: Option<u64>,
     /// From the whole request to the last byte given to the kernel.
     pub duration: Duration,
-    /// How it came out.
+    /// The outcome.
     pub outcome: CloseReason,
     /// The user that has logged in.
     pub user: Option<Box<[u8]>>,
-    /// Why, where the outcome alone does not say.
+    /// The detail of the outcome, or empty.
     pub detail: &'static str,
-    /// The identity of a client that came by TLS.
+    /// The identity of a TLS client.
     pub tls: Option<TlsClient>,
     /// The client's description of itself, where the log's format has it.
     pub client_fields: Option<Box<ClientFields>>,
 }
 
-/// A client that came by TLS.
+/// A TLS client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsClient {
     /// The subject of the certificate that it has shown.
@@ -53,7 +53,7 @@ impl AccessRecord {
         self.tls.as_ref()?.subject.as_deref()
     }
 
-    /// The word for the protocol; `-` if it could not be told.
+    /// The word for the protocol; `-` if it was not recognized.
     pub(super) fn protocol_word(&self) -> &'static str {
         match self.protocol {
             Some(Protocol::Http) if self.tls.is_some() => "https",
@@ -105,7 +105,7 @@ impl fmt::Display for AccessRecord {
     }
 }
 
-/// Bytes from a peer, made fit for a log line or a terminal: control characters, quotes,
+/// Bytes from a peer, made safe for a log line or a terminal: control characters, quotes,
 /// backslashes and what is not UTF-8 are escaped.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
