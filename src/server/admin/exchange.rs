@@ -14,7 +14,7 @@ pub(super) enum Asked {
     Nothing,
     /// The request has no other answer than this status.
     Wrong(u16),
-    /// A path, without the slash in front, and how metrics are to be written.
+    /// A path without its leading slash, and the format of metrics.
     For {
         path: Vec<u8>,
         metrics: MetricsFormat,
@@ -31,8 +31,8 @@ pub(super) struct Answer {
     content: String,
 }
 
-/// Reads a request until `ends`. Where names matter, a `Host` that is no address of this host is
-/// refused: a page from elsewhere may have a name that leads here (DNS rebinding).
+/// Reads a request until `ends`. With `Names` a `Host` that is no address of this host is refused:
+/// a page from elsewhere may have a name that resolves to it (DNS rebinding).
 pub(super) fn read_request(
     mut stream: &TcpStream,
     ends: Instant,
@@ -78,7 +78,7 @@ fn asked(request: Request, names_matter: bool) -> Asked {
     }
 }
 
-/// Whether an authority names this host, whatever the name server says.
+/// Whether an authority names this host, independent of DNS.
 fn is_this_host(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -102,7 +102,7 @@ impl Answer {
         Self::of("text/plain; charset=utf-8", content.to_owned())
     }
 
-    /// A page whose style and script are within it, and which asks this server for the rest.
+    /// A page with inline style and script, which fetches the rest from this server alone.
     pub(super) fn html(content: String) -> Self {
         Self {
             policy: "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -126,7 +126,7 @@ impl Answer {
         }
     }
 
-    /// Sends it, and gives up at `ends`.
+    /// Sends the response, until `ends` at the latest.
     pub(super) fn send(
         &self,
         mut stream: &TcpStream,

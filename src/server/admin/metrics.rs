@@ -34,7 +34,7 @@ pub(super) fn encode(observer: &Observer, format: MetricsFormat) -> (&'static st
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is told, at one moment.
+/// The values of all metrics at one moment.
 #[derive(Debug)]
 struct Sample {
     counters: Snapshot,

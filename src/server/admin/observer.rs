@@ -12,7 +12,7 @@ use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
 use crate::server::telemetry::transfers::{TransferCard, WaitsFor};
 
-/// Looks at a server, once a second and whenever it is asked.
+/// Samples a server once a second, and on demand.
 #[derive(Debug)]
 pub(crate) struct Observer {
     pub(super) service: Arc<Shared>,
@@ -52,8 +52,8 @@ pub(super) struct Moving {
 }
 
 impl Observer {
-    /// The first permits are those of connections that are served, the others those of connections
-    /// that are told to come back later.
+    /// The first permits are those of served connections, the others those of connections that get
+    /// 503.
     pub(crate) fn new(
         service: Arc<Shared>,
         (admitted, rejected): (Arc<Semaphore>, Arc<Semaphore>),
@@ -77,7 +77,7 @@ impl Observer {
         }
     }
 
-    /// Notes from whom the sockets came.
+    /// Notes the server from which the sockets came.
     pub(super) fn note_predecessor(&self, predecessor: Predecessor) {
         // There is one at the most.
         let _ = self.predecessor.set(predecessor);
@@ -88,7 +88,7 @@ impl Observer {
         self.predecessor.get()?.ask()
     }
 
-    /// Looks how far everything has come.
+    /// Samples the progress of all responses.
     pub(super) fn look(&self, now: Instant) {
         let sent = self.service.counters.bytes_sent.sum();
         let mut known = self.known();
@@ -115,7 +115,7 @@ impl Observer {
         let moving = known.cards.iter().filter_map(|seen| {
             let card = seen.card.upgrade()?;
             let is_new = seen.sent == 0;
-            let lasted = card.begun.elapsed().as_secs_f64().max(0.001);
+            let lasted = card.facts.begun.elapsed().as_secs_f64().max(0.001);
             let rate = match is_new {
                 true => (card.sent() as f64 / lasted) as u64,
                 false => seen.rate,
@@ -130,12 +130,12 @@ impl Observer {
         self.known().history.iter().copied().collect()
     }
 
-    /// The disk lane, by file system.
+    /// The disk queue, by file system.
     pub(super) fn disks(&self) -> Vec<Arc<DiskGauge>> {
         self.known().gauges.clone()
     }
 
-    /// Connections that are served, and those that are told to come back later.
+    /// Served connections, and those that get 503.
     pub(super) fn connections(&self) -> (usize, usize) {
         (self.admitted.taken(), self.rejected.taken())
     }

@@ -1,4 +1,4 @@
-//! `/`: a page for people, which asks `/transfers` for what it shows.
+//! `/`: a page for people, which fetches `/transfers` and shows it.
 
 use maud::{DOCTYPE, PreEscaped, html};
 

@@ -1,5 +1,5 @@
-//! What a server still does that another one has taken over from: asked by a byte on a socket that
-//! the two share, told in a line. Its end closes the socket.
+//! The state of a server after another one has taken over from it. A byte on a shared socket is the
+//! query, a line the answer; the socket closes when the old process ends.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ pub(super) struct Predecessor(Mutex<Option<Line>>);
 struct Line {
     stream: UnixStream,
     received: Vec<u8>,
-    /// Answers that were asked for and have not come.
+    /// Queries without an answer so far.
     owed: usize,
 }
 
@@ -35,7 +35,7 @@ impl Predecessor {
     /// Its state; `None` once it has ended, or if it does not answer at once.
     pub(super) fn ask(&self) -> Option<Value> {
         let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match line.as_mut()?.ask(Instant::now() + PATIENCE) {
+        match line.as_mut()?.ask(Instant::now() + TIMEOUT) {
             Ok(answer) => serde_json::from_slice(&answer?).ok(),
             Err(_) => {
                 *line = None;
@@ -46,13 +46,13 @@ impl Predecessor {
 }
 
 impl Line {
-    /// The answer to this question, or to the last one if it comes by `ends`.
+    /// The answer to this query, or to the last one, if it arrives by `ends`.
     ///
     /// # Errors
     /// The other server has ended.
     fn ask(&mut self, ends: Instant) -> io::Result<Option<Vec<u8>>> {
         self.stream.set_nonblocking(true)?;
-        if self.owed < MOST_OWED {
+        if self.owed < MAX_OWED {
             self.stream.write_all(b"?")?;
             self.owed += 1;
         }
@@ -90,10 +90,10 @@ pub(super) fn answer_successor(
     look: impl Fn(),
     tell: impl Fn() -> String,
 ) {
-    let mut questions = [0; MOST_OWED];
+    let mut questions = [0; MAX_OWED];
     let mut answer = || {
         stream.set_nonblocking(false)?;
-        stream.set_write_timeout(Some(LONGEST_WRITE))?;
+        stream.set_write_timeout(Some(MAX_WRITE))?;
         loop {
             look();
             if wait_ready(&[(stream.as_fd(), Direction::Read)], LOOK_EVERY)?.is_empty() {
@@ -110,7 +110,7 @@ pub(super) fn answer_successor(
             }
         }
     };
-    // Nobody asks any more: the transfers go on unseen.
+    // A failure means that the successor is gone: the transfers continue unobserved.
     let _: io::Result<()> = answer();
 }
 
@@ -122,8 +122,8 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// The other server has nothing else to do: it answers in a moment, or is stopped.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 /// Questions to a server that does not answer.
-const MOST_OWED: usize = 8;
+const MAX_OWED: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const LONGEST_WRITE: Duration = Duration::from_secs(5);
+const MAX_WRITE: Duration = Duration::from_secs(5);

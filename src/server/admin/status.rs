@@ -1,4 +1,4 @@
-//! `/transfers`: who gets what, how far, how fast and until when.
+//! `/transfers`: the client, progress, rate and remaining time of each transfer.
 
 use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
@@ -54,7 +54,7 @@ struct TransferStatus {
 
 pub(super) fn encode(observer: &Observer) -> String {
     let mut moving = observer.moving();
-    moving.sort_by_key(|it| std::cmp::Reverse((it.rate, it.card.connection)));
+    moving.sort_by_key(|it| std::cmp::Reverse((it.rate, it.card.facts.connection)));
     let counters = &observer.service.counters;
     let (admitted, rejected) = observer.connections();
     let status = Status {
@@ -86,23 +86,26 @@ impl TransferStatus {
     fn new(moving: &Moving) -> Self {
         let card = &moving.card;
         let sent = card.sent();
-        let left = card.intended.map(|intended| intended.saturating_sub(sent));
+        let left = card
+            .facts
+            .intended
+            .map(|intended| intended.saturating_sub(sent));
         Self {
-            connection: card.connection,
-            client: match card.peer {
+            connection: card.facts.connection,
+            client: match card.facts.peer {
                 Peer::Inet(address) => address.to_string(),
                 peer @ Peer::Unix { .. } => peer.to_string(),
             },
-            protocol: match card.protocol {
+            protocol: match card.facts.protocol {
                 Protocol::Name => "name",
                 Protocol::Http | Protocol::Message => "http",
             },
-            request: String::from_utf8_lossy(&card.request).into_owned(),
-            status: (card.status != 0).then_some(card.status),
+            request: String::from_utf8_lossy(&card.facts.request).into_owned(),
+            status: (card.facts.status != 0).then_some(card.facts.status),
             sent,
             acknowledged: card.acknowledged(),
-            intended: card.intended,
-            seconds: (card.begun.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+            intended: card.facts.intended,
+            seconds: (card.facts.begun.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             bytes_per_second: moving.rate,
             seconds_left: left
                 .filter(|_| moving.rate > 0)

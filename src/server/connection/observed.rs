@@ -1,4 +1,4 @@
-//! The card of a connection that observers see, if there are any.
+//! The card of a connection, for observers.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::server::connection::send::{SendStep, Sending};
 use crate::server::shared::Shared;
 use crate::server::telemetry::Peer;
-use crate::server::telemetry::transfers::{Beginning, TransferCard, WaitsFor};
+use crate::server::telemetry::transfers::{TransferCard, TransferFacts, WaitsFor};
 use crate::sys::socket;
 
 /// A connection's card and counts; empty without observers.
@@ -48,7 +48,7 @@ impl Observed {
         };
         let card = account.card.get_or_insert_with(|| {
             let (request, begun) = sending.request_seen();
-            let card = TransferCard::new(Beginning {
+            let card = TransferCard::new(TransferFacts {
                 connection,
                 peer,
                 protocol: sending.protocol(),
@@ -87,7 +87,7 @@ impl Observed {
 }
 
 impl Account {
-    /// Counts what has arrived since it was last counted; returns all that has.
+    /// Counts newly acknowledged bytes; returns all of them.
     fn count_acknowledged(&mut self, sent: u64, stream: &TcpStream, service: &Shared) -> u64 {
         let outstanding = socket::unacknowledged(stream).unwrap_or(0);
         let arrived = (self.before + sent).saturating_sub(outstanding);

@@ -12,7 +12,7 @@ use crate::sys::file;
 use crate::sys::page_cache::{self, Residency};
 use crate::sys::writers;
 
-/// A file that is being hashed, or is to be.
+/// A file to be hashed, and the progress.
 #[derive(Debug)]
 pub(crate) struct Task {
     file: Arc<OpenFile>,
@@ -29,7 +29,7 @@ enum State {
 #[derive(Debug)]
 struct Reading {
     hasher: FileHasher,
-    /// A descriptor of its own, whose reading pattern is no other reader's.
+    /// A separate descriptor, whose reads do not disturb the read-ahead of other readers.
     own: Option<File>,
 }
 
@@ -70,57 +70,65 @@ impl Task {
 
     /// Whether the next step has to read from a disk.
     pub(super) fn is_cold(&self) -> bool {
-        let State::Reading(reading) = &self.state else {
-            return false;
-        };
-        let (offset, len) = reading.next_extent();
-        !self.file.file_system.is_memory()
-            && page_cache::residency(self.file.file(), offset, len) != Residency::Resident
+        self.reading().is_some_and(|reading| {
+            let (offset, len) = reading.next_extent();
+            !self.file.file_system.is_memory()
+                && page_cache::residency(self.file.file(), offset, len) != Residency::Resident
+        })
     }
 
     /// Hashes a step. Takes no lock that is shared with other threads.
     pub(super) fn step(&mut self, buffer: &mut [u8]) -> Stepped {
-        match &mut self.state {
-            State::Waiting => {
-                if !self.is_as_it_was() {
-                    return Stepped::Failed;
+        match std::mem::replace(&mut self.state, State::Waiting) {
+            State::Waiting => self.begin(),
+            State::Reading(reading) if reading.hasher.left() == 0 => self.finish(*reading),
+            State::Reading(mut reading) => match reading.read(&self.file, buffer) {
+                Ok(0) | Err(_) => Stepped::Failed,
+                Ok(count) => {
+                    self.state = State::Reading(reading);
+                    Stepped::Bytes(count)
                 }
-                let reading = Reading::new(&self.file, self.wanted);
-                if reading.has_writer() {
-                    return Stepped::Failed;
-                }
-                self.state = State::Reading(Box::new(reading));
-                Stepped::Bytes(0)
-            }
-            State::Reading(reading) if reading.hasher.left() > 0 => {
-                match reading.read(&self.file, buffer) {
-                    Ok(0) | Err(_) => Stepped::Failed,
-                    Ok(count) => Stepped::Bytes(count),
-                }
-            }
-            State::Reading(_) => self.finish(),
+            },
         }
     }
 
     /// Takes the last `len` hashed bytes, which were cold, out of the page cache again, unless
     /// another reader needs them.
     pub(super) fn drop_behind(&self, len: u64) {
-        let State::Reading(reading) = &self.state else {
-            return;
-        };
-        if !self.file.is_being_read() {
+        if let Some(reading) = self.reading()
+            && !self.file.is_being_read()
+        {
             self.file.forget_residency();
             let source = reading.own.as_ref().unwrap_or_else(|| self.file.file());
             page_cache::drop_behind(source, reading.hasher.hashed() - len, len);
         }
     }
 
-    /// Whether the file is what it was, and a change from now on would show. A file that was
-    /// written a moment ago is waited for.
+    fn reading(&self) -> Option<&Reading> {
+        match &self.state {
+            State::Waiting => None,
+            State::Reading(reading) => Some(reading),
+        }
+    }
+
+    fn begin(&mut self) -> Stepped {
+        if !self.is_as_it_was() {
+            return Stepped::Failed;
+        }
+        let reading = Reading::new(&self.file, self.wanted);
+        if reading.has_writer() {
+            return Stepped::Failed;
+        }
+        self.state = State::Reading(Box::new(reading));
+        Stepped::Bytes(0)
+    }
+
+    /// Whether the file is unchanged, and a later change would show. A file that was written a
+    /// moment ago is waited for.
     fn is_as_it_was(&self) -> bool {
         let asked = Instant::now();
         while !self.file.has_settled() {
-            if asked.elapsed() > LONGEST_UNSETTLED {
+            if asked.elapsed() > MAX_UNSETTLED {
                 return false;
             }
             std::thread::sleep(file::clock_tick());
@@ -128,11 +136,7 @@ impl Task {
         self.file.has_same_content().unwrap_or(false)
     }
 
-    fn finish(&mut self) -> Stepped {
-        let state = std::mem::replace(&mut self.state, State::Waiting);
-        let State::Reading(reading) = state else {
-            return Stepped::Failed;
-        };
+    fn finish(&self, reading: Reading) -> Stepped {
         if reading.has_writer() {
             return Stepped::Failed;
         }
@@ -156,8 +160,8 @@ impl Reading {
         }
     }
 
-    /// Whether somebody may write what no time stamp tells. Who opens the file later moves them
-    /// with the first write.
+    /// Whether a writer may exist whose changes no time stamp shows. The first write after a later
+    /// open moves the time stamps.
     fn has_writer(&self) -> bool {
         let own = self.own.as_ref();
         own.and_then(writers::has_writer).unwrap_or(false)
@@ -190,7 +194,7 @@ impl Reading {
 }
 
 /// File systems without fractions of a second, on another host.
-const LONGEST_UNSETTLED: Duration = Duration::from_secs(5);
+const MAX_UNSETTLED: Duration = Duration::from_secs(5);
 
 /// Hashed in 0.2 ms.
 const SMALL_BYTES: u64 = 64 << 10;

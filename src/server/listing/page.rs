@@ -1,7 +1,7 @@
 //! A directory for people: a page that needs no script, and is better with one.
 //!
-//! The top of the page is sent before the directory is read, so that something is on the screen
-//! at once. Scripts and styles are in the page itself and allowed by their hashes alone.
+//! The top of the page is sent before the directory is read, so that a browser shows it at once.
+//! Scripts and styles are inline and allowed by their hashes alone.
 
 use std::io;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub(super) struct Page {
     hashes: Hashes,
     /// Pages whose names may be in memory at the same time.
     permits: Arc<Semaphore>,
-    /// Held while names are in memory, shared with whom they are.
+    /// Held while names are in memory, shared by the pages with the same names.
     permit: Option<Arc<Permit>>,
     /// The last step found no permit.
     is_turned_away: bool,
@@ -86,7 +86,7 @@ enum State {
 }
 
 impl Page {
-    /// The page that `request` asks for, of a directory that others may ask for as well.
+    /// The page for `request`, of a directory whose scan other requests may share.
     pub(super) fn new(
         request: &Request,
         page_entries: usize,
@@ -136,18 +136,17 @@ impl Page {
         Ok(progress)
     }
 
-    /// Gives back, for a peer that does not read, what the directory tells again.
+    /// Releases names that the directory can supply again, for a peer that does not read.
     pub(super) fn give_back(&mut self) {
-        let State::Rows { rows, summary } = &mut self.state else {
-            return;
-        };
-        if rows.bytes() > FEW_BYTES {
-            self.hashes.keep(rows.names());
-            self.state = State::GivenBack(rows.downgrade(), summary.clone());
-        } else {
-            *rows = Rows::of_names(rows.names().map(<[u8]>::to_vec));
+        if let State::Rows { rows, summary } = &mut self.state {
+            if rows.bytes() > FEW_BYTES {
+                self.hashes.keep(rows.names());
+                self.state = State::GivenBack(rows.downgrade(), summary.clone());
+            } else {
+                *rows = Rows::of_names(rows.names().map(<[u8]>::to_vec));
+            }
+            self.permit = None;
         }
-        self.permit = None;
     }
 
     /// The names that are in memory.
@@ -236,8 +235,8 @@ impl Page {
     ) -> (State, Progress) {
         let start = out.len();
         while let Some(row) = rows.next() {
-            // Looked at only now if the order did not need it: a page's worth of inodes instead of
-            // the whole directory's. An entry that has gone since is left out.
+            // Facts that the order does not need are read only for the entries of this page. An
+            // entry that has been removed since is left out.
             let facts = row.facts(self.wanted.asked, |name| {
                 scan.facts(name, follow).ok().flatten()
             });
@@ -259,7 +258,7 @@ fn key(directory: &ListedDirectory<'_>, request: &Request) -> Option<ScanKey> {
     let query = &request.query;
     let texts = [query.after.as_deref(), query.filter.as_deref()];
     let texts = texts.into_iter().flatten().chain([directory.path]);
-    let is_short = texts.map(<[u8]>::len).sum::<usize>() <= LONGEST_KEY;
+    let is_short = texts.map(<[u8]>::len).sum::<usize>() <= MAX_KEY_BYTES;
     is_short.then(|| ScanKey {
         directory: (directory.meta.device, directory.meta.inode),
         path: directory.path.into(),
@@ -292,4 +291,4 @@ const CHEAP_ENTRIES: u64 = 10_000;
 const FEW_BYTES: usize = 8 << 10;
 
 /// Bytes of a key: there may be one for each connection.
-const LONGEST_KEY: usize = 1 << 10;
+const MAX_KEY_BYTES: usize = 1 << 10;

@@ -1,4 +1,4 @@
-//! Responses under way, as others may see them.
+//! Responses under way, for observers.
 //!
 //! A response that has to wait leaves a card, which its connection writes to and observers read.
 //! Observers hold cards weakly: the end of a response takes its card away.
@@ -16,13 +16,23 @@ use crate::sys::peer::Peer;
 /// The card of a response under way, for observers.
 #[derive(Debug)]
 pub struct TransferCard {
+    /// The facts at its beginning.
+    pub facts: TransferFacts,
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+    waits_for: AtomicU8,
+}
+
+/// The facts of a response at its beginning.
+#[derive(Debug)]
+pub struct TransferFacts {
     /// The number of its connection.
     pub connection: u64,
     /// The client.
     pub peer: Peer,
     /// In which wire format.
     pub protocol: Protocol,
-    /// The request line or name as it came, without secrets; cut if it is long.
+    /// The raw request line or name, without secrets; cut if it is long.
     pub request: Vec<u8>,
     /// The status code; 0 where the protocol has none.
     pub status: u16,
@@ -30,9 +40,6 @@ pub struct TransferCard {
     pub intended: Option<u64>,
     /// When the request was whole.
     pub begun: Instant,
-    sent: AtomicU64,
-    acknowledged: AtomicU64,
-    waits_for: AtomicU8,
 }
 
 /// The event that a response waits for.
@@ -42,7 +49,7 @@ pub enum WaitsFor {
     Turn,
     /// The peer, which has to take some first.
     Peer,
-    /// The time at which its rate lets it go on.
+    /// Its rate is used up until this time.
     Rate,
     /// A disk.
     Disk,
@@ -52,7 +59,7 @@ impl WaitsFor {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Turn, Self::Peer, Self::Rate, Self::Disk];
 
-    /// The word for people and programs.
+    /// The word for displays and programs.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -64,36 +71,18 @@ impl WaitsFor {
     }
 }
 
-/// The facts about a response's beginning.
-#[derive(Debug)]
-pub(crate) struct Beginning {
-    pub connection: u64,
-    pub peer: Peer,
-    pub protocol: Protocol,
-    pub request: Vec<u8>,
-    pub status: u16,
-    pub intended: Option<u64>,
-    pub begun: Instant,
-}
-
 impl TransferCard {
-    pub(crate) fn new(mut beginning: Beginning) -> Arc<Self> {
-        redact(&mut beginning.request);
+    pub(crate) fn new(mut facts: TransferFacts) -> Arc<Self> {
+        redact(&mut facts.request);
         Arc::new(Self {
-            connection: beginning.connection,
-            peer: beginning.peer,
-            protocol: beginning.protocol,
-            request: beginning.request,
-            status: beginning.status,
-            intended: beginning.intended,
-            begun: beginning.begun,
+            facts,
             sent: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             waits_for: AtomicU8::new(WaitsFor::Turn as u8),
         })
     }
 
-    /// Notes how far the response has come.
+    /// Notes the progress of the response.
     pub(crate) fn note(&self, sent: u64, waits_for: WaitsFor) {
         self.sent.store(sent, Ordering::Relaxed);
         self.waits_for.store(waits_for as u8, Ordering::Relaxed);
@@ -124,14 +113,14 @@ impl TransferCard {
     }
 }
 
-/// The way of cards to their observer, if there is one.
+/// The channel of cards to their observer, if there is one.
 #[derive(Debug)]
 pub struct Transfers(Option<CardChannel>);
 
 type CardChannel = (Sender<Weak<TransferCard>>, Receiver<Weak<TransferCard>>);
 
 impl Transfers {
-    /// With an observer, which has to come for the cards from time to time.
+    /// With an observer, which has to receive the cards at intervals.
     pub(crate) fn observed() -> Self {
         Self(Some(unbounded()))
     }
