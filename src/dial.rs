@@ -1,5 +1,5 @@
-//! Connects to a host by name: IPv6 and IPv4 by turns, a new attempt each quarter of a second, and
-//! the first connection that stands wins (RFC 8305).
+//! Connects to a host by name: IPv6 and IPv4 by turns, a new attempt each quarter of a second; the
+//! first established connection wins (RFC 8305).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -44,11 +44,11 @@ struct Known {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(crate) enum DialError {
-    /// The name has no address of the family asked for.
+    /// The name has no address of the requested family.
     Unresolvable(io::Error),
     /// No address took the connection.
     Unreachable(io::Error),
-    /// The caller asked to stop.
+    /// The caller cancelled the attempt.
     Stopped,
 }
 
@@ -78,7 +78,7 @@ impl Dialer {
         timeout: Duration,
         stops: impl Fn() -> bool,
     ) -> Result<TcpStream, DialError> {
-        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let key = (host.to_owned(), port);
         let known = self.known().get(&key).cloned();
         let known = match known.filter(|known| known.resolved.elapsed() < VALID_FOR) {
@@ -103,8 +103,8 @@ impl Dialer {
         }
     }
 
-    /// The address to connect to: where there are several, the first one that takes a connection, or
-    /// the first one of all.
+    /// The address to connect to: of several, the first one that takes a connection, else the first
+    /// one of all.
     pub(crate) fn address(
         &self,
         host: &str,
@@ -112,7 +112,7 @@ impl Dialer {
         timeout: Duration,
         stops: impl Fn() -> bool,
     ) -> Result<SocketAddr, DialError> {
-        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let addresses = by_turns(self.resolve(host, port, deadline, &stops)?);
         match *addresses.as_slice() {
             [only] => Ok(only),
@@ -281,10 +281,10 @@ fn stand(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// No clock overflows by this much.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// After this long the next address is tried as well (section 8).
 const STAGGER: Duration = Duration::from_millis(250);
-/// How soon a wish to stop is seen.
+/// The interval at which a cancellation is noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the resolver's answer is used.
 const VALID_FOR: Duration = Duration::from_secs(60);
@@ -295,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     fn address(text: &str) -> SocketAddr {
         text.parse().expect("an address")
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn an_address_that_never_answers_costs_a_quarter_of_a_second_and_once_only() {
-        // A listener whose queue is full drops what comes, as a black hole does.
+        // A listener with a full queue drops new connections, as a black hole does.
         let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)
             .expect("a socket");
         full.bind(&address("127.0.0.1:0").into()).expect("a port");
@@ -329,7 +329,7 @@ mod tests {
         };
         dialer.known().insert(("host".to_owned(), 1), known);
         for _ in 0..2 {
-            let stream = dialer.connect("host", 1, PATIENCE, || false);
+            let stream = dialer.connect("host", 1, TIMEOUT, || false);
             assert_eq!(stream.expect("one answers").peer_addr().unwrap(), there);
         }
         let known = dialer.known()[&("host".to_owned(), 1)].clone();
@@ -343,7 +343,7 @@ mod tests {
         let refused = TcpListener::bind("127.0.0.1:0").expect("a port");
         let nobody = refused.local_addr().expect("bound");
         drop(refused);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let (winner, _) = race(&[nobody, there], deadline, &|| false).expect("one answers");
         assert_eq!(winner, there);
         let error = race(&[nobody], deadline, &|| false).expect_err("nobody is there");
@@ -360,7 +360,7 @@ mod tests {
         let port = listener.local_addr().expect("bound").port();
         let connect = |family, host| {
             Dialer::new(family)
-                .connect(host, port, PATIENCE, || false)
+                .connect(host, port, TIMEOUT, || false)
                 .map(drop)
         };
         connect(Family::Any, "localhost").expect("IPv4 answers");
@@ -370,7 +370,7 @@ mod tests {
             Err(DialError::Unresolvable(_))
         ));
         let resolved =
-            Dialer::default().resolve("[fe80::1%lo]", 1, Instant::now() + PATIENCE, &|| false);
+            Dialer::default().resolve("[fe80::1%lo]", 1, Instant::now() + TIMEOUT, &|| false);
         let Ok([SocketAddr::V6(zoned)]) = resolved.as_deref() else {
             panic!("{resolved:?}");
         };
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_wish_to_stop_ends_it() {
-        let stopped = Dialer::default().connect("localhost", 1, PATIENCE, || true);
+        let stopped = Dialer::default().connect("localhost", 1, TIMEOUT, || true);
         assert!(matches!(stopped, Err(DialError::Stopped)));
     }
 }

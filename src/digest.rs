@@ -1,7 +1,7 @@
 //! Digests of files: how they are computed, written down, and kept from one run to the next.
 //!
-//! The server answers with them, the client verifies by them, `haul sum` prints them. Nothing here
-//! knows a protocol; where the bytes come from is the caller's affair.
+//! The server sends digests, the client verifies them, `haul sum` prints them. No protocol and no
+//! source of bytes is part of this module.
 
 mod algorithm;
 pub(crate) mod blocks;

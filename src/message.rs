@@ -1,5 +1,5 @@
-//! A conversation of one message and one reply: the smallest proof that two hosts reach each other,
-//! before gigabytes are moved between them.
+//! A conversation of one message and one reply: the smallest test of a path between two hosts
+//! before gigabytes are moved.
 //!
 //! A message ends when its sender half-closes, falls silent for a moment, or has sent 1,024 bytes.
 
@@ -11,4 +11,4 @@ mod text;
 
 pub use answer::{AnswerConfig, AnswerError, Answerer, Heard};
 pub use say::{SayConfig, SayError, say};
-pub use text::{Charset, CharsetError, LONGEST_MESSAGE, escape_controls};
+pub use text::{Charset, CharsetError, MAX_MESSAGE_BYTES, escape_controls};

@@ -32,7 +32,7 @@ pub struct Meta {
     pub device: u64,
     /// The file's inode number (`st_ino`).
     pub inode: u64,
-    /// Names that lead to the file (`st_nlink`).
+    /// The number of names of the file (`st_nlink`).
     pub links: u64,
     /// Length in bytes (`st_size`).
     pub len: u64,

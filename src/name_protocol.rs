@@ -3,7 +3,7 @@
 use crate::http::{Refusal, Target};
 
 /// Longest name in bytes.
-pub(crate) const LONGEST: usize = 4_096;
+pub(crate) const MAX_NAME_BYTES: usize = 4_096;
 
 /// Reads a name whose end mark has been taken off.
 ///
@@ -14,7 +14,7 @@ pub fn parse(name: &[u8]) -> Result<Target, Refusal> {
     if name.is_empty() {
         return Err(Refusal::BadRequest("the name is empty"));
     }
-    if name.len() > LONGEST {
+    if name.len() > MAX_NAME_BYTES {
         return Err(Refusal::BadRequest("the name is longer than 4,096 bytes"));
     }
     if str::from_utf8(name).is_err() {

@@ -1,7 +1,7 @@
 //! Digests of local files, computed in parallel over files and, with BLAKE3, within them.
 //!
-//! Threads take pieces of work from a [`feed::Feed`]; what they find out comes back in the order
-//! of the names, see [`compute`].
+//! Threads take pieces of work from a [`feed::Feed`]; results come back in the order of the names,
+//! see [`compute`].
 
 mod feed;
 mod progress;
@@ -40,9 +40,9 @@ pub struct SumConfig {
 /// An event of a run.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A file's digest, or why there is none. The files come in the order of the names.
+    /// A file's digest, or the error. The order is that of the names.
     File(&'a Path, Result<Checksum, io::Error>),
-    /// Something about the store that the operator should know.
+    /// A message about the store for the operator.
     Notice(String),
     /// A moment has passed.
     Tick,
@@ -87,7 +87,7 @@ pub fn compute(
         if outcome.is_err() {
             progress.cancelled.store(true, Ordering::Relaxed);
         }
-        // Threads that wait for room have to see it.
+        // Threads that wait for room have to notice it.
         feed.advance_to(u64::MAX);
         outcome
     });

@@ -29,13 +29,13 @@ mod system {
 mod scheduled {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, RwLock, atomic};
 
-    /// Has other threads go on for a moment.
+    /// Yields to other threads.
     pub(crate) fn pause(_: std::time::Duration) {
         shuttle::thread::yield_now();
     }
 
-    /// Has other threads go on until there is something. No time passes in a model: what waits
-    /// for a clock waits for ever.
+    /// Yields to other threads until there is a result. No time passes in a model: a wait for a
+    /// clock never ends.
     pub(crate) fn wait<T: Copy + PartialEq, E>(
         timeout: T,
         zero: T,

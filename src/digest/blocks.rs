@@ -138,7 +138,7 @@ impl BlockList {
     /// Reads a list, and holds its values against its root.
     ///
     /// # Errors
-    /// [`BadBlockList`] says what is wrong with it.
+    /// [`BadBlockList`] names the fault.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadBlockList> {
         let (header, values) = bytes
             .split_at_checked(HEADER_BYTES)

@@ -24,9 +24,8 @@ pub enum Style {
 }
 
 impl ChecksumFile {
-    /// Reads all formats, with the names or lengths of all algorithms, and passes over lines that
-    /// are in none, as coreutils do. A line of 64 digits without a name is taken for `default`'s if
-    /// that has as many.
+    /// Reads all formats, with the names or lengths of all algorithms, and skips other lines, as
+    /// coreutils do. A line of 64 digits without a name counts as `default`'s if that has as many.
     ///
     /// # Errors
     /// [`ChecksumError`]: not a single line is one of a sum.
@@ -59,8 +58,8 @@ impl ChecksumFile {
         Self::parse_as(text.as_bytes(), None)
     }
 
-    /// The sum for `path`: listed under the whole path, or else under as much of its end as can be
-    /// found. A tree's own list does not name the directory that the tree is in.
+    /// The sum for `path`: under the whole path, or else under its longest listed end. A tree's
+    /// list does not name the directory that the tree is in.
     #[must_use]
     pub fn find(&self, path: &Path) -> Option<Checksum> {
         let find = |name: &Path| {
@@ -119,8 +118,8 @@ pub fn line(style: Style, name: &Path, sum: &Checksum) -> Vec<u8> {
     line
 }
 
-/// A name as lists and verdicts show it, escaped where it has a line end or a backslash: then a
-/// backslash stands in front of the line.
+/// A name for lists and verdicts, escaped if it has a line end or a backslash: the line then begins
+/// with a backslash.
 #[must_use]
 pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     if !name
@@ -144,7 +143,7 @@ pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
 fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Checksum)> {
     let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
     let line = &line[blanks..];
-    // A leading backslash says that the name is escaped.
+    // A leading backslash marks an escaped name.
     let (is_escaped, line) = match line.strip_prefix(b"\\") {
         Some(rest) => (true, rest),
         None => (false, line),

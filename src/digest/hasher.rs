@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::digest::algorithm::{Algorithm, Checksum};
 use crate::digest::blocks::{self, BLOCK_BYTES, BlockHasher, BlockList, BlockValue};
 
-/// Which digests are wanted.
+/// The wanted digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) sha256: bool,
@@ -51,7 +51,7 @@ impl Wanted {
         }
     }
 
-    /// Whether nothing is wanted.
+    /// Whether no digest is wanted.
     pub(crate) fn is_empty(self) -> bool {
         self == Self::default()
     }
@@ -66,7 +66,7 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// The digests that are wanted and not known.
+    /// The wanted digests that are not known.
     pub(crate) fn missing(&self, wanted: Wanted) -> Wanted {
         Wanted {
             sha256: wanted.sha256 && self.sha256.is_none(),
@@ -134,7 +134,7 @@ impl FileHasher {
         self.len - self.hashed
     }
 
-    /// Hashes bytes that follow those hashed before; what is behind the end is left out.
+    /// Hashes the next bytes; those behind the end are left out.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         let most = usize::try_from(self.left()).unwrap_or(usize::MAX);
         let mut rest = &bytes[..bytes.len().min(most)];
@@ -204,7 +204,7 @@ mod tests {
             let content: Vec<u8> = (0..len).map(|at| (at / 5) as u8).collect();
             let mut hasher = FileHasher::new(ALL, len);
             content.chunks(3_000_017).for_each(|cut| hasher.update(cut));
-            // A file that grows meanwhile is still what it was.
+            // Growth during the hash does not change the digest.
             hasher.update(b"more");
             let (digests, list) = hasher.finish().expect("all of it");
             for (algorithm, found) in [

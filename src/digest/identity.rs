@@ -2,7 +2,7 @@
 
 use crate::meta::Meta;
 
-/// A file and its content, as far as its file system tells contents apart. Names do not count.
+/// A file and its content, by device, inode and time stamps. Names do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity {
     file: FileKey,

@@ -1,8 +1,8 @@
 //! The store of digests: kept on disk where it can be, else in a bounded piece of memory.
 //!
-//! Losing it costs time, never truth: what is found in it is under the identity of the file. So
-//! nothing about it is an error for its users: a file that is damaged, or of another version, is
-//! made anew; one that cannot be had leaves the store in memory. A [`Notice`] says so.
+//! A lost store costs time, never truth: each entry is keyed by the identity of the file. So no
+//! fault of it is an error for its users: a damaged file, or one of another version, is made anew;
+//! one that cannot be opened leaves the store in memory. A [`Notice`] reports it.
 
 mod disk;
 mod entry;
@@ -40,9 +40,9 @@ pub(crate) enum Notice {
     NoDirectory,
     /// Another process has it.
     InUse(PathBuf),
-    /// The store cannot be opened, or not be trusted.
+    /// The store cannot be opened, or is not safe to use.
     Unusable(PathBuf, io::Error),
-    /// The store was damaged or of another version, and was made anew.
+    /// The store was damaged or of another version, and was replaced by an empty one.
     MadeAnew(PathBuf, String),
     /// The store takes nothing more.
     Failed(String),
@@ -96,8 +96,8 @@ impl Store {
         state.on_disk(|disk| disk.blocks(identity)).0.flatten()
     }
 
-    /// Keeps digests, beside those that are known of the same content. After a crash the last
-    /// seconds' may be gone. The notice tells that they are in memory only, once.
+    /// Stores digests, beside known ones of the same content. A crash may lose the last seconds.
+    /// The first time that they stay in memory only, a notice is returned.
     pub(crate) fn put(
         &self,
         identity: &Identity,
@@ -120,7 +120,7 @@ impl Store {
         state.disk = None;
     }
 
-    /// Puts on disk what is not there yet.
+    /// Writes all digests to disk.
     pub(crate) fn flush(&self) -> Option<Notice> {
         self.state().on_disk(Disk::flush).1
     }

@@ -1,4 +1,4 @@
-//! The side that listens: it prints what it hears, and replies.
+//! The answering side: prints each message, and replies.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::text::{Charset, CharsetError, LONGEST_MESSAGE};
+use super::text::{Charset, CharsetError, MAX_MESSAGE_BYTES};
 use crate::sys::readable::{Direction, wait_ready};
 
 /// Where to listen and what to reply.
@@ -22,21 +22,21 @@ pub struct AnswerConfig {
     pub reply: String,
     /// The encoding of messages and replies.
     pub charset: Charset,
-    /// A sender that has begun and is silent for so long has said what it wanted to say.
+    /// A sender's silence of this length ends its message.
     pub silence: Duration,
 }
 
 /// The outcome of one conversation.
 #[derive(Debug)]
 pub enum Heard {
-    /// A message came. Its reply follows.
+    /// A message arrived. Its reply follows.
     Message {
         /// The other side.
         sender: SocketAddr,
-        /// The message, at most [`LONGEST_MESSAGE`] bytes of it. Not escaped.
+        /// The message, at most [`MAX_MESSAGE_BYTES`] bytes of it. Not escaped.
         text: String,
     },
-    /// The other side connected and said nothing.
+    /// The peer connected and sent nothing.
     Silence {
         /// The other side.
         sender: SocketAddr,
@@ -55,7 +55,7 @@ pub enum Heard {
     },
 }
 
-/// Why there is no listening.
+/// Why the answering side cannot start.
 #[derive(Debug)]
 pub enum AnswerError {
     /// The address cannot be listened on.
@@ -137,8 +137,8 @@ impl Answerer {
         &self.local_addrs
     }
 
-    /// Converses until `stop` is set, and tells `hear` what becomes of each conversation as it
-    /// happens. Conversations that have begun are finished.
+    /// Answers until `stop` is set, and reports each conversation to `hear`. Conversations that
+    /// have begun are finished.
     ///
     /// # Errors
     /// As poll(2).
@@ -162,7 +162,7 @@ impl Answerer {
                 .map(|it| (it.stream.as_fd(), it.direction()));
             let sources: Vec<_> = heard.chain(talks).collect();
             wait_ready(&sources, wait)?;
-            // Whatever is not ready says so; a few calls more are nothing here.
+            // A socket that is not ready would block; a few calls more do not matter here.
             conversations.retain_mut(|talk| talk.advance(&self.manner, &hear));
             for listener in listeners {
                 self.accept(listener, &mut conversations, &hear);
@@ -188,7 +188,7 @@ impl Answerer {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 hear(Heard::Unaccepted { error });
-                // Descriptors may have run out: the oldest conversation makes room.
+                // Descriptors may have run out: the oldest conversation is closed.
                 conversations.pop_front();
                 thread::sleep(PAUSE);
             }
@@ -223,7 +223,7 @@ impl Conversation {
             stream,
             sender,
             begun,
-            deadline: begun + PATIENCE,
+            deadline: begun + TIMEOUT,
             phase: Phase::Listening(Vec::new()),
         }
     }
@@ -239,7 +239,7 @@ impl Conversation {
         }
     }
 
-    /// Goes on as far as it gets without waiting; says whether it is not over.
+    /// Goes on as far as it gets without waiting; returns whether it is not over.
     fn advance(&mut self, manner: &Manner, hear: &impl Fn(Heard)) -> bool {
         let sender = self.sender;
         self.step(manner, hear).unwrap_or_else(|error| {
@@ -252,17 +252,17 @@ impl Conversation {
 
     fn step(&mut self, manner: &Manner, hear: &impl Fn(Heard)) -> io::Result<bool> {
         let is_late = Instant::now() >= self.deadline;
-        let mut room = [0; LONGEST_MESSAGE];
+        let mut room = [0; MAX_MESSAGE_BYTES];
         match &mut self.phase {
             Phase::Listening(message) => {
-                let left = LONGEST_MESSAGE - message.len();
+                let left = MAX_MESSAGE_BYTES - message.len();
                 let is_over = match read_some(&self.stream, &mut room[..left])? {
                     Some(0) => true,
                     Some(received) => {
                         message.extend_from_slice(&room[..received]);
                         let silent = Instant::now() + manner.silence;
-                        self.deadline = silent.min(self.begun + PATIENCE);
-                        message.len() == LONGEST_MESSAGE
+                        self.deadline = silent.min(self.begun + TIMEOUT);
+                        message.len() == MAX_MESSAGE_BYTES
                     }
                     None => is_late,
                 };
@@ -274,14 +274,14 @@ impl Conversation {
                     hear(Heard::Silence { sender });
                     return Ok(false);
                 }
-                let text = if message.len() == LONGEST_MESSAGE {
+                let text = if message.len() == MAX_MESSAGE_BYTES {
                     manner.charset.decode_beginning(message)
                 } else {
                     manner.charset.decode(message)
                 };
                 hear(Heard::Message { sender, text });
                 self.phase = Phase::Replying(0);
-                self.deadline = Instant::now() + PATIENCE;
+                self.deadline = Instant::now() + TIMEOUT;
                 self.step(manner, hear)
             }
             Phase::Replying(sent) => {
@@ -305,7 +305,7 @@ impl Conversation {
     }
 }
 
-/// Reads what has come: `None` if nothing has, zero at the end of the stream.
+/// Reads once: `None` if no byte is there, zero at the end of the stream.
 fn read_some(mut stream: &TcpStream, room: &mut [u8]) -> io::Result<Option<usize>> {
     loop {
         match stream.read(room) {
@@ -326,8 +326,8 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 
 /// Conversations at once; the oldest makes room for the next.
 const MAX_CONVERSATIONS: usize = 512;
-/// The longest time for a message to come, and for its reply to go.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time for a message to arrive, and for its reply to be sent.
+const TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 /// How soon a stop is noticed at the latest; a signal interrupts the wait.
 const TICK: Duration = Duration::from_millis(250);

@@ -1,11 +1,11 @@
-//! The side that speaks first.
+//! The sending side: one message, one reply.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::text::{Charset, CharsetError, LONGEST_MESSAGE};
+use super::text::{Charset, CharsetError, MAX_MESSAGE_BYTES};
 use crate::dial::{DialError, Dialer, Family};
 
 /// A message and its destination.
@@ -30,7 +30,7 @@ pub enum SayError {
     Charset(CharsetError),
     /// The message is empty.
     Empty,
-    /// The message is longer than is heard at the other end.
+    /// The message is longer than the other side accepts.
     TooLong {
         /// Its length in bytes, as encoded.
         length: usize,
@@ -44,7 +44,7 @@ pub enum SayError {
     },
     /// No server could be reached.
     Connect(io::Error),
-    /// The connection broke, or nothing came in time.
+    /// The connection broke, or no byte arrived in time.
     Broken(io::Error),
     /// The other side closed without a reply.
     NoReply,
@@ -57,7 +57,7 @@ impl fmt::Display for SayError {
             Self::Empty => out.write_str("nothing to say: give a text"),
             Self::TooLong { length } => write!(
                 out,
-                "the text is {length} bytes long, and only {LONGEST_MESSAGE} are heard: shorten it"
+                "the text is {length} bytes long, and only {MAX_MESSAGE_BYTES} are heard: shorten it"
             ),
             Self::Unresolvable { host, error } => {
                 write!(
@@ -88,11 +88,11 @@ pub fn say(config: &SayConfig) -> Result<String, SayError> {
         .map_err(SayError::Charset)?;
     match message.len() {
         0 => return Err(SayError::Empty),
-        length if length > LONGEST_MESSAGE => return Err(SayError::TooLong { length }),
+        length if length > MAX_MESSAGE_BYTES => return Err(SayError::TooLong { length }),
         _ => {}
     }
     let dialer = Dialer::new(config.family);
-    let stream = dialer.connect(&config.host, config.port, PATIENCE, || false);
+    let stream = dialer.connect(&config.host, config.port, TIMEOUT, || false);
     let stream = stream.map_err(|error| match error {
         DialError::Unresolvable(error) => SayError::Unresolvable {
             host: config.host.clone(),
@@ -109,15 +109,15 @@ pub fn say(config: &SayConfig) -> Result<String, SayError> {
 }
 
 fn exchange(mut stream: &TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(message)?;
     // The end of the message, so that the other side need not wait for silence.
     stream.shutdown(Shutdown::Write)?;
     let mut reply = Vec::new();
-    stream.take(LONGEST_REPLY).read_to_end(&mut reply)?;
+    stream.take(MAX_REPLY_BYTES).read_to_end(&mut reply)?;
     Ok(reply)
 }
 
-const PATIENCE: Duration = Duration::from_secs(15);
-const LONGEST_REPLY: u64 = 64 * 1_024;
+const TIMEOUT: Duration = Duration::from_secs(15);
+const MAX_REPLY_BYTES: u64 = 64 * 1_024;

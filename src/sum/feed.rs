@@ -35,7 +35,7 @@ struct State {
     next: u64,
     /// Files before this one are done with.
     shown: u64,
-    /// Files that are being looked at: blocks may come of them.
+    /// Files that are being opened: they may add blocks.
     opening: usize,
     /// Files whose blocks are being given out, and the next block.
     split: VecDeque<(Arc<Split>, u64)>,
@@ -57,7 +57,7 @@ enum Work {
     Block(Arc<Split>, u64),
 }
 
-/// A regular file whose digest is wanted.
+/// A regular file to be hashed.
 #[derive(Debug)]
 struct Opened {
     number: u64,
@@ -191,7 +191,7 @@ impl Feed {
 
 impl State {
     fn has_room(&self) -> bool {
-        self.next < self.shown.saturating_add(MOST_AHEAD)
+        self.next < self.shown.saturating_add(MAX_AHEAD_BYTES)
     }
 
     fn next_block(&mut self) -> Option<Work> {
@@ -227,7 +227,7 @@ impl Found {
     }
 }
 
-/// Opens a regular file with a length; `None` for all that has to be read to its end.
+/// Opens a regular file with a length; `None` for all others, which are read to their end.
 fn open(number: u64, path: &Path) -> io::Result<Option<Opened>> {
     if read::is_standard_input(path) {
         return Ok(None);
@@ -282,7 +282,7 @@ impl Tools<'_> {
         self.finish(&opened, hashed, algorithm);
     }
 
-    /// Gives a file's digest out, if the file is still what it was, and keeps it.
+    /// Delivers a file's digest, if the file is unchanged, and stores it.
     fn finish(
         &self,
         opened: &Opened,
@@ -365,4 +365,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SPLIT_BYTES: u64 = 2 * BLOCK_BYTES;
 
 /// Results wait for those of earlier names, in memory.
-const MOST_AHEAD: u64 = 1 << 16;
+const MAX_AHEAD_BYTES: u64 = 1 << 16;

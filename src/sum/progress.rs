@@ -1,4 +1,4 @@
-//! How far the work is, as several threads see it.
+//! The progress, shared between threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ impl Progress {
         self.hashed.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether the work is to end.
+    /// Whether the work was cancelled.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)

@@ -36,7 +36,7 @@ pub(super) fn extent(
     Ok(())
 }
 
-/// The digest of what comes until the end: of pipes, and of files that do not say their length.
+/// The digest of all bytes up to the end: of pipes, and of files without a known length.
 pub(super) fn stream(
     mut source: impl Read,
     algorithm: Algorithm,

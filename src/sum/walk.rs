@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The files of some names, and beneath those that are directories; links within a directory are
-/// left out, as in `find -type f`.
+/// The named files, and those beneath named directories; links within a directory are left out, as
+/// in `find -type f`.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// The next step is the last element.
@@ -36,7 +36,7 @@ impl Walk {
         Self { stack, directories }
     }
 
-    /// Puts what is in a directory on the stack, by name.
+    /// Pushes the entries of a directory, sorted by name.
     fn enter(&mut self, directory: &Path) -> io::Result<()> {
         let mut steps = Vec::new();
         for entry in fs::read_dir(directory)? {

@@ -37,8 +37,8 @@ pub(super) enum OpenError {
 }
 
 impl Disk {
-    /// Opens the store, or makes one. All of it is read once: what was damaged since it was
-    /// written is found here and not later.
+    /// Opens or creates the store. All of it is read once, so that damage is found here and not
+    /// later.
     pub(super) fn open(directory: &Path, path: &Path) -> Result<Self, OpenError> {
         make_directory(directory).map_err(OpenError::Io)?;
         let file = open_private(path).map_err(OpenError::Io)?;
@@ -48,7 +48,7 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Throws away what is there, and begins again.
+    /// Replaces the store by an empty one.
     pub(super) fn make_anew(directory: &Path, path: &Path) -> Result<Self, OpenError> {
         fs::remove_file(path).map_err(OpenError::Io)?;
         Self::open(directory, path)
@@ -67,8 +67,7 @@ impl Disk {
         })
     }
 
-    /// A new store gets this version; one of another version is damaged, as far as we are
-    /// concerned.
+    /// A new store gets this version; one of another version counts as damaged.
     fn check_version(&self) -> Result<(), String> {
         let found = {
             let transaction = self.database.begin_read().map_err(text)?;
@@ -145,7 +144,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Has what was put survive a crash of the machine.
+    /// Makes stored digests durable.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         if self.unsaved_since.take().is_some() {
             self.begin(true)?.commit().map_err(text)?;
@@ -183,7 +182,7 @@ fn why_not_opened(error: DatabaseError) -> OpenError {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse
         }
-        // So `redb` says that it is not one of its files.
+        // The error of `redb` for a file that is not a database.
         DatabaseError::Storage(StorageError::Io(error))
             if error.kind() != io::ErrorKind::InvalidData =>
         {
@@ -204,7 +203,7 @@ const BLOCKS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("bloc
 /// The version of the tables' content.
 const FORMAT: u64 = 1;
 
-/// A crash costs no more than the digests of the last seconds; a tree of small files costs no
-/// fsync(2) for each.
+/// A crash costs at most the digests of this time, and a tree of small files costs no fsync(2) for
+/// each.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 const CACHE_BYTES: usize = 8 << 20;

@@ -10,7 +10,7 @@ use crate::digest::identity::Identity;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: HashMap<Identity, (Digests, Option<BlockList>)>,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     order: VecDeque<Identity>,
     bytes: u64,
 }
@@ -31,7 +31,7 @@ impl Memory {
         self.bytes += cost(&entry);
         self.entries.insert(*identity, entry);
         self.order.push_back(*identity);
-        while self.bytes > MOST_BYTES
+        while self.bytes > MAX_BYTES
             && self.order.len() > 1
             && let Some(oldest) = self.order.front().copied()
         {
@@ -59,7 +59,7 @@ fn cost((_, list): &(Digests, Option<BlockList>)) -> u64 {
 }
 
 /// Sixty thousand files, or the lists of two terabytes.
-const MOST_BYTES: u64 = 24 << 20;
+const MAX_BYTES: u64 = 24 << 20;
 const ENTRY_BYTES: u64 = 400;
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn what_was_put_is_there_after_a_restart_under_its_identity_only() {
     let changed = identity(1, 5);
     assert_eq!(store.get(&changed), Digests::default());
     assert_eq!(store.blocks(&changed), None);
-    // Another algorithm comes beside, another content takes the place.
+    // Another algorithm is added, another content replaces.
     let sha512 = Digests {
         sha512: Some([9; 64]),
         ..Digests::default()
