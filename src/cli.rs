@@ -1,4 +1,4 @@
-//! The command line: what was typed, and its translation into what is meant.
+//! The command line: parsing, and its translation into settings.
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -32,8 +32,8 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line and the environment, in which an empty variable is none, and a flag's
-    /// is a word for yes or no.
+    /// Reads the command line and the environment, in which an empty variable counts as unset, and
+    /// a flag's value is a word for yes or no.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let is_empty =
             |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());

@@ -1,5 +1,5 @@
 //! HTTP/1.1 in both directions, without a socket or a file: requests, responses and plans as plain
-//! data, and the files that read and write them.
+//! data, with parsers and writers.
 
 pub(crate) mod chunked;
 pub(crate) mod client_fields;

@@ -19,7 +19,7 @@ impl FileOptions {
     /// that is the command line's to do.
     ///
     /// # Errors
-    /// One line: the file, what is wrong with it and where.
+    /// One line: the file, the fault and its place.
     pub(crate) fn read(path: &Path, command: &Command) -> Result<Self, String> {
         let name = path.display();
         let text = std::fs::read_to_string(path)

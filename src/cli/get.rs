@@ -46,7 +46,7 @@ pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
         return Err(ErrorKind::LocalFile);
     }
     let outcome = run(config, &jobs, &events, &cancel);
-    // The display ends when the last sender does, if somebody reads what it shows.
+    // The display ends with its last sender, unless no reader takes its output.
     drop(events);
     while ended.recv_timeout(DISPLAY_GRACE) == Err(RecvTimeoutError::Timeout)
         && !cancel.is_cancelled()
@@ -56,5 +56,5 @@ pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
 
 /// Time for the last lines of a download that was stopped.
 const DISPLAY_GRACE: Duration = Duration::from_secs(1);
-/// Time for a stream to end after the first signal, even if nobody reads it.
+/// Time for a stream to end after the first signal, even without a reader.
 const STREAM_GRACE: Duration = Duration::from_secs(1);

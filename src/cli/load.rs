@@ -258,7 +258,7 @@ fn rate(text: &str) -> Result<f64, String> {
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const LOWEST_RATE: f64 = 0.001;
 const HIGHEST_RATE: f64 = 10_000_000.0;
-/// Time for the figures after the first signal, even if nobody reads them.
+/// Time for the figures after the first signal, even without a reader.
 const REPORT_GRACE: Duration = Duration::from_secs(3);
 const USAGE: u8 = 2;
 const EXAMPLES: &str = "\

@@ -84,7 +84,7 @@ struct HostAndPort {
 }
 
 impl AnswerArguments {
-    /// Converses until a signal comes.
+    /// Answers until a signal arrives.
     pub(crate) fn run(self) -> ExitCode {
         let config = AnswerConfig {
             listen: self.listen,
@@ -170,7 +170,7 @@ fn print(heard: Heard) {
     }
 }
 
-/// A line of its own: without the line end that many clients send, and escaped.
+/// One line: without the line end that many clients send, and escaped.
 fn printable(text: &str) -> String {
     let line = text
         .strip_suffix('\n')
@@ -185,7 +185,9 @@ fn ask() -> io::Result<String> {
         let _ = io::stderr().write_all(b"message: ");
         io::stdin().read_line(&mut text)?;
     } else {
-        io::stdin().take(LONGEST_INPUT).read_to_string(&mut text)?;
+        io::stdin()
+            .take(MAX_INPUT_BYTES)
+            .read_to_string(&mut text)?;
     }
     text.truncate(text.trim_end_matches(['\r', '\n']).len());
     Ok(text)
@@ -215,8 +217,8 @@ fn host_and_port(text: &str) -> Result<HostAndPort, String> {
     })
 }
 
-/// Where `haul answer` listens unless told otherwise.
+/// The default port of `haul answer`.
 const DEFAULT_PORT: u16 = 7788;
-/// More than can be said, so that the library refuses it by its own rule.
-const LONGEST_INPUT: u64 = 64 * 1_024;
+/// More than a message may have, so that the library reports its limit.
+const MAX_INPUT_BYTES: u64 = 64 * 1_024;
 const USAGE: u8 = 2;

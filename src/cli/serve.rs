@@ -202,7 +202,7 @@ impl ServeArguments {
         if is_checked {
             return check::run(config);
         }
-        // Nothing is said in between: that takes a thread, and the sandbox would not hold for it.
+        // No message in between: that would start a thread, which the sandbox would not cover.
         let bound = Server::bind(config.clone());
         config.inherited.clear();
         let confined = bound
@@ -321,5 +321,5 @@ fn root_of_environment() -> PathBuf {
     root.map_or_else(|| ".".into(), PathBuf::from)
 }
 
-/// The limit on open files if it cannot be asked for.
+/// The assumed limit on open files if it cannot be read.
 const FEW_OPEN_FILES: u64 = 1024;

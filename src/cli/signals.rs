@@ -49,8 +49,8 @@ pub(crate) fn outlive_file_size_limit() -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP sets `stop`, and the next one ends the process; so does
-/// the first one after `grace`, whatever the process waits for by then.
+/// The first SIGINT, SIGTERM or SIGHUP sets `stop`, and the next one ends the process; so does the
+/// end of `grace` after the first.
 pub(crate) fn stop_on_signals(stop: Arc<AtomicBool>, grace: Option<Duration>) -> io::Result<()> {
     let mut signals = SignalReceiver::new([SIGTERM, SIGINT, SIGHUP])?;
     let follow = move || {

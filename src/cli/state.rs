@@ -1,4 +1,4 @@
-//! Where haul keeps what it wants to find again: the state directory.
+//! The state directory.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) struct StateArgs {
 }
 
 impl StateArgs {
-    /// The directory, which need not exist; `None` if there is neither an option nor a home.
+    /// The directory, which need not exist; `None` without an option and a home.
     pub(crate) fn directory(self) -> Option<PathBuf> {
         self.state
             .or_else(|| resolve(|name| std::env::var_os(name)))

@@ -124,7 +124,7 @@ impl SumArguments {
         match done {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
-            // `haul sum | head` has what it wanted.
+            // The reader has closed the pipe, as in `haul sum | head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(error) => {
                 say(format_args!("haul: cannot write standard output: {error}"));
@@ -146,7 +146,7 @@ impl SumArguments {
         }
     }
 
-    /// Prints a line for each file; says whether there is one for all.
+    /// Prints a line for each file; returns whether all have a digest.
     fn print(&self, progress: &Progress) -> io::Result<bool> {
         let style = match self.tag {
             true => Style::Tagged,
@@ -194,7 +194,7 @@ fn each(
     outcome
 }
 
-/// After a signal, for what is under way; a pipe may never say a word. The store stands a kill.
+/// For reads under way after a signal; a pipe may never end. A kill does not damage the store.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A name for a person.

@@ -62,20 +62,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     };
     let parsed: Option<Duration> = parsed;
     parsed
-        .map(|duration| duration.min(LONGEST))
+        .map(|duration| duration.min(MAX_DURATION))
         .ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
 }
 
 /// A duration, or `unlimited`.
 pub(crate) fn grace(text: &str) -> Result<Duration, String> {
     match text {
-        "unlimited" => Ok(LONGEST),
+        "unlimited" => Ok(MAX_DURATION),
         _ => duration(text),
     }
 }
 
 /// A century: no clock overflows by it.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A duration that is not zero.
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -142,8 +142,8 @@ pub(crate) fn any_address(text: &str) -> Result<ListenAddress, String> {
     };
     match name.trim_start_matches('@') {
         "" => Err("write unix:PATH or unix:@NAME".into()),
-        name if name.len() > LONGEST_NAME => Err(format!(
-            "a Unix socket's name has at most {LONGEST_NAME} bytes"
+        name if name.len() > MAX_NAME_BYTES => Err(format!(
+            "a Unix socket's name has at most {MAX_NAME_BYTES} bytes"
         )),
         _ => Ok(ListenAddress::Local(address)),
     }
@@ -152,7 +152,7 @@ pub(crate) fn any_address(text: &str) -> Result<ListenAddress, String> {
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `sun_path` (unix(7)), without its end.
-const LONGEST_NAME: usize = 107;
+const MAX_NAME_BYTES: usize = 107;
 
 #[cfg(test)]
 mod tests {

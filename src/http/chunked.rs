@@ -39,7 +39,7 @@ pub(crate) struct MalformedChunk(pub(crate) &'static str);
 enum State {
     /// At the line with a chunk's size.
     Size,
-    /// So many bytes of a chunk are still to come.
+    /// The bytes left of a chunk.
     Data(u64),
     /// At the line end behind a chunk's data.
     DataEnd,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_chunks_are_refused_from_everybody() {
+    fn malformed_chunks_are_refused_under_both_strictnesses() {
         let bad: [&[u8]; 9] = [
             b"x\r\n",
             b"0x5\r\nhello\r\n",

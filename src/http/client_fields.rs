@@ -1,8 +1,8 @@
-//! Fields of a request that say something of the client and change nothing in the answer.
+//! Fields of a request that describe the client and do not change the response.
 //!
 //! Most servers need none of them, so they are looked for in a head that was parsed before.
 
-/// The client's description of itself, for the access log. As it came; not necessarily UTF-8.
+/// The client's description for the access log, raw; not necessarily UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFields {
     /// `Referer` (RFC 9110 section 10.1.3); empty if there is none.
@@ -19,7 +19,7 @@ impl ClientFields {
         if referer.is_empty() && user_agent.is_empty() {
             return None;
         }
-        let cut = |value: &[u8]| value[..value.len().min(MOST_KEPT)].into();
+        let cut = |value: &[u8]| value[..value.len().min(MAX_KEPT)].into();
         Some(Box::new(Self {
             referer: cut(referer),
             user_agent: cut(user_agent),
@@ -48,7 +48,7 @@ pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a
 }
 
 /// Bytes of each field that are kept while a response is under way.
-const MOST_KEPT: usize = 512;
+const MAX_KEPT: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -25,9 +25,9 @@ pub(crate) enum Malformed {
     TransferCoding,
     /// A chunk's size line or end is wrong.
     Chunk,
-    /// A field that says which bytes these are stands there twice, with different values.
+    /// A field that identifies the content occurs twice, with different values.
     Contradiction,
-    /// A field that says where the body ends, or what it is of, cannot be read.
+    /// A field for the end of the body, or for its range, is malformed.
     Framing,
 }
 
@@ -60,10 +60,10 @@ pub(crate) struct Head {
     pub closes: bool,
     /// `Content-Range`, unparsed.
     pub content_range: Option<String>,
-    /// `ETag`, with its quotes and its `W/`, each byte as the character of the same number: what
-    /// goes back to the server has to be the same bytes, and different tags never become equal.
+    /// `ETag`, with its quotes and its `W/`; each byte is the character of the same number, so that
+    /// the server gets back the same bytes, and different tags never become equal.
     pub etag: Option<String>,
-    /// `Last-Modified`, as it stands, kept as `etag` is.
+    /// `Last-Modified`, verbatim as `etag` is.
     pub last_modified: Option<String>,
     /// `Date`.
     pub date: Option<SystemTime>,
@@ -134,7 +134,7 @@ pub(crate) fn parse_head(input: &[u8]) -> Result<Option<(Head, usize)>, Malforme
         head.take_field(field.name, field.value, &mut connection)?;
     }
     let ambiguous = head.chunked && (head.content_length.is_some() || head.minor_version == 0);
-    // Section 6.1: such a body is read, and the connection not trusted beyond it.
+    // Section 6.1: such a body is read, and its connection closed afterwards.
     head.closes =
         connection.close || ambiguous || (head.minor_version == 0 && !connection.keep_alive);
     Ok(Some((head, head_bytes)))
@@ -161,7 +161,7 @@ impl Head {
         }
     }
 
-    /// Whether the server computes digests and block lists when it is asked.
+    /// Whether the server computes digests and block lists on request.
     pub(crate) fn is_haul(&self) -> bool {
         let server = self.server.as_deref();
         server.is_some_and(|name| name.starts_with("haul"))
@@ -177,7 +177,7 @@ impl Head {
         found
     }
 
-    /// The wait that `Retry-After` asks for, in seconds or as a date; `now` is the client's clock.
+    /// The delay in `Retry-After`, given in seconds or as a date; `now` is the client's clock.
     #[must_use]
     pub(crate) fn retry_after(&self, now: SystemTime) -> Option<Duration> {
         let value = self.retry_after.as_deref()?.trim();
@@ -280,7 +280,7 @@ fn set_once(field: &mut Option<String>, value: String) -> Result<(), Malformed> 
     }
 }
 
-/// The fields that say where a body ends, and what it is of.
+/// The fields for the end of a body, and for its range.
 const FRAMING: [&[u8]; 4] = [
     b"content-length",
     b"transfer-encoding",

@@ -24,7 +24,7 @@ pub struct Conditions {
 /// The value of `If-Match` or `If-None-Match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityTags {
-    /// `*`: whatever there is.
+    /// `*`: any content.
     Any,
     /// A list of tags. Empty when none of the list was an entity tag.
     List(Vec<EntityTag>),
@@ -44,7 +44,7 @@ pub enum IfRange {
 /// The outcome of the preconditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Answer with the content, and with parts of it as far as `ranges` says.
+    /// Answer with the content, or with the ranges of the verdict.
     Perform(RangeVerdict),
     /// The client has it already (304).
     NotModified,
@@ -57,13 +57,13 @@ pub(crate) enum Verdict {
 pub(crate) enum RangeVerdict {
     /// The range applies.
     Apply,
-    /// The client has parts of another content, or cannot tell: it needs the whole.
+    /// The client has parts of another content, or of an unknown one: it needs the whole.
     Ignore,
 }
 
 /// Reads the values of `If-Match` or `If-None-Match`. A malformed tag ends the list: it matches
-/// nothing, nor does a tag behind the first [`MAX_TAGS`]. The whole comes then, or 412; both are
-/// right for a client that names so many.
+/// nothing, nor does a tag behind the first [`MAX_TAGS`]. The response is the whole then, or 412,
+/// and correct in both cases.
 pub(super) fn parse_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> EntityTags {
     let mut tags = Vec::new();
     for value in values {

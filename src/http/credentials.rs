@@ -25,7 +25,7 @@ impl Credentials {
     /// values, which count as no credentials.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let (scheme, encoded) = value.split_at_checked(BASIC.len())?;
-        if !scheme.eq_ignore_ascii_case(BASIC) || encoded.len() > LONGEST {
+        if !scheme.eq_ignore_ascii_case(BASIC) || encoded.len() > MAX_BYTES {
             return None;
         }
         let encoded = encoded.strip_prefix(b" ")?.trim_ascii();
@@ -56,7 +56,7 @@ impl Credentials {
 const BASIC: &[u8] = b"basic";
 
 /// Hashing a password takes the longer the longer it is, and it is the peer's to choose.
-const LONGEST: usize = 512;
+const MAX_BYTES: usize = 512;
 
 const DECODER: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,

@@ -47,14 +47,13 @@ impl Now {
         self.seconds
     }
 
-    /// As it stands in `Date`.
+    /// The text for `Date`.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The second that `Last-Modified` may claim for a change at `modified`: never one in the
-    /// future (RFC 9110 section 8.8.2.1), nor before 1970, which the format of clients may not
-    /// know.
+    /// The second for `Last-Modified` of a change at `modified`: never in the future (RFC 9110
+    /// section 8.8.2.1), nor before 1970, which clients may not be able to parse.
     pub(super) fn last_modified(&self, modified: Timestamp) -> u64 {
         u64::try_from(modified.seconds)
             .unwrap_or(0)

@@ -1,9 +1,9 @@
 //! Digests of a representation: `Want-Repr-Digest` and `Repr-Digest` (RFC 9530), `Want-Digest` and
-//! `Digest` (RFC 3230), which clients of data grids send still.
+//! `Digest` (RFC 3230), which clients of data grids still send.
 //!
-//! BLAKE3 has no key in the registry of RFC 9530. A client asks for it by the key `blake3` in
-//! `Want-Repr-Digest`, which others ignore, and gets it in a field of its own, [`BLAKE3_FIELD`], as
-//! a byte sequence (RFC 9651 section 3.3.5).
+//! BLAKE3 is not in the registry of RFC 9530. A client requests it by the key `blake3` in
+//! `Want-Repr-Digest`, which other servers ignore, and gets it in the separate field
+//! [`BLAKE3_FIELD`], as a byte sequence (RFC 9651 section 3.3.5).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,7 +15,7 @@ use crate::http::list;
 /// The field of a BLAKE3 digest.
 pub(crate) const BLAKE3_FIELD: &str = "Repr-Digest-BLAKE3";
 
-/// Which digests a client wants.
+/// The digests that a client wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DigestWishes {
     /// Of `Want-Repr-Digest`, the best first.
@@ -24,19 +24,19 @@ pub struct DigestWishes {
     legacy: Vec<Algorithm>,
 }
 
-/// The state of the digests that are wanted.
+/// The state of the wanted digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestAnswer {
-    /// None are wanted, or none are given.
+    /// No digest is wanted or available.
     None,
     /// These.
     Known(Digests),
-    /// These; others that are wanted are being computed, and may be there in so many seconds.
+    /// These; other wanted ones are being computed, for so many seconds.
     Pending(Digests, u64),
 }
 
 impl DigestWishes {
-    /// Reads both fields; `None` if they ask for nothing that is known here.
+    /// Reads both fields; `None` if they name no supported algorithm.
     pub(super) fn parse(repr: Option<&[u8]>, legacy: Option<&[u8]>) -> Option<Self> {
         let wishes = Self {
             repr: repr.map(by_preference).unwrap_or_default(),

@@ -66,7 +66,7 @@ fn split_parameters(value: &str) -> Vec<(String, String)> {
     parameters
 }
 
-/// The text of a quoted string whose opening quote is gone, and what follows it.
+/// The text of a quoted string after its opening quote, and the rest.
 fn unquote(quoted: &str) -> (String, &str) {
     let mut text = String::new();
     let mut characters = quoted.char_indices();

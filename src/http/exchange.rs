@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::refusal::Refusal;
 
-/// The wire format a connection turned out to speak.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.0 or HTTP/1.1 (RFC 9112).
@@ -33,8 +33,8 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes a target of a decoded path. Empty components and `.` are dropped; a slash in front
-    /// is the caller's to judge.
+    /// Makes a target of a decoded path. Empty components and `.` are dropped; a leading slash is
+    /// the caller's concern.
     ///
     /// # Errors
     /// [`Refusal::BadRequest`] for a NUL and for a `..` component.
@@ -62,8 +62,8 @@ impl Target {
         Ok(target)
     }
 
-    /// The path as it stands in a URL, from the root: percent-encoded, one slash in front and,
-    /// where [`Target::trailing_slash`] is set, one behind.
+    /// The path for a URL, from the root: percent-encoded, with a leading slash and, if
+    /// [`Target::trailing_slash`] is set, a trailing one.
     pub fn url_path(&self) -> String {
         let mut url = String::with_capacity(self.path.len() + 2);
         url.push('/');
@@ -80,8 +80,7 @@ impl Target {
     }
 }
 
-/// Percent-encodes one path component, so that it stands for itself in a URL, in HTML and
-/// between a shell's single quotes.
+/// Percent-encodes one path component for a URL, for HTML and for a shell's single quotes.
 pub fn percent_encode_component(component: &[u8]) -> impl Iterator<Item = &str> {
     percent_encode(component, ENCODED)
 }
@@ -110,7 +109,7 @@ impl Segment {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it holds no byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -133,7 +132,7 @@ pub(crate) struct ContentKind {
     pub security_policy: Option<&'static str>,
 }
 
-/// Whether the connection goes on after a response (RFC 9112 section 9.3).
+/// Whether the connection persists after a response (RFC 9112 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
     /// Another request may follow.
@@ -152,7 +151,7 @@ pub struct Response {
     pub head: Vec<u8>,
     /// The content. Empty for HEAD, 304 and the like.
     pub body: Plan,
-    /// Bytes of content the head promises and `body` holds.
+    /// Bytes of content that the head promises and `body` holds.
     pub content_length: u64,
     /// Whether another request may follow.
     pub persistence: Persistence,

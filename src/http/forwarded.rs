@@ -1,8 +1,8 @@
 //! The client that a proxy forwards for, by a field of its request: `X-Forwarded-For`, or
 //! `Forwarded` (RFC 7239).
 //!
-//! A proxy adds the address that it sees at the end of the list; what stands before it is what the
-//! client claims. So the list is read from its end, for as long as addresses are those of proxies.
+//! A proxy appends its peer's address to the list; earlier elements are claims of the client. So
+//! the list is read from its end, as long as the addresses are trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,8 +18,8 @@ pub enum ForwardedField {
     Forwarded,
 }
 
-/// The client that the head of a well-formed request names: the last address in the list that is no
-/// proxy's; the first one if all are. `None` if there is no list, or a proxy hides who came to it.
+/// The client in the head of a well-formed request: the last address in the list that is no
+/// proxy's; the first one if all are. `None` without a list, or if a proxy hides its peer.
 pub(crate) fn client(
     head: &[u8],
     field: ForwardedField,

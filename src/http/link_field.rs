@@ -1,4 +1,4 @@
-//! `Link` (RFC 8288), as far as mirrors of a file are told by it (RFC 6249).
+//! `Link` (RFC 8288), for the mirrors of a file (RFC 6249).
 
 /// A link of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub(crate) struct Link {
     pub(crate) target: String,
     /// Its relation types, in lower case.
     pub(crate) relations: Vec<String>,
-    /// The media type that its target is said to have.
+    /// The media type of its target.
     pub(crate) media_type: Option<String>,
     /// Its priority (RFC 6249 section 3.1): 1 is the best.
     pub(crate) priority: u32,
@@ -43,13 +43,13 @@ pub(crate) fn parse(value: &str) -> Vec<Link> {
     links
 }
 
-/// The address in front, and what is behind it.
+/// The address at the front, and the rest.
 fn target(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches([' ', '\t', ',']);
     text.strip_prefix('<')?.split_once('>')
 }
 
-/// The name and value of a parameter, and what is behind it.
+/// The name and value of a parameter, and the rest.
 fn read_parameter(text: &str) -> (&str, String, &str) {
     let end = text.find(['=', ';', ',']).unwrap_or(text.len());
     let (name, rest) = (text[..end].trim(), &text[end..]);

@@ -1,6 +1,6 @@
 //! Tokens, numbers, comma-separated lists, quality values (RFC 9110 sections 5.6 and 12.4.2).
 
-/// Whether a byte may stand in a token.
+/// Whether a byte is allowed in a token.
 pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
@@ -30,7 +30,7 @@ pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
 }
 
 /// An element and its quality in thousandths. Parameters other than `q` are ignored; a malformed
-/// `q` counts as 0, so that nothing is forced on a client that said something about it.
+/// `q` counts as 0, so that an element with a restriction is never forced on a client.
 pub(super) fn with_quality(element: &[u8]) -> (&[u8], u16) {
     let mut parts = element.split(|byte| *byte == b';').map(trim);
     let name = parts.next().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Media types by file name.
 
-/// A media type, as it stands in `Content-Type` but for the charset.
+/// A media type for `Content-Type`, without the charset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MediaType(&'static str);
 
@@ -15,8 +15,8 @@ impl std::fmt::Display for MediaType {
 }
 
 impl MediaType {
-    /// The type of a file by the extension of its name; `application/octet-stream` where that
-    /// says nothing.
+    /// The type of a file by the extension of its name; `application/octet-stream` for an unknown
+    /// one.
     pub(crate) fn of(name: &[u8]) -> Self {
         Self(
             extension(name)
@@ -48,7 +48,7 @@ fn extension(path: &[u8]) -> Option<&str> {
 }
 
 fn by_extension(extension: &str) -> Option<&'static str> {
-    // Where the library's first guess is not what the extension means on a file server.
+    // Extensions whose first type in the library is wrong on a file server.
     match extension {
         "ts" => Some("video/mp2t"),
         "zst" => Some("application/zstd"),

@@ -16,10 +16,10 @@ pub struct Accept {
 /// The forms of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetricsFormat {
-    /// The text format 0.0.4 of Prometheus, which every scraper knows.
+    /// The text format 0.0.4 of Prometheus, which every scraper accepts.
     #[default]
     Prometheus,
-    /// The text format of OpenMetrics 1.0, for those who name it.
+    /// The text format of OpenMetrics 1.0, for clients that name it.
     OpenMetrics,
 }
 
@@ -93,7 +93,7 @@ pub enum ListingFormat {
     Ndjson,
 }
 
-/// Reads the values of `Accept`, as far as they concern answers that haul makes itself.
+/// Reads the values of `Accept`, for the media types that haul can produce.
 pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept {
     let (mut html, mut json, mut ndjson) = (None, None, None);
     let (mut open_metrics, mut plain) = (None, None);
@@ -167,7 +167,7 @@ pub(super) fn parse_accept_encoding<'a>(values: impl Iterator<Item = &'a [u8]>) 
         .map(|(coding, quality)| (coding, quality.or(any).unwrap_or(0)))
         .filter(|(_, quality)| *quality > 0 && *quality >= identity)
         .collect();
-    // A stable sort: among equals the one that usually packs better comes first.
+    // A stable sort: among equals the better compression is first.
     liked.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
     let mut ranked = [None; 3];
     for (slot, (coding, _)) in ranked.iter_mut().zip(liked) {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_open_metrics_for_those_who_like_it_as_well() {
+    fn metrics_are_in_the_open_metrics_format_where_it_is_accepted() {
         let prometheus = "application/openmetrics-text;version=1.0.0,\
             application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         for (value, expected) in [

@@ -1,8 +1,7 @@
 //! HTTP/1.0 and HTTP/1.1 requests (RFC 9112), with every ambiguity refused.
 //!
-//! A head is looked at once it is whole. Input that two programs could read in two ways is refused,
-//! since request smuggling is made of it: the start of the next request is uncertain then, and the
-//! connection has to end.
+//! A head is parsed once it is whole. Ambiguous input is refused, since request smuggling depends
+//! on it: the start of the next request is uncertain then, and the connection ends.
 
 use httparse::{EMPTY_HEADER, Header};
 use memchr::{memchr, memchr_iter};
@@ -24,7 +23,7 @@ pub(crate) use line::{begins_like_request, is_request_line};
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The outcome of looking at the bytes received.
-// The result lives for a turn, on the stack: a box would cost every request an allocation.
+// The result exists for one turn, on the stack: a box would cost every request an allocation.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -47,8 +46,8 @@ pub enum Parsed {
 
 /// Parses the head of the request that `input` begins with.
 ///
-/// `scanned` is what an earlier call for the same request said in [`Parsed::Partial`], or 0. The
-/// outcome does not depend on how the bytes were cut into pieces.
+/// `scanned` is the value of an earlier [`Parsed::Partial`] for the same request, or 0. The result
+/// does not depend on how the bytes were cut into pieces.
 pub fn parse_request(input: &[u8], scanned: usize, limits: &HttpLimits) -> Parsed {
     match find_head(input, scanned, limits) {
         Ok(None) => {
@@ -68,8 +67,8 @@ pub fn parse_request(input: &[u8], scanned: usize, limits: &HttpLimits) -> Parse
     }
 }
 
-/// How many bytes at the start of `input` are empty lines, which are to be ignored in front of a
-/// request line (RFC 9112 section 2.2).
+/// The length of the empty lines at the start of `input`, which are ignored before a request line
+/// (RFC 9112 section 2.2).
 pub(crate) fn blank_lines_len(input: &[u8]) -> usize {
     let mut len = 0;
     loop {
@@ -88,7 +87,7 @@ struct Head {
 
 fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option<Head>, Refusal> {
     let start = blank_lines_len(input);
-    if start > LONGEST_BLANK {
+    if start > MAX_BLANK_BYTES {
         return Err(Refusal::BadRequest("empty lines in place of a request"));
     }
     let from = scanned.max(start);
@@ -100,9 +99,9 @@ fn find_head(input: &[u8], scanned: usize, limits: &HttpLimits) -> Result<Option
         });
     let end = end.map(|line_start| line_start + if input[line_start] == b'\n' { 1 } else { 2 });
     let head = &input[start..end.unwrap_or(input.len())];
-    // Faults of the first line, bare CRs and limits are looked at whether or not the head is
-    // whole, in the order in which they would be found byte by byte: a client that sends no more
-    // is answered, and the outcome is the same for one piece and for many.
+    // Faults of the first line, bare CRs and limits are checked even in an incomplete head, in the
+    // order of the bytes: a client that sends no more gets its response, and the result does not
+    // depend on packet boundaries.
     let first = &head[..head.len().min(limits.request_line_bytes + 2)];
     let line_end = memchr(b'\n', first);
     match line_end {
@@ -145,13 +144,13 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     let line_end = memchr(b'\n', head).ok_or(Refusal::BadRequest("the head has no line"))?;
     let line = parse_line(&head[..line_end], limits)?;
     let bytes = &head[line_end + 1..];
-    let most = limits.fields.min(HttpLimits::MOST_FIELDS);
+    let most = limits.fields.min(HttpLimits::MAX_FIELDS);
     let (mut few, mut many);
     few = [EMPTY_HEADER; FEW_FIELDS];
     let fields = match parse_fields(bytes, &mut few[..most.min(FEW_FIELDS)]) {
         // Only now, since clearing the space for many costs more than reading a few.
         Err(Refusal::HeadTooLarge) if most > FEW_FIELDS => {
-            many = [EMPTY_HEADER; HttpLimits::MOST_FIELDS];
+            many = [EMPTY_HEADER; HttpLimits::MAX_FIELDS];
             parse_fields(bytes, &mut many[..most])?
         }
         parsed => parsed?,
@@ -219,8 +218,8 @@ fn parse_head(head: &[u8], limits: &HttpLimits) -> Result<Request, Refusal> {
     })
 }
 
-/// Refuses heads whose lines do not all end alike: a lone LF is let pass (RFC 9112 section 2.2)
-/// for people who type by hand, not as a hiding place.
+/// Refuses heads with mixed line ends: a lone LF is accepted (RFC 9112 section 2.2) for requests
+/// typed by hand, and must not hide a line.
 fn check_line_ends(head: &[u8]) -> Result<(), Refusal> {
     let crs = memchr_iter(b'\r', head).count();
     if crs > 0 && memchr_iter(b'\n', head).count() != crs {
@@ -281,7 +280,7 @@ fn plain_authority(authority: &[u8]) -> Option<Box<str>> {
 }
 
 /// More empty lines than this in front of a request are no client's mistake.
-const LONGEST_BLANK: usize = 64;
+const MAX_BLANK_BYTES: usize = 64;
 
 /// More fields than most clients send.
 const FEW_FIELDS: usize = 24;

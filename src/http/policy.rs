@@ -6,18 +6,18 @@ use std::path::Path;
 
 use globset::GlobMatcher;
 
-/// Bounds on what one peer may send. Exceeding one has its own status.
+/// Limits of a request. Each has its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Longest request line in bytes, its end not counted (414).
     pub request_line_bytes: usize,
     /// Largest head in bytes, request line and blank line included (431).
     pub head_bytes: usize,
-    /// Most header fields (431). At most [`HttpLimits::MOST_FIELDS`].
+    /// Most header fields (431). At most [`HttpLimits::MAX_FIELDS`].
     pub fields: usize,
     /// Most ranges in a `Range` field; a set with more is answered with the whole.
     pub ranges: usize,
-    /// Largest request body in bytes that is thrown away to keep a connection, the framing of
+    /// Largest request body in bytes that is discarded to keep a connection, the framing of
     /// its chunks included. After a longer one the connection closes.
     pub discarded_body_bytes: u64,
     /// Most requests on one connection; the last is answered with `Connection: close`.
@@ -26,7 +26,7 @@ pub struct HttpLimits {
 
 impl HttpLimits {
     /// The upper bound of [`HttpLimits::fields`]: the parser keeps so many on its stack.
-    pub const MOST_FIELDS: usize = 256;
+    pub const MAX_FIELDS: usize = 256;
 }
 
 impl Default for HttpLimits {

@@ -28,12 +28,12 @@ pub(crate) fn redact(query: &str) -> Cow<'_, str> {
 
 fn is_secret(field: &str) -> bool {
     let Some((name, value)) = field.split_once('=') else {
-        return field.len() > LONGEST_SHOWN;
+        return field.len() > MAX_SHOWN_BYTES;
     };
     let name = percent_decode_str(name).decode_utf8_lossy();
     let name = name.to_ascii_lowercase();
     !value.is_empty()
-        && (value.len() > LONGEST_SHOWN || SECRETS.iter().any(|word| name.contains(word)))
+        && (value.len() > MAX_SHOWN_BYTES || SECRETS.iter().any(|word| name.contains(word)))
 }
 
 /// Parts of the names of secrets: those of S3, Azure, Google, CloudFront, Akamai, nginx
@@ -43,7 +43,7 @@ const SECRETS: [&str; 15] = [
     "hash", "jwt", "md5", "code",
 ];
 /// A longer value may be a secret under any name.
-const LONGEST_SHOWN: usize = 20;
+const MAX_SHOWN_BYTES: usize = 20;
 
 #[cfg(test)]
 mod tests {

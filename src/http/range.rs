@@ -1,4 +1,4 @@
-//! Byte ranges (RFC 9110 section 14): `Range`, what it means for a length, `Content-Range`.
+//! Byte ranges (RFC 9110 section 14): `Range`, its selection of a length, `Content-Range`.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
-    /// Where it lies in a file of `total` bytes.
+    /// Its place in a file of `total` bytes.
     pub(super) fn content_range(self, total: u64) -> ContentRange {
         ContentRange::Part {
             start: self.offset,
@@ -68,8 +68,8 @@ pub(crate) enum ContentRange {
 
 /// Reads the value of a `Range` field.
 ///
-/// `None` when the field is to be ignored: another unit, no valid set, or more than `most`
-/// ranges, which is either an error or an attack (section 14.2 lets a server ignore such sets).
+/// `None` when the field is to be ignored: another unit, an invalid set, or more than `most`
+/// ranges, which section 14.2 lets a server ignore as an error or an attack.
 pub fn parse(value: &[u8], most: usize) -> Option<Box<[RangeSpec]>> {
     let (unit, set) = value.split_at_checked(UNIT.len())?;
     if !unit.eq_ignore_ascii_case(UNIT) {
@@ -97,7 +97,7 @@ fn parse_spec(element: &[u8]) -> Option<RangeSpec> {
     }
 }
 
-/// Digits only. More than 64 bits hold stands for a place behind the end of every file.
+/// Digits only. A number beyond 64 bits is a place behind the end of every file.
 fn parse_position(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -113,8 +113,8 @@ fn parse_position(digits: &[u8]) -> Option<u64> {
 
 /// Resolves a set of ranges against a file of `len` bytes.
 ///
-/// Ranges that overlap or touch become one, which takes the place of the first of them, so that
-/// no set makes haul send more than the file holds.
+/// Ranges that overlap or touch are joined at the place of the first, so that no set sends more
+/// bytes than the file has.
 pub fn resolve(specs: &[RangeSpec], len: u64) -> Selection {
     if let [spec] = specs {
         return match extent(*spec, len) {
@@ -160,7 +160,8 @@ fn extent(spec: RangeSpec, len: u64) -> Option<ByteRange> {
     })
 }
 
-/// An empty file's last bytes can be asked for (section 14.1.2), but not told in `Content-Range`.
+/// The last bytes of an empty file can be requested (section 14.1.2), but not expressed in
+/// `Content-Range`.
 fn nothing(specs: &[RangeSpec], len: u64) -> Selection {
     let suffix = |spec: &RangeSpec| matches!(spec, RangeSpec::Last(count) if *count > 0);
     if len == 0 && specs.iter().any(suffix) {
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use RangeSpec::{Between, From, Last};
 
-    /// Which positions of a file of `len` bytes a set asks for, one by one.
+    /// The positions of a file of `len` bytes that a set selects, one by one.
     fn naive(specs: &[RangeSpec], len: u64) -> Vec<bool> {
         (0..len)
             .map(|position| {

@@ -1,10 +1,10 @@
 //! Refusals: one table of status, words for the log and the client, and what follows.
 
-/// Why a request is refused. Every refusal becomes a status in HTTP and a plain close in the name
-/// protocol, and its reason goes to the access log.
+/// The reason why a request is refused. Every refusal becomes a status in HTTP and a plain close in
+/// the name protocol, and is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request is malformed; the text says how, for the client's developer (400).
+    /// The request is malformed; the text is for the client's developer (400).
     BadRequest(&'static str),
     /// The head or first byte took too long (408).
     RequestTimeout,
@@ -20,10 +20,10 @@ pub enum Refusal {
     MethodNotAllowed,
     /// The method is unknown (501).
     NotImplemented,
-    /// An HTTP version haul does not speak (505).
+    /// An unsupported HTTP version (505).
     VersionNotSupported,
-    /// The target takes a user and a password (401 with `WWW-Authenticate`); the text is the fault
-    /// of those that came.
+    /// The target needs a user and a password (401 with `WWW-Authenticate`); the text is the fault
+    /// of the given ones.
     Unauthorized(&'static str),
     /// The client's passwords were wrong too often: it has to wait so many seconds (429).
     TooManyGuesses(u32),
@@ -31,9 +31,10 @@ pub enum Refusal {
     LinkExpired,
     /// No such file, or one that is not shown (404).
     NotFound,
-    /// There, but the file system or a rule of haul's forbids it (403); the text says which.
+    /// It exists, but the file system or a rule of haul forbids it (403); the text names the
+    /// reason.
     Forbidden(&'static str),
-    /// Reading the file or directory failed (500); the text says what failed.
+    /// Reading the file or directory failed (500); the text names the call.
     Internal(&'static str),
     /// The answer is being computed (503 with `Retry-After`).
     NotYet {
@@ -44,7 +45,7 @@ pub enum Refusal {
     Overloaded,
     /// A precondition of the request is false (412, RFC 9110 section 13.1).
     PreconditionFailed,
-    /// The ranges asked for lie behind the end of the file (416).
+    /// The requested ranges lie behind the end of the file (416).
     RangeNotSatisfiable,
 }
 

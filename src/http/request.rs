@@ -18,30 +18,30 @@ use crate::signed_link::{Presented, Rejection};
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// The version that the client speaks.
+    /// The version of the request.
     pub version: Version,
     /// The target; the root when `refusal` is set or the target is `*`.
     pub target: Target,
     /// The query component.
     pub query: Query,
-    /// The authority from `Host` or from an absolute target, where there is one that is made of
-    /// letters, digits and `-._:[]` only. The value is a claim of the peer's.
+    /// The authority from `Host` or from an absolute target, if it consists of letters, digits and
+    /// `-._:[]` only. It is a claim of the peer.
     pub host: Option<Box<str>>,
     /// Whether the client and the limits allow another request afterwards.
     pub persistence: Persistence,
-    /// The client says that it sends no other request (RFC 9112 section 9.6).
+    /// The client announces that this is its last request (RFC 9112 section 9.6).
     pub is_last: bool,
     /// The length of the body that follows the head.
     pub body: BodyLength,
     /// Whether the client waits for `100 Continue` before it sends that body.
     pub expectation: Expectation,
-    /// Set when the request cannot be granted whatever the file system says. The connection can
-    /// go on after the answer as far as `persistence` says.
+    /// Set when the request cannot be granted, independent of the file system. `persistence`
+    /// decides whether the connection continues after the response.
     pub refusal: Option<Refusal>,
     /// The preconditions, if there are any (RFC 9110 section 13.1).
     pub conditions: Option<Box<Conditions>>,
-    /// The byte ranges asked for, in the request's order; `None` when there is no `Range` field
-    /// or it has to be ignored (RFC 9110 section 14.2). Never empty.
+    /// The requested byte ranges, in the request's order; `None` when there is no `Range` field or
+    /// it has to be ignored (RFC 9110 section 14.2). Never empty.
     pub ranges: Option<Box<[RangeSpec]>>,
     /// Which forms of an answer made by haul itself the client likes.
     pub accept: Accept,
@@ -53,16 +53,16 @@ pub struct Request {
     pub audience: Audience,
     /// The digests that the client wants, if any (RFC 9530).
     pub digests: Option<Box<DigestWishes>>,
-    /// The request line as it came, without its end, for the access log. Not necessarily UTF-8.
+    /// The raw request line, without its end, for the access log. Not necessarily UTF-8.
     pub line: Box<[u8]>,
-    /// The client that a proxy forwards for, where proxies are trusted. Only their word counts.
+    /// The client that a trusted proxy forwards for; other peers cannot name one.
     pub forwarded_for: Option<Box<std::net::IpAddr>>,
-    /// The client's description of itself, where the access log wants it.
+    /// `Referer` and `User-Agent`, if the access log has them.
     pub client_fields: Option<Box<ClientFields>>,
 }
 
 impl Request {
-    /// The form of the listing that is asked for: by the query, else by `Accept`.
+    /// The requested form of the listing: by the query, else by `Accept`.
     #[must_use]
     pub fn listing_format(&self) -> ListingFormat {
         self.query.format.unwrap_or(self.accept.listing)
@@ -75,13 +75,13 @@ pub enum Audience {
     /// No login was given or needed.
     #[default]
     Public,
-    /// The user who has logged in.
+    /// The authenticated user.
     User,
     /// The holder of the link in the query.
     LinkHolder,
 }
 
-/// The method, as far as haul tells them apart (RFC 9110 section 9).
+/// The method, as far as haul distinguishes them (RFC 9110 section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Transfer the representation.
@@ -90,14 +90,14 @@ pub enum Method {
     Head,
     /// Describe what can be done.
     Options,
-    /// Anything else; the request's `refusal` says whether the method is known.
+    /// Anything else; `refusal` tells known methods from unknown ones.
     Other,
 }
 
 /// The version of a request. A minor version above 1 counts as 1.1 (RFC 9110 section 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// HTTP/1.0: no chunks, no `100 Continue`, and a close unless asked otherwise.
+    /// HTTP/1.0: no chunks, no `100 Continue`, and a close unless requested otherwise.
     Http10,
     /// HTTP/1.1.
     Http11,
@@ -140,7 +140,7 @@ pub struct Query {
     pub after: Option<Box<[u8]>>,
     /// `q=…`: only names that hold this, without regard to the case of ASCII letters.
     pub filter: Option<Box<[u8]>>,
-    /// A signed link, or what is left of one.
+    /// A signed link, or its fault.
     pub link: Option<Box<Result<Presented, Rejection>>>,
 }
 

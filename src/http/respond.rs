@@ -1,7 +1,6 @@
 //! Answers in HTTP: heads as bytes, bodies as plans.
 //!
-//! Everything here is a function of the request, of what is known about the file, of the
-//! operator's policy and of the time.
+//! Responses are a function of the request, the file's facts, the operator's policy and the time.
 
 use crate::http::conditional::{self, RangeVerdict, Verdict};
 use crate::http::digest_fields::DigestAnswer;
@@ -23,10 +22,10 @@ pub use crate::http::date::Now;
 
 use head::{Exchange, Head};
 
-/// A file, as far as a response has to do with it.
+/// A file's facts for a response.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// Of the file whose bytes are sent: the precompressed sibling's where there is one.
+    /// The metadata of the sent file: of the precompressed sibling, if it is chosen.
     pub meta: &'a Meta,
     /// Made from `meta`.
     pub validators: &'a Validators,
@@ -38,7 +37,7 @@ pub struct Subject<'a> {
     pub coding: Option<Coding>,
     /// Whether another request may be answered with another file.
     pub selection: Negotiation,
-    /// The digests of these bytes, as far as they are wanted.
+    /// The wanted digests of these bytes.
     pub digests: DigestAnswer,
 }
 
@@ -47,7 +46,7 @@ pub struct Subject<'a> {
 pub enum Negotiation {
     /// The answer is the same for all.
     None,
-    /// The answer depends on it, and caches have to know.
+    /// The response depends on the coding, which caches have to be told (`Vary`).
     ByCoding,
 }
 
@@ -56,7 +55,7 @@ pub enum Negotiation {
 pub(crate) struct Stream {
     /// The head, with an empty body.
     pub response: Response,
-    /// How the client learns where the content ends.
+    /// How the end of the content is marked.
     pub framing: StreamFraming,
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct Stream {
 pub(crate) enum StreamFraming {
     /// There is no body: the answer to a HEAD.
     Bodiless,
-    /// By chunks, see `http::chunked`.
+    /// In chunks, see `http::chunked`.
     Chunked,
     /// By the close of the connection. A failure has to end in a reset.
     UntilClose,
@@ -118,8 +117,8 @@ pub fn to_file(
     }
 }
 
-/// Answers a GET or HEAD for content at hand that stands for a file: with the file's validators,
-/// and ranges of its own.
+/// Answers a GET or HEAD for content in memory that stands for a file: with the file's validators,
+/// and with ranges.
 pub(crate) fn to_content(
     request: &Request,
     subject: &Subject<'_>,
@@ -194,7 +193,7 @@ pub(crate) fn to_options(request: &Request, policy: &HttpPolicy, now: &Now) -> R
     head.respond(Exchange::of(request), None, 0)
 }
 
-/// The head for content that is made while it is sent (200), in chunks on HTTP/1.1 and until
+/// The head for content that is produced while it is sent (200): in chunks on HTTP/1.1 and until
 /// the close on HTTP/1.0.
 pub(crate) fn to_stream(
     request: &Request,
@@ -231,7 +230,7 @@ fn not_modified(
     policy: &HttpPolicy,
     now: &Now,
 ) -> Response {
-    // RFC 9110 section 15.4.5: what a 200 would have said, as far as it guides caches.
+    // RFC 9110 section 15.4.5: the fields of a 200 that matter to caches.
     let mut head = Head::new(304, policy, now);
     head.etag(subject.validators);
     head.digests(request, subject.digests);
@@ -298,8 +297,7 @@ fn multipart(
     let mut content_length = 0;
     for extent in extents {
         let range = extent.content_range(subject.meta.len);
-        // The line end before the first boundary is there for clients that look for it, as it is
-        // in the answers of other servers.
+        // Some clients expect a line end before the first boundary, and other servers send it.
         let part = format!(
             "\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {range}\r\n\r\n"
         )

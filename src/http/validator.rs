@@ -1,4 +1,4 @@
-//! A validator tells one content of a file from another (RFC 9110 section 8.8).
+//! Validators distinguish the contents of a file (RFC 9110 section 8.8).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,14 +8,14 @@ use super::negotiate::Coding;
 use super::policy::EtagChoice;
 use crate::meta::Meta;
 
-/// A validator tells one content of a file from another (RFC 9110 section 8.8).
+/// The validators of one content of a file (RFC 9110 section 8.8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validators {
     /// For `ETag`.
     pub etag: EntityTag,
     /// For `Last-Modified`: seconds since 1970, not in the future.
     pub last_modified: u64,
-    /// How far `last_modified` can be trusted (RFC 9110 section 8.8.2.2).
+    /// Whether `last_modified` is strong (RFC 9110 section 8.8.2.2).
     pub date_strength: Strength,
 }
 
@@ -28,7 +28,7 @@ pub struct EntityTag {
     pub opaque: Box<[u8]>,
 }
 
-/// How much a validator promises (RFC 9110 section 8.8.1).
+/// The strength of a validator (RFC 9110 section 8.8.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strength {
     /// Equal means the same bytes.
@@ -72,7 +72,7 @@ impl Validators {
             )
             .into_bytes(),
         };
-        // A program has set an mtime in the future; ctime says when.
+        // A program has set an mtime in the future; ctime is the time of that.
         let is_ahead = meta.modified > meta.changed && meta.changed.seconds > 0;
         let modified = if is_ahead {
             meta.changed
@@ -103,7 +103,7 @@ impl Validators {
         self
     }
 
-    /// Appends the entity tag as it stands in `ETag`.
+    /// Appends the entity tag for `ETag`.
     pub fn write_etag(&self, out: &mut Vec<u8>) {
         if self.etag.strength == Strength::Weak {
             out.extend_from_slice(b"W/");
@@ -114,7 +114,7 @@ impl Validators {
     }
 }
 
-/// 96 bits, of which nothing can be learnt about the file system.
+/// 96 bits, which reveal nothing of the file system.
 fn hash(meta: &Meta) -> String {
     let mut hasher = blake3::Hasher::new();
     for number in [meta.device, meta.inode, meta.len] {
@@ -127,7 +127,8 @@ fn hash(meta: &Meta) -> String {
     URL_SAFE_NO_PAD.encode(&hasher.finalize().as_bytes()[..12])
 }
 
-/// A date of whole seconds tells contents apart only some seconds later (RFC 9110 section 8.8.2.2).
+/// A date in whole seconds is a strong validator only some seconds later (RFC 9110 section
+/// 8.8.2.2).
 const DATE_SECONDS: u64 = 2;
 
 #[cfg(test)]

@@ -268,7 +268,7 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
     })
 }
 
-/// The sums in a file, or where they are to be fetched from.
+/// The sums in a file, or the address of a list.
 fn checksum_list(place: &Path) -> Result<(Option<ChecksumFile>, Option<HttpUrl>), Unusable> {
     if let Some(text) = place.to_str().filter(|text| text.contains("://")) {
         return Ok((None, Some(http(text)?)));
@@ -360,7 +360,7 @@ fn http(text: &str) -> Result<HttpUrl, Unusable> {
     }
 }
 
-/// Asks as the tutorial's client does, and speaks its protocol.
+/// Prompts as the tutorial's client does, for its protocol.
 fn ask_for_source() -> Result<Source, Unusable> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(Unusable::from("no URL; haul get --help has examples"));
@@ -387,7 +387,7 @@ fn ask_for_source() -> Result<Source, Unusable> {
     Ok(Source::Name(NameUrl::new(&host, port, name.into_bytes())?))
 }
 
-/// Failures in a row that are waited out, unless `--retries` says how many: some four minutes.
+/// The default number of failures in a row that are waited out: some four minutes.
 const RETRIES: u32 = 10;
 /// As `RETRIES`, before any server was reached: some seconds.
 const RETRIES_UNREACHED: u32 = 3;

@@ -59,5 +59,5 @@ pub(super) fn warn(config: &ServeConfig) {
     }
 }
 
-/// The permissions of users who are neither owner nor of the group (inode(7)).
+/// The permissions of other users (inode(7)).
 const OTHERS: u32 = 0o007;

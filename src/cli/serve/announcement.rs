@@ -9,7 +9,7 @@ use haul::internals::{host_name as kernel_host_name, percent_encode_component};
 use haul::server::Server;
 use haul::server::config::ServeConfig;
 
-/// Says what is served, where, and how to reach it.
+/// Prints what is served, where, and how to reach it.
 pub(super) fn announce(config: &ServeConfig, server: &Server) {
     let addresses = server.local_addrs();
     let (hot, cold) = (config.workers, config.disk_workers);
@@ -80,11 +80,11 @@ fn origin_of(address: &SocketAddr, is_tls: bool) -> String {
 
 /// Says how to fetch the files.
 fn announce_files(files: &[PathBuf], origin: &str) {
-    for file in files.iter().take(MOST_FILES) {
+    for file in files.iter().take(MAX_FILES) {
         announce_file(file, origin);
     }
-    if files.len() > MOST_FILES {
-        say(format_args!("  and {} more", files.len() - MOST_FILES));
+    if files.len() > MAX_FILES {
+        say(format_args!("  and {} more", files.len() - MAX_FILES));
     }
 }
 
@@ -105,4 +105,4 @@ fn host_name() -> String {
 }
 
 /// Files whose commands are printed: as many as a screen has room for.
-const MOST_FILES: usize = 10;
+const MAX_FILES: usize = 10;

@@ -6,7 +6,7 @@ use haul::diagnostics::say;
 use haul::server::check::{Finding, check};
 use haul::server::config::ServeConfig;
 
-/// Says what is in a start's way, a line for each thing.
+/// Prints the obstacles of a start, one a line.
 pub(super) fn run(config: ServeConfig) -> ExitCode {
     let findings = check(config);
     let mut would_work = true;

@@ -64,10 +64,10 @@ pub(super) struct HttpArgs {
     /// Header fields in a request (431)
     #[arg(long, env = "HAUL_MAX_FIELDS", value_name = "N", default_value_t = 100,
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new()
-            .range(1..=HttpLimits::MOST_FIELDS as u64))]
+            .range(1..=HttpLimits::MAX_FIELDS as u64))]
     max_fields: usize,
 
-    /// Largest request body that is thrown away to keep the connection (413)
+    /// Largest request body that is discarded to keep the connection (413)
     #[arg(long, env = "HAUL_MAX_BODY", value_name = "SIZE", default_value = "1MiB",
         value_parser = size)]
     max_body: u64,

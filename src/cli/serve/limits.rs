@@ -95,7 +95,7 @@ fn allowed_connections(open_files: u64, workers: usize) -> usize {
     // Each connection may need a second descriptor for its file, and haul has some itself.
     let allowed = usize::try_from(open_files)
         .unwrap_or(usize::MAX)
-        .min(MOST_OPEN_FILES);
+        .min(MAX_OPEN_FILES);
     let own = OWN_OPEN_FILES + workers.saturating_mul(WORKERS_OPEN_FILES);
     (allowed.saturating_sub(own) / 2).max(1)
 }
@@ -121,5 +121,5 @@ const OWN_OPEN_FILES: usize = 64;
 const WORKERS_OPEN_FILES: usize = 4;
 /// More connections than Linux has descriptors for.
 const MAX_CONNECTIONS: usize = 1 << 22;
-/// Beyond this, tables and channels would cost memory for connections that never come.
-const MOST_OPEN_FILES: usize = 1 << 20;
+/// A higher limit would cost memory of tables and channels for connections that never exist.
+const MAX_OPEN_FILES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Where `haul serve` listens, and as whom.
+//! The listeners of `haul serve`, and its user.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,8 +63,8 @@ fn owner(text: &str) -> Result<Owner, String> {
 }
 
 impl ListenArgs {
-    /// Puts what was asked for, and what was passed on, into the settings. To be called before any
-    /// thread is started.
+    /// Puts the options and the inherited sockets into the settings. To be called before any thread
+    /// is started.
     pub(super) fn apply(self, config: &mut ServeConfig) -> Result<(), String> {
         let inherited = inherited_listeners().map_err(|error| {
             format!("a descriptor that was passed (LISTEN_FDS) is no listening socket: {error}")

@@ -1,4 +1,4 @@
-//! The options of `haul serve` that an operator needs: how it is seen and supervised.
+//! The options of `haul serve` for its operation: observation and supervision.
 
 use clap::{Args, ValueEnum};
 

@@ -1,11 +1,11 @@
-//! SIGHUP: what is read anew while the server runs.
+//! SIGHUP: the settings that are read again while the server runs.
 
 use haul::diagnostics::say;
 use haul::server::Handle;
 
 use super::settings::Settings;
 
-/// A running server, and where its settings come from.
+/// A running server, and the sources of its settings.
 pub(super) struct Reload {
     pub(super) handle: Handle,
     pub(super) settings: Option<Settings>,
@@ -14,7 +14,7 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    /// Reads everything anew that may change. Whatever is faulty stays as it was, and is said.
+    /// Reads all reloadable settings again. A faulty one stays as it was, with a message.
     pub(super) fn run(&self) {
         self.handle.reopen_access_log();
         for error in self.handle.reload_access() {

@@ -1,4 +1,4 @@
-//! Where settings of a running server come from, so that they can be read anew.
+//! The sources of a running server's settings, to be read again.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(crate) struct Settings {
     limits: Vec<OsString>,
 }
 
-/// The outcome of reading a file anew.
+/// The result of reading a file again.
 pub(super) struct Reread {
     pub(super) rates: Rates,
     pub(super) limits: ConnectionLimits,
@@ -34,7 +34,7 @@ impl Settings {
     /// Reads the file, for a command line that was parsed without it.
     ///
     /// # Errors
-    /// One line that says what is wrong with the file.
+    /// One line with the fault of the file.
     pub(crate) fn read(
         path: PathBuf,
         command: &Command,
@@ -82,11 +82,11 @@ impl Settings {
         self.file.arguments(|name| self.is_decided(name))
     }
 
-    /// Reads the file anew, for a server with so many open files and workers. Only limits are
-    /// parsed: what other options name may be out of a sandbox's reach.
+    /// Reads the file again, for a server with so many open files and workers. Only limits are
+    /// parsed: paths in other options may be out of a sandbox's reach.
     ///
     /// # Errors
-    /// One line that says what is wrong with the file.
+    /// One line with the fault of the file.
     pub(super) fn reread(&self, open_files: u64, workers: usize) -> Result<Reread, String> {
         let file = FileOptions::read(&self.file.path, &self.command)?;
         let is_limit = |name: &str| {
@@ -121,7 +121,7 @@ pub(crate) fn fault(path: &std::path::Path, error: &clap::Error) -> String {
     format!("{}: {text}", path.display())
 }
 
-/// The limits alone; what the environment says of them is among the arguments.
+/// The limits alone; the environment's are among the arguments.
 fn limits_command() -> Command {
     let command = LimitArgs::augment_args(Command::new("limits").no_binary_name(true));
     command.mut_args(|argument| argument.env(None::<&str>))

@@ -1,4 +1,4 @@
-//! The signals that end a server, have another one take over, or have it read its files anew.
+//! The signals of a server: end, take-over, reload.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use haul::diagnostics::say;
 use haul::internals::exit_now;
 
 use crate::cli::signals::SignalReceiver;
-use crate::cli::values::LONGEST;
+use crate::cli::values::MAX_DURATION;
 
 use super::reload::Reload;
 use super::supervisor::{Phase, Supervisor};
@@ -53,7 +53,7 @@ pub(super) fn follow_signals(
                     upgrade.give_up();
                     handle.shut_down();
                     let time = match grace {
-                        LONGEST => "all the time that they need".to_owned(),
+                        MAX_DURATION => "all the time that they need".to_owned(),
                         grace => format!("{} s", grace.as_secs_f64()),
                     };
                     say(format_args!(

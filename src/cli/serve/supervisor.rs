@@ -1,5 +1,5 @@
-//! Notifications to a supervisor, as systemd's (sd_notify(3)), by a thread of its own: a supervisor
-//! that does not listen holds nothing up.
+//! Notifications to a supervisor, as systemd's (sd_notify(3)), from a separate thread: a supervisor
+//! that does not read delays nothing.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ use sd_notify::NotifyState;
 
 use haul::server::Handle;
 
-/// The way to the supervisor; leads nowhere if there is none.
+/// The channel to the supervisor's thread; `None` without a supervisor.
 #[derive(Clone, Debug)]
 pub(super) struct Supervisor(Option<SyncSender<Message>>);
 
-/// A phase, and the channel that hears when it was told.
+/// A phase, and the channel that confirms its notification.
 type Message = (Phase, Option<SyncSender<()>>);
 
 /// A notification to the supervisor.
@@ -20,7 +20,7 @@ type Message = (Phase, Option<SyncSender<()>>);
 pub(super) enum Phase {
     /// The server accepts connections.
     Ready,
-    /// The server reads its settings anew; [`Phase::Ready`] follows.
+    /// The server reads its settings again; [`Phase::Ready`] follows.
     Reloading,
     /// The server drains and ends.
     Stopping,
@@ -48,13 +48,13 @@ impl Supervisor {
         }
     }
 
-    /// Tells the supervisor who serves on, and gives it a moment to listen: it must know before
-    /// this process ends.
+    /// Notifies the supervisor of the new main process, with a short wait: the message must precede
+    /// the end of this process.
     pub(super) fn hand_over(&self, id: u32) {
         if let Some(sender) = &self.0 {
             let (told, is_told) = sync_channel(1);
             if sender.try_send((Phase::HandedOver(id), Some(told))).is_ok() {
-                let _ = is_told.recv_timeout(PATIENCE);
+                let _ = is_told.recv_timeout(TIMEOUT);
             }
         }
     }
@@ -117,5 +117,5 @@ fn status(phase: Option<Phase>, handle: &Handle) -> String {
 /// So many phases wait for a supervisor that does not listen.
 const PHASES: usize = 8;
 /// A supervisor that does not listen holds a hand-over up for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const STATUS_EVERY: Duration = Duration::from_secs(5);

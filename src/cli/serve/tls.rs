@@ -129,7 +129,7 @@ impl TlsArgs {
     }
 }
 
-/// Whether there is a certificate exactly where one is wanted.
+/// Checks that there is a certificate exactly where one is needed.
 pub(super) fn check(config: &ServeConfig) -> Result<(), String> {
     let is_inherited = config.inherited.iter().any(|it| it.speaks_tls());
     let has_identity = config.tls.own.is_some() || !config.tls.identities.is_empty();

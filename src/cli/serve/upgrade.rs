@@ -1,4 +1,4 @@
-//! SIGUSR2: the program is started anew on the same sockets, and this one ends once that is ready.
+//! SIGUSR2: the program is started again on the same sockets, and this one ends once that is ready.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,7 +22,7 @@ pub(crate) struct LauncherArguments {
 }
 
 impl LauncherArguments {
-    /// Starts it whenever it is asked to.
+    /// Runs as the helper that starts the program on request.
     pub(crate) fn run(self) -> ExitCode {
         let command = || {
             let mut command = std::process::Command::new(&self.command[0]);
@@ -50,8 +50,8 @@ enum State {
 }
 
 impl Upgrade {
-    /// Starts the process that will start the program as this one was. To be called before the
-    /// sandbox and any thread: neither lets go of a process later.
+    /// Starts the helper process that will start the program as this one was. To be called before
+    /// the sandbox and before any thread: both forbid it later.
     pub(super) fn prepare(server: &Server) -> Self {
         let state = match prepared(server) {
             Ok((launcher, sockets)) => State::Possible(launcher, sockets),
@@ -60,7 +60,7 @@ impl Upgrade {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Starts the program, and has the server end if it is ready. Waits in a thread of its own.
+    /// Starts the program, and ends the server once that is ready. A separate thread waits for it.
     pub(super) fn begin(&self, handle: &Handle, supervisor: &Supervisor) {
         let (launcher, sockets) = match std::mem::replace(&mut *self.state(), State::UnderWay) {
             State::Possible(launcher, sockets) => (launcher, sockets),
@@ -112,7 +112,7 @@ impl Upgrade {
 
 fn prepared(server: &Server) -> io::Result<(Launcher, Vec<InheritedListener>)> {
     let sockets = server.sockets()?;
-    // As it was found: a link may lead to another program by then.
+    // The path as given: a link may have another target by then.
     let arguments: Vec<_> = ["launcher".into(), "--".into()]
         .into_iter()
         .chain(std::env::args_os())

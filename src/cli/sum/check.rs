@@ -1,4 +1,4 @@
-//! `haul sum --check`: files held against lists of their digests.
+//! `haul sum --check`: verification of files by lists of their digests.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -12,7 +12,7 @@ use haul::sum::{Progress, escape};
 
 use super::{SumArguments, each, shown};
 
-/// Checks all lists; says whether every file is as listed.
+/// Checks all lists; returns whether every file matches.
 pub(super) fn run(arguments: &SumArguments, progress: &Progress) -> io::Result<bool> {
     let default = arguments.algorithm.into();
     let mut tally = Tally::default();
@@ -139,8 +139,8 @@ fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-/// A name as coreutils write it in a verdict, where a backslash alone is not escaped; a terminal
-/// gets no bytes that would command it.
+/// A name in the form of coreutils' verdicts, where a backslash alone is not escaped; a terminal
+/// gets no control characters.
 fn name(path: &Path) -> Vec<u8> {
     let name = path.as_os_str().as_bytes();
     let name = match name.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {

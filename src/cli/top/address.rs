@@ -1,4 +1,4 @@
-//! Where a server's admin interface is, and what it answers.
+//! The address of a server's admin interface, and its responses.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -45,15 +45,15 @@ impl AdminUrl {
     fn exchange(&self) -> io::Result<String> {
         match self {
             Self::Inet(address) => {
-                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
                 request(stream)
             }
             Self::Local(address) => {
                 let stream = connect_local(address)?;
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
                 request(stream)
             }
         }
@@ -72,13 +72,13 @@ impl std::fmt::Display for AdminUrl {
 fn request(mut stream: impl Read + Write) -> io::Result<String> {
     stream.write_all(b"GET /transfers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
-    stream.take(MOST_BYTES).read_to_string(&mut answer)?;
+    stream.take(MAX_BYTES).read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {
         Some((head, content)) if head.starts_with("HTTP/1.1 200 ") => Ok(content.to_owned()),
         _ => Err(io::Error::other("it is no admin interface of haul")),
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A hundred thousand transfers.
-const MOST_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;

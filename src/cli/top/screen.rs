@@ -48,7 +48,7 @@ pub(super) fn show(admin: &AdminUrl, status: Status, interval: Duration) -> io::
     shown
 }
 
-/// Looks in a thread of its own: a server that does not answer leaves the keys alive.
+/// Fetches in a separate thread: a server that does not answer leaves the keys responsive.
 fn look_every(admin: AdminUrl, interval: Duration) -> io::Result<Receiver<Result<Status, String>>> {
     let (sender, answers) = sync_channel(1);
     let look = move || {
@@ -198,7 +198,7 @@ fn row(cells: [String; 6], is_wide: bool) -> Row<'static> {
 const WIDE: u16 = 72;
 /// Lines from which on the last minutes are drawn.
 const TALL: u16 = 16;
-/// A resized terminal is drawn anew after this at the latest.
+/// A resized terminal is redrawn after at most this.
 const REDRAW: Duration = Duration::from_secs(1);
 const KEYS: Duration = Duration::from_millis(50);
 const PAGE: u16 = 10;

@@ -1,7 +1,7 @@
-//! Request bodies that are thrown away (RFC 9112 section 6).
+//! Request bodies that are discarded (RFC 9112 section 6).
 //!
-//! haul has no use for bodies, but has to know where one ends, since the next request begins
-//! there. A body that is too long or malformed ends the connection.
+//! No request needs its body, but the next request begins at its end. A body that is too long or
+//! malformed ends the connection.
 
 use crate::http::chunked::{Decoder, Piece, Strictness};
 use crate::http::refusal::Refusal;
@@ -11,15 +11,15 @@ use crate::http::request::BodyLength;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discard {
     left: Left,
-    /// How many bytes may still be thrown away, framing included.
+    /// How many bytes may still be discarded, framing included.
     allowance: u64,
 }
 
-/// How far a body has come.
+/// The progress of a discarded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
-    /// So many bytes of the input belong to the body, and there is more to come. The rest of the
-    /// input has to be offered again, with more behind it.
+    /// So many bytes of the input belong to the body, and it goes on. The rest of the input has to
+    /// be offered again, with more behind it.
     More(usize),
     /// The body ends after so many bytes of the input.
     Done(usize),
@@ -33,7 +33,7 @@ enum Left {
 }
 
 impl Discard {
-    /// Begins to throw a body away, of which at most `allowance` bytes may come.
+    /// Begins to discard a body of at most `allowance` bytes.
     pub fn new(length: BodyLength, allowance: u64) -> Self {
         let left = match length {
             BodyLength::Empty => Left::Counted(0),

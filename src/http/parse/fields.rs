@@ -1,4 +1,4 @@
-//! The header fields of a request, sorted by what they are for.
+//! The header fields of a request, sorted by purpose.
 
 use std::net::Ipv6Addr;
 
@@ -14,7 +14,7 @@ use crate::http::negotiate::{self, Accept, AcceptEncoding};
 use crate::http::refusal::Refusal;
 use crate::http::request::{BodyLength, Expectation, Version};
 
-/// The fields that haul knows.
+/// The fields that requests are read for.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
     all: &'a [Header<'a>],
@@ -111,8 +111,8 @@ impl<'a> Fields<'a> {
         let length = match self.content_length {
             Field::Absent => None,
             Field::Once(value) => Some(parse_length(value)?),
-            // Equal or not: section 6.3 lets a server refuse both, and a proxy in front may have
-            // chosen either.
+            // Equal or not: section 6.3 lets a server refuse both, and a proxy may have chosen
+            // either.
             Field::Repeated(_) => {
                 return Err(Refusal::BadRequest("more than one Content-Length"));
             }
@@ -285,7 +285,7 @@ fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
     digits.parse().map_err(|_| Refusal::BodyTooLarge)
 }
 
-/// Whether known syntax asks for a coding under the chunks, which haul does not know.
+/// Whether known syntax names a coding under the chunks, none of which is supported.
 fn is_coded_then_chunked(value: &[u8]) -> bool {
     let mut codings: Vec<_> = list::elements(value).collect();
     let chunked_at_end = codings

@@ -13,7 +13,7 @@ pub(super) struct Line<'a> {
     pub(super) raw: &'a [u8],
 }
 
-/// The methods that haul tells apart.
+/// The methods that haul distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MethodKind {
     Served(Method),
@@ -40,8 +40,8 @@ impl MethodKind {
     }
 }
 
-/// Whether a first line, without its end, closes with an HTTP version after a space, or with what
-/// is meant as one: in lower case, mistyped, or cut short.
+/// Whether a first line, without its end, closes with an HTTP version after a space, or with a
+/// malformed one: in lower case, mistyped, or cut short.
 pub(crate) fn is_request_line(line: &[u8]) -> bool {
     let Some(space) = line.iter().rposition(|byte| *byte == b' ') else {
         return false;
@@ -71,7 +71,7 @@ pub(super) fn too_long(start: &[u8]) -> Refusal {
     // RFC 9112 section 3: a method longer than any that is implemented gets 501, a target 414.
     let has_method = start
         .iter()
-        .take(LONGEST_METHOD + 1)
+        .take(MAX_METHOD_BYTES + 1)
         .any(|byte| *byte == b' ');
     if has_method {
         Refusal::TargetTooLong
@@ -82,8 +82,8 @@ pub(super) fn too_long(start: &[u8]) -> Refusal {
 
 /// Takes a request line, without its end, apart.
 ///
-/// Single spaces only: RFC 9112 section 3 lets a server be lenient with white space here, and
-/// warns that it is then of another opinion than its neighbours.
+/// Single spaces only: RFC 9112 section 3 lets a server accept other white space, and warns that
+/// other recipients may read it differently.
 pub(super) fn parse(line: &[u8]) -> Result<Line<'_>, Refusal> {
     if line.contains(&b'\r') {
         return Err(BARE_CR);
@@ -165,7 +165,7 @@ const METHODS: [(&str, MethodKind); 17] = [
 /// A CR without LF, which some programs take for a line end and some do not.
 pub(super) const BARE_CR: Refusal = Refusal::BadRequest("a carriage return without line feed");
 
-const LONGEST_METHOD: usize = 9;
+const MAX_METHOD_BYTES: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -175,7 +175,7 @@ mod tests {
     fn the_longest_method_is_the_longest() {
         assert_eq!(
             METHODS.iter().map(|(name, _)| name.len()).max(),
-            Some(LONGEST_METHOD)
+            Some(MAX_METHOD_BYTES)
         );
     }
 

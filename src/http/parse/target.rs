@@ -1,4 +1,4 @@
-//! The request target (RFC 9112 section 3.2) and what is encoded in it.
+//! The request target (RFC 9112 section 3.2), with its encoding.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,7 @@ pub enum Fault {
 /// Takes a target apart. A target holds no white space and no control characters.
 ///
 /// # Errors
-/// [`Fault`], by whether other programs would see the same target.
+/// [`Fault`], by whether other programs would read the same target.
 pub fn parse(target: &[u8], method: Method) -> Result<Form<'_>, Fault> {
     match target {
         [b'/', ..] => {
@@ -102,8 +102,8 @@ fn parse_path_and_query(bytes: &[u8]) -> Result<(Target, Query), Fault> {
 }
 
 /// Removes dot segments on the path's text (RFC 3986 section 5.2.4, with runs of slashes as one),
-/// as other servers and clients do; what a name leads to makes no difference. Each segment is
-/// decoded once, so that what the file system sees is what was checked.
+/// as other servers and clients do; links make no difference. Each segment is decoded once, so that
+/// the file system gets what was checked.
 fn decode_path(path: &[u8]) -> Result<Target, Fault> {
     let refused = |refusal| Err(Fault::Refused(refusal));
     let mut names: Vec<Cow<'_, [u8]>> = Vec::new();
@@ -194,20 +194,19 @@ fn parse_query(bytes: &[u8]) -> Query {
     query
 }
 
-/// Decodes a value as forms encode it, with `+` for a space; cut where it is longer than any that
-/// matches a name.
+/// Decodes a value as forms encode it, with `+` for a space; cut where it is longer than any name.
 fn decode_form(value: &[u8]) -> Option<Box<[u8]>> {
-    let value = &value[..value.len().min(3 * LONGEST_VALUE)];
+    let value = &value[..value.len().min(3 * MAX_VALUE_BYTES)];
     let spaced: Vec<u8> = value
         .iter()
         .map(|byte| if *byte == b'+' { b' ' } else { *byte })
         .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).take(LONGEST_VALUE).collect();
+    let decoded: Vec<u8> = percent_decode(&spaced).take(MAX_VALUE_BYTES).collect();
     (!decoded.is_empty()).then(|| decoded.into_boxed_slice())
 }
 
 /// No name is longer, nor is a place in a listing, which holds a name.
-const LONGEST_VALUE: usize = 2 << 10;
+const MAX_VALUE_BYTES: usize = 2 << 10;
 
 #[cfg(test)]
 mod tests {

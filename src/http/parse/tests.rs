@@ -11,7 +11,7 @@ fn parse(input: &[u8]) -> Parsed {
     parse_request(input, 0, &HttpLimits::default())
 }
 
-/// Parses as a connection does: again whenever a byte has come.
+/// Parses as a connection does: again after each byte.
 fn parse_by_bytes(input: &[u8], limits: &HttpLimits) -> Parsed {
     let mut scanned = 0;
     for len in 0..=input.len() {
@@ -228,7 +228,7 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn a_bare_cr_behind_a_limit_is_found_by_nobody() {
+fn a_bare_cr_behind_a_limit_is_not_reported() {
     let limits = HttpLimits {
         request_line_bytes: 30,
         head_bytes: 60,
@@ -248,7 +248,7 @@ fn a_bare_cr_behind_a_limit_is_found_by_nobody() {
 
 proptest! {
     #[test]
-    fn one_byte_at_a_time_is_as_good_as_the_whole(input in pieces()) {
+    fn a_request_in_single_bytes_parses_as_in_one_piece(input in pieces()) {
         let limits = HttpLimits {
             request_line_bytes: 30, head_bytes: 120, fields: 3, ..HttpLimits::default()
         };

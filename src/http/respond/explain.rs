@@ -48,8 +48,8 @@ fn page(explained: &Explained) -> Vec<u8> {
     page.into_string().into_bytes()
 }
 
-/// Ends a response with its explanation, in the form that the client likes; without a request,
-/// because none could be parsed, it ends the connection.
+/// Ends a response with its explanation, in the form that the client prefers; without a parsed
+/// request it ends the connection.
 pub(super) fn finish(request: Option<&Request>, refusal: &Refusal, mut head: Head) -> Response {
     let explained = refusal.explained();
     let form = request.map_or(Explanation::Line, |request| request.accept.explanation);

@@ -109,14 +109,14 @@ impl Head {
         }
     }
 
-    /// Has the page tell no other site of its address, if that opens it.
+    /// Makes the page send its address to no other site, if that address grants access.
     pub(super) fn referrer(&mut self, audience: Audience) {
         if audience == Audience::LinkHolder {
             self.field("Referrer-Policy", NO_REFERRER);
         }
     }
 
-    /// The digests that are wanted and known; a HEAD learns when to ask again for others.
+    /// The known digests among the wanted ones; a HEAD gets `Retry-After` for the others.
     pub(super) fn digests(&mut self, request: &Request, answer: DigestAnswer) {
         let (digests, retry_after) = match answer {
             DigestAnswer::None => return,
@@ -161,7 +161,7 @@ impl Head {
     ) -> Response {
         match (exchange.persistence, exchange.version) {
             (Persistence::Close, _) => self.field("Connection", b"close"),
-            // Which a 1.0 client has asked for and does not take for granted.
+            // An HTTP/1.0 client has requested it and needs the confirmation.
             (Persistence::KeepAlive, Version::Http10) => self.field("Connection", b"keep-alive"),
             (Persistence::KeepAlive, Version::Http11) => {}
         }
