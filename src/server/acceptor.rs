@@ -27,24 +27,24 @@ pub(super) struct Acceptor {
     ring: Arc<Ring>,
     poller: Arc<Poller>,
     listeners: Vec<TcpListener>,
-    /// Listeners from this index on speak TLS.
+    /// Listeners from this index on are for TLS.
     first_tls: usize,
     /// Connections that are served.
     admitted: Arc<Semaphore>,
-    /// Connections beyond those, which are told to come back later.
+    /// Permits of connections beyond those: each is answered 503.
     rejected: Arc<Semaphore>,
     /// The order in which listeners are served.
     turns: VecDeque<usize>,
     /// Errors of accept(2) since it last went well.
     errors_in_row: u32,
-    /// No silent connection was found lately: until then the workers are not asked again.
+    /// The workers found no silent connection lately: no eviction is requested before this.
     evict_after: Instant,
     /// Accepted, and waiting for others to be closed for them.
     newcomers: VecDeque<Newcomer>,
     search: Search,
     /// Descriptors from this number on are reserved for files of accepted connections.
     kept_for_files: u64,
-    /// The congestion control of peers on other hosts, if those on this host are to be spared it.
+    /// The congestion control of remote peers, if loopback peers use another one.
     congestion: Option<RemoteCongestion>,
     backoff: AcceptBackoff,
 }
@@ -52,7 +52,7 @@ pub(super) struct Acceptor {
 /// How accepting goes while the system is out of something.
 #[derive(Clone, Copy, Debug)]
 enum AcceptBackoff {
-    /// As fast as they come.
+    /// Accepts are not limited.
     Off,
     /// Not before this time, after so long a hold.
     Until(Instant, Duration),
@@ -136,8 +136,8 @@ impl Acceptor {
         }
     }
 
-    /// Accepts from the listeners in turn until none has a connection waiting. Edges tell of newcomers only,
-    /// so whatever stops it early has to come back by the clock.
+    /// Accepts from the listeners in turn until none has a connection waiting. Events are
+    /// edge-triggered, so an accept loop that stops early is resumed by the clock.
     fn accept_all(&mut self) {
         let mut drained = 0;
         while drained < self.turns.len() {
@@ -189,12 +189,11 @@ impl Acceptor {
                     self.hold_for_descriptors();
                     return Accepted::Stopped;
                 }
-                // The one connection is gone (`ECONNABORTED` and the like); others wait, unless
-                // it is the same for all of them.
+                // One connection failed (`ECONNABORTED` and the like); the next ones may be sound.
                 Err(_) => {
                     Counters::add_one(&self.ring.service.counters.accept_errors);
                     self.errors_in_row += 1;
-                    if self.errors_in_row >= MOST_ERRORS_IN_ROW {
+                    if self.errors_in_row >= MAX_ERRORS_IN_ROW {
                         self.hold();
                         return Accepted::Stopped;
                     }
@@ -204,9 +203,8 @@ impl Acceptor {
         Accepted::Some
     }
 
-    /// Whether a newcomer would get one of the last descriptors. The admitted clients would then
-    /// ask for a file and be told that there is none. Only where connections are many is the system
-    /// asked.
+    /// Whether a new connection would take one of the last descriptors, which requests need for
+    /// files. The system call is made only where connections are many.
     fn descriptors_run_short(&self) -> bool {
         let connections = (self.admitted.taken() + self.rejected.taken()) as u64;
         if connections < self.kept_for_files / MANY_CONNECTIONS {
@@ -291,8 +289,8 @@ impl Acceptor {
         self.ring.dispatch.send(connection);
     }
 
-    /// Gives newcomers that wait for room the places of those that were closed for them, and has
-    /// more closed. When no other is silent, new ones are answered 503.
+    /// Gives waiting connections the places of evicted ones, and has more evicted. When no other
+    /// connection is silent, new ones are answered 503.
     fn settle(&mut self) {
         while !self.newcomers.is_empty() {
             if let Some(permit) = self.admitted.try_acquire() {
@@ -328,19 +326,18 @@ impl Acceptor {
         self.hold();
     }
 
-    /// Leaves newcomers in the kernel's queue for a moment, twice as long each time.
+    /// Leaves new connections in the kernel's queue for a moment, twice as long each time.
     fn hold(&mut self) {
         let hold = match self.backoff {
             AcceptBackoff::Off => FIRST_HOLD,
-            AcceptBackoff::Until(_, hold) => (hold * 2).min(LONGEST_HOLD),
+            AcceptBackoff::Until(_, hold) => (hold * 2).min(MAX_HOLD),
         };
         self.backoff = AcceptBackoff::Until(Instant::now() + hold, hold);
     }
 }
 
-/// The first of the descriptors that are kept for files: enough for all workers to look a name up
-/// at the same time and for some files, but no more than half of those that are free before the
-/// first connection.
+/// The number of the first descriptor that is reserved for files. The reserve is enough for a
+/// look-up in every worker and some open files, and at most half of the free descriptors.
 fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
     let all = resources::open_files();
     let next = listeners.first().map(resources::next_descriptor);
@@ -352,17 +349,17 @@ fn kept_for_files(config: &ServeConfig, listeners: &[TcpListener]) -> u64 {
 /// Connections that a listener gets accepted while another one waits.
 const ACCEPTED_IN_TURN: usize = 16;
 /// So many in a row are no accident of single connections.
-const MOST_ERRORS_IN_ROW: u32 = 16;
-/// At a time, so that a flood of newcomers does not cost a search for each.
+const MAX_ERRORS_IN_ROW: u32 = 16;
+/// Evicts several at a time, so that a flood of new connections does not cost a search for each.
 const EVICTED_PART: usize = 16;
-/// After a search in vain: connections that come meanwhile are rejected at once.
+/// After a search without result connections are rejected at once for this time.
 const EVICTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// With this part of the descriptors in use for connections, as many again for what they are sent
-/// and the rest for names looked up, none may be left.
+/// The share of descriptors from which on they are counted. A quarter for connections and a quarter
+/// for their files leave half for look-ups.
 const MANY_CONNECTIONS: u64 = 4;
 const FIRST_HOLD: Duration = Duration::from_millis(5);
-const LONGEST_HOLD: Duration = Duration::from_millis(500);
+const MAX_HOLD: Duration = Duration::from_millis(500);
 /// Descriptors of one look-up: the place in the file system, and the open file.
 const LOOK_UP_DESCRIPTORS: u64 = 2;
 /// Descriptors for files that are being sent, or wait for their close.

@@ -1,8 +1,8 @@
-//! The admin interface: what an operator, a supervisor or a scraper may know of a running server,
-//! over HTTP, apart from what is served.
+//! The admin interface: the state of a running server over HTTP, for operators, supervisors and
+//! scrapers, on a listener of its own.
 //!
-//! The interface has threads of its own and reads counters and cards (`telemetry`); it takes no
-//! lock that a worker takes. A client that is slow costs one of its few threads for some seconds.
+//! The interface has its own threads and reads counters and cards (`telemetry`), without a lock
+//! that a worker takes. A slow client occupies one of the few threads for some seconds.
 
 mod exchange;
 mod metrics;
@@ -59,7 +59,7 @@ impl AdminListener {
         })
     }
 
-    /// The socket by which the server that takes over asks this one what it still does.
+    /// The socket on which a successor queries what this server still does.
     ///
     /// # Errors
     /// As dup(2).
@@ -119,12 +119,12 @@ pub(super) struct Admin {
     /// Dropped, it ends the threads.
     stop: (Sender<()>, UnixStream),
     threads: Vec<JoinHandle<()>>,
-    /// Where the server that takes over asks.
+    /// The socket of the successor's queries.
     successor: UnixStream,
 }
 
 impl Admin {
-    /// Leaves the interface to the server that takes over, which goes on asking this one.
+    /// Leaves the interface to the successor, which queries this server from now on.
     pub(super) fn hand_over(self, observer: Arc<Observer>) {
         let successor = self.end();
         let builder = std::thread::Builder::new().name("haul-replaced".into());
@@ -132,7 +132,7 @@ impl Admin {
             let tell = || status::encode(&observer);
             answer_successor(&successor, || observer.look(Instant::now()), tell);
         };
-        // Without it the transfers go on unseen.
+        // Without this thread the transfers continue unobserved.
         drop(builder.spawn(answer));
     }
 
@@ -155,7 +155,7 @@ fn answer_all(sources: &(TcpListener, UnixStream), reach: AdminReach, observer: 
     let (listener, ended) = sources;
     let wanted = [listener.as_fd(), ended.as_fd()].map(|source| (source, Direction::Read));
     loop {
-        // The end is waited for beside the socket: shutdown(2) would be for all who have a copy.
+        // An eventfd ends the wait: shutdown(2) would act on every copy of the socket.
         match wait_ready(&wanted, LOOK_EVERY) {
             Ok(ready) if ready.contains(&1) => return,
             Ok(ready) if ready.is_empty() => continue,
@@ -168,7 +168,7 @@ fn answer_all(sources: &(TcpListener, UnixStream), reach: AdminReach, observer: 
             }
             // Another thread was faster.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Out of descriptors, or the one connection is gone.
+            // Descriptors are exhausted, or one connection failed.
             Err(_) => std::thread::sleep(AFTER_ERROR),
         }
     }
@@ -181,7 +181,7 @@ fn answer(
     observer: &Observer,
 ) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let ends = Instant::now() + PATIENCE;
+    let ends = Instant::now() + TIMEOUT;
     let names_matter = is_inet && reach == AdminReach::ThisHost;
     let (answer, has_content) = match read_request(&stream, ends, names_matter)? {
         Asked::Nothing => return Ok(()),
@@ -215,7 +215,7 @@ fn answer_to(path: &[u8], metrics: MetricsFormat, observer: &Observer) -> Answer
 /// As many slow clients hold up the others.
 const THREADS: usize = 4;
 /// For a request and its answer together.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 const FINISH: Duration = Duration::from_millis(500);

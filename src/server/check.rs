@@ -20,7 +20,7 @@ use crate::tls::server::{ServerTls, TlsConfig};
 pub enum Finding {
     /// A start would fail.
     Fault(StartupError),
-    /// An address has a listener already, perhaps the server that is to be replaced.
+    /// An address is in use, perhaps by the server that is to be replaced.
     InUse(String),
 }
 

@@ -1,4 +1,4 @@
-//! Clients: who a connection belongs to, and what each has had and holds.
+//! Clients: which client a connection belongs to, the bytes each was sent, and what it holds.
 //!
 //! Shares, rates and limits go by client, not by connection, so that opening sixteen connections
 //! gains nothing. A client is an IPv4 address or an IPv6 /64, which is what one host gets at the
@@ -25,7 +25,7 @@ pub(crate) struct ClientShare {
 }
 
 impl ClientShare {
-    /// A number of its own.
+    /// A unique number.
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -83,7 +83,7 @@ impl From<Peer> for ClientKey {
 
 #[derive(Debug, Default)]
 struct KnownClients {
-    /// Bytes a second that a client may have.
+    /// The client's limit in bytes a second.
     rate: Option<u64>,
     clients: HashMap<ClientKey, Arc<ClientShare>>,
     /// Addresses within IPv6 networks.
@@ -103,7 +103,7 @@ impl KnownClients {
         })
     }
 
-    /// Forgets clients that have left and owe nothing, at a cost that is spread over newcomers.
+    /// Forgets clients without connections and debt, at a cost that is spread over new connections.
     fn sweep(&mut self, now: Instant) {
         let is_used =
             |share: &Arc<ClientShare>| Arc::strong_count(share) > 1 || share.rate().is_in_debt(now);
@@ -128,7 +128,7 @@ impl ClientShares {
         }
     }
 
-    /// Sets what a client may have, of those that are here too.
+    /// Sets the clients' limit, also for present ones.
     pub(crate) fn set_rate(&self, rate: Option<u64>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.rate = rate;
@@ -211,7 +211,7 @@ impl Drop for ShareHandle {
     }
 }
 
-/// The key that stands for the client: the user, the address itself, or the IPv6 /64.
+/// The key of the client: the user, the address itself, or the IPv6 /64.
 pub(super) fn network_of(key: ClientKey) -> ClientKey {
     match key {
         ClientKey::Address(IpAddr::V6(address)) => {
@@ -224,7 +224,7 @@ pub(super) fn network_of(key: ClientKey) -> ClientKey {
 
 const MIN_SWEEP: usize = 64;
 
-/// Clients that are worth a look for connections they do not use.
+/// Clients that are searched for unused connections.
 const BUSIEST: usize = 4;
 
 #[cfg(test)]

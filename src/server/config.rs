@@ -1,4 +1,4 @@
-//! Validated settings, without a trace of the command line they came from.
+//! Validated settings, independent of the command line.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -37,11 +37,11 @@ pub enum CacheChoice {
     /// Leave the page cache to the kernel.
     #[default]
     Keep,
-    /// Drop what the only reader of a file was sent, if the disk lane had to read it in.
+    /// Drop the sent pages of a file with one reader, if a disk worker had to read them.
     DropBehind,
 }
 
-/// Whether a directory's `index.html` stands for the directory.
+/// Whether a directory is answered with its `index.html`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IndexChoice {
     /// The index file is the answer for its directory.
@@ -61,7 +61,7 @@ pub enum ListingChoice {
     Refuse,
 }
 
-/// Whether the kernel holds a running server to what it needs.
+/// Whether the kernel limits a running server to its rights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SandboxChoice {
     /// As far as this kernel can.
@@ -88,7 +88,7 @@ pub enum KernelTlsChoice {
 pub enum DigestChoice {
     /// None, and none are given.
     Off,
-    /// Digests that a client asks for.
+    /// Digests that a request wants.
     #[default]
     Asked,
     /// Digests of all files, from the start on.
@@ -137,7 +137,7 @@ impl Proxies {
         self.forwarding.iter().any(|network| network.holds(peer))
     }
 
-    /// The client that a request's head names, if any proxy's word counts.
+    /// The client named in a request's head, if the peer is a trusted proxy.
     #[inline]
     pub(crate) fn named_by(&self, head: &[u8]) -> Option<IpAddr> {
         if self.forwarding.is_empty() {
@@ -173,21 +173,21 @@ impl std::fmt::Display for AdminAddress {
 /// The clients that the admin interface answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminReach {
-    /// Clients on this host, and none that came by a name from elsewhere.
+    /// Clients on this host, with a `Host` that names it.
     #[default]
     ThisHost,
     /// Every client that can reach it.
     Anywhere,
 }
 
-/// Everything a server needs to know.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct ServeConfig {
     /// The directory that is served, if no `files` are.
     pub root: PathBuf,
-    /// Files that are served by their names, with nothing of what lies beside them.
+    /// Files that are served by their names, without the rest of their directories.
     pub files: Vec<PathBuf>,
-    /// Directories that links beneath the root may lead beneath as well.
+    /// Directories outside the root that links may lead into.
     pub links_into: Vec<PathBuf>,
     /// Where to listen; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
@@ -213,7 +213,7 @@ pub struct ServeConfig {
     pub kernel_tls: KernelTlsChoice,
     /// Threads of the hot lane.
     pub workers: NonZeroUsize,
-    /// Threads of the disk lane.
+    /// The number of disk workers.
     pub disk_workers: NonZeroUsize,
     /// How file bytes get into a socket.
     pub transmit: SendChoice,
@@ -223,7 +223,7 @@ pub struct ServeConfig {
     pub dot_names: DotNames,
     /// Whether precompressed siblings (`x.zst`, `x.br`, `x.gz`) answer for `x`.
     pub precompressed: Precompressed,
-    /// Whether a directory's `index.html` stands for the directory.
+    /// Whether a directory is answered with its `index.html`.
     pub index: IndexChoice,
     /// Whether directories are listed.
     pub listing: ListingChoice,
@@ -235,9 +235,9 @@ pub struct ServeConfig {
     pub deadlines: Deadlines,
     /// Limits on speed.
     pub rates: Rates,
-    /// How long transfers under way may go on after the server is told to end.
+    /// The longest time that transfers may continue after a shutdown was requested.
     pub grace: Duration,
-    /// Where the server keeps what it wants to find again after a restart; `None` keeps nothing.
+    /// The directory of state that outlives a restart; `None` keeps nothing.
     pub state: Option<PathBuf>,
     /// Which digests of files are given, and at what cost.
     pub digests: DigestPolicy,
@@ -258,7 +258,7 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// Whether any address is to be listened on for TLS.
+    /// Whether there is an address for TLS.
     pub(crate) fn speaks_tls(&self) -> bool {
         !self.listen_tls.is_empty() || self.inherited.iter().any(|it| it.speaks_tls())
     }
@@ -273,7 +273,7 @@ impl ServeConfig {
         for file in &self.files {
             let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
             places.read_replaceable(parent.unwrap_or_else(|| Path::new(".")));
-            // A link leads on to what lies beside its end.
+            // A link needs the directory of its target as well.
             let end = file.canonicalize().ok();
             places
                 .read
@@ -282,7 +282,7 @@ impl ServeConfig {
         if let Destination::File(path) = &self.access_log {
             places.append.push(path.clone());
         }
-        // Read anew at SIGHUP, perhaps under the name of a file that was replaced.
+        // Read again at SIGHUP, perhaps after a rename over the old file.
         let access = [&self.access.htpasswd, &self.access.link_keys];
         for file in access.into_iter().flatten().chain(&self.reread) {
             places.read_replaceable(file);
@@ -353,8 +353,8 @@ pub struct AccessConfig {
 /// Whether precompressed siblings answer for a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precompressed {
-    /// Siblings are ignored: a download that is resumed, or a sibling of another content, would go
-    /// wrong without a word.
+    /// Siblings are ignored: a sibling of another content, or of another version under a resumed
+    /// download, would go unnoticed.
     #[default]
     Ignore,
     /// Siblings are served, where they are no older than the file.
@@ -368,10 +368,11 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Connections of one client: an IPv4 address, or an IPv6 /64.
     pub connections_per_client: usize,
-    /// The same for clients on other hosts: all that comes by a proxy on this one is one client.
+    /// The same for clients on other hosts: all connections of a proxy on this host count as one
+    /// client.
     pub connections_per_remote_client: usize,
-    /// Transfers of large files at once; more are told to come back later. Less than
-    /// `connections`, so that small requests always find room.
+    /// Concurrent transfers of large files; requests beyond them get 503. Less than `connections`,
+    /// so that small requests always find room.
     pub bulk_transfers: usize,
 }
 

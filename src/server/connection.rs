@@ -1,8 +1,8 @@
 //! A connection: what the threads that hold it may do with it.
 //!
-//! A connection is a `Box` that goes round a ring. Its holder calls [`Connection::advance`], which
-//! takes it as far as it can go without waiting, and learns from the [`Step`] where it has to go
-//! next. A [`DiskJob`](step::DiskJob) is what may wait for a disk; a disk worker runs it by
+//! A connection is a `Box` that goes round a ring. [`Connection::advance`] takes it as far as it
+//! can go without waiting, and returns a [`Step`] that says where it goes next. Work that may wait
+//! for a disk is a [`DiskJob`](step::DiskJob), which a disk worker runs by
 //! [`Connection::run_disk_job`]. The order of the states is that of `transitions`.
 
 pub(crate) mod classify;
@@ -125,7 +125,7 @@ impl Connection {
         matches!(self.state, Some(State::Sending(_)))
     }
 
-    /// Whether its listing has taken a scan further that others may go on with.
+    /// Whether its listing has taken a shared scan a step further.
     pub(crate) fn scan_is_under_way(&self) -> bool {
         matches!(&self.state, Some(State::Sending(sending)) if sending.scan_is_under_way())
     }
@@ -140,8 +140,8 @@ impl Connection {
         matches!(&self.state, Some(State::Lingering(lingering)) if !lingering.is_closed())
     }
 
-    /// Since when nothing has come and nothing is owed; `None` while a request is under way, or
-    /// may still be on its way.
+    /// The start of the silence on an idle connection; `None` while a request is under way, or may
+    /// be in the receive queue.
     pub(crate) fn silent_since(&self, now: Instant) -> Option<Instant> {
         let common = &self.common;
         let since = match &self.state {
@@ -159,7 +159,7 @@ impl Connection {
         (nothing_came && !is_new).then_some(since)
     }
 
-    /// Whether the peer has left, as far as can be told without sending anything.
+    /// Whether the peer has closed the connection, as far as the socket shows without a send.
     pub(crate) fn has_left(&mut self) -> bool {
         self.common.has_left()
     }
@@ -169,7 +169,7 @@ impl Connection {
         self.common.received.note(readiness);
     }
 
-    /// The next extent that should be read ahead, if the file has to come from a disk.
+    /// The next extent to read ahead, if the file is not in memory.
     pub(crate) fn next_read_ahead(&mut self) -> Option<ReadAhead> {
         match &mut self.state {
             Some(State::Sending(sending)) => sending.next_read_ahead(),
@@ -177,7 +177,7 @@ impl Connection {
         }
     }
 
-    /// Takes the connection as far as it can go without waiting, for a quantum at the most.
+    /// Takes the connection as far as it can go without waiting, up to one quantum.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
         self.common.place = None;
         if let Some((path, file)) = self.common.resolved.take() {
@@ -200,7 +200,7 @@ impl Connection {
         }
     }
 
-    /// Does what the connection came to the disk worker for.
+    /// Runs the disk job of the connection.
     pub(crate) fn run_disk_job(
         &mut self,
         action: DiskAction,
@@ -214,8 +214,8 @@ impl Connection {
         }
     }
 
-    /// The reason to close now that the server drains or aborts, if there is one. The first request
-    /// of a connection may be on its way, and is waited for.
+    /// The reason to close during a drain or an abort, if there is one. A connection's first
+    /// request may be under way, and is waited for.
     pub(crate) fn on_shutdown(&mut self, service: &Shared, now: Instant) -> Option<CloseReason> {
         let common = &mut self.common;
         if service.is_aborting() {
@@ -249,7 +249,7 @@ impl Connection {
         Some(CloseReason::Shutdown)
     }
 
-    /// Ends the connection: what was promised and not sent makes the close a reset.
+    /// Closes the connection; a response that is not sent whole makes it a reset.
     pub(crate) fn close(self: Box<Self>, reason: CloseReason, service: &Shared) {
         let Self { state, mut common } = *self;
         let sent = match &state {
@@ -275,8 +275,7 @@ impl Connection {
         service.counters.count_close(reason);
     }
 
-    /// A turn that had to wait all the same is counted, and what was thought to be in memory
-    /// forgotten.
+    /// A turn that waited nevertheless is counted, and the record of resident pages dropped.
     fn run(&mut self, state: State, turn: &mut TurnContext<'_>) -> Step {
         // `turn.now` is that of all connections that became ready together.
         let begun = Instant::now();
@@ -306,8 +305,8 @@ impl Connection {
     }
 }
 
-/// Records a response that was not sent whole. Over TLS the lack of `close_notify` tells as much
-/// as a reset, and takes no byte away that is on its way.
+/// Records a response that was not sent whole. Over TLS the missing `close_notify` reports that as
+/// a reset would, and discards no bytes in flight.
 fn break_off(
     sending: Box<Sending>,
     reason: CloseReason,
@@ -332,7 +331,7 @@ fn break_off(
 /// Transitions in one quantum; pipelined requests take three each.
 const MAX_STEPS: usize = 192;
 
-/// A new connection is not silent before its first request had a round trip's time to come.
+/// A new connection is not silent before its first request had a round trip's time to arrive.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(200);
 
 /// What a new connection has for its handshake and its first request while the server drains: some

@@ -1,15 +1,14 @@
-//! Digests of what is served: found in the store, or computed by threads that have the least
-//! right to everything: idle processors, or the least share, no disk while readers of it want
-//! it, a bounded rate, no page of the page cache that was not there, and no lock that others wait
-//! for.
+//! Digests of served files: from the store, or computed by background threads. These use idle
+//! processors (or the least share), read no disk that serves a reader, keep a rate limit, leave the
+//! page cache as it was, and share no lock with requests.
 //!
-//! A file that is open for writing gets none: through a shared mapping it can change without a
-//! time stamp that moves. Where the system does not say who writes (files of other users, without
-//! `CAP_LEASE`), and for entity tags, time stamps are all there is: pages that are dirty already
-//! change under the old tag until they are written back.
+//! A file that is open for writing gets no digest: a shared mapping can change it without a new
+//! time stamp. Writers are not visible for files of other users (without `CAP_LEASE`) nor to entity
+//! tags, which rely on time stamps: dirty pages change under the old tag until they are written
+//! back.
 //!
-//! A request never waits for a digest to be computed. Known digests of a file stand beside its
-//! other facts (`OpenFile::digests`); a look into the store takes the disk lane.
+//! A request never waits for a computation. A file's known digests are kept with its other facts
+//! (`OpenFile::digests`); a look-up in the store is a disk job.
 
 mod hash_thread;
 mod service;

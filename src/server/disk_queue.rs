@@ -2,14 +2,14 @@
 //! listings and reads have queues of their own, so that a look-up waits for no read of another
 //! client's.
 //!
-//! A line gets a free disk worker only while it occupies fewer than are free (a dynamic
-//! threshold): reads that hang take half of the workers, look-ups that hang as well half of the
-//! rest, and there is always one left for a file system of which nothing is running. Readers of
-//! one extent wait for one read, and those who ask for one page of a directory for one scan.
+//! A queue may use a disk worker only while it occupies fewer than are free (a dynamic threshold):
+//! hung reads take half of the workers, hung look-ups half of the rest, and one is always left for
+//! a file system without running jobs. Readers of one extent share one read, and requests for one
+//! page of a directory share one scan.
 //!
-//! Extents ahead of a reader are read in order, one after the other: then the kernel reads ahead as
-//! well, and into large folios, which cost less to send. A file system where each read may take
-//! long is asked for all of it at once.
+//! Extents ahead of a reader are read one after the other: then the kernel reads ahead as well, and
+//! into large folios, which cost less to send. On a file system where each read may take long, a
+//! whole extent is requested at once.
 
 pub(crate) mod gauge;
 mod key;
@@ -38,12 +38,12 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 pub(super) struct Swept {
     /// To be closed.
     pub(super) gone: Vec<Box<Connection>>,
-    /// To go on: what they waited for is done.
+    /// Connections to be resumed: their wait has ended.
     pub(super) back: Vec<Box<Connection>>,
 }
 
 impl Swept {
-    /// Takes those who are gone; returns the others.
+    /// Removes connections whose peers have left from `waiting`; the others stay.
     fn take_gone(
         &mut self,
         waiting: Vec<Box<Connection>>,
@@ -82,8 +82,8 @@ impl DiskQueue {
         }
     }
 
-    /// Puts a connection in line; if the extent or the scan that it wants is on its way already,
-    /// it waits for that and costs no read.
+    /// Queues a connection's job; if its extent or scan is already under way, the connection waits
+    /// for that and costs no read.
     pub(super) fn submit(&self, connection: Box<Connection>, job: DiskJob) {
         let extent = match job.action {
             DiskAction::Read(_, key) => Some(key),
@@ -117,8 +117,8 @@ impl DiskQueue {
         self.work.notify_one();
     }
 
-    /// Has read ahead of a connection what it will want soon, but for what is on its way already,
-    /// and unless the line is long: then connections that wait for bytes go first.
+    /// Queues the extents that a connection needs next, except those under way. A long queue gets
+    /// none: connections that wait for bytes go first.
     pub(super) fn read_ahead(&self, connection: &mut Connection) {
         while let Some(ahead) = connection.next_read_ahead() {
             let (reader, client) = (connection.number(), Arc::clone(connection.client()));
@@ -137,7 +137,7 @@ impl DiskQueue {
         (!is_busy).then_some(done)
     }
 
-    /// Puts the closing of a file in line; once the lane is shut, the file is closed at once.
+    /// Queues the close of a file; once the queue is shut, the file is closed at once.
     pub(super) fn close_file(&self, closing: Closing) {
         let (device, kind) = (closing.device(), QueueKind::Closes);
         let mut lines = self.lock();
@@ -164,8 +164,8 @@ impl DiskQueue {
             .sum()
     }
 
-    /// Takes out who waits in a line that does not move, and need not: `looks_gone` is asked about
-    /// each. Returns those, and others whose wait has ended meanwhile.
+    /// Removes connections that wait in a stuck queue and for which `looks_gone` holds. Returns
+    /// those, and others whose wait has ended meanwhile.
     #[must_use]
     pub(super) fn sweep(&self, looks_gone: impl Fn(&mut Connection) -> bool) -> Swept {
         let mut swept = Swept::default();
@@ -208,7 +208,8 @@ impl DiskQueue {
             drop(lines);
             let left = swept.take_gone(waiting, looks_gone);
             match self.lock().extents.get_mut(&key) {
-                // One that was asked for anew, and whose read may be called off, brings nobody back.
+                // A wanted extent that was queued again may still be cancelled, and then wakes no
+                // connection.
                 Some(wanted) if wanted.begun => wanted.waiting.extend(left),
                 _ => swept.back.extend(left),
             }
@@ -230,7 +231,7 @@ impl DiskQueue {
         }
     }
 
-    /// Takes the next job, waiting for one if need be. `None` once the lane is shut and empty.
+    /// Takes the next job, and waits for one if necessary. `None` once the queue is shut and empty.
     #[must_use]
     pub(super) fn take(&self) -> Option<(Job, Ticket)> {
         let mut lines = self.lock();
@@ -274,7 +275,7 @@ impl DiskQueue {
         waited
     }
 
-    /// How much there is to do, by file system.
+    /// The load by file system.
     pub(super) fn gauges(&self) -> DiskGauges {
         self.gauges.clone()
     }

@@ -23,7 +23,8 @@ pub(super) fn run_disk_worker(ring: &Ring) {
                     let reader = extent.offset.saturating_sub(AHEAD_BYTES);
                     file.drop_behind(reader);
                 }
-                // The connection that sends these bytes meets the error again, and tells its peer.
+                // An error is ignored here: the connection that sends these bytes meets it again
+                // and reports it.
                 let read = AssertUnwindSafe(|| read_into_cache(&file, extent, &mut tools));
                 if matches!(catch_unwind(read), Ok(Ok(()))) {
                     Counters::add_one(&ring.service.counters.extents_warmed);

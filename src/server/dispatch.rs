@@ -1,9 +1,7 @@
-//! Dispatch: the channels through which connections come to the hot workers, and the knowledge of
-//! which of these are idle.
+//! Dispatch: the channels to the hot workers, and the record of idle workers.
 //!
-//! Connections that come back from the disk queue or from a worker with too much to do go before
-//! newcomers, so that a flood of these delays no response that is under way. A channel holds
-//! no more connections than may be open, so none needs a bound of its own.
+//! Connections from the disk queue or from a busy worker go before new ones, so that a flood of new
+//! connections delays no response under way. The channels need no bound: open connections have one.
 
 use std::sync::Arc;
 
@@ -26,7 +24,7 @@ pub(super) struct Dispatch {
 
 type ConnectionChannel = (Sender<Box<Connection>>, Receiver<Box<Connection>>);
 
-/// The part of a hot worker that other threads see.
+/// The part of a hot worker that is shared with other threads.
 #[derive(Debug)]
 struct WorkerSlot {
     poller: Arc<Poller>,
@@ -51,8 +49,8 @@ impl Dispatch {
         }
     }
 
-    /// Puts a new connection in line, and wakes an idle worker if there is one. A busy worker
-    /// looks into the channels at each of its turns.
+    /// Queues a new connection, and wakes an idle worker if there is one. A busy worker checks the
+    /// channels in each of its turns.
     pub(super) fn send(&self, connection: Box<Connection>) {
         self.put(&self.newcomers, connection);
     }

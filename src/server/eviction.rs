@@ -1,4 +1,4 @@
-//! Room for a newcomer when connections run out: the oldest silent ones of a client are closed.
+//! Room for a new connection when there is none: the oldest silent ones of a client are closed.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Eviction {
         self.round.fetch_add(1, Ordering::Release);
     }
 
-    /// The client that is meant by a request that is new since round `seen`.
+    /// The client of a request that is newer than round `seen`.
     pub(super) fn asked_since(&self, seen: &mut u64) -> Option<u64> {
         let round = self.round.load(Ordering::Acquire);
         let is_new = std::mem::replace(seen, round) != round;

@@ -1,12 +1,12 @@
 //! A queue that goes round by client: the one that had the least service is next.
 //!
 //! Start-time fair queueing (Goyal, Vin, Cheng 1996): each client has a tag, a virtual time that
-//! grows with the service it got; the smallest goes first. A client that comes back from being
-//! away starts at the queue's own virtual time, so absence earns no credit.
+//! grows with the service it got; the smallest tag goes first. A client that returns starts at the
+//! queue's current virtual time, so absence earns no credit.
 //!
-//! There is a queue a worker. A tag belongs to a client and a queue, since virtual times of
-//! different queues cannot be compared; its growth is that of the client anywhere. The addresses
-//! of an IPv6 network, which is one client, take turns within it.
+//! Each worker has one queue. A tag belongs to a client and a queue, since virtual times of
+//! different queues cannot be compared; it grows with the client's service on all workers. The
+//! addresses of an IPv6 network, which is one client, take turns within it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -83,8 +83,8 @@ impl<T> FairQueue<T> {
 
     /// Takes the next item of the client that had the least service.
     pub(super) fn pop(&mut self) -> Option<T> {
-        // A client may have been served since it got its place, here or elsewhere: each round
-        // moves one to where it belongs, so this ends.
+        // A client's tag may have grown since it was queued. Each iteration moves one client to its
+        // right place, so the loop ends.
         loop {
             let (place, id) = self.order.pop_first()?;
             let flow = self.flows.get_mut(&id)?;

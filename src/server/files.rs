@@ -1,8 +1,8 @@
 //! From a target to an open file or directory, beneath the root and nowhere else.
 //!
-//! Every look-up is confined (`sys::beneath`), and what was looked up is what is opened: no path
-//! is checked first and opened later. The hot lane asks the kernel's name cache only; what that
-//! cannot answer, and file systems that may wait for a network, are for the disk lane.
+//! Every look-up is confined (`sys::beneath`) and opens what it found: no path is checked first and
+//! opened later. Hot workers use the kernel's name cache only; other names, and file systems that
+//! may wait for a network, go to the disk queue.
 
 pub(crate) mod digest_slot;
 pub(crate) mod extent;
@@ -42,14 +42,14 @@ use crate::sys::beneath::{self, PathHandle, Support};
 use crate::sys::file::{self, Blocking, Kind};
 use crate::sys::resources;
 
-/// The file or directory that a target leads to.
+/// The file or directory of a target.
 #[derive(Debug)]
 pub enum Found {
     /// A regular file.
     File(Arc<OpenFile>),
     /// A directory, not opened yet.
     Directory(PathHandle),
-    /// The files that are served by their names, in the place of a directory that holds them.
+    /// The files that are served by their names, in place of a directory.
     Names(Names),
 }
 
@@ -78,7 +78,7 @@ pub struct Root {
     closer: Sender<Closing>,
 }
 
-/// Whether it matters where links lead.
+/// Whether the target of links matters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LinkChoice {
     /// The real path does not matter, as long as it is beneath the root.
@@ -89,8 +89,8 @@ pub(crate) enum LinkChoice {
 }
 
 impl Root {
-    /// Opens the directory, and those that links may lead beneath. Files whose close may wait are
-    /// sent to `closer`.
+    /// Opens the directory, and those that links may lead into. Files whose close may wait are sent
+    /// to `closer`.
     ///
     /// # Errors
     /// As open(2).
@@ -104,8 +104,8 @@ impl Root {
         Ok(Self::of(served, dot_names, closer))
     }
 
-    /// Takes files, each by its name alone, and nothing that lies beside them. Links may lead as
-    /// they do now, and beneath `links_into`. Files whose close may wait are sent to `closer`.
+    /// Opens files that are served by their names alone. Links may keep their present targets, or
+    /// lead into `links_into`. Files whose close may wait are sent to `closer`.
     ///
     /// # Errors
     /// The file that cannot be served, and why.
@@ -115,7 +115,7 @@ impl Root {
         closer: Sender<Closing>,
     ) -> Result<Self, (PathBuf, FileFault)> {
         let served = Served::Files(NamedFiles::open(paths, links_into)?);
-        // A file that is named on the command line is to be served.
+        // A file on the command line is served even if its name has a dot.
         Ok(Self::of(served, DotNames::Shown, closer))
     }
 
@@ -147,9 +147,9 @@ impl Root {
         Self { links, ..self }
     }
 
-    /// Opens what is at the root's path now: a link may have been switched, the directory made
-    /// anew or mounted over. If nothing is there, the directory remains what it was; so it does if
-    /// the sandbox does not cover what is there, and then the answer is `false`.
+    /// Opens the root's path anew: a link may have been switched, the directory replaced or mounted
+    /// over. If that fails, the old directory stays. Returns `false` if it stays because the
+    /// sandbox does not cover the new one.
     pub(crate) fn refresh(&self) -> bool {
         let current = self.current();
         let Ok(found) = current.reopen() else {
@@ -167,7 +167,7 @@ impl Root {
         true
     }
 
-    /// Whether the root's path still leads to the directory that the file was found beneath.
+    /// Whether the root's path still leads to the directory that the file was found in.
     #[must_use]
     pub fn is_current(&self, file: &OpenFile) -> bool {
         file.generation == self.generation.load(Ordering::Acquire)
@@ -183,15 +183,15 @@ impl Root {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The file system that a look-up of this path may wait for, as far as the kernel's name
-    /// cache tells: that of the deepest directory on the way which is known. Mount points are
-    /// always known, so names on a file system that hangs never pass for another's.
+    /// The file system that a look-up of this path may wait for: that of the deepest directory on
+    /// the way in the kernel's name cache. Mount points are always cached, so a name on a hung file
+    /// system is never attributed to another one.
     #[must_use]
     pub fn device_towards(&self, path: &[u8]) -> u64 {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let ends: Vec<_> = slashes.map(|(at, _)| at).chain([path.len()]).collect();
-        // Most often it is the last name alone that is not known. Otherwise the last known
-        // directory is found by halving: all that lies beneath an unknown one is unknown.
+        // Mostly only the last name is uncached. Otherwise the last cached directory is found by
+        // bisection: nothing beneath an uncached one is cached.
         let (mut known, mut unknown, mut tries) = (0, ends.len(), 0);
         let current = self.current();
         let Some(root) = current.root_of(path) else {
@@ -227,7 +227,7 @@ impl Root {
         }
     }
 
-    /// Whether a path that led to this file does so still, as far as can be told without waiting.
+    /// Whether the path still leads to this file, as far as that is cached.
     #[must_use]
     pub(crate) fn leads_to(&self, path: &[u8], file: &OpenFile, age: Age) -> bool {
         if !self.is_current(file) {
@@ -256,16 +256,16 @@ impl Root {
         Ok((handle.kind, handle.meta, real_path))
     }
 
-    /// Where a directory lies that was found at this path.
+    /// The real path of a directory that was found at this path.
     #[must_use]
     pub(crate) fn real_path(&self, path: &[u8], handle: &PathHandle) -> RealPath {
         self.trace(&self.current(), path, handle)
     }
 
-    /// Where a path leads.
+    /// The real path of a path.
     ///
     /// # Errors
-    /// As a look-up; `WouldBlock` if the answer is not cached and `blocking` wants it so.
+    /// As a look-up; `WouldBlock` if the answer is not cached and `blocking` forbids to wait.
     pub(crate) fn resolve(&self, path: &[u8], blocking: Blocking) -> io::Result<RealPath> {
         let root = self.current();
         let handle = root.find(path, blocking)?;
@@ -375,7 +375,7 @@ impl Root {
         }
         let file = handle.open(blocking)?;
         let mut meta = handle.meta;
-        // A network file system may know better once the file is open.
+        // A network file system may have newer metadata once the file is open.
         if file_system.is_remote() {
             meta = file::stat(&file)?.1;
             if !has_length(&file, meta.len, file_system.is_generated())? {
@@ -384,8 +384,8 @@ impl Root {
                 )));
             }
         }
-        // A change within the tick of the last one would not show. A file that is written all the
-        // time has to be taken as it is.
+        // A change within the tick of the last one would not show. A file with continuous writes is
+        // accepted after some tries.
         for _ in 0..MAX_TICKS {
             if blocking == Blocking::Forbidden || !is_young(&meta) {
                 break;
@@ -401,7 +401,7 @@ impl Root {
 /// Why a look-up found nothing.
 #[derive(Debug)]
 enum LookUpFailure {
-    /// The file system says so; `WouldBlock` of one that is not to wait.
+    /// The error of the file system; `WouldBlock` if it would wait.
     File(io::Error),
     /// A rule of haul's.
     Refused(Refusal),
@@ -423,8 +423,8 @@ fn is_uncached(error: &io::Error, blocking: Blocking) -> bool {
     blocking == Blocking::Forbidden && error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Whether a file is as long as it is said to be. The size of a generated file is often said to be
-/// 0 (proc(5)) or a page (sysfs(5)).
+/// Whether a file has the length of its metadata. Generated files often report 0 (proc(5)) or a
+/// page (sysfs(5)).
 fn has_length(file: &File, len: u64, is_generated: bool) -> io::Result<bool> {
     let last = match len.checked_sub(1) {
         None => 0,
@@ -452,7 +452,7 @@ fn refusal_of(error: &io::Error) -> Refusal {
     }
 }
 
-/// Has a line of its own in the disk lane: the named files may lie on any file system.
+/// The key of a separate disk queue: the named files may lie on any file system.
 pub(crate) const NAMES_DEVICE: u64 = 0;
 
 /// So many ticks of the clock are waited for a file that is being written.

@@ -15,7 +15,7 @@ use crate::sys::{local_socket, socket};
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) all: Vec<InheritedListener>,
-    /// Those from this number on speak TLS.
+    /// Listeners from this index on are for TLS.
     pub(super) first_tls: usize,
     /// That of the admin interface.
     pub(super) admin: Option<TcpListener>,
@@ -23,8 +23,8 @@ pub(super) struct Listeners {
     pub(super) predecessor: Option<UnixStream>,
 }
 
-/// Opens the sockets. One that was passed on is taken for the address that it has, so that a
-/// server takes over where another one listens.
+/// Opens the sockets. An inherited socket is used for the address it is bound to, so that a server
+/// can take over from another one.
 ///
 /// # Errors
 /// [`StartupError`] names the address.

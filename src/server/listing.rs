@@ -1,9 +1,8 @@
 //! A directory as a page for people, as a JSON array, and as a JSON object a line.
 //!
-//! A listing is made while it is sent, in steps of bounded work and memory, however many names
-//! the directory holds. The forms for programs hold all names in the directory's own order. The
-//! page shows so many entries in the order asked for, says how many there are, and links to the
-//! next ones.
+//! A listing is produced while it is sent, in steps of bounded work and memory, whatever the size
+//! of the directory. The forms for programs hold all names in directory order. A page holds some
+//! entries in the requested order, the total, and a link to the next page.
 
 use std::io;
 use std::sync::Arc;
@@ -43,8 +42,7 @@ enum Form {
 }
 
 /// Whether a listing in HTML comes in pages: for browsers, which name `text/html`, and for requests
-/// with options that only pages have. Programs that take anything take the first page for the
-/// whole.
+/// with options of pages. Other programs would take the first page for the whole.
 fn wants_pages(request: &Request) -> bool {
     let Query {
         format,
@@ -113,7 +111,7 @@ impl Listing {
         }
     }
 
-    /// Whether there is memory to give back.
+    /// Whether there is memory to release.
     pub(super) fn memory(&self) -> Memory {
         match &self.form {
             Form::Page(page) => page.memory(),
@@ -137,8 +135,8 @@ impl Listing {
         }
     }
 
-    /// Whether the last step could not be done, since others have their names in memory, and the
-    /// next one should wait for some time.
+    /// Whether the last step found no permit to hold names in memory, so that the next one should
+    /// be delayed.
     pub(super) fn take_turned_away(&mut self) -> bool {
         match &mut self.form {
             Form::Page(page) => page.take_turned_away(),

@@ -60,7 +60,7 @@ impl LiveLimits {
         }
     }
 
-    /// Connections that one client may have.
+    /// The connections of one client.
     pub(crate) fn connections_per_client(&self, is_on_this_host: bool) -> usize {
         let most = self.connections_per_client.load(Ordering::Relaxed);
         match is_on_this_host {

@@ -1,12 +1,12 @@
-//! Models of the hand-overs between threads: the threads' own loops, over real sockets and files,
-//! under a scheduler that decides at each lock, atomic and channel which thread goes on (shuttle).
-//! No time passes in them, so a wake-up that is lost is a run that does not end, and fails.
+//! Models of the hand-overs between threads: the threads' real loops, with real sockets and files,
+//! under a scheduler that picks the next thread at each lock, atomic and channel (shuttle). No time
+//! passes in them, so a lost wake-up is a run that does not end, and fails.
 //!
-//! The scheduler takes every memory order as `SeqCst`. The hand-overs that need that order, going
-//! idle and the poller's wake-up, ask for it.
+//! The scheduler runs every memory order as `SeqCst`. The hand-overs that depend on the order,
+//! going idle and the poller's wake-up, use `SeqCst`.
 //!
-//! `cargo test --features models --lib models`; with `HAUL_MODEL_ROUNDS` as many schedules of each
-//! model as it says.
+//! `cargo test --features models --lib models`; `HAUL_MODEL_ROUNDS` sets the number of schedules of
+//! each model.
 
 mod threads;
 
@@ -22,14 +22,14 @@ use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
 use super::*;
 
-/// Runs a model with many schedules: half of them at random, half of them by priorities that change
-/// a few times, which finds what takes few but rare switches (Burckhardt et al. 2010).
+/// Runs a model with many schedules: half of them random, half by priorities that change a few
+/// times, which finds faults of few but rare switches (Burckhardt et al. 2010).
 pub(super) fn check(model: impl Fn() + Send + Sync + 'static) {
     let rounds = std::env::var("HAUL_MODEL_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
-    config.max_steps = MaxSteps::FailAfter(MOST_STEPS);
+    config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
     config.failure_persistence = FailurePersistence::Print;
     let model = Arc::new(model);
     for is_random in [true, false] {
@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// Ends as [`Server::run`] does once it was told to. Nothing is left, and nothing was counted
+    /// Ends as [`Server::run`] does after a shutdown. No connection is left, and none was counted
     /// twice.
     fn finish(self) -> Snapshot {
         self.acceptor.join().expect("no panic");
@@ -147,12 +147,12 @@ impl Client {
         Some(Self(stream))
     }
 
-    /// Sends a request; a server that has closed does not hear it.
+    /// Sends a request; if the server has closed, it is lost.
     fn send(&mut self, request: &str) {
         let _ = self.0.write_all(request.as_bytes());
     }
 
-    /// What comes up to the end, or until there is as much as was wanted.
+    /// The bytes up to the end of the stream, or up to `most`.
     fn read(&mut self, most: usize) -> Vec<u8> {
         let mut content = vec![0; most];
         let mut len = 0;
@@ -201,7 +201,7 @@ pub(super) const CONTENT: &str = "content";
 const REQUEST: &str = "GET /f HTTP/1.1\r\nHost: x\r\n\r\n";
 const ROUNDS: usize = 200;
 /// Some ten times what a run takes.
-const MOST_STEPS: usize = 200_000;
+const MAX_STEPS: usize = 200_000;
 /// Switches of priority in a schedule.
 const SWITCHES: usize = 4;
 const STACK_BYTES: usize = 1 << 20;

@@ -1,12 +1,12 @@
-//! Places in the disk lane: how many connections wait for each file system, so that one that hangs
-//! never holds all there are.
+//! Places in the disk queue: how many connections wait for each file system, so that a hung one
+//! never holds all connections.
 
 use std::sync::Arc;
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// The connections in the disk lane, by the file system they wait for (`st_dev`). Without a lock,
-/// since hot workers ask; file systems that share a counter count as one.
+/// The connections in the disk queue by the file system they wait for (`st_dev`). Lock-free, since
+/// hot workers read it; file systems that share a counter count as one.
 #[derive(Debug)]
 pub(crate) struct DiskPlaces {
     taken: [AtomicUsize; COUNTERS],
@@ -28,7 +28,7 @@ impl Default for DiskPlaces {
 }
 
 impl DiskPlaces {
-    /// Takes a place, however many are taken.
+    /// Takes a place, beyond the limit too.
     pub(crate) fn take(self: &Arc<Self>, device: u64) -> DiskPlace {
         self.counter(device).fetch_add(1, Ordering::Relaxed);
         DiskPlace {

@@ -1,16 +1,16 @@
 //! A rate in bytes a second, kept to by all that share it.
 //!
-//! The generic cell rate algorithm (ITU-T I.371): one time, `due`, at which all that was sent is
-//! paid for. Nothing is sent before it; whatever is sent moves it on. A transfer that does not
-//! move holds no part of the rate, and a new connection finds the debts of the last one.
+//! The generic cell rate algorithm (ITU-T I.371): `due` is the time at which all bytes sent are
+//! paid for. Nothing is sent before it, and each send moves it on. A stalled transfer holds no part
+//! of the rate, and a new connection inherits the debt of earlier ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A rate, and what it owes.
+/// A rate, and the time at which it is paid for.
 #[derive(Debug)]
 pub(crate) struct RateLimit {
-    /// 0 if there is no limit.
+    /// 0 for no limit.
     bytes_per_second: AtomicU64,
     epoch: Instant,
     /// Nanoseconds since `epoch`.
@@ -60,8 +60,8 @@ impl RateLimit {
         Some(self.bytes_per_second.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
-    /// The bytes that may be sent now. Several that ask at the same time may all send so much; the
-    /// next ones wait until all of it is paid for.
+    /// The bytes that may be sent now. Concurrent callers may each send that much; later ones wait
+    /// until all of it is paid for.
     pub(crate) fn allowance(&self, now: Instant) -> Allowance {
         let Some(rate) = self.rate() else {
             return Allowance::Bytes(u64::MAX);
@@ -80,7 +80,7 @@ impl RateLimit {
         let Some(rate) = self.rate().filter(|_| bytes > 0) else {
             return;
         };
-        let seconds = (bytes as f64 / rate as f64).min(MOST_OWED);
+        let seconds = (bytes as f64 / rate as f64).min(MAX_OWED);
         let cost = (seconds * 1e9) as u64;
         let earliest = self
             .nanoseconds(now)
@@ -105,9 +105,9 @@ fn as_number(bytes_per_second: Option<u64>) -> u64 {
     bytes_per_second.map_or(0, |rate| rate.max(1))
 }
 
-/// Bytes that are sent at a time: ten milliseconds' worth where the kernel spreads them, two where
-/// it does not, since pollers wait in milliseconds. At low rates what a small response needs, but
-/// no more than a quarter of a second's worth.
+/// Bytes that are sent at a time: those of ten milliseconds where the kernel spreads them, of two
+/// where it does not, since pollers wait in milliseconds. At low rates, what a small response
+/// needs, but at most those of a quarter of a second.
 fn burst_of(rate: u64) -> u64 {
     let per_second = match rate < KERNEL_PACED_BELOW {
         true => 100,
@@ -116,8 +116,8 @@ fn burst_of(rate: u64) -> u64 {
     (rate / per_second).max(SMALL_BURST.min(rate / 4)).max(1)
 }
 
-/// From this rate on a segment takes less time than some timers are late: the kernel, which makes
-/// up for half a segment's time at the most, would send at half of the rate.
+/// From this rate on a segment takes less time than some timers are late. The kernel makes up for
+/// at most half a segment's time, and would send at half of the rate.
 pub(crate) const KERNEL_PACED_BELOW: u64 = 64 << 20;
 
 /// A peer, or a disk, that was slower than the rate for longer than this has lost the rest.
@@ -125,8 +125,8 @@ const MADE_UP_FOR: Duration = Duration::from_millis(50);
 
 const SMALL_BURST: u64 = 16 << 10;
 
-/// In seconds, so that times stay within what clocks can say.
-const MOST_OWED: f64 = 1e9;
+/// In seconds; later times could overflow a clock.
+const MAX_OWED: f64 = 1e9;
 
 /// In nanoseconds, for the same reason.
 const LATEST: u64 = 1 << 62;
@@ -137,8 +137,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Bytes sent in `time` by readers that take up to `response` bytes a turn and come `late`
-    /// after their time.
+    /// Bytes sent in `time` by readers that take up to `response` bytes a turn, `late` after they
+    /// are due.
     fn sent_in(time: Duration, limit: &RateLimit, response: u64, late: Duration) -> u64 {
         let (begun, mut sent) = (limit.epoch, 0);
         let mut now = begun;

@@ -4,9 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::server::client_share::ClientShare;
 
-/// Items that go round by client: one of each in turn. Bytes sent so far do not count here. A
-/// newcomer with a flood of look-ups, which send next to nothing, would otherwise go before a
-/// connection that was sent a lot for as long as it likes.
+/// Items in round-robin order by client: one of each in turn. Bytes sent do not count here: a new
+/// client with a flood of look-ups, which send next to nothing, would otherwise always precede a
+/// client that was sent much.
 #[derive(Debug)]
 pub(super) struct RoundRobin<T> {
     /// By the client's number.

@@ -38,13 +38,13 @@ pub(crate) struct Shared {
     pub access: Option<Arc<Access>>,
     /// The counters of events.
     pub counters: Arc<Counters>,
-    /// The certificates and keys of TLS, where the server speaks it.
+    /// The certificates and keys, if the server has TLS listeners.
     pub tls: Option<ServerTls>,
     /// Where access records go.
     pub journal: AccessLog,
     /// Connections within the limit.
     pub connections: Arc<Semaphore>,
-    /// Connections in the disk lane.
+    /// Connections in the disk queue.
     pub places: Arc<DiskPlaces>,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
@@ -267,15 +267,15 @@ impl Shared {
             || share.client().connections() > most.saturating_mul(2)
     }
 
-    /// The permits for pages of listings on a file system. For the disk lane.
+    /// The permits for pages of listings on a file system. For the disk queue.
     pub(crate) fn pages(&self, device: u64) -> Arc<Semaphore> {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let of_device = pages.entry(device);
         Arc::clone(of_device.or_insert_with(|| Semaphore::new(PAGES_IN_MEMORY)))
     }
 
-    /// Whether another connection may wait for this file system: no more do than there are
-    /// connections left, so that a hung file system keeps no client of another out.
+    /// Whether another connection may wait for this file system: at most as many as there are
+    /// connections left, so that a hung file system shuts no other client out.
     pub(crate) fn has_place(&self, device: u64) -> bool {
         self.places.taken(device) <= self.connections.left()
     }
@@ -291,7 +291,7 @@ impl Shared {
         self.limits.rates()
     }
 
-    /// Changes rates and limits, for what is under way too.
+    /// Changes rates and limits, for transfers under way too.
     pub(crate) fn set_limits(&self, rates: &Rates, limits: &ConnectionLimits) {
         self.limits.set(rates, limits);
         self.rate.set(rates.total);
@@ -310,7 +310,7 @@ pub(crate) enum RootError {
     File(PathBuf, FileFault),
 }
 
-/// Opens what is served.
+/// Opens the root or the served files.
 ///
 /// # Errors
 /// The root or a file cannot be opened.
@@ -323,8 +323,8 @@ pub(crate) fn open_root(config: &ServeConfig, closer: Sender<Closing>) -> Result
         .map_err(|(path, fault)| RootError::File(path, fault))
 }
 
-/// How many connections' send queues may be long: in all half of the memory at which the kernel
-/// begins to save (`tcp_mem`, tcp(7)).
+/// The limit of long send queues: together half of the memory at which the kernel begins to save
+/// (`tcp_mem`, tcp(7)).
 fn long_queues() -> usize {
     let bytes = resources::tcp_memory_under_pressure();
     bytes.map_or(FEW_LONG_QUEUES, |bytes| {
@@ -332,20 +332,19 @@ fn long_queues() -> usize {
     })
 }
 
-/// As many as disk workers list at a time of one file system by default; at 1,000 of the longest
-/// names each, one and a half MiB.
+/// The default number of concurrent listings of one file system; 1,000 of the longest names each
+/// are one and a half MiB.
 const PAGES_IN_MEMORY: usize = 4;
 
 /// At the largest head of 32 KiB, 8 MiB.
 const LONG_REQUESTS: usize = 256;
 
-/// Bytes that may wait unsent in a connection's send queue at first: enough for a fast reader on a
-/// short line, and so little that ten thousand stalled readers leave the kernel's TCP memory to
-/// readers that move.
+/// The unsent bytes that a send queue may hold at first: enough for a fast reader at a short
+/// round-trip time; ten thousand stalled readers still leave TCP memory for the others.
 pub(crate) const UNSENT_BYTES: u32 = 16 << 10;
 
 /// Bytes that may wait unsent for a peer that reads.
 pub(crate) const LONG_BYTES: u32 = 4 << 20;
 
-/// Where the system does not say how much memory TCP may have: half a gibibyte.
+/// The default without a known limit of TCP memory: half a gibibyte.
 const FEW_LONG_QUEUES: usize = 128;

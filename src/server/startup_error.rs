@@ -32,7 +32,7 @@ pub enum StartupError {
     AccessLog(io::Error),
     /// The sandbox is required, and a part of it cannot be had.
     Sandbox(String),
-    /// A file of passwords or keys, or a glob, is not what it should be.
+    /// A file of passwords or keys, or a glob, is invalid.
     Access(String),
     /// The system is out of descriptors, memory or threads.
     Resources(io::Error),

@@ -1,19 +1,19 @@
-//! The ledger of constants that speed depends on: what was tried, what was found, and where it is
+//! The ledger of constants that speed depends on: the tried values, the results, and where they are
 //! recorded.
 //!
-//! Nothing is computed here. All figures were taken on one host (AMD EPYC, two cores, server and
+//! This module holds no code. All figures were taken on one host (AMD EPYC, two cores, server and
 //! client on the loopback interface), interleaved, by `scripts/compare` or a script of the day; a
 //! commit is named where its message holds the figures. CPU is the server's processor time unless
-//! both sides are given. "Not recorded" means that a sentence was written down and its figures
-//! were not; "not measured" means that the value is a derivation or a guess. Before a value is
-//! changed, measure both in one run: `scripts/compare --congestion cubic`, old and new binary.
+//! both sides are given. "Not recorded" means that a sentence was written down and its figures were
+//! not; "not measured" means that the value is a derivation or a guess. Before a value is changed,
+//! measure both in one run: `scripts/compare --congestion cubic`, old and new binary.
 //!
 //! # How bytes are sent
 //!
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
 //! | pipe of 1 MiB | `sys::send_file` | sendfile(2), whose pipe has 64 KiB | a tenth less CPU for peers that keep up | b15a36b, 2026-11-25; figures not recorded |
-//! | `PipeLease`: what the peer did not take stays in the pipe | `sys::send_file` | thrown away | 1 reader: 0.172 → 0.156 CPU-s/GiB, 5.8 → 6.3 GiB/s; a reader that hashes: 0.235 → 0.219; 16, 64, 256 readers: nothing that could be measured | 84f28f3, 2026-11-26, 11 × 0.4 s. An earlier run had found 2 to 4 %, less than runs differ by |
+//! | `PipeLease`: what the peer did not take stays in the pipe | `sys::send_file` | discarded | 1 reader: 0.172 → 0.156 CPU-s/GiB, 5.8 → 6.3 GiB/s; a reader that hashes: 0.235 → 0.219; 16, 64, 256 readers: nothing that could be measured | 84f28f3, 2026-11-26, 11 × 0.4 s. An earlier run had found 2 to 4 %, less than runs differ by |
 //! | `FIRST_PREFILL_BYTES` 128 KiB, then twice what was taken | `transmit` | a full pipe for all; 128 KiB for all; "free, regained after 8 MiB" | a full pipe: paced readers a third more CPU; 128 KiB: a lone fast reader an eighth more; the third rule left splice to peers that had never filled their queue | 1dc28b9, 2026-11-26, CUBIC; table of `benches/README.md` |
 //! | `Prefill` kept from a connection's last response | `connection::common_state` | 128 KiB for each response | ranges of 1 MiB, 16 readers: server 0.117 → 0.098, both sides 0.166 → 0.142 CPU-s/GiB, 6.9 → 7.9 GiB/s (nginx 0.108, 0.166, 6.3); no pages asked for besides: nothing more | CUBIC, 2026-11-27, 7 × 0.5 s |
 //! | `AT_ONCE_BYTES` 128 KiB | `transmit` | sendfile, read and send of the end | a tenth to a sixth less CPU at 64 KiB; again 8 % | 3bc45c1, 2026-11-26; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
@@ -69,5 +69,5 @@
 //! | `READ_BYTES` 128 KiB | `digests::task` | 1 MiB, 32 KiB | a hot file's p99 beside the hashing of one in memory: 1,158 → 752 µs (without 347; beside a loop of SCHED_IDLE 890); 32 KiB: no less | 5 × 2 s, 2026-11-27 |
 //! | `GATHER` 5 ms | `telemetry::access_log` | a write for each line | 20 µs a line; with batches a small response costs a tenth more than without a log | 0f86d78, 2026-11-25 |
 //! | `LEAST_CHARGE` 4 KiB | `connection::send` | 1 byte | nothing that could be measured; it bounds the pipelined requests of a turn to 512 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
-//! | `SHARED_FROM` 4, `MOST_ADOPTED` 64 | `worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `SHARED_FROM` 4, `MAX_ADOPTED` 64 | `worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | link-time optimization | `Cargo.toml` | without | small responses 5 to 8 % faster | CHANGELOG before fbf4826 |

@@ -1,9 +1,9 @@
 //! The two worker loops.
 //!
-//! A hot worker owns a poller and a table of connections; what it holds, no other thread touches. A
-//! hot worker takes connections from the dispatch channels, advances those that are ready, and
-//! gives some away when another worker is idle. A disk worker (in a file of its own) runs errands
-//! and sends connections back to dispatch.
+//! A hot worker owns a poller and a table of connections, which no other thread touches. It takes
+//! connections from the dispatch channels, advances those that are ready, and hands some over when
+//! another worker is idle. A disk worker (`disk_worker`) runs disk jobs and sends connections back
+//! to dispatch.
 
 mod table;
 #[cfg(test)]
@@ -34,7 +34,7 @@ pub(super) struct HotWorker {
     number: usize,
     poller: Arc<Poller>,
     table: Table,
-    /// Connections that could go on sending, by client.
+    /// Connections that are ready to send, by client.
     queue: FairQueue<u64>,
     deadlines: DeadlineQueue,
     names: OpenFileCache,
@@ -47,7 +47,7 @@ pub(super) struct HotWorker {
 }
 
 impl HotWorker {
-    /// A worker behind the poller that dispatch knows by this number.
+    /// A worker for the poller that dispatch has under this number.
     #[must_use]
     pub(super) fn new(ring: Arc<Ring>, number: usize, poller: Arc<Poller>) -> Self {
         let names = OpenFileCache::of_one_of(ring.service.config.workers);
@@ -95,11 +95,10 @@ impl HotWorker {
         }
     }
 
-    /// Takes connections from dispatch: many if there is nothing else to do, one otherwise, so that
-    /// a worker that is less busy gets the rest. However many come, the connections of this worker
-    /// have their turn.
+    /// Takes connections from dispatch: many if the worker has no other work, else one, so that
+    /// less busy workers get the rest. The worker's own connections have their turn in either case.
     fn adopt(&mut self) {
-        for _ in 0..MOST_ADOPTED {
+        for _ in 0..MAX_ADOPTED {
             let Some(connection) = self.ring.dispatch.receive() else {
                 return;
             };
@@ -112,8 +111,8 @@ impl HotWorker {
         }
     }
 
-    /// When the server's rate lets the queue go on, if that is not now. To ask each connection
-    /// in it would cost a turn of all of them for each burst.
+    /// The time at which the server's rate allows the queue to go on, if that is not now. Checking
+    /// each connection instead would cost a turn of all of them for each burst.
     fn not_before(&self, now: Instant) -> Option<Instant> {
         match self.ring.service.rate().allowance(now) {
             Allowance::NotBefore(due) => Some(due),
@@ -121,7 +120,7 @@ impl HotWorker {
         }
     }
 
-    /// Waits for readiness; not at all if there is work in the queue or in the channel.
+    /// Waits for readiness; not if there is work in the queue or in a channel.
     fn wait(&mut self, ready: &mut Vec<Readiness>) {
         let has_work = !self.queue.is_empty();
         let queue = has_work.then(|| self.not_before(Instant::now())).flatten();
@@ -223,7 +222,7 @@ impl HotWorker {
         match step {
             Ok(Step::Park(interest)) => {
                 Counters::add_one(&service.counters.parks);
-                // The connection came, or became idle, after the idle ones were closed.
+                // The connection arrived, or became idle, after the idle ones were closed.
                 if service.is_draining()
                     && let Some(reason) = entry.connection.on_shutdown(service, now)
                 {
@@ -263,8 +262,8 @@ impl HotWorker {
         }
     }
 
-    /// Drops the deadlines of connections that have left, once they outnumber the others: where
-    /// connections come and go by the thousand a second, minutes of them would pile up.
+    /// Drops the deadlines of closed connections once they outnumber the others: at thousands of
+    /// connections a second, minutes of stale deadlines would pile up.
     fn drop_stale_deadlines(&mut self) {
         if self.deadlines.len() <= 2 * self.table.len() + FEW_DEADLINES {
             return;
@@ -304,7 +303,7 @@ impl HotWorker {
         }
     }
 
-    /// Gives a connection that could go on to a worker that has nothing to do.
+    /// Gives a ready connection to an idle worker.
     fn share_work(&mut self) {
         if self.ring.dispatch.has_idle()
             && let Some(token) = self.queue.pop()
@@ -314,8 +313,8 @@ impl HotWorker {
         }
     }
 
-    /// Gives a connection whose next request has come to a worker that has nothing to do; it stays
-    /// there, so that kept connections spread by the work that they make.
+    /// Hands a connection with a new request to an idle worker, where it stays: kept connections
+    /// spread by the work that they cause.
     fn hand_over(&mut self, readiness: Readiness) -> bool {
         if !readiness.readable || !self.ring.dispatch.has_idle() {
             return false;
@@ -408,7 +407,7 @@ impl HotWorker {
 }
 
 /// Connections that a worker takes in before it looks after those it has.
-const MOST_ADOPTED: usize = 64;
+const MAX_ADOPTED: usize = 64;
 
 /// A worker with so many ready connections at a time has more than it can do at once.
 const SHARED_FROM: usize = 4;

@@ -1,8 +1,8 @@
 //! Congestion control, and peers that are better off without pacing.
 //!
-//! BBR paces what is sent: the kernel sets a timer for each burst. Between two programs of one host
-//! there is no line that could be congested, and the timers cost more than half of the throughput.
-//! Peers on the loopback are known to be on this host; the rest count as elsewhere.
+//! BBR paces what is sent: the kernel sets a timer for each burst. Loopback connections have no
+//! link to congest, and the timers cost more than half of their throughput. Peers with loopback
+//! addresses are on this host; all others count as remote.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
@@ -14,8 +14,8 @@ use crate::sys::socket::{congestion_control, set_congestion_control};
 pub(crate) struct RemoteCongestion(Vec<u8>);
 
 impl RemoteCongestion {
-    /// Has the connections of all these listeners begin without pacing, where that is to be. Wants a
-    /// socket of its own, so it has to come before the sandbox.
+    /// Makes connections of all these listeners begin without pacing, where that applies. Opens a
+    /// socket, so it has to precede the sandbox.
     pub(crate) fn unpace_loopbacks<'a>(
         listeners: impl IntoIterator<Item = &'a TcpListener>,
     ) -> Option<Self> {
@@ -23,8 +23,8 @@ impl RemoteCongestion {
         unpaced.fold(None, |congestion, other| other.or(congestion))
     }
 
-    /// Has connections begin without pacing, if the system's congestion control (tcp(7)) paces, and
-    /// if a connection may be given that one again.
+    /// Makes connections begin without pacing if the system's congestion control (tcp(7)) paces,
+    /// and if it can be set again on a connection.
     fn unpace_loopback(listener: &TcpListener) -> Option<Self> {
         let usual = Self(congestion_control(listener).ok()?);
         if !PACING.iter().any(|name| usual.0.starts_with(name)) {
@@ -41,7 +41,7 @@ impl RemoteCongestion {
 
     /// Gives the system's congestion control to a new connection, unless its peer is on this host.
     pub(super) fn apply(&self, stream: &TcpStream, peer: Peer) {
-        // The route to the peer may have one of its own (ip-route(8)).
+        // The route to the peer may set another congestion control (ip-route(8)).
         let is_spared = || congestion_control(stream).is_ok_and(|name| name == UNPACED);
         if !peer.is_on_this_host() && is_spared() {
             // The listener was allowed it. Without it, the peer has the one that most have.

@@ -1,4 +1,4 @@
-//! Newcomers for whom there is no room, and whose silent connections are closed for them.
+//! New connections beyond the limit, and the eviction of silent ones in their favour.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::server::telemetry::Peer;
 #[derive(Debug)]
 pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
-    /// The number of the listener that it came by.
+    /// The index of its listener.
     pub(super) listener: usize,
     pub(super) peer: Peer,
     pub(super) share: ShareHandle,
@@ -35,15 +35,15 @@ impl Newcomer {
 /// The clients whose silent connections may go, one after another.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// Numbers of clients, and how many connections each has; the busiest comes last.
+    /// Clients, and how many connections each has; the busiest is last.
     left: Vec<(u64, usize)>,
     /// The workers have until then to look for those of a client.
     until: Option<Instant>,
 }
 
 impl Search {
-    /// Among these, the busiest of which comes first. One with few does not pay for one with many
-    /// whose connections are new.
+    /// A search among these, the busiest first. A client with few connections does not pay for one
+    /// with many new ones.
     pub(super) fn among(mut busiest: Vec<(u64, usize)>) -> Self {
         let most = busiest.first().map_or(0, |&(_, connections)| connections);
         busiest.retain(|&(_, connections)| connections >= most / 2);
@@ -66,7 +66,7 @@ impl Search {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// When it goes on in any case.
+    /// The end of the wait.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }

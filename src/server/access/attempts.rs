@@ -25,7 +25,7 @@ impl Failures {
             None => Duration::ZERO,
             Some(more) => {
                 let factor = 1_u32.checked_shl(more).unwrap_or(u32::MAX);
-                FIRST_DELAY.saturating_mul(factor).min(LONGEST_DELAY)
+                FIRST_DELAY.saturating_mul(factor).min(MAX_DELAY)
             }
         }
     }
@@ -47,9 +47,9 @@ impl Attempts {
     /// Counts a wrong password.
     pub(super) fn note_failure(&self, client: ClientKey, now: Instant) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= MOST_CLIENTS && !clients.contains_key(&client) {
+        if clients.len() >= MAX_CLIENTS && !clients.contains_key(&client) {
             clients.retain(|_, failures| !failures.is_forgotten(now));
-            if clients.len() >= MOST_CLIENTS {
+            if clients.len() >= MAX_CLIENTS {
                 let oldest = clients.iter().min_by_key(|(_, failures)| failures.last);
                 if let Some(oldest) = oldest.map(|(client, _)| *client) {
                     clients.remove(&oldest);
@@ -77,13 +77,13 @@ const FREE: u32 = 5;
 /// After the first one that does; doubled with each further one.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Since the last one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// About a megabyte. Beyond it the client that has been quiet the longest is forgotten.
-const MOST_CLIENTS: usize = 1 << 14;
+const MAX_CLIENTS: usize = 1 << 14;
 
 #[cfg(test)]
 mod tests {
@@ -113,13 +113,13 @@ mod tests {
     fn what_is_kept_is_bounded_and_the_latest_stay() {
         let attempts = Attempts::default();
         let begun = Instant::now();
-        let clients = 0..u32::try_from(MOST_CLIENTS).expect("few") + 3;
+        let clients = 0..u32::try_from(MAX_CLIENTS).expect("few") + 3;
         for number in clients {
             let now = begun + Duration::from_millis(number.into());
             attempts.note_failure(ClientKey::User(number), now);
         }
         let kept = attempts.clients.lock().expect("not poisoned");
-        assert_eq!(kept.len(), MOST_CLIENTS);
+        assert_eq!(kept.len(), MAX_CLIENTS);
         assert!(!kept.contains_key(&ClientKey::User(2)));
         assert!(kept.contains_key(&ClientKey::User(3)));
     }

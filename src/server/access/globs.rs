@@ -37,19 +37,19 @@ impl Protected {
             .map_err(|error| format!("--protect: {error}"))
     }
 
-    /// Whether all there is is protected.
+    /// Whether every path is protected.
     pub(super) fn is_everything(&self) -> bool {
         self.globs.is_none()
     }
 
-    /// Whether a canonical path is protected: it, or a directory that it lies beneath, matches.
+    /// Whether a canonical path is protected: it matches, or a directory above it does.
     pub(super) fn contains(&self, path: &[u8]) -> bool {
         let Some(globs) = &self.globs else {
             return true;
         };
         let matches = |path: &[u8]| globs.is_match(Path::new(OsStr::from_bytes(path)));
         let ends = memchr::memchr_iter(b'/', path).chain([path.len()]);
-        // `a/**` matches all beneath `a`, and with the slash `a` itself, whose listing tells of it.
+        // `a/**` matches all paths beneath `a`, and `a/` itself, whose listing shows them.
         ends.into_iter().any(|end| {
             let directory = [&path[..end], b"/"].concat();
             matches(&path[..end]) || matches(&directory)

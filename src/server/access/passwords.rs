@@ -94,12 +94,12 @@ impl Passwords {
         }
     }
 
-    /// Whether the password is the user's. Takes a tenth of a second on purpose, and as long for a
-    /// user that does not exist as for one that does.
+    /// Whether the password is the user's. Takes a tenth of a second by design, and as long for an
+    /// unknown user as for a known one.
     pub(super) fn verify(&self, credentials: &Credentials, now: Instant) -> bool {
         let name = self.name(credentials);
         let known = self.users.get(credentials.user()).copied();
-        // The same stand-in each time that the name comes, as hard to hash for as the users' own.
+        // The same stand-in for each use of the name, as hard to hash for as the users' entries.
         let hash = known.unwrap_or_else(|| self.stand_in(credentials.user()));
         let fits = self.hashes[hash].fits(credentials.password());
         let is_right = fits && known.is_some();
@@ -124,14 +124,14 @@ impl Passwords {
 }
 
 impl Hash {
-    /// Tells the format, and looks at all of it: what is accepted can be verified.
+    /// Detects the format, and parses all of it: an accepted hash can be verified.
     fn parse(hash: &[u8]) -> Result<Self, &'static str> {
         let text = str::from_utf8(hash).map_err(|_| UNKNOWN)?;
         let format = text.get(..3).unwrap_or_default();
         match format {
             "$2a" | "$2b" | "$2y" => {
                 let parts: HashParts = text.parse().map_err(|_| "its bcrypt hash is malformed")?;
-                match parts.get_cost() <= MOST_BCRYPT_COST {
+                match parts.get_cost() <= MAX_BCRYPT_COST {
                     true => Ok(Self::Bcrypt(text.into())),
                     false => Err("its bcrypt cost is more than 16, which takes seconds"),
                 }
@@ -147,7 +147,7 @@ impl Hash {
                     return Err(MALFORMED_ARGON2);
                 }
                 let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
-                match work <= MOST_ARGON2_KIB {
+                match work <= MAX_ARGON2_KIB {
                     true => Ok(Self::Argon2(text.into())),
                     false => Err("its argon2 parameters take seconds or gigabytes"),
                 }
@@ -184,7 +184,7 @@ fn check_sha_crypt(text: &str, hash_len: usize) -> Result<String, &'static str> 
     let mut fields = text[3..].split('$').peekable();
     if let Some(rounds) = fields.peek().and_then(|it| it.strip_prefix("rounds=")) {
         let rounds: u32 = rounds.parse().map_err(|_| MALFORMED)?;
-        if !(sha_crypt::Params::ROUNDS_MIN..=MOST_SHA_ROUNDS).contains(&rounds) {
+        if !(sha_crypt::Params::ROUNDS_MIN..=MAX_SHA_ROUNDS).contains(&rounds) {
             return Err("its SHA-crypt rounds are fewer than 1,000, or take seconds");
         }
         fields.next();
@@ -207,10 +207,10 @@ const MALFORMED_ARGON2: &str = "its argon2 hash is malformed";
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
 /// Some four seconds.
-const MOST_BCRYPT_COST: u32 = 16;
-const MOST_SHA_ROUNDS: u32 = 5_000_000;
+const MAX_BCRYPT_COST: u32 = 16;
+const MAX_SHA_ROUNDS: u32 = 5_000_000;
 /// Kibibytes written in all passes together.
-const MOST_ARGON2_KIB: u64 = 4 << 20;
+const MAX_ARGON2_KIB: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -256,7 +256,7 @@ mod tests {
             ("cara:Hello world", false),
             ("dora:argon2", true),
             ("dora:argon", false),
-            // A user who does not exist, with every password that would fit the stand-in.
+            // An unknown user, with every password that would fit the stand-in entry.
             ("nobody:bcrypt", false),
             ("nobody:Hello world!", false),
             ("nobody:argon2", false),

@@ -1,7 +1,6 @@
-//! The wire formats: bytes in, data out. Nothing here sees a socket.
+//! The decision between the two protocols, on bytes alone.
 //!
-//! A port speaks two protocols; [`classify`] tells which of them a connection's first bytes belong
-//! to.
+//! A port has two protocols; [`classify`] decides by a connection's first bytes.
 
 use crate::http::parse;
 use crate::name_protocol;
@@ -31,7 +30,7 @@ pub enum Classified {
         /// Length of the name and its end mark.
         consumed: usize,
     },
-    /// Neither protocol; the text says why, for the log.
+    /// Neither protocol; the text is for the log.
     Unrecognized(&'static str),
 }
 
@@ -40,17 +39,16 @@ pub enum Classified {
 pub enum SilenceRule {
     /// Silence ends the name.
     Applies,
-    /// Silence ends nothing: there is no name yet.
+    /// Silence ends nothing: there is no complete name yet.
     DoesNotApply,
 }
 
 /// Says what `input`, all the bytes that a connection has received so far, is.
 ///
-/// The answer for more bytes never contradicts a decided answer for fewer, so that it does not
-/// matter how the bytes are cut into packets.
+/// A decided answer stays the same for more bytes, so the boundaries of packets do not matter.
 pub fn classify(input: &[u8], end: InputEnd) -> Classified {
-    // Empty lines in front of a request line are to be ignored (RFC 9112 section 2.2), and an
-    // empty name names nothing.
+    // Empty lines before a request line are ignored (RFC 9112 section 2.2), and an empty name is no
+    // name.
     let blank = parse::blank_lines_len(input);
     if blank > 0 || input.is_empty() {
         return match end {
@@ -88,7 +86,7 @@ fn classify_name(input: &[u8], end: InputEnd) -> Classified {
         // The LF of a CRLF may still be on its way.
         None => strip_cr(input),
     };
-    if line.len() > name_protocol::LONGEST {
+    if line.len() > name_protocol::MAX_NAME_BYTES {
         return Classified::Unrecognized("a name longer than 4,096 bytes");
     }
     if line.iter().any(|byte| byte.is_ascii_control()) {

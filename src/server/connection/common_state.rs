@@ -25,9 +25,9 @@ use crate::sys::socket;
 pub(super) struct CommonState {
     pub(super) number: u64,
     pub(super) stream: TcpStream,
-    /// The session, if the connection speaks TLS.
+    /// The session, on a TLS connection.
     pub(super) tls: Option<Box<TlsStream>>,
-    /// The client: the sender, or the one that a trusted proxy forwards for.
+    /// The client: the peer, or the client of a trusted proxy.
     pub(super) peer: Peer,
     /// The socket's peer, or the one that a PROXY header named.
     pub(super) sender: Peer,
@@ -101,7 +101,7 @@ impl CommonState {
         Counters::add_one(&service.counters.requests);
     }
 
-    /// Whether the socket has nothing to read, as far as the kernel knows now.
+    /// Whether the socket's receive queue is empty now.
     pub(super) fn has_nothing_to_read(&self) -> bool {
         matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
@@ -115,7 +115,7 @@ impl CommonState {
         socket::is_broken(&self.stream)
     }
 
-    /// Sets the socket back to what it was before the response.
+    /// Resets the socket's options to those before the response.
     pub(super) fn reset_socket(&mut self, ended_by_close: bool) {
         self.send_queue.end(&self.stream);
         if ended_by_close {
@@ -123,8 +123,8 @@ impl CommonState {
         }
     }
 
-    /// Ends our side of the stream, over TLS by `close_notify` first; `false` if the socket has no
-    /// room for that now.
+    /// Closes the sending side, over TLS by `close_notify` first; `false` if the socket has no room
+    /// for that now.
     pub(super) fn end_stream(&mut self) -> io::Result<bool> {
         if let Some(tls) = &mut self.tls {
             match tls.end(&self.stream) {
@@ -157,8 +157,8 @@ impl CommonState {
         record.map(|record| record.flush(service)).is_some()
     }
 
-    /// Bytes of responses that the peer has not acknowledged. `close_notify` is none of them: a peer
-    /// that has all may be gone when it comes.
+    /// Bytes of responses that the peer has not acknowledged, without `close_notify`: a peer with
+    /// the whole response may have closed before it arrives.
     pub(super) fn outstanding(&self) -> u64 {
         let outstanding = outstanding(&self.stream);
         self.tls.as_ref().map_or(outstanding, |tls| {
@@ -171,8 +171,8 @@ impl CommonState {
         self.unconfirmed.is_some() && self.outstanding() > 0
     }
 
-    /// Whether the peer has acknowledged all (RFC 9112 section 9.6), and sent nothing more, which
-    /// would make the close a reset.
+    /// Whether the peer has acknowledged all bytes (RFC 9112 section 9.6) and sent no more, which
+    /// would turn the close into a reset.
     pub(super) fn has_nothing_to_wait_for(&self) -> bool {
         self.received.is_empty()
             && socket::unacknowledged(&self.stream) == Some(0)

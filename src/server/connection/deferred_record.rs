@@ -1,4 +1,5 @@
-//! Deferred records: what is logged of a large response is what arrived, not what the kernel took.
+//! Deferred records: a large response is logged with the acknowledged bytes, not those in the send
+//! queue.
 //!
 //! The kernel takes megabytes more than the peer has acknowledged. The record of a large response
 //! waits until nothing is outstanding, or until the connection ends with something that is.
@@ -19,8 +20,8 @@ pub(super) struct DeferredRecord {
 }
 
 impl DeferredRecord {
-    /// Writes the record now if all has arrived, as far as can be told, or if it is too little to
-    /// be worth the wait.
+    /// Writes the record now if all bytes were acknowledged as far as the system shows, or if they
+    /// are too few to wait for.
     pub(super) fn defer(
         record: AccessRecord,
         outstanding: impl FnOnce() -> u64,
@@ -34,7 +35,7 @@ impl DeferredRecord {
         None
     }
 
-    /// Writes the record as it is: all has arrived, or it cannot be told any more.
+    /// Writes the record as it is: all bytes have arrived, or no later look can show it.
     pub(super) fn flush(self, service: &Shared) {
         service.journal.record(self.record);
     }
@@ -50,8 +51,8 @@ impl DeferredRecord {
     }
 }
 
-/// Bytes of responses that the peer has not acknowledged. The end of our stream counts as one in
-/// the kernel, which may be wrong by that much for a peer that vanished just then.
+/// Bytes of responses that the peer has not acknowledged. The kernel counts our FIN as one byte,
+/// which may be wrong by that much for a peer that vanished just then.
 pub(super) fn outstanding(stream: &TcpStream) -> u64 {
     socket::unacknowledged(stream)
         .unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Discarding: a request's body is thrown away before the request is answered.
+//! Discarding: a request's body is discarded before the request is answered.
 
 use std::time::Instant;
 
@@ -19,13 +19,13 @@ pub(super) struct Discarding {
     interim: &'static [u8],
 }
 
-/// How far the body has come.
+/// The progress of a discarded body.
 pub(super) enum DiscardStep {
     /// The whole body is read.
     Done,
     /// There may be more to read.
     Again,
-    /// More of it has to come.
+    /// More bytes are needed.
     Incomplete,
     /// The body is malformed or too long.
     Refused(Refusal),
@@ -59,7 +59,7 @@ impl Discarding {
         self.since
     }
 
-    /// Throws away what came, and reads once more.
+    /// Discards the received bytes, and reads once more.
     pub(super) fn advance(
         &mut self,
         source: &mut ByteSource<'_>,
@@ -84,7 +84,7 @@ impl Discarding {
         }
     }
 
-    /// The request, its body thrown away.
+    /// The request, its body discarded.
     pub(super) fn into_pending(self) -> Pending {
         Pending::http(self.request, self.interim)
     }

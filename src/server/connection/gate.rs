@@ -1,4 +1,4 @@
-//! Whether a request may have what it asks for, decided before anything is looked up.
+//! Access decisions on a request, made before any look-up.
 
 use std::time::Instant;
 
@@ -7,14 +7,14 @@ use crate::server::access::{Access, Decision, Grant};
 use crate::server::semaphore::Permit;
 use crate::sys::peer::Peer;
 
-/// How far the decision has come.
+/// The state of an access decision.
 #[derive(Debug)]
 pub(super) enum Gate {
     /// Not looked at.
     Undecided,
     /// A disk worker has to look at the password.
     Waiting { _place: Permit },
-    /// The request may have this.
+    /// Access is granted.
     Passed(Grant),
     /// The request is refused.
     Refused(Refusal),

@@ -14,25 +14,25 @@ use crate::tls::session::Error;
 /// A handshake that is not over.
 #[derive(Debug)]
 pub(super) struct Handshaking {
-    /// When the connection came; from its first byte on, when that came.
+    /// The time of the accept, or of the first byte.
     since: Instant,
     has_begun: bool,
     failure: Option<&'static str>,
 }
 
-/// Where a handshake stands.
+/// The result of a handshake's step.
 pub(super) enum HandshakeStep {
-    /// A flight has come that [`Handshaking::open`] has to process.
+    /// A flight has arrived for [`Handshaking::open`] to process.
     Opens,
     /// The socket has to become ready.
     Wait(Interest),
     /// Both sides have agreed.
     Done,
-    /// The peer speaks HTTP without TLS.
+    /// The peer sends plain HTTP.
     PlainHttp,
     /// The handshake has failed, and the peer was sent an alert if possible.
     Failed(&'static str),
-    /// The peer has gone.
+    /// The peer has closed the connection.
     Ended,
 }
 
@@ -45,7 +45,7 @@ impl Handshaking {
         }
     }
 
-    /// When the connection came, if it has been silent since.
+    /// The time of the accept, if the connection has been silent since.
     pub(super) fn silent_since(&self) -> Option<Instant> {
         (!self.has_begun).then_some(self.since)
     }
@@ -57,7 +57,7 @@ impl Handshaking {
         }
     }
 
-    /// Sends what is to be sent and takes in what came.
+    /// Sends what is queued and receives once.
     pub(super) fn advance(
         &mut self,
         (stream, tls): (&TcpStream, &mut UserSpace),
@@ -95,7 +95,8 @@ impl Handshaking {
                 Some(first) if first.is_ascii_graphic() => {}
                 _ => return HandshakeStep::Opens,
             }
-            // The peer's end may have come with what is a method so far, and is not told again.
+            // The end of the stream may have come with the beginning of a method, and no later
+            // event reports it.
             if let Some(step) = plain(tls.partial()) {
                 return step;
             }
@@ -115,7 +116,7 @@ fn plain(text: &[u8]) -> Option<HandshakeStep> {
     if parse::begins_like_request(text) {
         return Some(HandshakeStep::PlainHttp);
     }
-    let is_method_so_far = text.len() < LONGEST_METHOD && text.iter().all(u8::is_ascii_uppercase);
+    let is_method_so_far = text.len() < MAX_METHOD_BYTES && text.iter().all(u8::is_ascii_uppercase);
     (!is_method_so_far).then_some(HandshakeStep::Failed(
         "plain text on a port that speaks TLS",
     ))
@@ -140,4 +141,4 @@ pub(super) fn explain(error: &Error) -> &'static str {
 }
 
 /// `CONNECT`, `OPTIONS`.
-const LONGEST_METHOD: usize = 8;
+const MAX_METHOD_BYTES: usize = 8;

@@ -25,7 +25,7 @@ use crate::sys::directory::Directory;
 use crate::sys::file::Blocking;
 use crate::sys::resources;
 
-/// Answers a request, or says `None` if that takes a disk.
+/// Answers a request; `None` if that takes a disk.
 pub(super) fn prepare(
     request: &Request,
     gate: &Gate,
@@ -90,8 +90,8 @@ pub(super) fn refuse(
     }
 }
 
-/// The answer to a request that may not have what it asks for; the same whether or not that is
-/// there, but for the log.
+/// The response to a request without access; it does not depend on the existence of the file, which
+/// only the log notes.
 fn refuse_access(request: &Request, refusal: &Refusal, service: &Shared) -> PreparedResponse {
     let refused = refuse(Some(request), refusal, service);
     let detail = match refusal {
@@ -241,7 +241,7 @@ fn select_sibling(
             LookUp::Found(Found::File(sibling)) if sibling.meta.modified < file.meta.modified => {}
             LookUp::Found(Found::File(sibling)) => return Some(Some((sibling, coding))),
             LookUp::NotCached => return None,
-            // The index file has gone since, or may not be read: the listing will do.
+            // The index was removed meanwhile, or is not readable: the listing is the response.
             LookUp::Found(Found::Directory(_) | Found::Names(_)) | LookUp::Refused(_) => {}
         }
     }
@@ -254,7 +254,7 @@ enum Listed<'a> {
     Names(Names),
 }
 
-/// The answer for a directory. The disk lane reads the directory.
+/// The response for a directory, which disk workers read.
 fn answer_for_directory(
     (request, grant): (&Request, &Grant),
     listed: Listed<'_>,
@@ -289,7 +289,7 @@ fn answer_for_directory(
     Some(answer)
 }
 
-/// The head of a listing; its content follows from the disk lane.
+/// The head of a listing; disk workers produce its content.
 fn list(
     (request, grant): (&Request, &Grant),
     listed: Listed<'_>,
@@ -341,7 +341,8 @@ fn list(
     Ok(answer)
 }
 
-/// The answer with the directory's index, if it has one; `None` if it takes a disk to tell.
+/// The response with the directory's index, if there is one; `None` if only a disk worker can find
+/// out.
 fn answer_with_index(
     (request, grant): (&Request, &Grant),
     service: &Shared,

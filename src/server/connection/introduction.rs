@@ -1,28 +1,27 @@
-//! The introduction by a trusted proxy: a PROXY header comes before all else.
+//! The introduction by a trusted proxy: a PROXY header before all other bytes.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use crate::server::connection::proxy_header::{LONGEST_2, ProxyHeader, parse};
+use crate::server::connection::proxy_header::{MAX_V2_BYTES, ProxyHeader, parse};
 use crate::server::telemetry::CloseReason;
 
 /// A PROXY header on its way.
 #[derive(Debug)]
 pub(super) struct Introduction {
     since: Instant,
-    /// The part of the header that has come. Bytes behind it stay in the socket: they may be meant
-    /// for TLS.
+    /// The received part of the header. Bytes behind it stay in the socket: they may be for TLS.
     head: Vec<u8>,
 }
 
-/// Where an introduction stands.
+/// The result of an introduction's step.
 pub(super) enum Introduced {
-    /// More has to come.
+    /// More bytes are needed.
     Incomplete,
     /// The header names this client, or none but the proxy.
     As(Option<SocketAddr>),
-    /// The bytes are no PROXY header; the text says why.
+    /// The bytes are no PROXY header; the text is for the log.
     Refused(&'static str),
     /// The connection has ended.
     End(CloseReason),
@@ -47,7 +46,7 @@ impl Introduction {
 
     /// Receives until the header is whole or nothing is left.
     pub(super) fn advance(&mut self, stream: &TcpStream, scratch: &mut [u8]) -> Introduced {
-        let most = LONGEST_2.min(scratch.len());
+        let most = MAX_V2_BYTES.min(scratch.len());
         loop {
             let before = self.head.len();
             let count = match stream.peek(&mut scratch[..most - before]) {
@@ -80,7 +79,7 @@ impl Introduction {
     }
 }
 
-/// Reads what was seen before.
+/// Reads the bytes that were peeked at.
 fn take(mut stream: &TcpStream, bytes: &mut [u8]) -> io::Result<()> {
     stream.read_exact(bytes)
 }

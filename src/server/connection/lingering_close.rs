@@ -1,5 +1,5 @@
-//! The end of a connection: our side of the stream closes first, and the peer has time to take
-//! what it was sent and to say its last. Over TLS nothing it says is opened any more.
+//! The end of a connection: our side of the stream closes first, and the peer has time to receive
+//! what is queued and to send its last bytes. Over TLS these are not decrypted any more.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::server::telemetry::CloseReason;
 pub(super) struct Lingering {
     since: Instant,
     reason: CloseReason,
-    /// Our side is closed: `close_notify` is in the socket, if there is one.
+    /// Our sending side is closed, over TLS after `close_notify`.
     is_closed: bool,
     discarded: u64,
     /// Bytes that had not arrived when the deadline last passed, if it has.
@@ -59,7 +59,7 @@ impl Lingering {
         self.since + config.deadlines.linger
     }
 
-    /// Reads once and throws it away; `is_owed` says that the last response has not arrived.
+    /// Reads once and discards it; `is_owed` if the last response is not acknowledged.
     pub(super) fn advance(
         &mut self,
         source: &mut ByteSource<'_>,

@@ -10,7 +10,7 @@ use crate::server::shared::Shared;
 use crate::server::telemetry::CloseReason;
 use crate::sys::file::Blocking;
 
-/// Answers a name, or says `None` if that takes the disk lane's patience.
+/// Answers a name; `None` if only a disk worker can.
 pub(super) fn prepare(
     target: &Result<Target, Refusal>,
     service: &Shared,

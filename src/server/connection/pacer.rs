@@ -1,7 +1,7 @@
-//! The bytes that a connection may send: by its own rate, by its client's and by the server's.
+//! The bytes that a connection may send, by its own rate, its client's and the server's.
 //!
-//! Turns keep to the rates. Where they are low the kernel also spreads what a turn has sent
-//! (`SO_MAX_PACING_RATE`), somewhat faster than the rate, so that it smooths and never limits.
+//! Turns are limited to the rates. At low rates the kernel also spreads the bytes of a turn
+//! (`SO_MAX_PACING_RATE`), at somewhat more than the rate, so that it smooths and never limits.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -29,12 +29,12 @@ impl Pacer {
         }
     }
 
-    /// Paces what is sent from now on (`SO_MAX_PACING_RATE`).
+    /// Paces later sends (`SO_MAX_PACING_RATE`).
     pub(super) fn smooth(&mut self, stream: &TcpStream, service: &Shared) {
         let rate = service.rates().lowest();
         let rate = rate.filter(|rate| *rate < KERNEL_PACED_BELOW);
         if std::mem::replace(&mut self.smoothed, rate) != rate {
-            // Without it what is sent comes in bursts, at the same rate.
+            // Without it the bytes are sent in bursts, at the same rate.
             let _ = socket::pace(stream, rate.map(|rate| rate + rate / 4 + 1));
         }
     }
@@ -56,7 +56,7 @@ impl Pacer {
         allowance
     }
 
-    /// Charges what was sent.
+    /// Charges sent bytes.
     pub(super) fn charge(&self, bytes: u64, service: &Shared, client: &ClientShare, now: Instant) {
         for limit in [&self.limit, client.rate(), service.rate()] {
             limit.charge(bytes, now);

@@ -27,7 +27,7 @@ pub(super) struct Pending {
     pub(super) interim: &'static [u8],
     /// When the request was whole.
     pub(super) asked: Instant,
-    /// Times that the response was made anew because the file had changed.
+    /// Times that the response was restarted because the file had changed.
     pub(super) restarts: u8,
 }
 
@@ -51,9 +51,9 @@ pub(super) struct PreparedResponse {
     pub(super) response: Response,
     /// The file that the response's file segments draw from.
     pub(super) file: Option<Arc<OpenFile>>,
-    /// Content that follows the response's body, to be produced in the disk lane.
+    /// Content that follows the response's body, produced by disk workers.
     pub(super) rest: Option<StreamedBody>,
-    /// How it comes out if all is sent.
+    /// The outcome if all is sent.
     pub(super) outcome: CloseReason,
     /// Why, for the log.
     pub(super) detail: &'static str,
@@ -100,8 +100,7 @@ impl Pending {
         }
     }
 
-    /// Whether it is decided what the request may have, or need not be; decides, if that takes no
-    /// wait.
+    /// Whether the access is decided; decides, unless that takes a disk worker.
     pub(super) fn is_decided(&mut self, access: &Access, peer: Peer, now: Instant) -> bool {
         match &mut self.request {
             RequestKind::Http(request) if request.refusal.is_none() => {
@@ -111,7 +110,7 @@ impl Pending {
         }
     }
 
-    /// Decides what the request may have, which may take time.
+    /// Decides the access by password, which may take time.
     pub(super) fn check_password(&mut self, access: &Access, peer: Peer) {
         if let RequestKind::Http(request) = &mut self.request {
             self.gate.check_password(request, access, peer);
@@ -129,7 +128,7 @@ impl Pending {
         }
     }
 
-    /// Whether the peer has said that it sends nothing else: no other request, and no body either.
+    /// Whether the peer has announced that it sends no more, no body either.
     pub(super) fn is_last(&self) -> bool {
         match &self.request {
             RequestKind::Http(request) => request.is_last && request.body == BodyLength::Empty,
@@ -137,7 +136,7 @@ impl Pending {
         }
     }
 
-    /// The request as it came, for observers.
+    /// The raw request line, for observers.
     pub(super) fn line(&self) -> &[u8] {
         match &self.request {
             RequestKind::Http(request) => &request.line,
@@ -165,23 +164,22 @@ impl Pending {
 /// The log's part of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Logged {
-    /// The request line or name as it came; cut if it is long.
+    /// The raw request line or name; cut if it is long.
     pub(super) line: Vec<u8>,
     pub(super) client_fields: Option<Box<ClientFields>>,
 }
 
-/// Where look-ups find what is known, and leave what they have found.
+/// The cache of look-ups, and where results go.
 pub(super) enum Cache<'a> {
     /// A worker's names, and the time of its turn.
     OpenFileCache(&'a mut OpenFileCache, Instant),
-    /// The disk lane has no names. Its findings go to the names of the worker that gets the
-    /// connection: a path, and the file under just this path, which need not be the one that was
-    /// asked for.
+    /// A disk worker has no cache of names. It returns a path, and the file under just that path,
+    /// for the cache of the worker that gets the connection; it may differ from the requested path.
     Later(&'a mut Option<Resolved>),
 }
 
-/// Looks a target up that a request with this grant may have. `None` means that it takes a disk. A
-/// target that the grant does not cover, now that its real path is known, is not there.
+/// Looks up a target under this grant. `None` means that it takes a disk. A target whose real path
+/// the grant does not cover is not found.
 pub(super) fn look_up(
     target: &Target,
     grant: &Grant,
@@ -209,8 +207,8 @@ pub(super) fn look_up(
     Some(LookUp::Refused(Refusal::NotFound))
 }
 
-/// Whether a path leads to where the subtree that was granted lies, if links lead there as well;
-/// `None` if it takes a disk to tell.
+/// Whether a path leads into the granted subtree, even through links; `None` if only a disk worker
+/// can find out.
 fn leads_within(
     grant: &Grant,
     real_path: &RealPath,

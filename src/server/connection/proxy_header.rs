@@ -11,13 +11,12 @@ pub enum ProxyHeader {
     Partial,
     /// A header of so many bytes.
     Whole {
-        /// Its length; what the client says begins behind it.
+        /// Its length; the client's bytes begin behind it.
         len: usize,
-        /// The client; `None` if the proxy speaks for itself, as in its health checks, or does not
-        /// know.
+        /// The client; `None` for the proxy's own connections, as health checks, or an unknown one.
         client: Option<SocketAddr>,
     },
-    /// No header, or one against the rules; the text says why.
+    /// No header, or an invalid one; the text is for the log.
     Malformed(&'static str),
 }
 
@@ -39,8 +38,8 @@ pub fn parse(input: &[u8]) -> ProxyHeader {
 /// `PROXY TCP4 CLIENT PROXY PORT PORT\r\n`, or `PROXY UNKNOWN …\r\n`.
 fn parse_version_1(input: &[u8]) -> ProxyHeader {
     const MALFORMED: ProxyHeader = ProxyHeader::Malformed("a malformed PROXY line");
-    let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(LONGEST_1)]) else {
-        return match input.len() < LONGEST_1 {
+    let Some(end) = memchr::memchr(b'\n', &input[..input.len().min(MAX_V1_BYTES)]) else {
+        return match input.len() < MAX_V1_BYTES {
             true => ProxyHeader::Partial,
             false => MALFORMED,
         };
@@ -66,7 +65,7 @@ fn parse_version_1(input: &[u8]) -> ProxyHeader {
     let addresses = address().zip(address());
     let mut port = || -> Option<u16> {
         let word = words.next()?;
-        // Other programs read another number where there is a sign, or a zero in front.
+        // Other parsers read numbers with a sign or a leading zero differently.
         let is_plain = word == "0" || !word.starts_with(['+', '0']);
         word.parse().ok().filter(|_| is_plain)
     };
@@ -91,7 +90,7 @@ fn parse_version_2(input: &[u8]) -> ProxyHeader {
     if command >> 4 != 2 {
         return ProxyHeader::Malformed("a PROXY header of an unknown version");
     }
-    if len > LONGEST_2 {
+    if len > MAX_V2_BYTES {
         return ProxyHeader::Malformed("a PROXY header that is too long");
     }
     let is_local = match command & 0xf {
@@ -118,7 +117,7 @@ fn parse_version_2(input: &[u8]) -> ProxyHeader {
         TCP_OVER_IPV4 | UDP_OVER_IPV4 | TCP_OVER_IPV6 | UDP_OVER_IPV6 => {
             return ProxyHeader::Malformed("a PROXY header too short for its addresses");
         }
-        // Unix sockets and what is not specified have no address that means something here.
+        // Unix sockets and unspecified families have no address to log.
         _ => None,
     };
     ProxyHeader::Whole { len, client }
@@ -127,11 +126,11 @@ fn parse_version_2(input: &[u8]) -> ProxyHeader {
 const SIGNATURE_1: &[u8] = b"PROXY ";
 const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest line, with its end.
-const LONGEST_1: usize = 107;
+const MAX_V1_BYTES: usize = 107;
 /// The length of the part before the addresses.
 const FIXED_2: usize = 16;
 /// With extensions; the addresses alone take 232.
-pub(crate) const LONGEST_2: usize = 4096;
+pub(crate) const MAX_V2_BYTES: usize = 4096;
 const TCP_OVER_IPV4: u8 = 0x11;
 const UDP_OVER_IPV4: u8 = 0x12;
 const TCP_OVER_IPV6: u8 = 0x21;
@@ -214,7 +213,7 @@ mod tests {
             version_2(0x21, 0x21, &[0; 35]),
             version_2(0x11, 0x11, &[0; 12]),
             version_2(0x22, 0x11, &[0; 12]),
-            version_2(0x21, 0x11, &[0; LONGEST_2]),
+            version_2(0x21, 0x11, &[0; MAX_V2_BYTES]),
         ] {
             assert!(
                 matches!(parse(&wrong), ProxyHeader::Malformed(_)),

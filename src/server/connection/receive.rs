@@ -19,7 +19,7 @@ use crate::sys::poller::Readiness;
 #[derive(Debug)]
 pub(super) struct RequestBuffer {
     bytes: Vec<u8>,
-    /// The socket may have something: set by the poller, cleared by a read that came back short.
+    /// The socket may be readable: set by the poller, cleared by a short read.
     readable: bool,
     /// The end of the stream has been reported, and is still to be read.
     hung_up: bool,
@@ -55,10 +55,10 @@ impl<'a> ByteSource<'a> {
     }
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Receiving {
-    /// When the state began; from the first byte of a request on, when that came.
+    /// The beginning of the state, or the time of a request's first byte.
     since: Instant,
     progress: HeadProgress,
 }
@@ -77,7 +77,7 @@ enum HeadProgress {
 
 /// The meaning of the bytes at hand.
 pub(super) enum Received {
-    /// Nothing yet; give up at that time.
+    /// No request yet; the wait ends at that time.
     Incomplete(Instant),
     /// An HTTP request; its head is consumed.
     Request(Box<Request>),
@@ -100,7 +100,7 @@ impl Receiving {
         }
     }
 
-    /// When it began; from the first byte of a request on, when that came.
+    /// Its beginning, or the time of a request's first byte.
     pub(super) fn since(&self) -> Instant {
         self.since
     }
@@ -110,7 +110,7 @@ impl Receiving {
         self.may_be_name() && now < self.since + head
     }
 
-    /// Whether what came so far may be a bare name.
+    /// Whether the received bytes may be a bare name.
     pub(super) fn may_be_name(&self) -> bool {
         self.progress == HeadProgress::Undecided(SilenceRule::Applies)
     }
@@ -120,13 +120,13 @@ impl Receiving {
         self.progress = HeadProgress::Silent;
     }
 
-    /// Whether nothing of a request has come.
+    /// Whether no byte of a request has arrived.
     pub(super) fn is_idle(&self, received: &RequestBuffer) -> bool {
         self.progress == HeadProgress::Empty && received.bytes.is_empty()
     }
 }
 
-/// The beginning of what came, up to its first line end: what follows may hold credentials.
+/// The received bytes up to the first line end: later ones may hold credentials.
 pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
     let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let line = &bytes[..end.min(MAX_LOGGED)];
@@ -145,7 +145,7 @@ impl RequestBuffer {
         &self.bytes
     }
 
-    /// Whether there is nothing, here or in the socket, as far as is known.
+    /// Whether the buffer is empty, and the socket as far as is known.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && !self.readable
     }
@@ -155,8 +155,8 @@ impl RequestBuffer {
         self.ended
     }
 
-    /// Whether what came may wait for the rest of its request, beside what a session holds: there is
-    /// little memory for long ones.
+    /// Whether the received bytes may wait for the rest of their request, beside the memory of a
+    /// session: long requests have a limited budget.
     pub(super) fn may_wait(&mut self, session: usize, permits: &Arc<Semaphore>) -> bool {
         let is_large = self.bytes.len() + session > LARGE_BYTES;
         self.large = match self.large.take() {
@@ -203,7 +203,7 @@ impl RequestBuffer {
         first_line(&self.bytes).into()
     }
 
-    /// Takes the place of what was received.
+    /// Replaces the received bytes.
     pub(super) fn replace(&mut self, bytes: Vec<u8>) {
         self.bytes = bytes;
     }
@@ -219,7 +219,7 @@ impl RequestBuffer {
         &mut self.bytes
     }
 
-    /// Receives once. `true` if anything came of it: bytes, or the end of the stream.
+    /// Receives once. `true` if that brought bytes, or the end of the stream.
     pub(super) fn receive(
         &mut self,
         source: &mut ByteSource<'_>,
@@ -326,8 +326,8 @@ impl RequestBuffer {
         Ok(true)
     }
 
-    /// Reads once into the front of `scratch`, `most` bytes at the most; 0 is the end of the stream,
-    /// `None` says that nothing has come.
+    /// Reads once into the front of `scratch`, at most `most` bytes; 0 is the end of the stream,
+    /// `None` means that no bytes are there.
     pub(super) fn read(
         &mut self,
         mut stream: &TcpStream,
@@ -341,8 +341,8 @@ impl RequestBuffer {
         loop {
             match stream.read(buffer) {
                 Ok(count) => {
-                    // A short count empties a stream socket (epoll(7)): what comes later is
-                    // reported anew.
+                    // A short count means an empty socket (epoll(7)): later bytes are reported
+                    // again.
                     self.readable = count == buffer.len() || self.hung_up && count > 0;
                     return Ok(Some(count));
                 }
@@ -459,7 +459,7 @@ impl RequestBuffer {
                 Some(Received::Request(Box::new(request)))
             }
             Parsed::Malformed(refusal) => Some(Received::Malformed(refusal)),
-            // A peer that has closed its own direction still reads.
+            // A peer that has closed its sending side still reads.
             Parsed::Partial { .. } if self.ended => {
                 let why = "the request ends within its head";
                 Some(Received::Malformed(Refusal::BadRequest(why)))
@@ -472,7 +472,7 @@ impl RequestBuffer {
     }
 }
 
-/// When to give up, or to take silence for the end of a name.
+/// When the wait ends, or silence counts as the end of a name.
 fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Instant {
     let deadlines = &turn.service.config.deadlines;
     match receiving.progress {
@@ -487,12 +487,12 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
     }
 }
 
-/// Bytes asked for at a time: a peer that pipelines requests and reads nothing has no more than
-/// this kept for it.
+/// Bytes per receive call: at most this much is kept for a peer that pipelines requests and reads
+/// no response.
 const READ_BYTES: usize = 4 << 10;
 
 /// Longer beginnings of requests are rare, and so many at a time are few: `Shared::long_requests`.
 const LARGE_BYTES: usize = 18 << 10;
 
 /// Bytes of a malformed request that go to the log.
-const MAX_LOGGED: usize = name_protocol::LONGEST;
+const MAX_LOGGED: usize = name_protocol::MAX_NAME_BYTES;

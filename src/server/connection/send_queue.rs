@@ -1,9 +1,9 @@
 //! A connection's send queue in the kernel: how much may wait in it, and when incomplete segments
 //! leave it.
 //!
-//! A long queue is what fast readers want: each time it fills costs a wake-up. A stalled reader's
-//! queue is kernel memory that other connections lack. So every queue is short at first, and long
-//! for a limited number of peers that have proved to take what they are sent.
+//! A long queue helps fast readers: each time it fills costs a wake-up. A stalled reader's queue is
+//! kernel memory that other connections lack. So every queue begins short, and becomes long for a
+//! limited number of peers that acknowledged enough.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ impl SendQueue {
         self.corked = socket::cork(stream, true).is_ok();
     }
 
-    /// The queue is full, after `sent` bytes of a response at `rate`. Lets it be longer if the peer has
-    /// proved to take what it is sent: more than fits a queue and a window of one that does not.
+    /// Handles a queue that is full after `sent` bytes of a response at `rate`. Lengthens it if the
+    /// peer has taken more than fits a short queue and a window.
     pub(super) fn note_full(
         &mut self,
         stream: &TcpStream,
@@ -63,15 +63,14 @@ impl SendQueue {
     }
 }
 
-/// A queue that drains no faster than its rate never runs dry with a tenth of a second of it, and
-/// more would only be memory.
+/// A queue that drains at its rate never runs dry with a tenth of a second of bytes; more would
+/// waste memory.
 fn long_bytes(rate: Option<u64>) -> u32 {
     let paced = rate.map_or(u64::MAX, |rate| (rate / 10).max(u64::from(UNSENT_BYTES)));
     u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)
 }
 
-/// A peer that was sent this much of a response has taken most of it: a window and a short queue
-/// hold less.
+/// Sent bytes that prove a reading peer: a window and a short queue hold less.
 const PROOF_BYTES: u64 = 1 << 20;
 
 #[cfg(test)]
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_took_a_lot_has_a_long_queue_until_it_stalls() {
+    fn a_fast_reader_has_a_long_queue_until_it_stalls() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let _far = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
         let (near, _) = listener.accept().expect("accepts");

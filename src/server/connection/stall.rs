@@ -1,7 +1,7 @@
 //! Stall detection: whether the peer still takes bytes, and fast enough.
 //!
-//! Acknowledged bytes count, as far as the system tells: a full send queue may drain for minutes
-//! over a slow line without a single event, and a response that moves is never cut.
+//! Acknowledged bytes count, as far as the system reports them: a full send queue may drain for
+//! minutes over a slow link without an event, and a response that moves is never cut.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::server::transmit::sink::Sink;
 #[derive(Debug)]
 pub(super) struct StallDetector {
     begun: Instant,
-    /// When bytes last went out, or arrived as far as is known.
+    /// The time of the last bytes that were sent or, if known, acknowledged.
     moved: Instant,
     /// When the response was last blocked.
     blocked: Option<Instant>,
@@ -83,7 +83,7 @@ impl StallDetector {
         Ok(self.next_look(service))
     }
 
-    /// The time set by [`Self::block`] has come. Returns when to look again.
+    /// Handles the deadline of [`Self::block`]. Returns the next one.
     pub(super) fn expire(
         &mut self,
         sink: &impl Sink,
@@ -138,7 +138,7 @@ impl StallDetector {
             .fold(stall, Instant::min)
     }
 
-    /// Whether a response may go on for longer.
+    /// Whether a response is within its total time.
     pub(super) fn check_length(&self, service: &Shared, now: Instant) -> Result<(), CloseReason> {
         match service.config.deadlines.response {
             Some(most) if now >= self.begun + most => Err(CloseReason::TooLong),

@@ -1,4 +1,4 @@
-//! The states of a connection, and what a transition leads to.
+//! The states of a connection, and the results of a transition.
 
 use crate::server::connection::discard::Discarding;
 use crate::server::connection::handshake::Handshaking;
@@ -20,7 +20,7 @@ pub(super) enum State {
     Receiving(Receiving),
     /// Throwing a request's body away before answering.
     Discarding(Discarding),
-    /// A request is whole and has to be looked up.
+    /// A request is complete and has to be looked up.
     Preparing(Box<Pending>),
     /// A response is on its way.
     Sending(Box<Sending>),

@@ -20,7 +20,7 @@ pub(crate) enum Step {
     Yield,
     /// The socket has to become ready, or the deadline to pass.
     Park(Interest),
-    /// The deadline has to pass, whatever the socket says: it was sent what its rate allows.
+    /// The connection rests until its deadline, whatever the socket reports: its rate is used up.
     Delay,
     /// The next names or bytes are not in memory: a disk worker has to run this job.
     Disk(DiskJob),
@@ -28,7 +28,7 @@ pub(crate) enum Step {
     Close(CloseReason),
 }
 
-/// A job for a disk worker, with all that the disk queue needs to know of it.
+/// A job for a disk worker, with all parameters of the disk queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DiskJob {
     /// The file system that the job may wait for (`st_dev`).
@@ -53,8 +53,8 @@ pub(crate) enum DiskAction {
     LookUp,
     /// Read an extent into the page cache.
     Read(Extent, ExtentKey),
-    /// Send from the disk worker: the bytes do not stay in memory, or the file system may wait
-    /// for a network even so, or they are the last ones and have to be read.
+    /// Send from the disk worker: the bytes do not stay in memory, or the file system may wait for
+    /// a network even so, or the last bytes have to be read.
     Send,
     /// Produce more of a listing, which may wait for a scan that others wait for as well.
     ProduceListing(Option<ScanNumber>),
@@ -62,7 +62,7 @@ pub(crate) enum DiskAction {
     Handshake,
 }
 
-/// An extent of a file, as the disk queue tells them apart.
+/// The identity of an extent of a file in the disk queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ExtentKey {
     device: u64,
@@ -86,7 +86,7 @@ impl ExtentKey {
     }
 }
 
-/// Whether a connection came within the limits.
+/// Whether a connection is within the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The connection is within the limits.
@@ -95,15 +95,15 @@ pub(crate) enum Admission {
     Rejected,
 }
 
-/// How long a rejected connection may take for its request; others may be told the same instead.
+/// The longest wait for the request of a rejected connection, which holds one of few permits.
 pub(super) const REJECTED_WAIT: Duration = Duration::from_secs(2);
 
 /// The context of a turn.
 #[derive(Debug)]
 pub(crate) struct TurnContext<'a> {
     pub service: &'a Shared,
-    /// The time at which the turn began, or a later request was looked for. Files seen since then
-    /// are fresh enough for a request that came before.
+    /// The time at which the turn began, or a later request was parsed. Files checked since then
+    /// are fresh for a request that arrived before.
     pub now: Instant,
     /// The worker's open files.
     pub names: &'a mut OpenFileCache,
@@ -115,6 +115,6 @@ pub(crate) struct TurnContext<'a> {
     pub served: u64,
 }
 
-/// A file that a disk worker has looked up and the path that names it, on its way to the cache of
-/// the hot worker that gets the connection.
+/// A looked-up file with its path, on the way from a disk worker to the cache of the hot worker
+/// that gets the connection.
 pub(super) type Resolved = (Vec<u8>, Arc<OpenFile>);

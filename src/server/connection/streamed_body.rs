@@ -1,5 +1,5 @@
-//! The rest of a response whose length is not known beforehand: a listing, produced piece by piece
-//! in the disk lane and framed for the wire.
+//! The rest of a response of unknown length: a listing, produced piece by piece by disk workers and
+//! framed for the wire.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::server::shared::Shared;
 use crate::sys::directory::{EntryFacts, EntryKind};
 use crate::sys::file::{Kind, is_escape};
 
-/// A listing that the disk lane produces while the response is on its way.
+/// A listing that disk workers produce while the response is sent.
 #[derive(Debug)]
 pub(super) struct StreamedBody {
     listing: Listing,
@@ -55,12 +55,12 @@ impl StreamedBody {
         self.listing.give_back();
     }
 
-    /// Whether there is memory to give back.
+    /// Whether there is memory to release.
     pub(super) fn memory(&self) -> Memory {
         self.listing.memory()
     }
 
-    /// Whether the close alone tells the client that it has all.
+    /// Whether the close alone marks the end of the body.
     pub(super) fn ends_by_close(&self) -> bool {
         self.framing == StreamFraming::UntilClose
     }
@@ -75,7 +75,7 @@ impl StreamedBody {
         self.listing.awaited_scan()
     }
 
-    /// Whether [`Self::fill`] has taken a scan further that others may go on with.
+    /// Whether [`Self::fill`] has taken a shared scan a step further.
     pub(super) fn scan_is_under_way(&self) -> bool {
         self.listing.scan_is_under_way()
     }
@@ -109,7 +109,7 @@ impl StreamedBody {
     }
 }
 
-/// The target of a link at this path, as far as it may be shown.
+/// The target of a link at this path, within the grant.
 fn follow(path: &[u8], grant: &Grant, service: &Shared) -> Followed {
     let (kind, meta, real_path) = match service.root.follow_link(path) {
         Ok(found) => found,

@@ -1,7 +1,7 @@
-//! The order receive → parse → resolve → respond → transmit → record: where each state leads.
+//! The order receive → parse → resolve → respond → transmit → record: the successor of each state.
 //!
-//! A transition consumes its state. Each state has a file of its own, with what its turn leads to,
-//! what its deadline leads to, and what a disk worker does for it.
+//! A transition consumes its state. Each state has a file with the results of its turn and its
+//! deadline, and with its disk job.
 
 mod discarding;
 mod handshaking;
@@ -55,7 +55,7 @@ pub(super) fn run_disk_job(
         State::Handshaking(handshaking) => handshaking::run_disk_job(handshaking, common),
         State::Preparing(pending) => preparing::run_disk_job(pending, action, common, service),
         State::Sending(sending) => sending::run_disk_job(sending, action, common, service, tools),
-        // No other state asks for a disk job.
+        // No other state has a disk job.
         other => other,
     }
 }

@@ -1,7 +1,7 @@
-//! Threads that read and hash in the processor time that nobody else wants.
+//! Threads that read and hash at the lowest priority (`SCHED_IDLE`).
 //!
 //! They may be without the processor for seconds at any point, so they take no lock: tasks come and
-//! go by channels of their own, and all else is done by the thread that waits for them.
+//! go by dedicated channels, and all else is done by the thread that waits for them.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ pub(crate) struct HashThreads {
 /// The right of a step to the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
-    /// When nobody else wants it.
+    /// Only when no other thread wants the processor.
     Idle,
     /// The least share of one that is never idle.
     Lowest,
@@ -46,7 +46,7 @@ impl HashThreads {
         })
     }
 
-    /// Has a step of a task done, and waits for it; `None` if the thread is gone.
+    /// Runs a step of a task and waits for it; `None` if the thread has ended.
     pub(super) fn step(&self, task: Task, right: Right) -> Option<(Task, Stepped)> {
         match right {
             Right::Idle => self.idle.step(task),

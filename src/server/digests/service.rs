@@ -13,7 +13,7 @@ use crate::server::files::OpenFile;
 use crate::server::semaphore::Semaphore;
 use crate::sys::file::Blocking;
 
-/// The state of the digests that are wanted.
+/// The state of the wanted digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DigestLookUp {
     /// None are given here.
@@ -22,7 +22,7 @@ pub(crate) enum DigestLookUp {
     Known(Digests),
     /// Some; the others may be there after so many seconds.
     Pending(Digests, u64),
-    /// The store has to be asked, which may wait for a disk.
+    /// Only the store may have it, and reading that may wait for a disk.
     NotCached,
 }
 
@@ -41,8 +41,8 @@ pub(crate) struct DigestService {
 #[derive(Debug, Default)]
 struct Queue {
     tasks: VecDeque<Task>,
-    /// File systems of which a file is being read: one at a time of each, so that one that hangs
-    /// takes one thread.
+    /// File systems with a read under way: one read each, so that a hung file system takes one
+    /// thread.
     busy: HashSet<u64>,
     shut: bool,
 }
@@ -51,7 +51,8 @@ impl DigestService {
     /// Without a thread so far; the store is opened when it is needed first.
     pub(crate) fn new(policy: DigestPolicy, state: Option<&Path>) -> Self {
         if let Some(state) = state.filter(|_| policy.choice != DigestChoice::Off) {
-            // Before the sandbox holds, which covers only what is there. Failing is for later.
+            // The sandbox covers only existing directories. A failure shows when the store is
+            // opened.
             let _ = make_directory(state);
         }
         Self {
@@ -109,17 +110,17 @@ impl DigestService {
         found
     }
 
-    /// Puts a file in line, unless it is there, or the line is long: then it is for the next time.
+    /// Queues a file, unless it is queued or the queue is long; a later request queues it then.
     fn begin(&self, file: &Arc<OpenFile>, wanted: Wanted) {
         let Some(missing) = file.digests().begin(wanted) else {
             return;
         };
         let mut queue = self.queue();
-        if queue.tasks.len() >= MOST_WAITING || queue.shut {
+        if queue.tasks.len() >= MAX_WAITING || queue.shut {
             file.digests().end(None);
             return;
         }
-        // The file is read once for both: most clients want one of the two.
+        // One read serves both algorithms; most clients want one of the two.
         let wanted = file.digests().known().missing(missing.and(USUAL));
         queue.tasks.push_back(Task::new(Arc::clone(file), wanted));
         drop(queue);
@@ -128,7 +129,7 @@ impl DigestService {
 
     /// About the time that a file takes, if nothing else is in line.
     fn seconds_for(&self, len: u64) -> u64 {
-        (len / self.policy.rate.max(1)).clamp(1, LONGEST_RETRY_AFTER)
+        (len / self.policy.rate.max(1)).clamp(1, MAX_RETRY_AFTER)
     }
 
     /// Takes a task, waiting for one if need be; `None` at the end.
@@ -161,7 +162,7 @@ impl DigestService {
         }
     }
 
-    /// Hands a file system back, and the task if it goes on after others.
+    /// Releases a file system, and queues the rest of a task again.
     pub(super) fn put_back(&self, device: u64, rest: Option<Task>) {
         let mut queue = self.queue();
         queue.busy.remove(&device);
@@ -176,7 +177,7 @@ impl DigestService {
         queue.tasks.iter().any(|task| task.device() == device)
     }
 
-    /// Lets the threads go, and has what is known survive.
+    /// Ends the threads, and stores the known digests.
     pub(crate) fn shut(&self) {
         self.queue().shut = true;
         self.work.notify_all();
@@ -194,7 +195,7 @@ impl DigestService {
         self.queue().shut
     }
 
-    /// Gives the store on disk to whoever waits for it; what is found from now on is forgotten.
+    /// Releases the store on disk for the process that waits for it; later digests are not stored.
     pub(crate) fn close_store(&self) {
         if let Some(store) = self.store.get() {
             store.close();
@@ -228,10 +229,10 @@ const USUAL: Wanted = Wanted {
 };
 
 /// Files that wait to be hashed; each is open.
-const MOST_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// A list takes 8 bytes for each mebibyte of its file.
 const LISTS_AT_ONCE: usize = 64;
 
-/// A client asks again after at most this, in seconds.
-const LONGEST_RETRY_AFTER: u64 = 600;
+/// The upper bound of `Retry-After`, in seconds.
+const MAX_RETRY_AFTER: u64 = 600;

@@ -15,9 +15,8 @@ use crate::sys::directory::{Directory, EntryKind};
 use crate::sys::file::Blocking;
 use crate::sys::process;
 
-/// Has the digests of all files computed that are not known, until `stopped`; `path` is where the
-/// tree is. Links are served but not followed here: what they lead to is hashed when it is asked
-/// for.
+/// Queues all files of the tree at `path` whose digests are not known, until `stopped`. Links are
+/// not followed: their targets are hashed on request.
 pub(crate) fn follow_tree(
     service: &DigestService,
     root: &Root,
@@ -45,8 +44,8 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// Goes through the tree, and looks at what changes until it has to be gone through again;
-    /// `None` at the end of the server.
+    /// Scans the tree, then follows its changes until another scan is needed; `None` at the end of
+    /// the server.
     fn follow(&mut self) -> Option<()> {
         self.watch.begin();
         self.walk_from(Vec::new())?;
@@ -117,7 +116,7 @@ impl Follower<'_> {
         Some(())
     }
 
-    /// Has a file's digests made; `None` at the end of the server.
+    /// Has a file hashed; `None` at the end of the server.
     fn have_digest(&mut self, file: &Arc<OpenFile>) -> Option<()> {
         if file.file_system.is_remote() {
             self.watch.note_remote();
@@ -139,7 +138,7 @@ impl Follower<'_> {
         Some(())
     }
 
-    /// Leaves room in the line for files that are asked for.
+    /// Leaves room in the queue for requested files.
     fn wait_for_room(&self) -> Option<()> {
         while self.service.waiting() >= FEW_WAITING {
             if self.stopped.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) {
@@ -164,7 +163,7 @@ const ALL: Wanted = Wanted {
     blake3: true,
 };
 
-/// How often the tree is gone through where not all changes are told.
+/// The interval of scans where the watches do not report all changes.
 const RESCAN: Duration = Duration::from_secs(15 * 60);
 /// How often it is where they are: for files that could not be hashed when they changed.
 const RESCAN_WATCHED: Duration = Duration::from_secs(6 * 60 * 60);

@@ -1,8 +1,8 @@
 //! Changes beneath the root, by inotify(7).
 //!
-//! A directory is watched before it is read, so that nothing falls between the two. What a watch
-//! cannot tell is found by going through the tree again: where the system has no more watches, where
-//! other hosts write (network file systems), and where more changed at once than was taken in.
+//! A directory is watched before it is read, so that no change is lost in between. Changes that
+//! watches miss are found by another scan of the tree: beyond the system's limit of watches, from
+//! other hosts (network file systems), and after an overflow of events.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -18,7 +18,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 /// Watches directories of a tree.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// Where the root is, as the system tells of it.
+    /// The root's path, as events report it.
     root: PathBuf,
     watcher: Option<RecommendedWatcher>,
     changes: Receiver<PathBuf>,
@@ -42,7 +42,7 @@ pub(super) enum Change {
 impl Watch {
     /// Of the tree at `root`; of nothing without.
     pub(super) fn new(root: Option<&Path>) -> Self {
-        let (sender, changes) = crossbeam_channel::bounded(MOST_WAITING);
+        let (sender, changes) = crossbeam_channel::bounded(MAX_WAITING);
         let has_lost = Arc::new(AtomicBool::new(false));
         let lost = Arc::clone(&has_lost);
         let root = root.and_then(|root| root.canonicalize().ok());
@@ -60,7 +60,7 @@ impl Watch {
         }
     }
 
-    /// The tree is gone through from here on: what was lost before is found.
+    /// A scan begins: it finds the changes that were lost before.
     pub(super) fn begin(&mut self) {
         while self.changes.try_recv().is_ok() {}
         self.has_lost.store(false, Ordering::Relaxed);
@@ -80,7 +80,7 @@ impl Watch {
         self.is_complete = false;
     }
 
-    /// Whether every change is told.
+    /// Whether every change is reported.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
     }
@@ -111,7 +111,7 @@ impl Watch {
     }
 }
 
-/// Hands on what is to be looked at; it never waits.
+/// Queues the changed paths; never waits.
 fn take(event: notify::Result<Event>, root: &Path, changes: &Sender<PathBuf>, lost: &AtomicBool) {
     let Ok(event) = event else {
         return lost.store(true, Ordering::Relaxed);
@@ -124,7 +124,7 @@ fn take(event: notify::Result<Event>, root: &Path, changes: &Sender<PathBuf>, lo
     if event.need_rescan() || (is_gone && event.paths.iter().any(is_root)) {
         return lost.store(true, Ordering::Relaxed);
     }
-    // A file that is still being written is told of again when it is closed.
+    // A file that is still being written is reported again when it is closed.
     let is_wanted = matches!(
         event.kind,
         EventKind::Access(AccessKind::Close(AccessMode::Write))
@@ -142,4 +142,4 @@ fn take(event: notify::Result<Event>, root: &Path, changes: &Sender<PathBuf>, lo
 }
 
 /// Changes that wait to be looked at.
-const MOST_WAITING: usize = 16_384;
+const MAX_WAITING: usize = 16_384;

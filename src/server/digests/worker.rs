@@ -1,4 +1,4 @@
-//! A thread that has files hashed one after the other, when that is in nobody's way.
+//! A thread that has files hashed one after the other, without delaying requests.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use crate::server::digests::hash_thread::{HashThreads, Right};
 use crate::server::digests::service::{DigestService, tell};
 use crate::server::digests::task::{Stepped, Task};
 
-/// Has files hashed until the service is shut. `done_when_idle` tells how often a file system's
-/// disk was read for others so far, and nothing while it is.
+/// Has files hashed until the service is shut. `done_when_idle` returns the reads of a file
+/// system's disk for requests so far, or `None` while one is under way.
 pub(crate) fn run_digest_worker(
     service: &DigestService,
     hash_threads: &HashThreads,
@@ -28,8 +28,8 @@ pub(crate) fn run_digest_worker(
     }
 }
 
-/// Has a file hashed, or as much as is fair where others are in line, and gives the rest back;
-/// `None` if the file does not let itself be hashed.
+/// Has a file hashed, or a part of it if others are queued, and returns the rest; `None` if the
+/// file cannot be hashed.
 fn hash(
     service: &DigestService,
     mut task: Task,
@@ -54,7 +54,7 @@ fn hash(
             false => Right::Idle,
         };
         (task, stepped) = hash_threads.step(task, right)?;
-        without_idle = match right == Right::Idle && begun.elapsed() >= LONGEST_YIELD {
+        without_idle = match right == Right::Idle && begun.elapsed() >= MAX_YIELD {
             true => STEPS_WITHOUT_IDLE,
             false => without_idle.saturating_sub(1),
         };
@@ -81,14 +81,13 @@ fn hash(
     }
 }
 
-/// Waits until the disk has been idle since the last step, or for a while: a reader that takes one
-/// extent after the other leaves gaps, which are the reader's too. Returns how often the disk was
-/// read for others.
+/// Waits until the disk has been idle since the last step, or for a limited time: a sequential
+/// reader leaves gaps, which are not idle time. Returns the reads of the disk for requests.
 fn wait_for_idle_disk(mut before: Option<u64>, look: impl Fn() -> Option<u64>) -> Option<u64> {
     let asked = Instant::now();
     loop {
         let now = look();
-        if (now.is_some() && now == before) || asked.elapsed() >= LONGEST_YIELD {
+        if (now.is_some() && now == before) || asked.elapsed() >= MAX_YIELD {
             return now;
         }
         before = now;
@@ -102,11 +101,11 @@ const FAIR_BYTES: u64 = 64 << 20;
 /// Readers are looked for again after this: longer than an extent takes to be sent.
 const YIELD: Duration = Duration::from_millis(20);
 
-/// A processor that is never idle is asked for its least share for so many steps.
+/// Steps without an idle processor before the hash thread gets a minimal share instead.
 const STEPS_WITHOUT_IDLE: u32 = 16;
 
 /// A disk that is never idle gives a step each time that this is over, and so does a processor.
-const LONGEST_YIELD: Duration = Duration::from_secs(2);
+const MAX_YIELD: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

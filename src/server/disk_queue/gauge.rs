@@ -1,4 +1,4 @@
-//! How much the disk lane has to do, by file system, for observers: they take no lock of the queue.
+//! The load of the disk queue by file system, for observers: they take no lock of the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::sys::file;
 
-/// The disk lane's load for one file system.
+/// The disk queue's load for one file system.
 #[derive(Debug)]
 pub(crate) struct DiskGauge {
     device: u64,

@@ -1,5 +1,5 @@
-//! The visits of connections under the scheduler of `server::models`: shared reads, reading ahead,
-//! sweeping who has left, shutting.
+//! Jobs of connections under the scheduler of `server::models`: shared reads, read-ahead, sweeps of
+//! closed connections, shutdown.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Blocking;
 
-/// A lane, its visitors, and who has left it.
+/// A queue, its connections, and which of them have left.
 struct Lane {
     queue: DiskQueue,
     file: Arc<OpenFile>,
@@ -129,7 +129,7 @@ fn extent(number: u64) -> Extent {
     }
 }
 
-/// Starts a thread that has the lane.
+/// Starts a thread with the queue.
 fn start(
     lane: &Arc<Lane>,
     work: impl FnOnce(&Lane) + Send + 'static,
@@ -139,7 +139,7 @@ fn start(
 }
 
 #[test]
-fn who_visits_the_disk_lane_leaves_it_exactly_once() {
+fn each_queued_connection_leaves_the_queue_exactly_once() {
     let root = directory(CONTENT);
     check(move || {
         let lane = Arc::new(Lane::new(root.path()));

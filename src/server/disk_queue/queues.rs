@@ -20,7 +20,7 @@ use crate::server::transmit::read_ahead::ReadAhead;
 pub(crate) enum Job {
     /// A connection whose next step may wait for a disk.
     Connection(Box<Connection>, DiskAction),
-    /// An extent that a sequential reader will want soon.
+    /// An extent that a sequential reader needs soon.
     Prefetch(ReadAhead),
     /// A file whose close may wait.
     Close(Closing),
@@ -40,7 +40,7 @@ pub(crate) struct Ticket {
 /// The reader that is read ahead of: the number of its connection.
 pub(super) type Reader = u64;
 
-/// An extent that is being read, or is to be.
+/// An extent that is being read, or is queued.
 #[derive(Debug, Default)]
 pub(super) struct WantedExtent {
     /// The extent is being read or queued: other readers of it wait here.
@@ -97,7 +97,7 @@ impl Queue {
 }
 
 impl Queues {
-    /// For so many workers; what is to be done shows in `shown`.
+    /// Queues for so many workers; the load shows in `shown`.
     pub(super) fn new(workers: usize, shown: DiskGauges) -> Self {
         Self {
             waiting: HashMap::new(),
@@ -139,8 +139,8 @@ impl Queues {
         wanted.unwrap_or_default().waiting
     }
 
-    /// Has another of those who wait for a scan go on with it, before the other jobs of its client.
-    /// Returns whether one does.
+    /// Queues another connection that waits for a scan, before the other jobs of its client.
+    /// Returns whether there is one.
     pub(super) fn go_on_with(&mut self, scan: ScanNumber, line: QueueKey) -> bool {
         let Some(connection) = self.scans.next(scan) else {
             return false;
@@ -183,7 +183,7 @@ impl Queues {
             };
             let key = ticket.extent;
             let wanted = key.and_then(|key| self.extents.get(&key));
-            // Without this job no worker would read the extent for the other readers, or go on with
+            // Without this job no worker would read the extent for the other readers, or continue
             // the scan.
             let is_needed = wanted.is_some_and(|wanted| !wanted.waiting.is_empty())
                 || ticket.scan.is_some_and(|turn| self.scans.is_needed(turn));
@@ -245,8 +245,8 @@ impl Queues {
         queue.is_some_and(|queue| queue.jobs.len() > LONG_LINE)
     }
 
-    /// Puts the reading of an extent in line, or behind what is being read ahead of this reader.
-    /// Returns whether there is work.
+    /// Queues the read-ahead of an extent, behind that under way for this reader. Returns whether
+    /// there is work.
     pub(super) fn read_ahead(
         &mut self,
         reader: Reader,
@@ -272,8 +272,8 @@ impl Queues {
         true
     }
 
-    /// The next extent to read ahead of this reader that is not begun, if any, gets in line; none
-    /// does if the line is long, or its transfer has ended.
+    /// Queues the next extent of this reader that is not begun; none if the queue is long, or the
+    /// transfer has ended.
     fn go_on(&mut self, reader: Reader) {
         while let Some((client, ahead)) =
             self.streams.get_mut(&reader).and_then(VecDeque::pop_front)
@@ -309,8 +309,8 @@ impl Queues {
         self.put(line, |queue| queue.jobs.push(client, job));
     }
 
-    /// Whether another job of the line may run now: the last free worker is for a file system of
-    /// which nothing is running.
+    /// Whether another job of the queue may run now: the last free worker is for a file system
+    /// without running jobs.
     fn may_run(&self, line: QueueKey) -> bool {
         let most = match line.kind {
             QueueKind::Closes => self.free_workers.min(1),

@@ -1,9 +1,8 @@
-//! Connections that wait for a scan which another one takes further: each scan has one step in the
-//! queue or in a disk worker at a time.
+//! Connections that wait for a shared scan: each scan has one step in the queue or in a disk worker
+//! at a time.
 //!
-//! After each step another of those who wait has its turn, before the other jobs of its client: a
-//! client with a long queue of its own holds nobody up. Scans that have begun have permits, so
-//! there are few.
+//! After each step another waiting connection has its turn, before the other jobs of its client: a
+//! client with a long queue delays no other client. Scans under way have permits, so there are few.
 
 use std::collections::HashMap;
 
@@ -27,7 +26,7 @@ struct Waiting {
 pub(super) enum ScanTurn {
     /// It takes the scan further, unless another job does.
     Next(ScanNumber),
-    /// It goes on with the scan, and others wait for that.
+    /// It continues the scan, and others wait for that.
     Current(ScanNumber),
 }
 
@@ -47,7 +46,7 @@ impl ScanTurn {
 }
 
 impl Scans {
-    /// Has a connection wait for a scan, if another one takes that further.
+    /// Makes a connection wait for a scan that another one continues.
     pub(super) fn wait(
         &mut self,
         turn: Option<ScanTurn>,
@@ -75,12 +74,12 @@ impl Scans {
         });
     }
 
-    /// Takes out the connection that is to go on with a scan.
+    /// Removes the connection that continues a scan next.
     pub(super) fn next(&mut self, scan: ScanNumber) -> Option<Box<Connection>> {
         self.0.get_mut(&scan)?.connections.pop()
     }
 
-    /// Takes out all who wait for a scan.
+    /// Removes all connections that wait for the scan.
     pub(super) fn end(&mut self, scan: ScanNumber) -> Vec<Box<Connection>> {
         let ended = self.0.remove(&scan);
         ended.map_or_else(Vec::new, |waiting| waiting.connections)
@@ -95,7 +94,7 @@ impl Scans {
         waiting.is_some_and(|waiting| !waiting.connections.is_empty())
     }
 
-    /// Takes out, for a moment, who waits for each scan of a file system.
+    /// Removes the waiting connections of every scan of a file system, to be put back.
     pub(super) fn take_all(&mut self, device: u64) -> Vec<(ScanNumber, Vec<Box<Connection>>)> {
         let scans = self.0.iter_mut().filter(|(_, it)| it.device == device);
         scans
@@ -103,7 +102,7 @@ impl Scans {
             .collect()
     }
 
-    /// Puts back who waited; those whose scan has ended meanwhile are returned.
+    /// Puts connections back; those whose scan has ended meanwhile are returned.
     pub(super) fn put_back(
         &mut self,
         scan: ScanNumber,

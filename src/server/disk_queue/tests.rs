@@ -1,4 +1,4 @@
-//! The disk queue without threads: which job comes when.
+//! The disk queue without threads: the order of jobs.
 
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::server::transmit::read_ahead::ReadAhead;
 use crate::server::transmit::{EXTENT_BYTES, Extent};
 use crate::sys::file::Blocking;
 
-/// A lane, and a file that is read ahead.
+/// A queue, and a file that is read ahead.
 struct Lane {
     lane: DiskQueue,
     file: Arc<OpenFile>,
@@ -156,7 +156,7 @@ fn a_file_system_that_may_wait_for_a_network_is_asked_for_all_at_once() {
 }
 
 #[test]
-fn who_waits_for_an_extent_waits_for_no_other() {
+fn a_connection_waits_for_its_own_extent_only() {
     let lane = Lane::new();
     lane.read_ahead(3, 1..4);
     let file_system = lane.file.file_system.device();
@@ -172,8 +172,8 @@ fn who_waits_for_an_extent_waits_for_no_other() {
         };
         lane.lane.submit(connection, job);
     };
-    // One is being read, and two are to be: a reader that wants the last of them now does not
-    // wait for the one before it, and the next reader shares the read.
+    // One extent is being read and two are queued: a reader of the last one does not wait for the
+    // one before it, and the next reader shares the read.
     visit(1);
     visit(3);
     visit(3);
@@ -195,7 +195,7 @@ fn reading_ahead_ends_when_the_line_is_long_or_the_lane_is_shut() {
     let lane = Lane::new();
     lane.read_ahead(3, 1..4);
     let taken = lane.take_all();
-    // Others came meanwhile, each for something of its own.
+    // Other connections came meanwhile, each for a different extent.
     for reader in 0..=LONG_LINE as u64 {
         lane.read_ahead(100 + reader, 100 + reader..101 + reader);
     }
@@ -272,7 +272,7 @@ fn look_ups_wait_for_no_reads_and_one_worker_is_left_for_other_file_systems() {
 }
 
 #[test]
-fn who_waits_for_a_scan_goes_on_with_it_before_the_other_jobs_of_the_client() {
+fn a_waiting_scan_step_precedes_the_other_jobs_of_its_client() {
     let lane = Lane::new();
     let scan = ScanNumber(7);
     let action = DiskAction::ProduceListing(Some(scan));

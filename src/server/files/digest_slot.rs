@@ -12,7 +12,7 @@ pub(crate) struct DigestSlot(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     known: Digests,
-    /// The store was asked.
+    /// The store was queried.
     was_looked_up: bool,
     /// The digests that are being computed.
     pending: Wanted,
@@ -26,12 +26,12 @@ impl DigestSlot {
         self.state().known
     }
 
-    /// Whether the store was asked.
+    /// Whether the store was queried.
     pub(crate) fn was_looked_up(&self) -> bool {
         self.state().was_looked_up
     }
 
-    /// Notes what the store says.
+    /// Notes the store's digests.
     pub(crate) fn note_looked_up(&self, found: Digests) {
         let mut state = self.state();
         state.was_looked_up = true;
@@ -50,7 +50,7 @@ impl DigestSlot {
         Some(missing)
     }
 
-    /// Ends what was begun, with the digests or without.
+    /// Ends the computation, with the digests or without.
     pub(crate) fn end(&self, found: Option<Digests>) {
         let mut state = self.state();
         state.pending = Wanted::default();
@@ -59,14 +59,14 @@ impl DigestSlot {
         }
     }
 
-    /// Ends what was begun: the file does not let itself be hashed.
+    /// Ends the computation: the file cannot be hashed.
     pub(crate) fn fail(&self) {
         let mut state = self.state();
         state.pending = Wanted::default();
         state.failed = Some(Instant::now());
     }
 
-    /// Forgets the BLAKE3 digest, whose block list is gone.
+    /// Forgets the BLAKE3 digest, whose block list was lost.
     pub(crate) fn forget_blake3(&self) {
         self.state().known.blake3 = None;
     }

@@ -1,4 +1,4 @@
-//! Extents: the unit in which residency is looked at and the disk lane reads.
+//! Extents: the unit of residency and of disk reads.
 
 /// Bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

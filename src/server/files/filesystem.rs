@@ -12,7 +12,7 @@ use crate::sys::file::FileSystemKey;
 pub struct FileSystem {
     device: u64,
     kind: FileSystemKind,
-    /// So many extents are still to be asked for at once: reading one in pieces took long.
+    /// Extents still to be requested whole, since reading one in pieces took long.
     whole_extents: AtomicU32,
     /// Files that wait to be closed.
     closing: AtomicUsize,
@@ -60,27 +60,26 @@ impl FileSystem {
         self.kind == FileSystemKind::Memory
     }
 
-    /// Whether it has layers: an open file does not show that its name leads to another one now,
-    /// and to open one may wait for any layer.
+    /// Whether it has layers: an open file does not show that its name leads to another file now,
+    /// and an open may wait for any layer.
     #[must_use]
     pub fn is_overlay(&self) -> bool {
         self.kind == FileSystemKind::Overlay
     }
 
-    /// Whether the whole of an extent should be asked for at once before it is read. Where each
-    /// read may take long, or is a page since nothing is read ahead, all of an extent is asked
-    /// for at once. Elsewhere the kernel's own reading ahead does better: it knows the disk, and
-    /// takes large folios.
+    /// Whether a whole extent should be requested before it is read: where each read may take long,
+    /// or fetches one page for lack of read-ahead. Elsewhere the kernel's read-ahead is better: it
+    /// knows the disk, and takes large folios.
     #[must_use]
     pub fn wants_whole_extents(&self) -> bool {
         self.is_remote() || self.whole_extents.load(Ordering::Relaxed) > 0
     }
 
     /// Whether so many files wait to be closed that no more should be opened: each holds a
-    /// descriptor, and its file system seems to hang.
+    /// descriptor, and the file system seems to hang.
     #[must_use]
     pub(crate) fn is_clogged(&self) -> bool {
-        self.is_remote() && self.closing.load(Ordering::Relaxed) > MOST_CLOSING
+        self.is_remote() && self.closing.load(Ordering::Relaxed) > MAX_CLOSING
     }
 
     /// Notes that a file begins to wait for its close.
@@ -93,7 +92,8 @@ impl FileSystem {
         self.closing.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that an extent was asked for whole: in the end the other way is tried again.
+    /// Counts an extent that was requested whole: after enough of them reading in pieces is tried
+    /// again.
     pub(crate) fn note_whole(&self) {
         let less = |left: u32| left.checked_sub(1);
         let _ = (self.whole_extents).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -111,7 +111,7 @@ impl FileSystem {
 }
 
 /// Files of a file system that may wait for their close at the same time.
-const MOST_CLOSING: usize = 128;
+const MAX_CLOSING: usize = 128;
 
 /// The file systems met so far.
 #[derive(Debug, Default)]
@@ -127,8 +127,8 @@ struct Known {
 }
 
 impl FileSystems {
-    /// The file system, if it was met before. Without a number that is given once only, another
-    /// one may have taken its place: then it has to be asked for its type again and again.
+    /// The file system, if it was met before. Without a unique number another one may have taken
+    /// its place, so its type is queried again.
     #[must_use]
     pub(crate) fn known(&self, key: FileSystemKey) -> Option<Arc<FileSystem>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -212,18 +212,18 @@ const LOCAL: [u32; 21] = [
     0x72b6,      // JFFS2
 ];
 
-/// How long a file system that could be replaced unnoticed is taken for what it was.
+/// How long the type of a file system without a unique number is valid.
 const VALID_FOR: Duration = Duration::from_secs(1);
 /// More than a host mounts; each time something is mounted it has another number.
 const MAX_KNOWN: usize = 1024;
 
-/// Less than this may be all seeking, and tells nothing.
+/// Smaller reads may be all seeking, and are not measured.
 const SLOW_BYTES: u64 = 1 << 20;
-/// Reading in pieces is slow if it takes longer than this, which one read may take on its own, ...
+/// Reading in pieces is slow if it takes longer than this, which a single read may take, ...
 const SLOW_CALL: Duration = Duration::from_millis(5);
 /// ... and 8 nanoseconds a byte.
 const SLOW_NANOSECONDS_PER_BYTE: u64 = 8;
-/// Extents that are asked for whole before pieces are tried again: 2 GiB.
+/// Extents that are requested whole before pieces are tried again: 2 GiB.
 const WHOLE_EXTENTS: u32 = 1024;
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ pub(crate) mod tests {
         known.learn(key(Some(1)), TMPFS);
         assert!(known.known(key(Some(1))).is_some_and(|it| it.is_memory()));
         assert!(known.known(key(Some(2))).is_none());
-        // Without a number of its own, its type is what tells.
+        // Without a unique number the type decides.
         let before = known.learn(key(None), EXT4);
         assert!(Arc::ptr_eq(&before, &known.learn(key(None), EXT4)));
         assert!(!Arc::ptr_eq(&before, &known.learn(key(None), BTRFS)));

@@ -1,4 +1,4 @@
-//! What all holders of a file share, and a root that is made anew, under the scheduler of
+//! The shared state of a file's holders, and a replaced root, under the scheduler of
 //! `server::models`.
 
 use std::fs;
@@ -43,7 +43,7 @@ fn a_file_of_the_old_root_is_never_taken_for_one_of_the_new() {
 }
 
 #[test]
-fn all_who_hold_a_version_share_it() {
+fn the_holders_of_a_version_share_it() {
     check(|| {
         let registry = Arc::new(Registry::default());
         let meta = |len| Meta {

@@ -28,13 +28,13 @@ pub struct OpenFile {
     /// The metadata when the file was opened. Responses are made from it, and it is what a transfer
     /// that ends well must find again.
     pub meta: Meta,
-    /// In which codings there is a precompressed sibling.
+    /// The codings with a precompressed sibling.
     pub siblings: Siblings,
     /// The file system it is on.
     pub file_system: Arc<FileSystem>,
     /// Which of the directories at the root's path it was found beneath.
     pub(super) generation: u64,
-    /// Where it lies, if links led to it.
+    /// Its real path, if links led to it.
     pub(crate) real_path: RealPath,
     /// The facts that all holders of the file share.
     version: Arc<FileVersion>,
@@ -42,7 +42,7 @@ pub struct OpenFile {
     closer: Option<Sender<Closing>>,
 }
 
-/// A file whose close(2) may wait, on its way to the disk lane. Dropping it closes the file.
+/// A file whose close(2) may wait, on its way to the disk queue. Dropping it closes the file.
 #[derive(Debug)]
 pub struct Closing {
     file: Option<File>,
@@ -79,13 +79,13 @@ pub struct Siblings {
 }
 
 impl Siblings {
-    /// Whether there is none.
+    /// Whether there is no sibling.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.codings == [false; Coding::ALL.len()]
     }
 
-    /// Whether there is one in this coding.
+    /// Whether there is a sibling in this coding.
     #[must_use]
     pub fn contains(self, coding: Coding) -> bool {
         self.codings[coding as usize]
@@ -100,7 +100,7 @@ impl OpenFile {
         file_system: Arc<FileSystem>,
         (registry, closer): (&Registry, &Sender<Closing>),
     ) -> Self {
-        // To close the last descriptor of a large file that was removed is to free its blocks.
+        // The last close of a large removed file frees its blocks.
         let close_may_wait =
             file_system.is_remote() || file_system.is_overlay() || meta.len >= LARGE_BYTES;
         Self {
@@ -145,11 +145,11 @@ impl OpenFile {
         self.version.inode.readers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether to send these bytes of one extent may wait for a disk or another host: the one
-    /// place where that is decided.
+    /// Whether sending these bytes of one extent may wait for a disk or another host: the one place
+    /// of that decision.
     ///
-    /// A file system that does not say what is in memory is believed of what was read in or sent
-    /// without a wait lately.
+    /// Where a file system does not report residency, extents that were lately read in or sent
+    /// without a wait count as resident.
     #[must_use]
     pub fn may_wait(&self, part: Extent, now: Instant) -> bool {
         if self.file_system.is_memory() || self.file_system.is_remote() {
@@ -215,13 +215,12 @@ impl OpenFile {
         self.version.residency.age(part, now).is_some()
     }
 
-    /// Notes that the disk lane has read all these bytes of one extent.
+    /// Notes that a disk worker has read all these bytes of one extent.
     pub fn note_resident(&self, part: Extent) {
         self.version.residency.note(part, Instant::now());
     }
 
-    /// Notes that what was known of its presence in memory is not true any more: pages were
-    /// dropped, or a hot worker had to wait.
+    /// Drops the record of resident extents: pages were evicted, or a hot worker had to wait.
     pub fn forget_residency(&self) {
         self.version.residency.clear();
     }
@@ -247,7 +246,7 @@ impl OpenFile {
         Cow::Owned(made)
     }
 
-    /// The content, if it was kept: what it was when `meta` was true, whatever happened since.
+    /// The cached content, as of `meta`, whatever happened since.
     #[must_use]
     pub fn kept(&self) -> Option<&[u8]> {
         self.version.content.get().map(AsRef::as_ref)
@@ -269,8 +268,8 @@ impl OpenFile {
         self.meta.has_settled(now)
     }
 
-    /// Whether nothing about the file has changed since it was opened, its names included, so
-    /// that its name most likely leads to it still.
+    /// Whether the file and its links are unchanged since it was opened, so that its name most
+    /// likely still leads to it.
     ///
     /// # Errors
     /// As fstat(2).
@@ -278,8 +277,8 @@ impl OpenFile {
         Ok(self.stat()? == self.meta)
     }
 
-    /// Whether its content is what it was when it was opened, as far as all of its time stamps can
-    /// tell: a file that has grown is another one.
+    /// Whether its content is unchanged since it was opened, as far as its time stamps and length
+    /// show: a file that has grown is another one.
     pub(crate) fn has_same_content(&self) -> io::Result<bool> {
         let links = self.meta.links;
         Ok(Meta {
@@ -288,8 +287,8 @@ impl OpenFile {
         } == self.meta)
     }
 
-    /// The metadata now. An overlay that does not know asks the layer below for it, which may wait
-    /// for another host; layers do not change.
+    /// The metadata now. An overlay may forward the call to a lower layer, which may wait for
+    /// another host; layers do not change.
     fn stat(&self) -> io::Result<Meta> {
         match self.file_system.is_overlay() {
             true => file::stat_cached(self.file()),
@@ -297,11 +296,11 @@ impl OpenFile {
         }
     }
 
-    /// Whether the content that was promised is still the content, as far as fstat(2) can tell.
+    /// Whether the promised content is unchanged, as far as fstat(2) shows.
     ///
-    /// A file that was removed or renamed over is what it was (its ctime and its link count say
-    /// only that), and one that has grown is taken to begin as it did, so that logs can be
-    /// fetched while they are written. Whatever else moves the times is a change.
+    /// A removed or replaced file keeps its content (only ctime and link count change), and one
+    /// that has grown is taken to begin as before, so that logs can be fetched while they are
+    /// written. Any other change of the times counts.
     ///
     /// # Errors
     /// As fstat(2).
@@ -316,7 +315,7 @@ impl OpenFile {
 impl Drop for OpenFile {
     fn drop(&mut self) {
         if let (Some(closer), Some(file)) = (&self.closer, self.file.take()) {
-            // Without a disk lane (at the very end) the file is closed here and now.
+            // Without a disk queue (at the end of the server) the file is closed here.
             let _ = closer.send(Closing::new(file, Arc::clone(&self.file_system)));
         }
     }

@@ -1,12 +1,11 @@
-//! A worker's own cache of looked-up files, so that a file asked for again and again is not opened
-//! each time.
+//! A worker's cache of looked-up files: a file that is requested again and again is not opened each
+//! time.
 //!
-//! An entry is checked before it is used, by fstat(2): a file that was written, truncated, renamed
-//! over or removed (its link count and with it its ctime change) is looked up anew at once. A check
-//! serves all requests that had come before it. A renamed parent directory or a link pointed
-//! elsewhere escapes the check, and shows after at most [`VALID_FOR`]. On an overlay an open file
-//! shows less and to open one may wait: there the check is a look-up, and an entry is as good as
-//! new after it.
+//! An entry is checked by fstat(2) before it is used: a file that was written, truncated, replaced
+//! or removed (its link count and with it its ctime change) is looked up anew. One check serves all
+//! requests that had arrived before it. A renamed parent directory or a changed link escapes the
+//! check, for at most [`VALID_FOR`]. On an overlay, where an open file shows less and an open may
+//! wait, the check is a look-up.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -29,25 +28,26 @@ struct Entry {
     file: Arc<OpenFile>,
     looked_up: Instant,
     used: Instant,
-    /// When the last request that it was checked for had come; the check was made after that.
+    /// The arrival of the last request that the entry was checked for; the check was made after
+    /// that.
     checked_for: Option<Instant>,
 }
 
 impl OpenFileCache {
-    /// The names of one of so many workers, which together keep no more than a quarter of the
-    /// files open that the process may have open.
+    /// The cache of one of so many workers, which together keep at most a quarter of the process'
+    /// descriptors.
     #[must_use]
     pub fn of_one_of(workers: NonZeroUsize) -> Self {
         let share = resources::open_files() / 4 / workers.get() as u64;
         let share = usize::try_from(share).unwrap_or(usize::MAX);
         Self {
             files: HashMap::new(),
-            capacity: share.clamp(1, MOST_FILES),
+            capacity: share.clamp(1, MAX_FILES),
         }
     }
 
-    /// The file of that name for a request that had come, at least in part, at `now`: if it is
-    /// what it was according to `check`, which is told how old the look-up is.
+    /// The file of that name for a request that arrived, at least in part, at `now`: if `check`,
+    /// which gets the age of the look-up, finds it unchanged.
     #[must_use]
     pub fn find(
         &mut self,
@@ -96,7 +96,7 @@ impl OpenFileCache {
         );
     }
 
-    /// Closes what was not used lately.
+    /// Closes files without recent use.
     pub fn forget_old(&mut self, now: Instant) {
         self.files
             .retain(|_, entry| now.saturating_duration_since(entry.used) < VALID_FOR);
@@ -107,7 +107,7 @@ impl OpenFileCache {
         self.files.clear();
     }
 
-    /// Whether there is anything to forget.
+    /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
@@ -123,11 +123,11 @@ pub enum Age {
     Old,
 }
 
-/// How long a look-up is trusted.
+/// How long a look-up is valid.
 pub(crate) const VALID_FOR: Duration = Duration::from_secs(1);
 
-/// More than a worker is asked for again and again.
-const MOST_FILES: usize = 256;
+/// More files than a worker serves again and again.
+const MAX_FILES: usize = 256;
 
 #[cfg(test)]
 mod tests {

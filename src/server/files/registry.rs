@@ -17,7 +17,7 @@ pub(super) struct Registry {
     inodes: Mutex<HashMap<(u64, u64), Weak<Inode>>>,
 }
 
-/// An inode, whatever becomes of its content.
+/// The identity of an inode, independent of its content.
 #[derive(Debug, Default)]
 pub(super) struct Inode {
     /// Transfers under way that draw from it.
@@ -35,9 +35,9 @@ pub(super) struct FileVersion {
     pub(super) was_read: AtomicBool,
     /// The parts of the file that are in memory.
     pub(super) residency: ResidencyCache,
-    /// The content, if it is small and is asked for again and again.
+    /// The content of a small file that is requested again and again.
     pub(super) content: OnceLock<Box<[u8]>>,
-    /// The digests, as far as they are known.
+    /// The known digests.
     pub(super) digests: DigestSlot,
     /// The validators, once they are strong.
     pub(super) validators: OnceLock<Validators>,
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_has_open_is_forgotten() {
+    fn a_closed_file_is_forgotten() {
         let registry = Registry::default();
         let kept = registry.version(meta(0, 1));
         for inode in 1..10_000 {

@@ -1,5 +1,5 @@
-//! Which extents of a file were in memory as a whole a moment ago: read in by the disk lane, found
-//! there by a look at random pages, or sent since then without a wait.
+//! Extents of a file that were in memory as a whole a moment ago: read by a disk worker, found
+//! there by a probe of random pages, or sent since then without a wait.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -61,7 +61,7 @@ fn is_fresh(at: Instant, now: Instant) -> bool {
     now.saturating_duration_since(at) < VALID_FOR
 }
 
-/// Pages that were there so lately are not asked for again: five reads of a byte each cost a
+/// Pages that were resident so lately are not probed again: five reads of a byte each cost a
 /// request for 64 KiB a sixth of its processor time.
 pub(super) const UNASKED_FOR: Duration = Duration::from_millis(100);
 

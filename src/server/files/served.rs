@@ -16,7 +16,7 @@ use crate::sys::file::{Blocking, Kind};
 pub(super) enum Served {
     /// All beneath a directory.
     Tree(Root),
-    /// Files, and nothing that lies beside them.
+    /// Files, without the rest of their directories.
     Files(NamedFiles),
 }
 
@@ -86,8 +86,8 @@ impl Served {
         }
     }
 
-    /// Where what was found at `path` lies: see [`Root::real_path`]. Of a named file it is told from
-    /// its directory.
+    /// The real path of what was found at `path`: see [`Root::real_path`]. That of a named file
+    /// follows from its directory.
     ///
     /// # Errors
     /// As [`Root::real_path`].
@@ -116,7 +116,7 @@ impl Served {
         }
     }
 
-    /// Opens what is at the same paths now.
+    /// Opens the same paths again.
     ///
     /// # Errors
     /// As [`Root::reopen`].
@@ -155,11 +155,11 @@ impl Served {
 }
 
 impl NamedFiles {
-    /// Takes the files at `paths`, of which there is one at least. Where one is a link, it may
-    /// lead to the directory that it leads to now, or beneath `links_into`.
+    /// Opens the files at `paths`, at least one. A link may keep its present target, or lead into
+    /// `links_into`.
     ///
     /// # Errors
-    /// The file, and what is wrong with it.
+    /// The file, and its fault.
     pub(super) fn open(
         paths: &[PathBuf],
         links_into: &[PathBuf],
@@ -204,7 +204,7 @@ struct Named<'a> {
     path: &'a Path,
     inode: (u64, u64),
     directory: &'a Path,
-    /// The directory that holds what the path leads to, if it is a link to another place.
+    /// The directory of the target, if the path is a link to another directory.
     leads_into: Option<PathBuf>,
 }
 

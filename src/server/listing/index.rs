@@ -1,6 +1,5 @@
-//! A directory for programs that read HTML: an anchor a line with date and size, as other servers
-//! write it, all names in one answer. In the directory's own order, which is what lets a million
-//! names take no memory.
+//! A directory as HTML for programs: an anchor a line with date and size, in the common format, all
+//! names in one response. It has directory order, so a million names take no memory.
 
 use std::io;
 
@@ -86,7 +85,7 @@ fn line(item: &Item, link: &str) -> Markup {
     }
 }
 
-/// The query that opens every entry, for a client that came by a link; else empty.
+/// The query that grants access to every entry, for a client with a signed link; else empty.
 pub(super) fn link_query(request: &Request) -> String {
     match (request.audience, request.query.link.as_deref()) {
         (Audience::LinkHolder, Some(Ok(link))) if link.depth.is_some() => format!("?{link}"),

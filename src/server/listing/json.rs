@@ -1,5 +1,5 @@
-//! A directory for programs: an array, or an object a line. In the directory's own order, which
-//! is what lets a listing of a million names begin at once and take no memory.
+//! A directory for programs: an array, or an object a line. It has directory order, so a listing of
+//! a million names begins at once and takes no memory.
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -43,12 +43,12 @@ struct Object<'a> {
     /// The percent-encoded name; only where `name` is not the name itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     href: Option<String>,
-    /// `file`, `directory`, or `link` for one that leads out and has no address.
+    /// `file`, `directory`, or `link` for one with an outside target and no address.
     kind: &'static str,
     /// Of a directory: the same under each of its names, and for as long as the server runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
-    /// In bytes; null for what is no file.
+    /// In bytes; null for a directory or link.
     size: Option<u64>,
     /// RFC 3339, in UTC.
     mtime: String,

@@ -9,7 +9,7 @@ use crate::http::{MediaType, SortKey, SortOrder, Timestamp};
 /// The first entries behind a place, in some order.
 #[derive(Debug)]
 pub(super) struct PageSelection {
-    /// The last of the selected on top, so that it can make room.
+    /// The last of the selected entries on top, to be replaced first.
     heap: BinaryHeap<Ranked>,
     most: usize,
     sort: SortKey,
@@ -17,7 +17,7 @@ pub(super) struct PageSelection {
     after: Option<Ranked>,
     /// How many entries were offered.
     pub(super) total: u64,
-    /// How many of them stand before the first selected one.
+    /// The number of entries before the first selected one.
     pub(super) before: u64,
 }
 
@@ -81,7 +81,7 @@ impl PageSelection {
 }
 
 impl Ranked {
-    /// The text that stands for this place in a link to the next page.
+    /// The text of this place in a link to the next page.
     pub(super) fn cursor(&self) -> Vec<u8> {
         let group = match self.item.facts.kind {
             ItemKind::Directory => "d",
@@ -153,8 +153,7 @@ fn primary(item: &Item, sort: SortKey) -> Primary {
 }
 
 impl Ord for Ranked {
-    /// Directories first, whichever way the rest is turned. Where the names are not what was
-    /// asked for, they are in ascending order among equals.
+    /// Directories first, whichever the direction. Names in ascending order decide between equals.
     fn cmp(&self, other: &Self) -> Ordering {
         let directory = |ranked: &Self| ranked.item.facts.kind == ItemKind::Directory;
         let turn = |ordering: Ordering| match self.order {

@@ -8,7 +8,7 @@ use crate::http::Timestamp;
 use crate::http::policy::DotNames;
 use crate::sys::directory::{Directory, Entry, EntryFacts, EntryKind};
 
-/// Reads a directory and leaves out what is not served.
+/// Reads a directory without the entries that are not served.
 #[derive(Debug)]
 pub(super) struct Scan {
     source: NameSource,
@@ -26,7 +26,7 @@ struct Rules {
     visible: Option<Visible>,
 }
 
-/// Says which names of a directory the requester may see.
+/// Whether the client has access to a name of a directory.
 pub(crate) struct Visible(Box<Predicate>);
 
 type Predicate = dyn Fn(&[u8]) -> bool + Send + Sync;
@@ -44,12 +44,12 @@ impl fmt::Debug for Visible {
     }
 }
 
-/// Where names come from.
+/// The source of names.
 #[derive(Debug)]
 pub(crate) enum NameSource {
     /// All names in a directory.
     Directory(Directory),
-    /// These names; what they stand for only following them tells.
+    /// Names whose targets are found only by following them.
     Names {
         /// In the order in which they are listed.
         names: Arc<[Vec<u8>]>,
@@ -74,7 +74,7 @@ pub(super) struct ItemFacts {
     pub(super) inode: (u64, u64),
 }
 
-/// The kinds of entries that can be served; directories stand before files.
+/// The kinds of entries; directories precede files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ItemKind {
     Directory,
@@ -82,15 +82,15 @@ pub(super) enum ItemKind {
         /// In bytes.
         len: u64,
     },
-    /// A link that leads out of what is served.
+    /// A link to an outside target.
     LinkOut,
 }
 
 /// The facts of an entry that the listing needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Depth {
-    /// Whether it is a directory or a file, for which the directory itself usually suffices;
-    /// the rest is left at zero.
+    /// Whether it is a directory or a file, which mostly the directory itself tells; the other
+    /// facts stay zero.
     Kind,
     /// Everything, which costs a look at each inode.
     Facts,
@@ -127,8 +127,8 @@ impl Scan {
         }
     }
 
-    /// The same scan from its beginning. This one must be begun again before it goes on: the two
-    /// have one place in the directory.
+    /// The same scan from its beginning. This one must be restarted before it continues: both share
+    /// one directory offset.
     ///
     /// # Errors
     /// Of `dup(2)` and `lseek(2)`.
@@ -147,8 +147,8 @@ impl Scan {
         })
     }
 
-    /// Whether a name had to be looked at by itself: what was found there may change without a
-    /// change of the directory.
+    /// Whether an entry had to be looked up: its facts may change without a change of the
+    /// directory.
     pub(super) fn has_looked(&self) -> bool {
         self.has_looked
     }
@@ -195,10 +195,10 @@ impl Scan {
         }
     }
 
-    /// Looks at a name that was found before; `None` when it has gone or become something else.
+    /// Looks up the facts of a name; `None` when it was removed or replaced by another kind.
     ///
     /// # Errors
-    /// It is there, and the file system cannot say what it is: no list without it is whole.
+    /// The entry exists, and its facts cannot be read: a list without it would be incomplete.
     pub(super) fn facts(&self, name: &[u8], follow: Follow<'_>) -> io::Result<Option<ItemFacts>> {
         match &self.source {
             NameSource::Directory(directory) => match stat(directory, name)? {
@@ -273,7 +273,7 @@ fn unseen(kind: ItemKind) -> ItemFacts {
     }
 }
 
-/// What is known of a name; `None` when it has gone, or nobody may look at it.
+/// The facts of a name; `None` if it was removed, or may not be looked up.
 fn stat(directory: &Directory, name: &[u8]) -> io::Result<Option<EntryFacts>> {
     match directory.stat(name) {
         Ok(facts) => Ok(Some(facts)),

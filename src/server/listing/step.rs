@@ -2,7 +2,7 @@
 
 use crate::sys::directory::EntryFacts;
 
-/// Whether there is more to come.
+/// Whether there is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// Call again. A step may find nothing to write yet.
@@ -11,14 +11,14 @@ pub(crate) enum Progress {
     Done,
 }
 
-/// The memory of a listing that could be made anew.
+/// The memory of a listing that could be produced again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    /// Nothing to speak of.
+    /// Little work.
     Little,
-    /// Something that takes time to make anew.
+    /// Memory whose content takes time to produce again.
     Some,
-    /// Something that others are short of, or that is soon made anew.
+    /// Memory that others lack, or whose content is soon produced again.
     Dear,
 }
 
@@ -31,13 +31,13 @@ pub(crate) struct ScanNumber(pub(crate) u64);
 pub(crate) enum Followed {
     /// A file or a directory beneath the root.
     Inside(EntryFacts),
-    /// To what is not served.
+    /// To an outside target.
     Outside,
     /// The target is absent, or neither a file nor a directory.
     Nothing,
 }
 
-/// Looks at what a link in the directory leads to, following it.
+/// The target of a link in the directory.
 pub(crate) type Follow<'a> = &'a dyn Fn(&[u8]) -> Followed;
 
 /// How much a step appends before it ends: all that is kept of it for a peer that reads nothing.

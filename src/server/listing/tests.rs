@@ -28,7 +28,7 @@ fn json() -> Query {
     }
 }
 
-/// Every link leads to a file of seven bytes, but for one that leads out.
+/// Every link has a target of seven bytes, except one with an outside target.
 fn follow(name: &[u8]) -> Followed {
     let modified = Timestamp {
         seconds: 7,
@@ -345,7 +345,7 @@ fn a_name_that_cannot_be_looked_at_is_an_error_and_one_that_has_gone_is_none() {
     let no_link = |_: &[u8]| Followed::Nothing;
     let gone = scan.facts(b"gone", &no_link);
     assert!(matches!(gone, Ok(None)), "{gone:?}");
-    // ENAMETOOLONG stands for what a disk may answer.
+    // ENAMETOOLONG represents an error of the disk.
     let failed = scan.facts(&[b'x'; 1000], &no_link);
     assert!(failed.is_err(), "{failed:?}");
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::server::threads::sweep;
 
 #[test]
-fn every_connection_is_answered_by_whoever_holds_it() {
+fn every_connection_is_answered_by_its_holder() {
     let root = directory(CONTENT);
     check(move || {
         let model = Model::start(root.path(), |_| {});
@@ -57,7 +57,7 @@ fn kept_connections_are_handed_over_and_answered() {
 }
 
 #[test]
-fn what_was_asked_for_before_the_end_is_answered_whole_or_not_at_all() {
+fn requests_before_the_end_are_answered_whole_or_not_at_all() {
     let root = directory(CONTENT);
     check(move || {
         let model = Model::start(root.path(), |_| {});
@@ -88,7 +88,7 @@ fn what_was_asked_for_before_the_end_is_answered_whole_or_not_at_all() {
 }
 
 #[test]
-fn an_abort_leaves_nobody_behind() {
+fn an_abort_leaves_no_connection() {
     let root = directory(CONTENT);
     check(move || {
         let model = Model::start(root.path(), |_| {});
@@ -119,7 +119,7 @@ fn a_newcomer_without_a_permit_gets_a_silent_ones_or_is_told() {
         let begun = Instant::now();
         let mut newcomer = Client::connect(model.address).expect("it listens");
         let status = newcomer.ask();
-        // Deadlines are of the clock, which goes on where the machine has no time for a model.
+        // Deadlines use the real clock, which runs on while the machine is busy elsewhere.
         let is_late = begun.elapsed() > Duration::from_secs(1);
         assert!(matches!(status, 200 | 503) || is_late, "{status}");
         seen.fetch_add(u64::from(status == 200), Ordering::Relaxed);
@@ -135,7 +135,7 @@ fn a_newcomer_without_a_permit_gets_a_silent_ones_or_is_told() {
 }
 
 #[test]
-fn a_scan_that_is_shared_comes_to_all_who_ask_whoever_leaves() {
+fn a_shared_scan_reaches_the_remaining_connections_when_one_leaves() {
     let root = directory(CONTENT);
     check(move || {
         let model = Model::start(root.path(), |_| {});

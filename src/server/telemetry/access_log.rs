@@ -1,5 +1,5 @@
-//! The access log: one thread that writes access records, so that no worker waits for a terminal,
-//! a pipe or a disk to take a line.
+//! The access log: one thread writes the records, so that no worker waits for a terminal, a pipe or
+//! a disk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// The way to the access log's thread. Clones lead to the same one.
+/// A handle of the access log's thread, shared by its clones.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     queue: Option<Queue>,
@@ -59,7 +59,7 @@ struct Queue {
 struct QueueState {
     /// Memory of the records that wait.
     bytes: AtomicUsize,
-    /// The file was moved away; it is opened anew under its name. No full queue can lose this.
+    /// The file was moved away and is to be opened again. A full queue cannot lose this.
     reopens: AtomicBool,
     /// The end of the log: no line follows.
     ends: AtomicBool,
@@ -104,14 +104,14 @@ impl AccessLog {
         Ok((Self { queue, counters }, writer))
     }
 
-    /// Whether records are wanted at all, so that none is made for nothing.
+    /// Whether there is a log at all.
     #[inline]
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Whether the format has what clients say of themselves.
+    /// Whether the format has `Referer` and `User-Agent`.
     #[inline]
     #[must_use]
     pub fn wants_client_fields(&self) -> bool {
@@ -119,8 +119,8 @@ impl AccessLog {
         queue.is_some_and(|queue| queue.format != LogFormat::Haul)
     }
 
-    /// Hands a record over. Never waits: if the writer is this far behind, the record is lost,
-    /// counted, and the loss is written once there is room.
+    /// Queues a record, without waiting: if the writer is too far behind, the record is lost and
+    /// counted, and the count is written once there is room.
     pub fn record(&self, mut record: AccessRecord) {
         let Some(queue) = &self.queue else { return };
         cut(&mut record.request);
@@ -141,7 +141,7 @@ impl AccessLog {
         Counters::add_one(&self.counters.log_lines_lost);
     }
 
-    /// Opens the file anew, after it was moved away.
+    /// Opens the file again, after it was moved away.
     pub fn reopen(&self) {
         if let Some(queue) = &self.queue {
             queue.state.reopens.store(true, Ordering::Release);
@@ -152,7 +152,7 @@ impl AccessLog {
 
 impl Queue {
     fn wake(&self) {
-        // The thread looks after each batch; only an empty queue has to be woken.
+        // The thread checks the flag after each batch; only an empty queue needs an entry.
         let _ = self.entries.try_send(Entry::Wake);
     }
 }
@@ -197,8 +197,7 @@ fn redacted(field: Box<[u8]>) -> Box<[u8]> {
     field.into_boxed_slice()
 }
 
-/// Takes secrets out, keeps the beginning of a long request, and says how long it was; once is
-/// enough.
+/// Removes secrets, and cuts a long request with a note of its length; idempotent.
 pub(crate) fn cut(request: &mut Vec<u8>) {
     redact(request);
     let length = request.len();
@@ -260,8 +259,8 @@ impl Output {
         }
     }
 
-    /// Writes what has been gathered. A failing log (a full disk) must not end the service: the
-    /// error says how many lines were lost.
+    /// Writes the batch. A failing log (a full disk) must not end the service: the error is the
+    /// number of lost lines.
     fn flush(&mut self) -> Result<(), u64> {
         if self.is_torn && !self.text.is_empty() {
             self.text.insert(0, b'\n');
@@ -320,7 +319,7 @@ fn is_fifo(path: &Path) -> bool {
         .is_ok_and(|found| found.file_type().is_fifo())
 }
 
-/// As `write_all`; says how much was written before an error.
+/// As `write_all`; also returns the bytes written before an error.
 fn write_some(mut file: &File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -347,8 +346,8 @@ fn write_all(
         lines == 0
     };
     while let Ok(first) = entries.recv() {
-        // Records that come meanwhile are written along with it, and recording need not wake a
-        // thread for each line.
+        // Records that arrive meanwhile are written in the same batch, so not every line wakes the
+        // thread.
         std::thread::sleep(GATHER);
         let ends = state.ends.load(Ordering::Acquire);
         for entry in std::iter::once(first).chain(entries.try_iter()) {
@@ -368,7 +367,7 @@ fn write_all(
         if ends {
             return;
         }
-        // A request that came while the queue was full has not woken this thread.
+        // A request during a full queue has not woken this thread.
         if state.ends.load(Ordering::Acquire) && entries.is_empty() {
             return;
         }
@@ -380,7 +379,7 @@ const MAX_RECORDS: usize = 16_384;
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes of a request that are logged.
 const MAX_REQUEST: usize = 1 << 10;
-/// Room for what says that a request was cut.
+/// Room for the note on a cut request.
 const MAX_NOTE: usize = 40;
 const BUFFER_BYTES: usize = 64 << 10;
 /// How long lines wait for others to be written with.

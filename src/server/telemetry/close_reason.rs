@@ -1,11 +1,11 @@
-//! Why connections end, and how responses come out.
+//! Why connections end, and the outcomes of responses.
 
 use std::fmt;
 
 /// Writes the table of close reasons once, as an enum, as log words and as an order for counters.
 macro_rules! close_reasons {
     ($($(#[$doc:meta])* $variant:ident, $word:literal;)*) => {
-        /// Why a connection ended, or how a response came out.
+        /// Why a connection ended, or the outcome of a response.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum CloseReason { $($(#[$doc])* $variant,)* }
 
@@ -23,7 +23,7 @@ macro_rules! close_reasons {
 }
 
 close_reasons! {
-    /// Everything that was promised was sent, and the connection ended in order.
+    /// The whole response was sent, and the connection ended in order.
     Complete, "complete";
     /// The peer closed or reset the connection while something was owed to it.
     Aborted, "aborted";
@@ -41,19 +41,19 @@ close_reasons! {
     Refused, "refused";
     /// The bytes received are neither HTTP nor a name, or HTTP against the rules.
     Malformed, "malformed";
-    /// No byte came in time.
+    /// No byte arrived in time.
     FirstByteTimeout, "first-byte-timeout";
     /// The request was not whole in time.
     HeadTimeout, "head-timeout";
-    /// No further request came in time on a kept connection.
+    /// No further request arrived in time on a kept connection.
     Idle, "idle";
     /// A limit on connections or bulk transfers was reached.
     Overloaded, "overloaded";
-    /// The server was told to end.
+    /// The server was shut down.
     Shutdown, "shutdown";
     /// A defect of haul's, contained to this connection.
     Panicked, "panicked";
-    /// A system call failed for want of memory or descriptors.
+    /// A system call failed for lack of memory or descriptors.
     Exhausted, "exhausted";
 }
 

@@ -97,7 +97,7 @@ counters! {
     requests,
     /// Bytes given to the kernel, heads included.
     bytes_sent,
-    /// Bytes that peers have acknowledged, as far as there are observers.
+    /// Bytes that peers have acknowledged, while there are observers.
     bytes_acknowledged,
     /// Times a connection was parked until its socket is ready.
     parks,
@@ -105,20 +105,19 @@ counters! {
     yields,
     /// Connections that went from a busy worker to an idle one.
     handovers,
-    /// Times a connection went through the disk lane.
+    /// Disk jobs of connections.
     disk_visits,
-    /// Extents read into the page cache by the disk lane.
+    /// Extents read into the page cache by disk workers.
     extents_warmed,
     /// Connections that joined the reading of an extent under way.
     extents_shared,
-    /// Extents sent by the disk lane itself, since they did not stay in the page cache.
+    /// Extents sent by disk workers, since they did not stay in the page cache.
     extents_sent_cold,
     /// Directories read from their beginning for a listing.
     listing_scans,
-    /// Pages of a directory that joined a scan which another request had asked for.
+    /// Pages of a directory that joined the scan of another request.
     listings_shared,
-    /// Turns of a hot worker in which it had to wait for longer than 2 ms: for a disk, for another
-    /// host, or for memory.
+    /// Turns of a hot worker that waited for longer than 2 ms: for a disk, another host, or memory.
     hot_waits,
     /// Bodies sent by read and write since sendfile(2) refuses the file.
     copied_bodies,
@@ -130,7 +129,7 @@ counters! {
     guesses_slowed,
     /// Files that wait to be closed now: many where a file system hangs.
     closes_waiting,
-    /// Connections let go that waited for a file system, and whose peer had left.
+    /// Connections dropped while they waited for a file system, since their peers had left.
     swept,
     /// Jobs that panicked.
     panics,
@@ -158,7 +157,7 @@ impl Snapshot {
         self.closed[reason as usize]
     }
 
-    /// How many connections ended, for whatever reason.
+    /// How many connections ended, for any reason.
     #[must_use]
     pub fn closed_in_all(&self) -> u64 {
         self.closed.iter().sum()

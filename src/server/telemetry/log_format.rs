@@ -76,7 +76,7 @@ impl fmt::Display for Combined<'_> {
     }
 }
 
-/// The status of a response; for what has none, the one that HTTP has for its outcome.
+/// The status of a response; without one, the status that HTTP has for the outcome.
 fn status_of(record: &AccessRecord) -> u16 {
     match (record.status, record.outcome) {
         (0, CloseReason::Refused) => 404,
@@ -115,7 +115,7 @@ struct JsonRecord<'a> {
     /// The user of a peer on a Unix socket.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
-    /// The user who has logged in.
+    /// The authenticated user.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Text<'a>>,
     /// `http`, `https` or `name`.
@@ -133,7 +133,7 @@ struct JsonRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     intended: Option<u64>,
     seconds: f64,
-    /// A close reason's word; `complete` is the good one.
+    /// A close reason's word; `complete` means success.
     outcome: &'a str,
     /// The subject of the client's certificate (RFC 4514).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,7 +153,7 @@ impl<'a> JsonRecord<'a> {
         let (client, port, uid) = match record.peer {
             Peer::Inet(address) => {
                 let ip = address.ip().to_canonical();
-                // A proxy that names its client in a field does not know the port.
+                // A client's address from a proxy's field has no port.
                 let port = Some(address.port()).filter(|port| *port != 0);
                 (ip.to_string(), port, None)
             }

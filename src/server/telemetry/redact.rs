@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-/// Takes the secrets out of a request as it came, whether or not it was understood.
+/// Removes the secrets from a raw request, well-formed or not.
 pub(crate) fn redact(request: &mut Vec<u8>) {
     redact_signatures(request);
     redact_userinfo(request);
@@ -44,7 +44,7 @@ fn decode_first(bytes: &[u8]) -> Option<(u8, &[u8])> {
     bytes.split_first().map(|(first, rest)| (*first, rest))
 }
 
-/// A field that came where a request was awaited, as after a head that was cut off.
+/// A field in the place of a request, as after a head that was cut off.
 fn redact_field(request: &mut Vec<u8>) {
     for name in [&b"authorization:"[..], b"proxy-authorization:", b"cookie:"] {
         if request

@@ -10,7 +10,7 @@ use crate::server::telemetry::histogram::{Distribution, Histogram, some_counters
 /// Counters of responses.
 #[derive(Debug)]
 pub struct Responses {
-    /// By protocol, and by the first digit of the status; 0 is for what has none.
+    /// By protocol, and by the first digit of the status; 0 for responses without one.
     by_status: Box<[Counter]>,
     by_outcome: Box<[Counter]>,
     /// From the whole request to the first byte of its response.

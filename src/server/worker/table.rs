@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Watches the connection, so that it is reported once it is ready. A connection that never waits is
+    /// Watches the connection, so that its readiness is reported. A connection that never waits is
     /// never watched.
     pub(super) fn watch(
         &mut self,
@@ -105,7 +105,7 @@ impl Table {
         }
         let entry = slot.held.take()?;
         slot.generation = slot.generation.wrapping_add(1);
-        // A slot that has been used four billion times is left alone: tokens do not come again.
+        // A slot that has been used four billion times is retired: tokens are never repeated.
         if slot.generation != 0 {
             self.free.push(number(token));
         }

@@ -108,7 +108,7 @@ fn a_panic_costs_one_connection() {
     assert_eq!(bench.permits.taken(), 1, "the slot has come back");
     assert_eq!(doomed_peer.read(&mut [0]).expect("closed"), 0);
 
-    // The other one goes on, through the disk lane and to its end, with the same worker.
+    // The other connection continues, through the disk queue and to its end, with the same worker.
     other_peer.write_all(b"f\n").expect("sent");
     let ring = Arc::clone(&bench.worker.ring);
     let disk = std::thread::spawn({
@@ -132,7 +132,7 @@ fn a_panic_costs_one_connection() {
 }
 
 #[test]
-fn those_who_come_and_go_leave_no_deadline_behind() {
+fn closed_connections_leave_no_deadline() {
     let mut bench = Bench::new();
     for _ in 0..10 * FEW_DEADLINES {
         let (connection, _peer) = bench.connect();
@@ -149,14 +149,14 @@ fn those_who_come_and_go_leave_no_deadline_behind() {
 }
 
 #[test]
-fn newcomers_do_not_keep_those_who_are_here_from_their_turn() {
+fn new_connections_do_not_delay_the_turns_of_present_ones() {
     let mut bench = Bench::new();
     let (connection, mut peer) = bench.connect();
     let token = bench.adopt(connection);
     let mut ready = Vec::new();
     bench.worker.wait(&mut ready);
     peer.write_all(b"f\n").expect("sent");
-    let newcomers: Vec<_> = (0..2 * MOST_ADOPTED).map(|_| bench.connect()).collect();
+    let newcomers: Vec<_> = (0..2 * MAX_ADOPTED).map(|_| bench.connect()).collect();
     let mut peers = Vec::new();
     for (connection, peer) in newcomers {
         bench.worker.ring.dispatch.send(connection);
@@ -227,14 +227,14 @@ fn pipelined_requests_share_one_quantum() {
     let token = bench.adopt(connection);
     let now = Instant::now();
     let sent = || ring.service.counters.snapshot().bytes_sent;
-    // The first request looks the file up, by way of the disk lane.
+    // The first request looks the file up, through the disk queue.
     let request = b"GET /g HTTP/1.1\r\nHost: x\r\n\r\n";
     peer.write_all(request).expect("sent");
     bench.worker.advance(token, now);
     while sent() < LEN as u64 {
         bench.worker.adopt();
     }
-    // It has come back under another token.
+    // It returned under another token.
     let token = bench.worker.table.tokens()[0];
     let before = sent();
     peer.write_all(&request.repeat(30)).expect("sent");
@@ -282,7 +282,7 @@ fn what_comes_while_the_last_answer_is_made_does_not_break_it() {
 }
 
 #[test]
-fn a_stale_report_of_a_connection_that_panicked_finds_nobody() {
+fn a_stale_event_after_a_panic_finds_no_entry() {
     let mut bench = Bench::new();
     let (doomed, _peer) = bench.connect();
     let token = bench.adopt(doomed);

@@ -1,4 +1,4 @@
-//! From a request's body to the look-up of what was asked for.
+//! From a request's body to the look-up of its target.
 
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;

@@ -108,7 +108,7 @@ pub(super) fn expire(
     Flow::Stop(State::Handshaking(handshaking), Step::Close(reason))
 }
 
-/// Processes the flight that came: a signature may take longer than a turn.
+/// Processes a flight: a signature may take longer than a turn.
 pub(super) fn run_disk_job(mut handshaking: Handshaking, common: &mut CommonState) -> State {
     if let Some(tls) = common.tls.as_mut().and_then(|tls| tls.user_space()) {
         handshaking.open(tls, &mut common.received);
@@ -119,5 +119,5 @@ pub(super) fn run_disk_job(mut handshaking: Handshaking, common: &mut CommonStat
 /// A handshake's cost, in bytes of service: it takes as long as sealing so many.
 const HANDSHAKE_CHARGE: u64 = 128 << 10;
 
-/// A queue of its own among the disk queues: no file system has this device number.
+/// The key of a separate disk queue: no file system has this device number.
 const NO_FILE_SYSTEM: u64 = u64::MAX;

@@ -11,9 +11,8 @@ use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;
 use crate::sys::poller::Interest;
 
-/// Ends our side of the stream. Bytes that the peer still sends are thrown away, and bytes it was
-/// sent have time to arrive. `state` is what the connection closes in if there is nothing to wait
-/// for.
+/// Closes our sending side. Bytes from the peer are discarded, and sent bytes have time to arrive.
+/// `state` is the closing state if there is nothing to wait for.
 pub(super) fn begin(
     state: State,
     reason: CloseReason,

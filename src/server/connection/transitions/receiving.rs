@@ -1,4 +1,4 @@
-//! From bytes to a request, and to what has to be done with it first.
+//! From bytes to a request, and to its next state.
 
 use std::net::SocketAddr;
 
@@ -52,7 +52,7 @@ pub(super) fn advance(
                 return close(CloseReason::Overloaded);
             }
             if let Peer::Unix { .. } = common.peer {
-                // Unix sockets know no reset: a file that broke off would look whole.
+                // Unix sockets have no reset: a truncated file would look whole.
                 let why = (
                     CloseReason::Refused,
                     "names are not served over Unix sockets",
@@ -86,7 +86,7 @@ pub(super) fn advance(
     }
 }
 
-/// The state after a request's head: its body is thrown away, or there is none to wait for.
+/// The state after a request's head: its body is discarded, if it has one.
 fn after_head(
     mut request: Box<Request>,
     common: &mut CommonState,

@@ -27,8 +27,8 @@ pub(super) fn begin(
     service: &Shared,
 ) -> State {
     if let Some(record) = common.unconfirmed.take() {
-        // The next request means that the last response arrived, or its bytes can no longer
-        // be told from the new one's.
+        // The next request means that the last response arrived, or that its bytes cannot be told
+        // from the new one's: the record is written now.
         record.flush(service);
     }
     let mut sending = Sending::new(pending, response, service);
@@ -90,7 +90,7 @@ pub(super) fn advance(
             common.deadline = due;
             Step::Delay
         }
-        // It waits for the file system as those do who are in its queue.
+        // The connection waits for the file system as those in its queue do.
         SendStep::Paused(due, file_system) => {
             common.place = Some(turn.service.places.take(file_system));
             common.deadline = due;
@@ -128,7 +128,7 @@ fn restart_or_close(
     }
 }
 
-/// Records a response that was sent, and goes on to the next request or to the end.
+/// Records a sent response; the next request or the end follows.
 fn finish(sending: Box<Sending>, common: &mut CommonState, turn: &mut TurnContext<'_>) -> Flow {
     turn.now = Instant::now();
     common.reset_socket(sending.ends_by_close());
@@ -181,7 +181,7 @@ pub(super) fn expire(
     Flow::Stop(State::Sending(sending), step)
 }
 
-/// Reads for the response what is not in memory, or sends it at once.
+/// Reads the response's next bytes into memory, or sends them.
 pub(super) fn run_disk_job(
     mut sending: Box<Sending>,
     action: DiskAction,

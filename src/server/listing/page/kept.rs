@@ -13,7 +13,7 @@ use crate::server::access::Grant;
 pub(super) struct ScanKey {
     /// `st_dev` and `st_ino`.
     pub(super) directory: (u64, u64),
-    /// From the root: it decides, with the grant, which names are shown and where links may lead.
+    /// From the root: path and grant decide which names are shown and where links may lead.
     pub(super) path: Box<[u8]>,
     pub(super) grant: Grant,
     pub(super) sort: SortKey,
@@ -35,10 +35,10 @@ struct Kept {
 }
 
 impl KeptResults {
-    /// Keeps a result, unless it is large, in the place of older ones.
+    /// Keeps a result, unless it is large, and drops older ones.
     pub(super) fn keep(&self, key: &Arc<ScanKey>, result: &Arc<ScanResult>) {
         let bytes = result.bytes();
-        if bytes > MOST_BYTES / 4 {
+        if bytes > MAX_BYTES / 4 {
             return;
         }
         self.with(|kept| {
@@ -50,7 +50,7 @@ impl KeptResults {
                 since: Instant::now(),
             });
             let mut in_all: usize = kept.iter().map(|it| it.bytes).sum();
-            while kept.len() > MOST_RESULTS || in_all > MOST_BYTES {
+            while kept.len() > MAX_RESULTS || in_all > MAX_BYTES {
                 in_all -= kept.pop_front().map_or(in_all, |it| it.bytes);
             }
         });
@@ -73,10 +73,10 @@ impl KeptResults {
 }
 
 /// Bytes of all kept results together: a dozen pages of 1,000 long names.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Looking through so many keys takes next to nothing.
-const MOST_RESULTS: usize = 64;
+const MAX_RESULTS: usize = 64;
 
 /// Nothing becomes untrue by age: a result is compared with the directory each time.
 const KEPT_FOR: Duration = Duration::from_secs(1);

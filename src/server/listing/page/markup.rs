@@ -8,7 +8,7 @@ use super::style::{SCRIPT, STYLE};
 use super::view::{Summary, View};
 use crate::http::{SortKey, SortOrder, percent_encode_component};
 
-/// Everything that can be said before the directory has been read.
+/// The part of the page that does not depend on the directory's content.
 pub(super) fn top(view: &View, out: &mut Vec<u8>) {
     let path = String::from_utf8_lossy(&view.target.path);
     let filter = String::from_utf8_lossy(view.query.filter.as_deref().unwrap_or_default());
@@ -218,7 +218,7 @@ fn key(sort: SortKey) -> &'static str {
     }
 }
 
-/// The fields that keep a form's answer open to a client that came by a link.
+/// The hidden fields of a form that keep a signed link's access.
 fn link_fields(view: &View) -> Markup {
     let pairs = view.link.strip_prefix('?').into_iter();
     let pairs = pairs.flat_map(|link| link.split('&'));

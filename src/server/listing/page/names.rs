@@ -1,4 +1,4 @@
-//! The names on a page that were given back for a peer that does not read: their hashes stay, by
+//! The names of a page that were released for a peer that does not read: their hashes stay, by
 //! which they are found in the directory again.
 
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ impl Missing {
         self.places.is_empty()
     }
 
-    /// The names that were found; the others have gone since.
+    /// The found names; the others were removed since.
     pub(super) fn into_names(mut self) -> Vec<Vec<u8>> {
         self.found.retain(|name| !name.is_empty());
         self.found

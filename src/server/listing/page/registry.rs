@@ -1,4 +1,4 @@
-//! The scans that are under way, by what they are of.
+//! The scans under way, by their keys.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,9 +9,9 @@ use crate::server::telemetry::Counters;
 
 /// The scans of directories that connections share.
 ///
-/// Pages alone share one. A listing for programs is sent while the directory is read, and holds no
-/// name longer than that: shared, it would go at the pace of its slowest reader, or hold a
-/// million names in memory for it.
+/// Only pages share a scan. A listing for programs is sent while the directory is read, and keeps
+/// no names: shared, it would run at the pace of its slowest reader, or keep a million names in
+/// memory for it.
 #[derive(Debug)]
 pub(crate) struct ScanRegistry {
     scans: Mutex<HashMap<Arc<ScanKey>, Weak<SharedScan>>>,
@@ -29,8 +29,8 @@ impl ScanRegistry {
         }
     }
 
-    /// The scan under this key, shared with all who have it now; one of its own for a page that
-    /// has no key.
+    /// The scan under this key, shared by its current users; a separate one for a page without a
+    /// key.
     pub(super) fn join(&self, key: Option<&Arc<ScanKey>>) -> Arc<SharedScan> {
         let Some(key) = key else {
             return Arc::new(SharedScan::new(None, Arc::clone(&self.counters)));
@@ -51,7 +51,7 @@ impl ScanRegistry {
         Counters::add_one(&self.counters.listing_scans);
     }
 
-    /// Lets go of what nobody has asked for lately.
+    /// Drops results that no request has used lately.
     pub(crate) fn forget_old(&self) {
         self.kept.forget_old();
         let mut scans = self.scans.lock().unwrap_or_else(PoisonError::into_inner);

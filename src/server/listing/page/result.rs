@@ -15,9 +15,10 @@ pub(super) struct ScanResult {
     rows: Box<[Row]>,
     pub(super) summary: Summary,
     begun: Instant,
-    /// The state of the directory whose names these are; `None` if its time stamps do not tell.
+    /// The directory's state when it was read; `None` if its time stamps cannot prove that it is
+    /// unchanged.
     directory: Option<Meta>,
-    /// Held by all who have the result in use.
+    /// Held by all users of the result.
     permit: Mutex<Weak<Permit>>,
 }
 
@@ -37,7 +38,7 @@ pub(super) struct Rows {
     at: usize,
 }
 
-/// The rows of a page that may be gone.
+/// The rows of a page that may have been dropped.
 #[derive(Debug)]
 pub(super) struct WeakRows {
     result: Weak<ScanResult>,
@@ -55,7 +56,7 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Instant,
-    /// `None` if the entry has gone.
+    /// `None` if the entry was removed.
     facts: Option<ItemFacts>,
 }
 
@@ -77,14 +78,14 @@ impl ScanResult {
         }
     }
 
-    /// Whether it is the truth for a request: read after the request came, or of a directory that
-    /// has not changed since.
+    /// Whether the result is current for a request: read after the request arrived, or of a
+    /// directory that has not changed since.
     pub(super) fn answers(&self, wanted: Wanted) -> bool {
         self.begun >= wanted.asked
             || (self.directory.is_some() && self.directory == wanted.directory)
     }
 
-    /// The permit of those who have the result in use, or another one.
+    /// The permit of the result's users, or a new one.
     pub(super) fn permit(&self, permits: &Arc<Semaphore>) -> Option<Arc<Permit>> {
         let mut shared = lock(&self.permit);
         if let Some(permit) = shared.upgrade() {
@@ -158,8 +159,8 @@ impl WeakRows {
 }
 
 impl Row {
-    /// The facts, from a look at the entry or from that of another request that came after this
-    /// one was there: what a file is shows in no time stamp of its directory.
+    /// The facts, from a look-up for a request that arrived after this one: changes of a file show
+    /// in no time stamp of its directory.
     pub(super) fn facts(
         &self,
         asked: Instant,

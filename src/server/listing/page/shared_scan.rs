@@ -1,10 +1,10 @@
-//! A scan that is shared by all who ask for the same page of a directory at the same time.
+//! A scan that concurrent requests for one page of a directory share.
 //!
-//! No connection owns it. Whichever has its turn in the disk lane takes the scan one step further,
-//! so a connection that leaves takes nothing with it. A scan answers every request that was there
-//! when it began. Later ones help it to its end and begin the next, unless the directory's time
-//! stamps prove that it holds the same names still. So a crowd costs two scans at the most, and
-//! nobody gets an answer older than the request.
+//! No connection owns the scan: each takes it one step further in its turn of the disk queue, so a
+//! connection that leaves interrupts nothing. A scan serves all requests that arrived before it
+//! began. Later ones take it to its end and begin the next, unless the directory's time stamps
+//! prove the names unchanged. So a crowd costs at most two scans, and no response is older than its
+//! request.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +29,7 @@ pub(super) struct SharedScan {
     running: Mutex<Option<RunningScan>>,
     /// Held for moments.
     last: Mutex<LastScan>,
-    /// Where results stay for requests to come, and under which key.
+    /// The place and the key of results that are kept.
     kept: Option<(Arc<KeptResults>, Arc<ScanKey>)>,
     counters: Arc<Counters>,
 }
@@ -45,11 +45,12 @@ struct RunningScan {
     permit: Arc<Permit>,
 }
 
-/// The scan that came to its end last.
+/// The last scan that has ended.
 #[derive(Debug)]
 enum LastScan {
     None,
-    /// The permit is held for those who have not taken the result yet; a kept one has none.
+    /// The permit is held for connections that have not taken the result yet; a kept result has
+    /// none.
     Ended(Arc<ScanResult>, Option<Arc<Permit>>),
     /// The directory could not be read.
     Failed {
@@ -59,13 +60,13 @@ enum LastScan {
     },
 }
 
-/// Where a scan stands after a step.
+/// The result of a scan's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stepped {
-    /// It cannot begin: there is no permit.
+    /// No permit is free.
     NotPermitted,
     UnderWay,
-    /// It has ended, for the good of whom it answers.
+    /// It has ended, with a result for the request.
     Ended,
 }
 
@@ -88,21 +89,20 @@ impl SharedScan {
         }
     }
 
-    /// The number by which the disk queue has one connection at a time step; `None` if there is
-    /// nothing to wait for. For hot workers, which wait for no lock.
+    /// The number by which the disk queue runs one step at a time; `None` if there is nothing to
+    /// wait for. Takes no lock that could block a hot worker.
     pub(super) fn number(&self, wanted: Wanted) -> Option<ScanNumber> {
         let last = self.last.try_lock().ok();
         let is_there = last.is_some_and(|last| last.answer(wanted).is_some());
         (self.kept.is_some() && !is_there).then_some(self.number)
     }
 
-    /// The result, if there is one that answers this request.
+    /// The result, if it is current for this request.
     pub(super) fn answer(&self, wanted: Wanted) -> Option<io::Result<Arc<ScanResult>>> {
         lock(&self.last).answer(wanted)
     }
 
-    /// Takes the scan a step further, and begins one if none is under way: `scan` tells of what.
-    /// May wait for a disk.
+    /// Takes the scan a step further, or begins the one that `scan` makes. May wait for a disk.
     ///
     /// # Errors
     /// The directory cannot be read.
@@ -150,7 +150,8 @@ impl SharedScan {
         Ok(Stepped::Ended)
     }
 
-    /// A permit for another scan: it will answer those as well who have not taken the last result.
+    /// A permit for another scan, which also serves connections that have not taken the last
+    /// result.
     fn permit(&self, permits: &Arc<Semaphore>) -> Option<Permit> {
         let last = std::mem::replace(&mut *lock(&self.last), LastScan::None);
         let unused = match last {
@@ -207,7 +208,7 @@ impl RunningScan {
     }
 }
 
-/// A step that panicked leaves no scan behind, and the next one begins anew.
+/// A step that panicked leaves no scan behind, and the next one starts again.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! How the page looks, and what its script does.
 
-/// Allows the page its own style and script and nothing else. A test keeps the hashes true.
+/// Allows the page its inline style and script and nothing else. A test compares the hashes.
 pub(crate) const SECURITY_POLICY: &str = "default-src 'none'; \
 style-src 'sha256-sLQ/7KN/6FZ9Jans+DbpWF+uiaBZGlwIpAPiQ9iEY+o='; \
 script-src 'sha256-Szi6AljLfOJevuVVyDihEmQl7kQrb86ZI+gxxhfMkZU='; \
@@ -74,8 +74,8 @@ summary{padding:.5rem}
 @media(pointer:coarse){td.name a{min-height:2rem}}
 "##;
 
-/// Filters while one types, keeps the total true, copies a command that is clicked, and lets the
-/// arrow keys walk through the names.
+/// Filters while the user types, updates the total, copies a clicked command, and moves through the
+/// names by arrow keys.
 pub(super) const SCRIPT: &str = r#"
 "use strict";
 const rows=[...document.querySelectorAll("tbody tr")],box=document.querySelector("input[name=q]"),

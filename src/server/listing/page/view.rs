@@ -10,7 +10,7 @@ use crate::server::listing::scan::Depth;
 pub(super) struct View {
     pub(super) target: Target,
     pub(super) query: Query,
-    /// Scheme and authority, for commands that are to work elsewhere.
+    /// Scheme and authority, for commands that are pasted elsewhere.
     pub(super) origin: String,
     /// The query of the link that opens the entries, with its question mark.
     pub(super) link: String,
@@ -22,9 +22,9 @@ pub(super) struct View {
 pub(super) struct Summary {
     /// How many entries there are, of those that match the filter.
     pub(super) total: u64,
-    /// How many of them stand on earlier pages.
+    /// The number of entries on earlier pages.
     pub(super) before: u64,
-    /// How many of them stand on this page.
+    /// The number of entries on this page.
     pub(super) here: u64,
     /// Place of the last entry here, if more follow.
     pub(super) next: Option<Vec<u8>>,
@@ -35,7 +35,7 @@ pub(super) struct Summary {
 impl View {
     pub(super) fn new(request: &Request, page_entries: usize) -> Self {
         let host = request.host.as_deref().unwrap_or("HOST");
-        let host = host.get(..LONGEST_HOST).unwrap_or(host);
+        let host = host.get(..MAX_HOST_BYTES).unwrap_or(host);
         Self {
             target: Target {
                 trailing_slash: true,
@@ -84,4 +84,4 @@ impl View {
 }
 
 /// No name of a host is longer (RFC 1035 section 2.3.4), with a port.
-const LONGEST_HOST: usize = 255 + 6;
+const MAX_HOST_BYTES: usize = 255 + 6;
