@@ -1,4 +1,4 @@
-//! `haul get`: downloads that end whole or say why not.
+//! `haul get`: downloads that end whole or report why not.
 //!
 //! ```text
 //! run → jobs ─┬→ tree (a listing becomes more jobs)
@@ -11,9 +11,8 @@
 //! ```
 //!
 //! Events flow one way: download → [`Event`] → display. Four places guard against a wrong file:
-//! `part_file::validate` (which bytes may be put together), `part_file` (which bytes are believed
-//! after a kill), `download::prover` (what each block must be) and `checksum` (what the whole must
-//! be).
+//! `part_file::validate` (which bytes may be joined), `part_file` (which bytes are valid after a
+//! kill), `download::prover` (each block) and `checksum` (the whole).
 
 mod blocks;
 mod checksum;
@@ -69,10 +68,10 @@ use shared::written::Written;
 use shared::{Reporter, Shared};
 use tree::{Found, Tree};
 
-/// Fetches all files, `parallel` at a time, and tells `events` how it goes.
+/// Fetches all files, `parallel` at a time, and sends its progress to `events`.
 ///
 /// # Errors
-/// The blame of the first file, in order, that could not be had; the event said why.
+/// The kind of the first failure, in the order of files; its event had the text.
 pub fn run(
     config: GetConfig,
     jobs: &[Job],
@@ -119,7 +118,7 @@ pub fn run(
 struct Run<'a> {
     shared: Shared,
     events: &'a Sender<Event>,
-    /// Words have to say which file they are about.
+    /// Notes have to name their file.
     several: bool,
     /// The index of the next file.
     next: AtomicUsize,
@@ -197,7 +196,7 @@ impl Run<'_> {
         failed.map_or(Ok(()), |(_, kind)| Err(kind))
     }
 
-    /// Gives the files of a directory to `take`; says whether it wants more.
+    /// Passes the files of a directory to `take`; returns whether it wants more.
     fn walk(&self, tree: &Tree<'_>, root: tree::Root, take: &dyn Fn(Job) -> bool) -> bool {
         let mut goes_on = true;
         tree.walk(root, &mut |found| {
@@ -213,10 +212,10 @@ impl Run<'_> {
         goes_on
     }
 
-    /// Fetches a file, or what is in the directory that it turns out to be.
+    /// Fetches a file, or the files of the directory that the address turns out to be.
     ///
     /// # Errors
-    /// No more is to be fetched.
+    /// The run ends.
     fn fetch_all(&self, tree: &Tree<'_>, (reporter, job): (Reporter, Job)) -> Result<(), GetError> {
         let open = RefCell::new(Vec::new());
         self.fetch(&reporter, &job, &open)?;
@@ -272,7 +271,7 @@ impl Run<'_> {
     /// Notes that a file cannot be had.
     ///
     /// # Errors
-    /// No more is to be fetched.
+    /// The run ends.
     fn stop_at(&self, reporter: &Reporter, error: GetError) -> Result<(), GetError> {
         self.fail(reporter, &error);
         match error.is_stop() {

@@ -16,11 +16,11 @@ use super::source::HttpUrl;
 use crate::digest::blocks::{self, BlockHasher, MEDIA_TYPE};
 use crate::digest::{Algorithm, BlockList, Checksum};
 
-/// The block list of the file at `url` that `identity` tells of; `None` if the server has none, or
-/// one of another version, or not within `patience`.
+/// The block list of the version `identity` of the file at `url`; `None` if the server has none,
+/// one of another version, or none within `patience`.
 ///
 /// # Errors
-/// Network: the server cannot be asked.
+/// Network: the request fails.
 pub(super) fn list(
     shared: &Shared,
     url: &HttpUrl,
@@ -29,14 +29,14 @@ pub(super) fn list(
 ) -> Result<Option<BlockList>, GetError> {
     let (asked, cancellation) = (Instant::now(), shared.cancellation());
     let version = (identity.length, identity.validator.as_ref());
-    let mut pause = LEAST_PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         match ask(shared, url, version, &cancellation)? {
             ListAnswer::List(list) => return Ok(Some(list)),
             ListAnswer::None => return Ok(None),
             ListAnswer::Pending => {}
         }
-        pause = (pause * 2).min(MOST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
         if asked.elapsed() + pause > patience {
             return Ok(None);
         }
@@ -57,14 +57,14 @@ pub(super) enum ListAnswer {
 /// Asks once for the list of the version of this length, under this validator.
 ///
 /// # Errors
-/// Network: the server cannot be asked.
+/// Network: the request fails.
 pub(super) fn ask(
     shared: &Shared,
     url: &HttpUrl,
     (length, validator): (u64, Option<&Validator>),
     cancellation: &Cancellation,
 ) -> Result<ListAnswer, GetError> {
-    // An address with a query of its own may be signed as it is.
+    // A signature may cover the query of the address, so it stays as it is.
     if url.url().query().is_some() {
         return Ok(ListAnswer::None);
     }
@@ -92,7 +92,7 @@ pub(super) fn ask(
     }
 }
 
-/// Reads a list, which is as long as the file's length says; anything else is none.
+/// Reads a list of the length that the file's length implies; any other is invalid.
 fn read(
     shared: &Shared,
     response: Response,
@@ -148,7 +148,7 @@ pub(super) fn good(
     Ok(good)
 }
 
-/// Whether a block of `file`, all of which is there, is as the list says. The buffer is not empty.
+/// Whether a block of `file`, all of which is present, matches the list. The buffer is not empty.
 pub(super) fn is_good(
     file: &File,
     list: &BlockList,
@@ -171,13 +171,13 @@ pub(super) fn is_good(
     Ok(value == Some(&hasher.finish()))
 }
 
-/// The digest of the whole file that a list stands for.
+/// The digest of the whole file, from the list.
 pub(super) fn digest(list: &BlockList) -> Option<Checksum> {
     Checksum::new(Algorithm::Blake3, *list.root())
 }
 
 /// A piece that stays in the processor's second cache between being read and being hashed.
 pub(super) const PIECE_BYTES: usize = 128 << 10;
-/// A server that is done early is seen early.
-const LEAST_PAUSE: Duration = Duration::from_millis(10);
-const MOST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses begin short, for a server that is done soon.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+const MAX_PAUSE: Duration = Duration::from_secs(5);

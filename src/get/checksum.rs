@@ -9,7 +9,7 @@ use sha2::digest::DynDigest;
 use crate::digest::Checksum;
 use crate::get::error::{ErrorKind, GetError};
 
-/// Hashes a file from its start, as far as it is there.
+/// Hashes a file from its start, up to its contiguous bytes.
 pub(super) struct Verifier {
     hashers: Vec<(Checksum, Box<dyn DynDigest + Send>)>,
     hashed: u64,
@@ -41,7 +41,7 @@ impl Verifier {
         self.hashed += bytes.len() as u64;
     }
 
-    /// Hashes on in `file`, a step at most towards `front`; says whether it is there.
+    /// Hashes up to one step more of `file` towards `front`; returns whether it got there.
     pub(super) fn follow(
         &mut self,
         (file, path): (&File, &Path),
@@ -61,7 +61,7 @@ impl Verifier {
         })
     }
 
-    /// Compares the sums of what has been hashed with the expected ones.
+    /// Compares the sums of the hashed bytes with the expected ones.
     ///
     /// # Errors
     /// Verification, with both sums.

@@ -43,7 +43,7 @@ pub(super) struct Client {
     idle: Mutex<HashMap<Hop, Vec<Connection>>>,
 }
 
-/// Where a connection leads: the next one to speak HTTP, and whether through TLS.
+/// The next host of a connection, and whether it is reached through TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Hop {
     host: String,
@@ -73,7 +73,7 @@ pub(super) struct RangeRequest<'a> {
     pub(super) start: u64,
     /// The offset behind the last byte.
     pub(super) end: u64,
-    /// `If-Range`; only a mirror that has not been heard yet goes without.
+    /// `If-Range`; only the first request to a mirror goes without.
     pub(super) if_range: Option<&'a str>,
 }
 
@@ -109,10 +109,10 @@ impl Client {
         }
     }
 
-    /// Asks, and follows redirects; whatever the status of the last response.
+    /// Sends a request, and follows redirects; the last response may have any status.
     ///
     /// # Errors
-    /// Network: the host cannot be reached, breaks the protocol, or leads in circles.
+    /// Network: the host cannot be reached, breaks the protocol, or redirects in circles.
     pub(super) fn send(
         &self,
         request: &Request<'_>,
@@ -122,10 +122,10 @@ impl Client {
         self.send_on(prepared, request, cancellation)
     }
 
-    /// Asks over a connection that stands.
+    /// Sends a request over an established connection.
     ///
     /// # Errors
-    /// As `Self::ask`.
+    /// As [`Self::send`].
     pub(super) fn send_on(
         &self,
         mut prepared: PreparedConnection,
@@ -180,7 +180,7 @@ impl Client {
             .map(PreparedConnection::New)
     }
 
-    /// Gives back a connection that nothing was asked over.
+    /// Puts back a connection that carried no request.
     pub(super) fn put_back(&self, url: &HttpUrl, prepared: PreparedConnection) {
         let (PreparedConnection::Idle(connection) | PreparedConnection::New(connection)) = prepared;
         self.keep(url, connection);
@@ -213,8 +213,8 @@ impl Client {
         let proxy = self.proxies.for_url(request.url);
         let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
         let bytes = self.request_bytes(request, proxy);
-        // A kept connection may have been closed under our hands; that says nothing about the
-        // server, so the next one is tried at once, and in the end a new one.
+        // A kept connection may have been closed meanwhile, which is no fault of the server: the
+        // next one is tried at once, and in the end a new one.
         loop {
             let connection = match prepared {
                 PreparedConnection::New(connection) => {
@@ -322,8 +322,8 @@ impl Client {
             })?;
             if let Some((head, used)) = parsed {
                 connection.input.consume(used);
-                // 100 Continue, 103 Early Hints: not the response yet. 101 was not asked for, and
-                // nothing of HTTP follows it.
+                // 100 Continue and 103 Early Hints precede the response. 101 was not requested, and
+                // no HTTP follows it.
                 let is_interim = (100..200).contains(&head.status) && head.status != 101;
                 if is_interim && interim < MAX_INTERIM {
                     interim += 1;
@@ -360,8 +360,8 @@ impl Client {
         }
     }
 
-    /// The key of the idle connections that can carry a request for `url`: an HTTP proxy's carry
-    /// any plain one, those through SOCKS or a tunnel lead to one server.
+    /// The key of the idle connections that can carry a request for `url`: those to an HTTP proxy
+    /// carry any plain one, those through SOCKS or a tunnel lead to one server.
     fn hop(&self, url: &HttpUrl) -> Hop {
         let next = match self.proxies.for_url(url) {
             Ok(Some(Proxy::Http(proxy))) if !url.is_secure() => proxy,
@@ -374,7 +374,7 @@ impl Client {
         }
     }
 
-    /// The request; a validator's characters stand for one byte each.
+    /// The request; the characters of a validator are one byte each.
     fn request_bytes(&self, request: &Request<'_>, proxy: Option<&Proxy>) -> Vec<u8> {
         let Request { url, accept, .. } = request;
         let method = match request.method {
@@ -416,7 +416,7 @@ impl Client {
     }
 }
 
-/// SHA-256 takes the least time to verify; only haul knows BLAKE3 here (RFC 9530).
+/// SHA-256 takes the least time to verify; BLAKE3 is no registered algorithm (RFC 9530).
 const WANTED_DIGESTS: &str = "sha-256=5, sha-512=4, blake3=10";
 
 fn host(url: &HttpUrl) -> String {
@@ -441,8 +441,8 @@ fn other_protocol(input: &[u8]) -> Option<&'static str> {
     known.map(|&(_, protocol)| protocol)
 }
 
-/// Refuses a content coding that the request did not accept, unless the file's name says that it is
-/// stored so.
+/// Refuses a content coding that the request did not accept, unless the file's name has the
+/// coding's extension.
 fn check_coding(response: &Response) -> Result<(), GetError> {
     let codings = response.head.content_encoding.as_deref();
     let codings = codings.unwrap_or_default().to_ascii_lowercase();

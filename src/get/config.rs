@@ -16,7 +16,7 @@ use filter::Filter;
 use login::Login;
 use proxy::Proxies;
 
-/// How to download; what is the same for all files of a run.
+/// The settings of a run, common to all its files.
 #[derive(Clone, Debug)]
 pub struct GetConfig {
     /// Where files go that have no path of their own.
@@ -27,7 +27,7 @@ pub struct GetConfig {
     pub recursion: Recursion,
     /// Directories below the first one that are followed; as many as is sane where it is `None`.
     pub depth: Option<usize>,
-    /// Which files of a directory are wanted.
+    /// The wanted files of a directory.
     pub filter: Filter,
     /// The treatment of files that are there already.
     pub existing: Existing,
@@ -45,15 +45,15 @@ pub struct GetConfig {
     pub preallocation: Preallocation,
     /// When to try again.
     pub retry: RetryPolicy,
-    /// Time for a connection to come about.
+    /// The longest time for a connection to be established.
     pub connect_timeout: Duration,
     /// Address families that may be used.
     pub family: Family,
-    /// Time without a byte after which a connection is given up.
+    /// The longest time without a byte before a connection is closed.
     pub stall_timeout: Duration,
-    /// Time for everything, after which what is not whole is given up.
+    /// The longest time for all files.
     pub max_time: Option<Duration>,
-    /// Slower than this a file's connections are given up.
+    /// The lowest rate of a file before its connections are replaced.
     pub min_rate: Option<MinRate>,
     /// Bytes a second over all connections.
     pub rate: Option<u64>,
@@ -73,7 +73,7 @@ pub struct GetConfig {
     pub checksums: Vec<Checksum>,
     /// Sums by file name.
     pub checksum_file: Option<ChecksumFile>,
-    /// Where there is a list of sums to fetch first.
+    /// The address of a list of sums to fetch first.
     pub checksum_list: Option<HttpUrl>,
 }
 
@@ -86,7 +86,7 @@ pub enum RepairChoice {
     Copy,
     /// Blocks that differ are fetched, and written over the file.
     InPlace,
-    /// The report says which blocks would be fetched.
+    /// The blocks that would be fetched are reported.
     DryRun,
 }
 
@@ -99,7 +99,7 @@ pub enum DigestChoice {
     Required,
 }
 
-/// Where a file's name comes from.
+/// The source of a file's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// The end of its address.
@@ -117,7 +117,7 @@ pub enum Recursion {
     On,
 }
 
-/// The treatment of a file that is there already.
+/// The treatment of an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Leave it and fail.
@@ -131,7 +131,7 @@ pub enum Existing {
 }
 
 impl Existing {
-    /// What is there may have to go.
+    /// Whether existing files may be replaced.
     pub(super) fn replaces(self) -> bool {
         matches!(self, Self::Overwrite | Self::Update)
     }
@@ -167,9 +167,9 @@ pub enum ResumeChoice {
 /// Whether room for the whole file is reserved at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preallocation {
-    /// Room is made: a disk that is too small says so before the first byte.
+    /// The length is reserved: a full disk is found before the first byte.
     On,
-    /// The file grows with what comes.
+    /// The file grows with the received bytes.
     Off,
 }
 
@@ -185,12 +185,12 @@ pub struct MinRate {
 /// How often and how soon to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Failures in a row, without a byte in between, after which to give up.
+    /// Failures in a row, without a byte in between, that end a file's download.
     pub retries: u32,
-    /// The same as long as no server has been reached at all: an address with a slip in it, or a
-    /// server that is still starting.
+    /// The same while no server has been reached at all: a mistyped address, or a server that is
+    /// still starting.
     pub retries_unreached: u32,
-    /// The time without progress after which to give up, however often was tried.
+    /// The longest time without progress, whatever the number of attempts.
     pub retry_for: Option<Duration>,
     /// The wait after the first failure; it doubles with every further one.
     pub first_wait: Duration,
@@ -251,7 +251,7 @@ impl Job {
     }
 }
 
-/// Size and time, which tell whether a file has to be fetched again.
+/// Size and time from a listing, by which an unchanged file is recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its length in bytes.

@@ -1,4 +1,4 @@
-//! Where a file goes, whether it has to be fetched, and what it must be.
+//! The destination of a file, whether it has to be fetched, and its checksums.
 
 use std::fs::Metadata;
 use std::io;
@@ -62,7 +62,7 @@ pub(super) fn choose(
     }
 }
 
-/// The file that a symbolic link of the user's own, or of the system's, leads to in the end.
+/// The final target of a symbolic link of the user or of the system.
 fn behind_links(mut path: PathBuf) -> Option<PathBuf> {
     for _ in 0..MAX_LINKS {
         let is_descriptor = is_descriptor(&path);
@@ -79,7 +79,7 @@ fn behind_links(mut path: PathBuf) -> Option<PathBuf> {
     None
 }
 
-/// A name that stands for a file that is open already, as `/proc/self/fd/3`.
+/// A name of an open file, as `/proc/self/fd/3`.
 fn is_descriptor(path: &Path) -> bool {
     let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
     parent.is_some_and(|parent| parent.starts_with("/proc"))
@@ -110,8 +110,8 @@ fn server_name(shared: &Shared, reporter: &Reporter, source: &Source) -> Result<
     })
 }
 
-/// The name in `Content-Disposition`. A HEAD request of its own, so that what an earlier run left
-/// under that name can be resumed.
+/// The name in `Content-Disposition`. A separate HEAD request gets it, so that the part file of an
+/// earlier run under that name is found.
 fn remote_name(
     shared: &Shared,
     reporter: &Reporter,
@@ -142,7 +142,7 @@ pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Resul
                     return Ok(head);
                 }
                 let error = refusal::of_response(&head, &url, SystemTime::now());
-                // An address may be signed for GET alone, or a server know nothing else.
+                // An address may be signed for GET alone, or the server may not implement HEAD.
                 if method == Method::Head && error.retry == Retry::Never {
                     method = Method::Get;
                     continue;
@@ -152,7 +152,7 @@ pub(super) fn head(shared: &Shared, reporter: &Reporter, url: &HttpUrl) -> Resul
             Err(error) => error,
         };
         reporter.wait(&mut attempts, error, 0, &cancellation)?;
-        // Some servers close at HEAD without a word.
+        // Some servers close the connection at HEAD.
         method = Method::Get;
     }
 }
@@ -179,7 +179,7 @@ pub(super) enum Standing {
 /// Looks for a file at `target`.
 ///
 /// # Errors
-/// LocalFile: there is one, and it may not be replaced.
+/// LocalFile: it exists, and may not be replaced.
 pub(super) fn look(
     shared: &Shared,
     reporter: &Reporter,

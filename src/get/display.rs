@@ -104,7 +104,7 @@ fn as_json(events: &Receiver<Event>, out: &mut dyn Write) {
             }
             _ => {}
         }
-        // A reader that has gone does not end the download.
+        // A reader that has closed does not end the download.
         let _ = writeln!(out, "{shown}").and_then(|()| out.flush());
     }
 }

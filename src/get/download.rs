@@ -1,5 +1,4 @@
-//! The download of a file from its address to its name: where it goes, what is there, and by which
-//! protocol.
+//! The download of a file: its target, what of it is there, and the protocol.
 
 mod block_ledger;
 mod coordinator;
@@ -38,7 +37,7 @@ use crate::sys::receive;
 use mirrors::Mirrors;
 use transfer::Transfer;
 
-/// Fetches the file of `job`; `None` when it is there already, which the event says.
+/// Fetches the file of `job`; `None` when it exists already, with an event.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
@@ -54,7 +53,7 @@ pub(super) fn fetch(
                 let text = format!("{} is no regular file: --repair needs one", path.display());
                 return Err(GetError::new(ErrorKind::LocalFile, text));
             }
-            // A file that is open already, as /dev/fd/3, may have text of others.
+            // A file that is open already, as /dev/fd/3, may hold other text.
             let is_file = path.metadata().is_ok_and(|found| found.is_file());
             let mut options = File::options();
             let opened = options.write(true).append(is_file).open(&path);
@@ -120,7 +119,7 @@ pub(super) fn fetch(
     fetched.map(Some)
 }
 
-/// Whether the file that is there has the sums, where that decides: its size and time do not.
+/// Whether the existing file has the sums, where these and not size and time decide.
 ///
 /// # Errors
 /// LocalFile: it has not, and may not be replaced.

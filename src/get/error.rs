@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::source::HttpUrl;
 
-/// The kind of a failure; each has an exit code of its own.
+/// The kind of a failure; each has an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -27,7 +27,7 @@ pub enum ErrorKind {
     LocalFile,
     /// The bytes are not the expected ones.
     Verification,
-    /// A server's certificate is not trusted, or it leads from https to http.
+    /// A server's certificate is not trusted, or a redirect leads from https to http.
     Untrusted,
 }
 
@@ -55,15 +55,15 @@ pub(super) enum Retry {
     /// The run ends: interrupted, or its time is over.
     Stopped,
     Later,
-    /// Bytes came, but too slowly: they are no progress.
+    /// Bytes arrived too slowly, and do not count as progress.
     Slow,
-    /// No connection came about, and none ever has to this host and port.
+    /// No connection was established, now or before, to this host and port.
     Unreached,
-    /// The server said when.
+    /// After the server's `Retry-After`.
     After(Duration),
 }
 
-/// A download that did not end well: the text says what happened and what to do.
+/// A failed download: the text says what happened and what to do.
 #[derive(Clone, Debug)]
 pub struct GetError {
     /// The kind, which decides the exit code.
@@ -113,7 +113,7 @@ impl GetError {
         }
     }
 
-    /// An address that tells of others.
+    /// The address is a metalink, which leads to other addresses.
     pub(super) fn metalink(found: HttpUrl) -> Self {
         let text = format!("{found} is a metalink: -o FILE fetches the document itself");
         Self {
@@ -180,7 +180,7 @@ impl GetError {
         self
     }
 
-    /// The same error with more to say.
+    /// The same error with more text.
     pub(super) fn and(mut self, more: impl fmt::Display) -> Self {
         self.text = format!("{}; {more}", self.text);
         self

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::part_file::extents::Extent;
 
-/// The number of a file, in the order in which files were asked for.
+/// The number of a file, in the order of requests.
 pub type FileId = usize;
 
 /// Something that happened to one file.
@@ -23,7 +23,7 @@ pub enum Event {
         name: PathBuf,
         /// The address.
         url: String,
-        /// Bytes; `None` when the server does not say.
+        /// Bytes; `None` if unknown.
         length: Option<u64>,
         /// Bytes that an earlier run had fetched.
         resumed: u64,
@@ -34,7 +34,7 @@ pub enum Event {
         file: FileId,
         /// Bytes in the file.
         done: u64,
-        /// Bytes; `None` when the server does not say.
+        /// Bytes; `None` if unknown.
         length: Option<u64>,
         /// Connections at work.
         connections: usize,
@@ -42,11 +42,11 @@ pub enum Event {
         #[serde(skip)]
         extents: Vec<Extent>,
     },
-    /// Something worth a word.
+    /// A note for the user.
     Note {
         /// Which file.
         file: FileId,
-        /// The word.
+        /// The text.
         text: String,
     },
     /// A failure that is tried again.

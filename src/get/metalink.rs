@@ -1,7 +1,7 @@
 //! Metalinks (RFC 5854): where a file can be had, how long it is, and its digests.
 //!
-//! Only what names a file, its addresses and its digests is read; documents with a type
-//! declaration are refused, so that no entity but XML's own five is expanded.
+//! Only names, addresses and digests of files are read. Documents with a type declaration are
+//! refused, so that no entity but XML's predefined five is expanded.
 
 use std::fmt;
 use std::io::Read as _;
@@ -38,7 +38,7 @@ impl fmt::Display for BadMetalink {
 
 impl std::error::Error for BadMetalink {}
 
-/// A file as the document tells of it.
+/// A file in the document.
 #[derive(Debug, Default)]
 struct Described {
     name: String,
@@ -71,8 +71,8 @@ pub fn parse(text: &str) -> Result<Vec<Job>, BadMetalink> {
     }
 }
 
-/// The files of the metalink at `url`. What https says does not lead to http, unless a digest
-/// proves what comes.
+/// The files of the metalink at `url`. One from https names no http addresses, unless a digest
+/// proves their content.
 ///
 /// # Errors
 /// The metalink cannot be fetched, or used.
@@ -98,7 +98,7 @@ pub(super) fn fetch(
     jobs.into_iter().map(|job| secure(job, &from)).collect()
 }
 
-/// Leaves out what anybody on the way could change.
+/// Leaves out what an attacker on the path could change.
 fn secure(mut job: Job, from: &HttpUrl) -> Result<Job, GetError> {
     let (Source::Http(first), true) = (&job.source, job.checksums.is_empty()) else {
         return Ok(job);

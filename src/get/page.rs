@@ -15,8 +15,8 @@ use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::HttpUrl;
 
-/// A response and its body, which is on disk where it is long: a listing of a million names has a
-/// hundred megabytes.
+/// A response and its body, on disk if it is long: a listing of a million names has a hundred
+/// megabytes.
 pub(super) struct Page {
     pub(super) head: Head,
     /// The address that answered.
@@ -39,7 +39,7 @@ pub(super) fn essence(head: &Head) -> String {
     essence.trim().to_ascii_lowercase()
 }
 
-/// Fetches `url`, again after passing failures; reads the body where `wanted` says so.
+/// Fetches `url`, again after passing failures; reads the body if `wanted` is true.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,

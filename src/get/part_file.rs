@@ -1,13 +1,13 @@
-//! `NAME.part` and the state file beside it: what survives a kill, a full disk and a second
-//! `haul get` of the same file.
+//! `NAME.part` and its state file: what survives a kill, a full disk and a concurrent `haul get` of
+//! the same file.
 //!
 //! The rules, each against one way to a wrong file:
 //! - A part file is locked from before its first byte until its name is final.
 //! - A state file claims extents only after their bytes are synced, and is replaced atomically.
-//! - A fresh state is written before the part file gets its length, and is believed only for a
-//!   part file of that length: no leftover can vouch for an empty file.
-//! - A part file with bytes and no state is not ours, and is not touched; nor is one that another
-//!   user owns, can write to, or has another name for.
+//! - A fresh state is written before the part file gets its length, and is valid only for a part
+//!   file of that length: no leftover state can vouch for an empty file.
+//! - A part file with bytes and no state belongs to another program and is not touched; nor is one
+//!   that another user owns or can write to, or that has a second link.
 
 pub(super) mod extents;
 pub(super) mod keep;
@@ -44,8 +44,8 @@ pub(super) struct PartFile {
 }
 
 impl PartFile {
-    /// Opens a part file of `target` that an earlier run left, with its state as far as that can
-    /// be believed. `None` when there is none.
+    /// Opens a part file of `target` that an earlier run left, with the valid part of its state.
+    /// `None` when there is none.
     ///
     /// # Errors
     /// LocalFile: it is locked, not ours, or cannot be opened.
@@ -71,7 +71,7 @@ impl PartFile {
     pub(super) fn create(target: &Path, slot: Slot) -> Result<Self, GetError> {
         let part = Self::open(target, slot, Missing::Create)?;
         if target.symlink_metadata().is_ok_and(|found| found.is_file()) {
-            // Whom the file is hidden from the part is hidden from too; some file systems have no
+            // The part must not be readable by more users than the file; some file systems have no
             // modes.
             let _ = part.file.set_permissions(Permissions::from_mode(0o600));
         }
@@ -105,7 +105,7 @@ impl PartFile {
                     return Err(GetError::local("lock", &path, &error));
                 }
             }
-            // The one who held the lock may have renamed the file away just before it let go.
+            // The last holder of the lock may have renamed the file just before its release.
             if is_at(&file, &path) {
                 if slot != Slot::InPlace {
                     check_ours(&file, &path)?;
@@ -146,8 +146,8 @@ impl PartFile {
         Ok(State::parse(&text, length))
     }
 
-    /// Begins anew: an empty file with room for `length` bytes, and a state that claims nothing.
-    /// Callers have asked `part_file::keep`.
+    /// Empties the file, reserves `length` bytes, and writes a state that claims nothing. The
+    /// decision is that of `part_file::keep`.
     ///
     /// # Errors
     /// LocalFile, with advice when the disk is full; the room is given back.
@@ -208,8 +208,8 @@ impl PartFile {
         })
     }
 
-    /// Gives the room of the last bytes that are `done` back to the disk, and of all behind them:
-    /// enough for a state file.
+    /// Punches out the last bytes that are `done`, and all behind them, to make room on the disk
+    /// for a state file.
     ///
     /// # Errors
     /// Of ftruncate(2); the bytes are not `done` any more all the same.
@@ -278,7 +278,7 @@ impl PartFile {
         }
         self.file.sync_all().map_err(failed)?;
         if !is_at(&self.file, &self.path) {
-            // Another file of that name, from a tree with both NAME and NAME.part, say.
+            // An unrelated file of that name, as from a tree with both NAME and NAME.part.
             let text = format!(
                 "{} was replaced by somebody while it was written: run the same command again",
                 self.path.display()
@@ -302,7 +302,7 @@ impl PartFile {
             io::ErrorKind::AlreadyExists => refuse_existing(&self.target),
             _ => GetError::local("name", &self.target, &error),
         })?;
-        // A state without a part file is never believed.
+        // A state without a part file is never valid.
         let _ = fs::remove_file(&self.state_path);
         let directory = directory_of(&self.target);
         receive::sync_directory(directory)
@@ -365,10 +365,10 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The word when an earlier run's part file is of no use.
+/// The note when an earlier run's part file cannot be resumed.
 pub(super) const NOT_RESUMED: &str =
     "what an earlier run left cannot be gone on with: the file is fetched anew beside it";
-/// Some million extents: what is longer is cut, and so not believed.
-/// Some blocks of any file system.
+/// Some million extents; a longer state is cut, and thereby invalid. Some blocks of any file
+/// system.
 const STATE_ROOM_BYTES: u64 = 64 * 1024;
 const MAX_STATE_BYTES: u64 = 64 << 20;

@@ -1,6 +1,6 @@
-//! `--repair`: a file that is here in part or in an older version becomes the server's, and only
-//! the blocks that differ are fetched. Blocks that match go into a part file, unless there is no room
-//! for one, and the download goes on from there.
+//! `--repair`: an incomplete or older file becomes the server's, and only differing blocks are
+//! fetched. Matching blocks are copied to a part file if there is room, and the download goes on
+//! from there.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -24,13 +24,13 @@ use crate::sys::receive;
 pub(super) enum RepairPlan {
     /// The file is the server's, or nothing was to be changed.
     Nothing,
-    /// The part file waits for what is missing; in the end it has these blocks.
+    /// The part file lacks blocks; the finished one has these.
     Part(BlockList),
     /// The file itself does, of which this much is right.
     InPlace(Box<(PartFile, State)>, BlockList),
 }
 
-/// Makes a part file of what is right in `target`.
+/// Makes a part file of the matching blocks of `target`.
 ///
 /// # Errors
 /// Network: the server has no block list. LocalFile: the file cannot be read or copied.
@@ -41,7 +41,7 @@ pub(super) fn prepare(
     (target, choice): (&Path, RepairChoice),
 ) -> Result<RepairPlan, GetError> {
     let (identity, content_type) = ask(shared, url)?;
-    let patience = shared.config.max_time.unwrap_or(PATIENCE);
+    let patience = shared.config.max_time.unwrap_or(TIMEOUT);
     let list = blocks::list(shared, url, &identity, patience)?;
     let list = list.ok_or_else(|| {
         let text = format!("{url}: the server gives no list of blocks");
@@ -75,7 +75,7 @@ pub(super) fn prepare(
         Some((part, state)) => Some(part).filter(|_| state.done.total() == 0),
     };
     if let Some(part) = begun {
-        // A part file without a state is nobody's, whenever this breaks off.
+        // Without a state a part file would count as another program's after an interruption.
         part.save(&claims_nothing)?;
         let copied = copy(&file, part.file(), list.len());
         copied.map_err(|error| {
@@ -126,5 +126,5 @@ fn copy(mut from: &File, mut to: &File, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// How long a server may take to hash a file that was never asked for.
-const PATIENCE: Duration = Duration::from_secs(3600);
+/// The longest time for a server to hash a file on its first request.
+const TIMEOUT: Duration = Duration::from_secs(3600);

@@ -1,5 +1,5 @@
 //! A file into a stream: standard output, a device, a FIFO. Written bytes cannot be taken back, so
-//! a broken download goes on where it was or not at all.
+//! a broken download resumes exactly or not at all.
 
 pub(super) mod name_protocol;
 
@@ -127,7 +127,7 @@ impl Flow<'_> {
             let error = match self.attempt(sink, &mut identity) {
                 Ok(End::Whole) => return Ok(Reader::Listens),
                 Ok(End::Gone) => return Ok(Reader::Gone),
-                Ok(End::Clipped) if sink.written - began_at >= LEAST_CLIPPED_BYTES => continue,
+                Ok(End::Clipped) if sink.written - began_at >= MIN_CLIPPED_BYTES => continue,
                 Ok(End::Clipped) => GetError::passing(ErrorKind::Incomplete, CLIPPED),
                 Err(error) => error,
             };
@@ -211,7 +211,7 @@ impl Flow<'_> {
         let mut floor = RateFloor::new(self.shared.config.min_rate);
         let began_at = sink.written;
         loop {
-            // Chunks may bring more, or less, than their Content-Range says.
+            // Chunks may hold more, or less, than their Content-Range.
             let left = end.map_or(u64::MAX, |end| end - sink.written);
             let wanted = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
             if wanted == 0 {
@@ -248,6 +248,6 @@ impl Flow<'_> {
 }
 
 /// Less than this at a time is not worth its request.
-const LEAST_CLIPPED_BYTES: u64 = 64 * 1024;
+const MIN_CLIPPED_BYTES: u64 = 64 * 1024;
 const CLIPPED: &str = "the server sends less than was asked for";
 const SHOW_EVERY: std::time::Duration = std::time::Duration::from_millis(200);

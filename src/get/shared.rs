@@ -53,7 +53,7 @@ impl Shared {
     /// Whether `target` is another source's file of this run, or has been `source`'s already.
     ///
     /// # Errors
-    /// LocalFile: two names of servers lead to one file here, and the first one keeps it.
+    /// LocalFile: two names of servers map to one file here, and the first one keeps it.
     pub(super) fn check_owner(&self, target: &Path, source: &Source) -> Result<Owner, GetError> {
         let owner = match target.symlink_metadata() {
             Ok(found) => self.written.owner(&found, source),
@@ -73,13 +73,13 @@ impl Shared {
 pub(super) struct Reporter {
     pub(super) file: FileId,
     pub(super) events: Sender<Event>,
-    /// Its address, where there are several files and a text has to say which one it is about.
+    /// Its address, for texts of a run with several files.
     pub(super) about: Option<String>,
 }
 
 impl Reporter {
     pub(super) fn send(&self, event: impl FnOnce(FileId) -> Event) {
-        // A display that has gone is no reason to stop downloading.
+        // The download continues without a display.
         let _ = self.events.send(event(self.file));
     }
 
@@ -100,7 +100,7 @@ impl Reporter {
         self.send(|file| Event::Note { file, text });
     }
 
-    /// Ends a whole body; says so when more came than was promised.
+    /// Ends a whole body; notes an excess of bytes.
     pub(super) fn end_of(&self, body: Body) -> Option<Connection> {
         let Finished {
             connection,

@@ -1,4 +1,4 @@
-//! Where a file comes from: the addresses that `haul get` understands.
+//! The addresses that `haul get` accepts.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,7 +24,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUrl {
     url: Url,
-    /// The interface that a link-local address is on (RFC 4007), which no server is told.
+    /// The interface of a link-local address (RFC 4007), which is never sent to a server.
     zone: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl HttpUrl {
         Self::from_url(url, zone)
     }
 
-    /// The address `HOST[:PORT]`, of a server that listens on `port` unless told otherwise.
+    /// The address `HOST[:PORT]`, with `port` as the default.
     pub(super) fn with_default_port(text: &str, port: u16) -> Result<Self, BadAddress> {
         // `http` would drop a port of 80, so the address is read as one of a scheme without one.
         let (bare, _) = split_zone(&format!("socks://{text}"));
@@ -122,8 +122,8 @@ impl HttpUrl {
         }
     }
 
-    /// The address that `reference`, a `Location` or a link, means from here. Credentials stay
-    /// with the host that they were given for, and those in `reference` are not believed.
+    /// Resolves `reference`, a `Location` or a link, against this address. Credentials stay with
+    /// the host they were given for, and those in `reference` are dropped.
     ///
     /// # Errors
     /// [`BadAddress`] when it is no address, or one that leaves HTTP.
@@ -205,7 +205,7 @@ impl HttpUrl {
         self.url.port_or_known_default().unwrap_or(80)
     }
 
-    /// Path and query, as they stand in a request line.
+    /// Path and query for a request line.
     #[must_use]
     pub fn path_and_query(&self) -> String {
         match self.url.query() {
@@ -214,14 +214,14 @@ impl HttpUrl {
         }
     }
 
-    /// The whole address as a proxy is asked for it, without credentials.
+    /// The absolute form for a proxy, without credentials.
     pub(super) fn absolute(&self) -> String {
         let (scheme, authority) = (self.url.scheme(), self.authority());
         format!("{scheme}://{authority}{}", self.path_and_query())
     }
 
-    /// The address in a state file: as it is shown, and where that leaves something out, a
-    /// digest of the whole.
+    /// The address for a state file: as displayed, with a digest of the whole where that omits
+    /// something.
     pub(super) fn recorded(&self) -> String {
         let shown = self.to_string();
         match self.url.query() {
@@ -289,8 +289,8 @@ impl NameUrl {
 
     fn parse(text: &str) -> Result<Self, BadAddress> {
         let explain = |why: &dyn fmt::Display| bad(text, why);
-        // Only the server's part is an address: a name may have marks and dots that mean something
-        // in one, and goes as it is.
+        // Only the authority is parsed as an address: a bare name may contain any marks and dots,
+        // and is sent as it is.
         let host = text.find("://").map_or(0, |at| at + "://".len());
         let end = text[host..].find('/').map_or(text.len(), |at| host + at);
         let (bare, zone) = split_zone(&text[..end]);
@@ -340,7 +340,7 @@ pub fn without_credentials(address: &str) -> Cow<'_, str> {
     }
 }
 
-/// The port that `haul serve` listens on unless told otherwise.
+/// The default port of `haul serve`.
 pub const HAUL_PORT: u16 = 7788;
 const MAX_NAME_BYTES: usize = 4096;
 

@@ -1,8 +1,8 @@
 //! `--recursive`: a directory, as a listing in JSON, XML or HTML shows it, becomes files to fetch.
 //!
-//! No listed link leads out: links count only beneath the directory that they stand in,
-//! and every component of a path is made a name here on its own. Every directory is listed once,
-//! and no two names of the server become one here.
+//! No listed link leads out: links count only beneath their directory, and each component of a path
+//! is mapped to a local name by itself. Every directory is listed once, and no two names of the
+//! server map to one local name.
 
 mod beneath;
 pub(crate) mod links;
@@ -32,7 +32,7 @@ pub(super) enum Found {
     Failed(GetError),
 }
 
-/// Takes what is found; `false` ends the walk.
+/// Takes what was found; `false` ends the walk.
 pub(super) type Sink<'a> = dyn FnMut(Found) -> bool + 'a;
 
 /// Where a walk begins.
@@ -75,7 +75,7 @@ pub(super) struct Tree<'a> {
     seen: Seen,
 }
 
-/// A directory that is to be listed.
+/// A directory to be listed.
 struct Directory {
     url: HttpUrl,
     /// Where it goes, below the target directory.
@@ -99,7 +99,7 @@ struct Level {
 struct Contents {
     entries: u64,
     hash: u64,
-    /// A file whose metadata tell, where the listing does not have them.
+    /// A file to be compared by its metadata, since the listing gives none.
     sample: Option<String>,
     has_files: bool,
 }
@@ -138,7 +138,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// The directory that a walk begins with, unless it is not wanted or was found before.
+    /// The first directory of a walk, unless it is filtered out or was found before.
     fn first(&self, root: Root) -> Result<Option<Directory>, GetError> {
         let Root {
             url,
@@ -180,7 +180,7 @@ impl<'a> Tree<'a> {
         }))
     }
 
-    /// Whether a directory as deep as this is to be listed.
+    /// Whether a directory at this depth is to be listed.
     fn reaches(&self, url: &HttpUrl, depth: usize) -> Result<bool, GetError> {
         match self.shared.config.depth {
             Some(deepest) if depth > deepest => {
@@ -196,7 +196,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Gives a directory's files to `sink` and its directories to `open`; says whether to go on.
+    /// Passes a directory's files to `sink` and its directories to `open`; returns whether to
+    /// continue.
     fn list(
         &self,
         directory: &Directory,
@@ -288,7 +289,7 @@ impl<'a> Tree<'a> {
         Ok(wants_more)
     }
 
-    /// Where a link's file or directory goes, if it is wanted.
+    /// The local path of a link's file or directory, if the filter admits it.
     fn place(&self, directory: &Directory, url: &HttpUrl, components: &[Vec<u8>]) -> Place {
         let Some(names) = local_names(components) else {
             return Place::Nowhere;
@@ -331,7 +332,7 @@ impl<'a> Tree<'a> {
         Ok(matches!(self.seen.take(path, url)?, Taken::First))
     }
 
-    /// The file at `url`, of which no listing tells, unless it was found before.
+    /// The file at `url`, which no listing describes, unless it was found before.
     fn file(&self, directory: &Directory, url: &HttpUrl, path: PathBuf) -> Option<Found> {
         self.listed(directory, url, path, &Link::default())
     }
@@ -368,7 +369,7 @@ impl<'a> Tree<'a> {
         let mut same = levels.filter(|level| level.contents == *contents);
         let level = same.next().filter(|_| contents.entries > 0)?;
         let is_same = match &contents.sample {
-            // Directories in directories tell little: it takes more of them.
+            // Directories without files are weak evidence: more of them are needed.
             None if !contents.has_files => same.next().is_some(),
             None => true,
             Some(sample) => {
@@ -380,7 +381,7 @@ impl<'a> Tree<'a> {
         is_same.then(|| level.url.clone())
     }
 
-    /// The size and time of a file, which tell it from another one.
+    /// The size and time of a file, which identify its version.
     fn metadata(&self, url: &HttpUrl) -> Option<(Option<u64>, Option<String>, Option<String>)> {
         let head = destination::head(self.shared, self.reporter, url);
         let head = head.ok()?;
@@ -392,7 +393,7 @@ impl<'a> Tree<'a> {
         ))
     }
 
-    /// Looks at all entries before any is used: what is no listing has none.
+    /// Parses all entries before any is used: a page that is no listing has none.
     fn survey(&self, page: &mut Page, kind: Kind, survey: &mut Survey) -> Result<Traits, GetError> {
         let base = page.url.clone();
         listings::read(page, kind, &mut |traits, link| {

@@ -15,7 +15,7 @@ use super::connection::{self, Connection, HEAD_FILL_BYTES, Pending};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::{ErrorKind, GetError};
 
-/// A body that is being received. A `Body` knows where it ends.
+/// A body that is being received, with its framing.
 #[derive(Debug)]
 pub(crate) struct Body {
     connection: Connection,
@@ -24,7 +24,7 @@ pub(crate) struct Body {
     closes: bool,
 }
 
-/// The part of the body that is still to come.
+/// The rest of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
     Bytes(u64),
@@ -36,7 +36,7 @@ enum Rest {
 /// How bytes get from the socket to the file, and how long the file took to take them.
 #[derive(Debug)]
 pub(crate) struct Mover {
-    /// Through a pipe, inside the kernel, as far as nothing has to be taken out of the bytes.
+    /// Splices inside the kernel, where the bytes need no decoding.
     pipe: Option<SplicePipe>,
     /// None until it is needed.
     buffer: Option<Buffer>,
@@ -59,7 +59,7 @@ impl Mover {
         }
     }
 
-    /// Time spent writing to the file since this was last asked.
+    /// Time spent writing to the file since the last call.
     pub(crate) fn take_writing(&mut self) -> Duration {
         std::mem::take(&mut self.writing)
     }
@@ -70,7 +70,7 @@ impl Mover {
 pub(crate) struct Finished {
     /// Set if the connection can carry another request.
     pub(crate) connection: Option<Connection>,
-    /// More bytes came than the response had promised.
+    /// More bytes arrived than the response had promised.
     pub(crate) has_excess: bool,
 }
 
@@ -169,7 +169,7 @@ impl Body {
         }
     }
 
-    /// The body's own framing says that it has ended.
+    /// The body has ended by its framing.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self.rest, Rest::Chunks(decoder) if decoder.is_at_end())
     }
@@ -183,7 +183,7 @@ impl Body {
         if !self.is_over() {
             return closed(false);
         }
-        // A closing peer closes at once: what it says until then still counts.
+        // A peer that announced a close closes at once: bytes until then still count.
         let patience = match self.closes {
             true => LAST_WORD,
             false => Duration::ZERO,
@@ -198,8 +198,8 @@ impl Body {
         }
     }
 
-    /// Gives up a body that is not needed: the connection, if it can carry another request. That of
-    /// a refusal or a redirect has mostly come with its head.
+    /// Ends a body that is not needed; returns the connection if it can carry another request. The
+    /// body of a refusal or a redirect has mostly arrived with its head.
     pub(crate) fn into_connection(mut self) -> Option<Connection> {
         if let Rest::Bytes(left) = self.rest
             && let Ok(left) = usize::try_from(left)
@@ -247,7 +247,7 @@ impl Body {
         }
     }
 
-    /// Chunks without their framing, as many as have come and fit.
+    /// Chunks without their framing, as many as have arrived and fit.
     fn read_chunked(
         &mut self,
         buffer: &mut [u8],
@@ -304,5 +304,5 @@ pub(crate) fn malformed(why: &Malformed) -> GetError {
 }
 
 const COPY_BUFFER_BYTES: usize = 256 * 1024;
-/// How long a peer that said it would close may take before it is not waited for.
+/// How long an announced close may take before it is not waited for.
 const LAST_WORD: Duration = Duration::from_secs(1);

@@ -1,5 +1,4 @@
-//! The reasons to end a wait on a socket: the user's Ctrl-C, the transfer's own wish to stop, and
-//! the stall deadline.
+//! The reasons to end a wait on a socket: Ctrl-C, the end of the transfer, and the stall deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,7 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// The user or the transfer wants to stop.
+    /// The user or the transfer has ended the wait.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -57,7 +56,7 @@ impl Cancellation {
         }
     }
 
-    /// The same reasons, and one of its own: the second value ends only the first one's waits.
+    /// The same reasons, and a new one: the second value ends only waits of the first.
     pub(crate) fn fork(&self) -> (Self, Cancel) {
         let own = Cancel::default();
         (
@@ -70,7 +69,7 @@ impl Cancellation {
     }
 
     /// # Errors
-    /// Interrupted, once there is a reason to stop.
+    /// Interrupted, once there is a reason to end.
     pub(crate) fn check(&self) -> Result<(), GetError> {
         if self.user.is_cancelled() || self.own.is_cancelled() {
             return Err(GetError::interrupted());

@@ -1,4 +1,4 @@
-//! A connection to a server, plain or secure, with what has been read beyond the last response.
+//! A connection to a server, plain or secure, with the bytes read beyond the last response.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,14 +12,14 @@ use crate::sys::readable::{Direction, wait_ready};
 use crate::tls::client::{Channel, Failure, Kind, Scratch};
 use crate::tls::session::Session;
 
-/// A connection to a server or a proxy. Reads wait at most a tick at a time, so that a stop is
-/// seen.
+/// A connection to a server or a proxy. Reads wait at most a tick at a time, so that a cancellation
+/// is noticed.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     /// Between the socket and everything else, on a secure connection.
     secure: Option<Box<Secure>>,
-    /// Bytes that came and have not been used.
+    /// Received bytes that are not consumed.
     pub(crate) input: Input,
 }
 
@@ -30,7 +30,7 @@ struct Secure {
     scratch: Scratch,
 }
 
-/// Bytes in the order in which they came; those that were used are not moved away one by one.
+/// A queue of received bytes; consumed ones are not moved away one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
@@ -75,7 +75,7 @@ impl Input {
 }
 
 impl Connection {
-    /// Connects to `host`, whichever of its addresses stands first.
+    /// Connects to `host`, by the first of its addresses that accepts.
     pub(crate) fn connect(
         dialer: &Dialer,
         host: &str,
@@ -113,7 +113,7 @@ impl Connection {
         })
     }
 
-    /// Has everything from now on pass through `session`, with `place`, within `timeout`.
+    /// Makes all later bytes pass through `session`, with `place`, within `timeout`.
     ///
     /// # Errors
     /// Untrusted: the server's certificate is refused. Network: no TLS there, or the line broke.
@@ -145,7 +145,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The socket, if what it brings is what was sent: bytes may go from it to a file.
+    /// The socket, if its bytes need no decryption and may be spliced to a file.
     pub(crate) fn plain(&self) -> Option<&TcpStream> {
         self.secure.is_none().then_some(&self.stream)
     }
@@ -163,7 +163,7 @@ impl Connection {
 
     /// Says that nothing more will be sent.
     pub(crate) fn end_requests(&self) {
-        // A peer that is gone already says so at the next read.
+        // The next read reports a peer that has closed.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -194,15 +194,15 @@ impl Connection {
         Ok(count)
     }
 
-    /// Whether the connection can carry another request: no stray byte has come, and the peer has
-    /// not closed.
+    /// Whether the connection can carry another request: no stray byte was received, and the peer
+    /// has not closed.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.input.is_empty() && matches!(self.pending(), Pending::Nothing)
     }
 
-    /// Bytes that have come on this connection, or come within `patience`.
-    pub(crate) fn pending_within(&mut self, patience: Duration) -> Pending {
-        let deadline = Instant::now() + patience;
+    /// Bytes that have arrived on this connection, or arrive within `timeout`.
+    pub(crate) fn pending_within(&mut self, timeout: Duration) -> Pending {
+        let deadline = Instant::now() + timeout;
         loop {
             let pending = self.pending();
             let left = deadline.saturating_duration_since(Instant::now());

@@ -45,7 +45,7 @@ pub(crate) fn connect(
         let text = format!("the SOCKS proxy cannot reach {host}:{port}: {}", why(reply));
         return Err(GetError::passing(ErrorKind::Network, text));
     }
-    // The address that the proxy uses: of no interest, but it has to be read.
+    // The address that the proxy uses has to be read, and is ignored.
     match kind {
         IPV4 => drop(take::<6>(connection, cancellation)?),
         IPV6 => drop(take::<18>(connection, cancellation)?),

@@ -1,13 +1,13 @@
-//! `--include` and `--exclude`: which files of a tree are wanted.
+//! `--include` and `--exclude`: the wanted files of a tree.
 
 use std::path::Path;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// Which files of a tree are wanted.
+/// The wanted files of a tree.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Everything where there is none.
+    /// `None` includes everything.
     include: Option<GlobSet>,
     exclude: GlobSet,
 }

@@ -35,7 +35,7 @@ pub fn basic(user_and_password: &[u8]) -> String {
 }
 
 impl Login {
-    /// The lines of a request to `url`; `named` says that its origin is one that the user named.
+    /// The header lines of a request to `url`; `named` if the user named its origin.
     pub(crate) fn write(&self, url: &HttpUrl, accept: &str, named: bool, text: &mut String) {
         let fields: &[Field] = if named { &self.fields } else { &[] };
         let own = |name: &str| fields.iter().any(|it| it.name.eq_ignore_ascii_case(name));
@@ -108,7 +108,7 @@ pub struct Netrc {
 }
 
 impl Netrc {
-    /// Reads what `netrc(5)` describes; what it does not know is left out.
+    /// Reads a file in the format of `netrc(5)`; unknown tokens are skipped.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut machines = Vec::new();
@@ -147,7 +147,7 @@ impl Netrc {
     }
 }
 
-/// A request's characters stand for one byte each.
+/// Header values are one byte a character.
 fn one_char_a_byte(text: &str) -> String {
     text.bytes().map(char::from).collect()
 }
@@ -174,7 +174,7 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// The first word and what is behind it; in quotes it may have blanks, as curl reads it.
+/// The first word and the rest; in quotes it may have blanks, as in curl.
 fn first_word(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(|it: char| it.is_ascii_whitespace());

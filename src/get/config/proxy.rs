@@ -61,9 +61,9 @@ impl Proxy {
 }
 
 impl Proxies {
-    /// Reads the proxies through `variable`, unless the command line has `chosen` one: `http_proxy`,
-    /// and for https `https_proxy` or `HTTPS_PROXY`; else `all_proxy` or `ALL_PROXY`. An empty one
-    /// is none. `no_proxy` or `NO_PROXY` has the exceptions.
+    /// Reads the proxies through `variable`, unless the command line has `chosen` one:
+    /// `http_proxy`; for https `https_proxy` or `HTTPS_PROXY`; else `all_proxy` or `ALL_PROXY`. An
+    /// empty value means none. `no_proxy` or `NO_PROXY` has the exceptions.
     ///
     /// `HTTP_PROXY` in capitals is not read: to a CGI program that is a field of the request.
     #[must_use]
@@ -116,7 +116,7 @@ impl Proxies {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Exception {
     hosts: Hosts,
-    /// Any port where there is none.
+    /// `None` matches any port.
     port: Option<u16>,
 }
 
@@ -125,7 +125,7 @@ enum Hosts {
     All,
     /// An address and how many of its bits count.
     Network(IpAddr, u32),
-    /// The domain and what is beneath it.
+    /// The domain and its subdomains.
     Domain(String),
 }
 

@@ -1,4 +1,4 @@
-//! Bars on a terminal. `indicatif` does the drawing; what is in a line is ours.
+//! Bars on a terminal. `indicatif` draws; the content of a line is made here.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::get::names::printable;
 pub(super) struct Bars {
     multi: MultiProgress,
     files: BTreeMap<FileId, (Track, ProgressBar)>,
-    /// The terminal shows ASCII only, as far as the locale tells.
+    /// The terminal shows ASCII only, according to the locale.
     is_ascii: bool,
 }
 
@@ -79,7 +79,7 @@ impl Bars {
             Event::Note { .. } | Event::Retry { .. } | Event::Ended { .. } => {}
         }
         if let Some(text) = lasting_line(event) {
-            // A terminal that is gone is no reason to stop.
+            // A closed terminal does not end the download.
             let _ = self.multi.println(format!("haul: {}", printable(&text)));
         }
     }

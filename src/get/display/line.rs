@@ -105,12 +105,12 @@ impl Track {
         cut(&format!("{name} ▕{map}▏ {numbers}"), width)
     }
 
-    /// Bytes a second, once that can be told.
+    /// Bytes a second, after enough samples.
     pub(super) fn rate(&self) -> Option<f64> {
         self.rate
     }
 
-    /// A line of at most `width` columns for a file that is there and is hashed.
+    /// A line of at most `width` columns for an existing file that is being hashed.
     pub(super) fn hashing(&self, done: u64, length: u64, width: usize) -> String {
         let numbers = format!(" {:>3}% hashed", percent(done, length));
         let name = fit(&self.name, width.saturating_sub(numbers.len()));
@@ -123,7 +123,7 @@ impl Track {
             .checked_sub(self.done)
             .filter(|&missing| missing > 0)?;
         let seconds = missing as f64 / rate;
-        (seconds < MOST_SECONDS).then(|| Duration::from_secs_f64(seconds.ceil()))
+        (seconds < MAX_SECONDS).then(|| Duration::from_secs_f64(seconds.ceil()))
     }
 }
 
@@ -162,7 +162,7 @@ fn map(extents: &[Extent], length: u64, cells: usize) -> String {
     (0..cells).map(cell).collect()
 }
 
-/// The line that stays of an event, if it is worth one.
+/// The permanent line of an event, if it has one.
 pub(super) fn lasting_line(event: &Event) -> Option<String> {
     match event {
         Event::Started {
@@ -215,7 +215,7 @@ fn last(summary: &Summary) -> String {
     )
 }
 
-/// In which time `bytes` came, and how fast; nothing where none came.
+/// The time and rate of `bytes`; empty for none.
 pub(super) fn received(bytes: u64, elapsed: Duration) -> String {
     if bytes == 0 {
         return String::new();
@@ -274,7 +274,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 const RATE_WINDOW: Duration = Duration::from_millis(500);
-const MOST_SECONDS: f64 = 100.0 * 86_400.0;
+const MAX_SECONDS: f64 = 100.0 * 86_400.0;
 
 #[cfg(test)]
 mod tests {

@@ -52,7 +52,7 @@ impl Extents {
         self.0.splice(first..last, left);
     }
 
-    /// How far it goes on from `at` as it begins there.
+    /// The run of present or missing bytes that begins at `at`.
     #[must_use]
     pub(crate) fn run_from(&self, at: u64) -> Run {
         match self.0.get(self.0.partition_point(|&(_, end)| end <= at)) {
@@ -100,7 +100,7 @@ impl Extents {
         gaps
     }
 
-    /// Ordered, disjoint, not empty and within `0..length`, as a state file must be to be believed.
+    /// Ordered, disjoint, not empty and within `0..length`: the condition for a valid state file.
     #[must_use]
     pub(crate) fn is_sound(&self, length: u64) -> bool {
         let ordered = self.0.windows(2).all(|pair| pair[0].1 < pair[1].0);

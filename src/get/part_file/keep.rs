@@ -1,7 +1,7 @@
 //! The rule that decides whether bytes that are here may be discarded.
 //!
-//! Nothing that a server says, and no wrong sum, makes the kept bytes fewer unless the user asked
-//! to restart. Every truncation, removal and replacement of a part file is decided here.
+//! No response and no wrong sum makes the kept bytes fewer without `--restart`. Every truncation,
+//! removal and replacement of a part file is decided here.
 
 use crate::http::client_response::{Framing, Head};
 
@@ -15,7 +15,7 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
     /// `None`: nothing was known of its file but its bytes.
     pub(crate) identity: Option<Identity>,
-    /// `Content-Type` of the response that they came with.
+    /// `Content-Type` of their response.
     pub(crate) content_type: Option<String>,
     /// The whole file is here, and its sum is wrong.
     pub(crate) has_wrong_checksum: bool,
@@ -24,9 +24,9 @@ pub(crate) struct Kept {
 /// The effect of a response with a whole file on the bytes that are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The part file begins anew.
+    /// The part file starts over.
     Begin,
-    /// The file is the same: the part file gets what it lacks.
+    /// The version is the same: the part file gets its missing bytes.
     GoOn,
     /// The response goes into a second part file; the first one goes once that is whole.
     Beside,
@@ -36,7 +36,7 @@ pub(crate) enum Decision {
     Refuse,
 }
 
-/// Decides what is done with the response of `head`.
+/// Decides on the response of `head`.
 pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust) -> Decision {
     if kept.bytes == 0 {
         return Decision::Begin;
@@ -61,8 +61,8 @@ pub(crate) fn decide(kept: &Kept, head: &Head, restart: KeptChoice, trust: Trust
     }
 }
 
-/// A page came where a file that begins with `begins` is here whole, and is to be updated: a captive
-/// portal's, more likely than a new version.
+/// A page came for a whole file that begins with `begins` and is to be updated: more likely from a
+/// captive portal than a new version.
 pub(crate) fn is_page_over(begins: &[u8], head: &Head, restart: KeptChoice) -> bool {
     let was_page = begins.trim_ascii_start().first() == Some(&b'<');
     restart == KeptChoice::Keep
@@ -71,12 +71,12 @@ pub(crate) fn is_page_over(begins: &[u8], head: &Head, restart: KeptChoice) -> b
         && is_html(head.content_type.as_deref())
 }
 
-/// A second part file of `bytes`, whole, may take the place of what is kept.
+/// Whether a second part file of `bytes`, whole, may replace the kept one.
 pub(crate) fn may_replace(kept_bytes: u64, bytes: u64, restart: KeptChoice) -> bool {
     restart == KeptChoice::Restart || bytes >= kept_bytes
 }
 
-/// No validator tells versions of this file apart, and length and type are equal.
+/// No validator distinguishes versions of this file, and length and type are equal.
 fn could_be_same(kept: &Kept, head: &Head, trust: Trust) -> bool {
     match &kept.identity {
         Some(identity) if identity.is_enough(trust) => false,

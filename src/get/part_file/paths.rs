@@ -16,13 +16,13 @@ pub(crate) enum Slot {
     Part,
     /// `NAME.part-new`: another version, until it is whole.
     New,
-    /// The file itself, which is repaired where it is: without a state, since its blocks tell what
-    /// of it is right.
+    /// The file itself, repaired in place: without a state, since its blocks show which bytes are
+    /// right.
     InPlace,
 }
 
-/// The names of a part file and its state. A name that leaves no room for what is put behind it is
-/// cut, and told from others by its sum.
+/// The names of a part file and its state. A name without room for the suffix is cut, and made
+/// unique by its hash.
 pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     let (part_suffix, state_suffix) = match slot {
         Slot::Part => (".part", STATE_SUFFIX),
@@ -52,8 +52,8 @@ pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     (with(part_suffix), with(state_suffix))
 }
 
-/// Whether the name of `target`'s part file is taken by a file that haul did not make, such as
-/// another one of the same tree, which `is_known` knows even where it is empty.
+/// Whether the name of `target`'s part file is in use by a file that haul did not make, such as
+/// another one of the same tree (`is_known`), even an empty one.
 pub(crate) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) -> bool {
     let (path, state_path) = beside(target, Slot::Part);
     let Ok(found) = path.symlink_metadata() else {
@@ -68,7 +68,7 @@ pub(crate) fn refuse_foreign(target: &Path) -> GetError {
     refuse_stranger(&beside(target, Slot::Part).0)
 }
 
-/// The error for a file in the place of a part file.
+/// The error for an unrelated file in the place of a part file.
 pub(crate) fn refuse_stranger(path: &Path) -> GetError {
     let text = format!(
         "{} is in the way and haul did not make it: move it, or choose another name with -o",
@@ -80,7 +80,7 @@ pub(crate) fn refuse_stranger(path: &Path) -> GetError {
 /// The error for a part file or its state that cannot be opened.
 pub(super) fn not_opened(doing: &str, path: &Path, error: &io::Error) -> GetError {
     match path.symlink_metadata() {
-        // A link may lead to anything, and another user may have put it there.
+        // A link may have any target, and another user may have made it.
         Ok(found) if !found.is_file() => refuse_stranger(path),
         Err(_) if error.kind() == io::ErrorKind::NotFound => {
             let text = format!(
@@ -110,8 +110,8 @@ pub(crate) fn refuse_existing(target: &Path) -> GetError {
     GetError::new(ErrorKind::LocalFile, what)
 }
 
-/// Refuses to write over the part file of another download, whose state would then vouch for bytes
-/// that are not its file's.
+/// Refuses to overwrite the part file of another download, whose state would then vouch for bytes
+/// of another file.
 ///
 /// # Errors
 /// LocalFile: `target` is such a part file.
@@ -150,8 +150,8 @@ pub(super) fn check_ours(file: &File, path: &Path) -> Result<(), GetError> {
     if found.uid() == euid && others(found.mode()) == 0 {
         return Ok(());
     }
-    // Network and FAT file systems give files an owner and a mode of their own: what a new file
-    // gets here is no sign of a stranger.
+    // Network and FAT file systems set owner and mode themselves: the values of a new file here are
+    // accepted.
     let own = new_file_in(directory_of(path)).unwrap_or((euid, 0));
     if found.uid() != own.0 {
         return refuse("belongs to another user");

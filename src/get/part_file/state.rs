@@ -11,12 +11,12 @@ use crate::get::part_file::validate::Identity;
 pub(crate) struct State {
     version: u32,
     pub(crate) url: String,
-    /// `None`: the file's length was not told.
+    /// `None`: the file's length is not known.
     pub(crate) identity: Option<Identity>,
     #[serde(default)]
     pub(crate) content_type: Option<String>,
     pub(crate) done: Extents,
-    /// The whole file is here, whether its length was told or not.
+    /// The whole file is here, whether or not a length was given.
     #[serde(default)]
     pub(crate) whole: bool,
     /// What the server said of the whole file: the algorithm's name and hexadecimal digits. A later

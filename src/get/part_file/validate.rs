@@ -1,4 +1,4 @@
-//! Whether a response is what was asked for: the rules that keep two versions of a file apart.
+//! Validation of responses: the rules that keep two versions of a file apart.
 //!
 //! Pure: heads in, verdicts out.
 
@@ -11,7 +11,7 @@ use crate::http::range::ContentRange;
 
 use crate::get::part_file::extents::Extent;
 
-/// The proof that two responses speak of the same bytes (RFC 9110, section 8.8.1: strong).
+/// The proof that two responses are of the same bytes (RFC 9110, section 8.8.1: strong).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Validator {
@@ -31,14 +31,14 @@ pub(crate) struct Identity {
     /// The entity tag that is not strong.
     #[serde(default)]
     pub(crate) weak_tag: Option<String>,
-    /// `Last-Modified`, strong or not: a second sign to know the file by on a mirror.
+    /// `Last-Modified`, strong or not: a second sign of the version on a mirror.
     pub(crate) last_modified: Option<String>,
 }
 
-/// The worth of a response to a range request.
+/// The validity of a response to a range request.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// The bytes that were asked for, up to `end`, which may come early.
+    /// The requested bytes, up to `end`, which may be early.
     Part { end: u64 },
     /// The same file, whole: this server has no ranges.
     Whole,
@@ -46,7 +46,7 @@ pub(crate) enum Verdict {
     ChangedWhole,
     /// Another file, and no use for this response.
     Changed,
-    /// Not what was asked for: this server's ranges cannot be trusted.
+    /// A wrong response: this server's ranges are unreliable.
     Wrong(String),
 }
 
@@ -54,7 +54,7 @@ impl Validator {
     /// The strong validator of a response, if it has one.
     pub(crate) fn of(head: &Head) -> Option<Self> {
         if let Some(etag) = &head.etag {
-            // A weak tag says that the bytes may differ under one time stamp, too.
+            // A weak tag means that the bytes may differ under one time stamp, too.
             return is_strong_tag(etag).then(|| Self::Etag(etag.clone()));
         }
         let modified = head.last_modified.as_ref()?;
@@ -113,13 +113,13 @@ impl Identity {
         }
     }
 
-    /// Two responses can be told to be of one file, as far as `trust` goes.
+    /// Whether two responses can be proven to be of one version, under `trust`.
     pub(crate) fn is_enough(&self, trust: Trust) -> bool {
         let signs = self.weak_tag.is_some() || self.last_modified.is_some();
         self.validator.is_some() || trust == Trust::Checksum || (trust == Trust::Loose && signs)
     }
 
-    /// The whole response with this head is of the same file, as far as `trust` goes.
+    /// Whether the whole response with this head is of the same file, under `trust`.
     pub(crate) fn is_same(&self, head: &Head, trust: Trust) -> bool {
         head.framing() == Framing::Length(self.length)
             && self.validates(head, self.validator.as_ref(), trust)
@@ -139,7 +139,7 @@ impl Identity {
         }
     }
 
-    /// Judges a server's answer to a request for `asked` of this file, made under `validator`.
+    /// Validates a response to a request for `asked` of this file under `validator`.
     pub(crate) fn judge(
         &self,
         head: &Head,
@@ -178,8 +178,8 @@ impl Identity {
         }
     }
 
-    /// Judges the first response of a mirror, for `asked`: the mirror's own validator if its file is
-    /// this one, else why it cannot be taken for it. `trust` says what a sum will prove later.
+    /// Validates the first response of a mirror for `asked`: returns the mirror's validator if its
+    /// file is this one, else the difference. `trust` is what a sum will prove later.
     pub(crate) fn judge_mirror(
         &self,
         head: &Head,
@@ -208,7 +208,7 @@ impl Identity {
         Ok((end, validator))
     }
 
-    /// Where the range in a 206 ends, if it begins where it was asked to, in a file of this length.
+    /// The end of the range in a 206 that begins at the requested offset, in a file of this length.
     fn place(&self, head: &Head, asked: Extent) -> Result<u64, Verdict> {
         let wrong = |text: String| Err(Verdict::Wrong(text));
         let range = head.content_range.as_deref().and_then(ContentRange::parse);
@@ -220,7 +220,7 @@ impl Identity {
             .to_ascii_lowercase()
             .starts_with("multipart/byteranges")
         {
-            // RFC 9110, section 15.3.7.2: the body has heads of its own between the bytes.
+            // RFC 9110, section 15.3.7.2: a multipart body has headers between the bytes.
             return wrong("206 with several parts to a request for one range".to_owned());
         }
         match total {
@@ -248,7 +248,7 @@ impl Identity {
 /// The kind of proof that two responses' files are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Strong validators, and on mirrors what they say of the file.
+    /// Strong validators; on mirrors length, date and digests as well.
     Signs,
     /// Weak ones too.
     Loose,
@@ -256,8 +256,8 @@ pub(crate) enum Trust {
     Checksum,
 }
 
-/// The RFC's least distance between `Last-Modified` and `Date` is a second; servers that round
-/// and clocks that are set call for more.
+/// The RFC's minimum distance between `Last-Modified` and `Date` is a second; servers that round
+/// and clocks that are set need more.
 const STRONG_AGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

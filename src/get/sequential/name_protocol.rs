@@ -1,8 +1,8 @@
 //! The name protocol's client: the bare name, then bytes until the close.
 //!
-//! The protocol can neither resume nor tell an empty file from a missing one, and `haul get` says
-//! so. The name goes without an end mark, as the tutorial's servers want it; closing the sending
-//! half ends it for those that wait for more.
+//! The protocol can neither resume nor distinguish an empty file from a missing one, which `haul
+//! get` reports. The name is sent without an end mark, as the tutorial's servers expect; the
+//! half-close ends it for others.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -108,9 +108,9 @@ pub(crate) fn fetch(
                 });
             }
             Err(error) => {
-                // Bytes before a reset are worth nothing: this protocol cannot go on.
+                // Bytes before a reset are void: this protocol cannot resume.
                 if let Err(error) = reporter.wait(&mut attempts, error, 0, &cancellation) {
-                    // As long as nothing came, what is there is an earlier run's.
+                    // Until the first byte, the part file is an earlier run's.
                     if let Some(part) = part.filter(|_| received > 0) {
                         part.discard();
                     }
@@ -146,10 +146,10 @@ fn settle(shared: &Shared, part: PartFile, source: &Source) -> Result<PathBuf, G
     part.finish(None, shared.config.existing)
 }
 
-/// Asks for the name and gives every piece to `take`; returns how many bytes came.
+/// Sends the name and passes every piece to `take`; returns the number of bytes.
 ///
 /// # Errors
-/// NotFound when nothing came; Network when the connection was reset.
+/// NotFound when no byte arrived; Network when the connection was reset.
 pub(crate) fn receive(
     shared: &Shared,
     url: &NameUrl,
@@ -164,7 +164,7 @@ pub(crate) fn receive(
         cancellation,
     )?;
     connection.send(&url.name)?;
-    // A server that has closed already has said what it had to say: reading will tell.
+    // The server may have answered and closed already: the read reports that.
     connection.end_requests();
     let mut buffer = Buffer::new(256 << 10);
     let mut received = 0;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::get::config::RetryPolicy;
 use crate::get::error::{GetError, Retry};
 
-/// The failures in a row, and what they allow.
+/// The failures in a row, and the configured limits.
 #[derive(Debug)]
 pub(crate) struct Attempts {
     policy: RetryPolicy,
@@ -40,7 +40,7 @@ impl Attempts {
             return Err(error);
         }
         // A bad line that moves the file on is still a line; only standing still counts.
-        if kept >= self.progress + LEAST_PROGRESS_BYTES && error.retry != Retry::Slow {
+        if kept >= self.progress + MIN_PROGRESS_BYTES && error.retry != Retry::Slow {
             self.failures = 0;
             self.failing_since = None;
         }
@@ -69,7 +69,7 @@ impl Attempts {
             return Err(error.and(format!("given up after {longest:?} without progress")));
         }
         match error.retry {
-            Retry::After(asked) if asked > self.policy.retry_for.unwrap_or(LONGEST_ASKED) => {
+            Retry::After(asked) if asked > self.policy.retry_for.unwrap_or(MAX_RETRY_AFTER) => {
                 Err(error.and(format!(
                     "it asks to come back in {} s; --retry-for can wait that long",
                     asked.as_secs()
@@ -88,20 +88,16 @@ impl Attempts {
     /// `chance` in 0..1 spreads the clients of a server that broke down: half the wait is fixed.
     fn back_off(&self, chance: f64) -> Duration {
         let doubled = 2_u32.saturating_pow(self.failures.saturating_sub(1));
-        let wait = self
-            .policy
-            .first_wait
-            .saturating_mul(doubled)
-            .min(LONGEST_WAIT);
+        let wait = self.policy.first_wait.saturating_mul(doubled).min(MAX_WAIT);
         wait.mul_f64(0.5 + chance / 2.0)
     }
 }
 
 /// Less than this between two failures is standing still.
-pub(crate) const LEAST_PROGRESS_BYTES: u64 = 16 * 1024;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// A server that asks for more has told us to go away.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+pub(crate) const MIN_PROGRESS_BYTES: u64 = 16 * 1024;
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// A longer `Retry-After` counts as a refusal.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 mod tests {
@@ -140,17 +136,17 @@ mod tests {
         let mut attempts = attempts(2);
         for kept in 1..50 {
             attempts
-                .failed(passing(), kept * LEAST_PROGRESS_BYTES)
+                .failed(passing(), kept * MIN_PROGRESS_BYTES)
                 .unwrap();
         }
-        let kept = 49 * LEAST_PROGRESS_BYTES;
+        let kept = 49 * MIN_PROGRESS_BYTES;
         attempts.failed(passing(), kept + 1).unwrap();
         assert!(attempts.failed(passing(), kept + 2).is_err());
         assert_eq!(attempts.retries(), 50);
     }
 
     #[test]
-    fn who_was_never_reached_is_given_up_sooner() {
+    fn an_unreached_server_has_fewer_retries() {
         let unreached = || passing().with_retry(Retry::Unreached);
         let (mut never, mut once) = (attempts(3), attempts(3));
         never.failed(unreached(), 0).unwrap();

@@ -7,14 +7,14 @@ use crate::get::client::cancellation::Cancellation;
 use crate::get::config::MinRate;
 use crate::get::error::{ErrorKind, GetError, Retry};
 
-/// Spends bytes no faster than the rate. A burst is a twentieth of a second's worth at most.
+/// Limits bytes to a rate. A burst is at most that of a twentieth of a second.
 #[derive(Debug)]
 pub(crate) struct RateLimit(Option<Limit>);
 
 #[derive(Debug)]
 struct Limit {
     bytes_per_second: f64,
-    /// When what has been spent so far is paid for.
+    /// The time at which all bytes so far are paid for.
     paid: Mutex<Instant>,
 }
 
@@ -54,7 +54,7 @@ impl RateLimit {
         let Some(limit) = &self.0 else { return };
         let cost = Duration::from_secs_f64(count as f64 / limit.bytes_per_second);
         let mut paid = limit.paid.lock().unwrap_or_else(PoisonError::into_inner);
-        // Time in which nothing came is not saved up.
+        // Idle time is not saved up.
         *paid = (*paid).max(Instant::now() - BURST) + cost;
     }
 }

@@ -1,5 +1,5 @@
-//! The files of a run that are here, by identity: two of a server's names may lead to one file, on a
-//! file system that does not tell `A` from `a`, or through a link.
+//! The files that a run has written, by device and inode: two names of a server may lead to one
+//! file, on a case-insensitive file system or through a link.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -12,7 +12,7 @@ use crate::get::source::Source;
 /// The files that were written, or found to be the server's.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    /// Hashes stand for identities and sources: a million files have to fit into memory.
+    /// Hashes of identities and sources: a million files have to fit into memory.
     files: Mutex<HashMap<u64, u64>>,
     hashes: RandomState,
 }
@@ -36,7 +36,7 @@ impl Written {
         files.insert(file, source);
     }
 
-    /// The source that `file` was written for, as `source` sees it.
+    /// The source that `file` was written for, compared with `source`.
     pub(crate) fn owner(&self, file: &Metadata, source: &Source) -> Owner {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         match files.get(&self.identity(file)) {

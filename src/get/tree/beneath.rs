@@ -10,8 +10,8 @@ use crate::get::page;
 use crate::get::source::HttpUrl;
 use crate::signed_link::Presented;
 
-/// The address that a link of `directory`'s listing means, and its path's components below that
-/// one's, if it is beneath it and not itself. Addresses with a query are other views of the same.
+/// The address of a link in `directory`'s listing, and its path's components below that
+/// directory's; `None` if it is not beneath. Addresses with a query are other views of the same.
 pub(super) fn below(
     directory: &HttpUrl,
     traits: &Traits,
@@ -44,7 +44,7 @@ pub(super) fn below(
     (!components.is_empty()).then_some((url, components))
 }
 
-/// The query of an address whose signature opens what lies beneath it as well.
+/// The query of an address whose signature covers the tree beneath it.
 pub(super) fn signed_link_of(url: &HttpUrl) -> Option<String> {
     let link = Presented::parse(url.url().query()?.as_bytes())?.ok()?;
     link.depth.map(|_| link.to_string())

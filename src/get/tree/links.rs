@@ -1,5 +1,4 @@
-//! The entries of a listing, one by one. Pure: text in, entries out; what they are worth is
-//! `tree`'s matter.
+//! The entries of a listing, one by one. Pure: text in, entries out; `tree` decides on them.
 
 use std::io::{BufReader, Read};
 use std::time::{Duration, SystemTime};
@@ -24,9 +23,9 @@ pub(crate) struct Link {
     pub(crate) reference: String,
     pub(crate) length: Option<u64>,
     pub(crate) modified: Option<SystemTime>,
-    /// A server's name for a directory, whatever its path.
+    /// A server's identifier of a directory, whatever its path.
     pub(crate) identity: Option<String>,
-    /// The server says that it leads to what it does not serve.
+    /// The server marks it as a link with an outside target.
     pub(crate) leads_out: bool,
 }
 
@@ -40,7 +39,7 @@ pub(crate) struct Traits {
     pub(crate) has_scripts: bool,
 }
 
-/// Gives each link in `text` to `take`, until it says that it has enough; and what stood before it.
+/// Passes each link in `text`, with the text before it, to `take`, until that returns `false`.
 ///
 /// # Errors
 /// Why this is no listing.
@@ -201,7 +200,7 @@ fn in_xml(text: impl Read, take: &mut dyn FnMut(&Traits, Link) -> bool) -> Resul
     }
 }
 
-/// A path as a reference, whatever is in it.
+/// A path as a relative reference, with any characters.
 fn relative(path: &[u8], end: &str) -> String {
     let components: Vec<_> = path
         .split(|&byte| byte == b'/')
@@ -280,7 +279,7 @@ impl Visitor<'_> for BytesVisitor {
     }
 }
 
-/// Gives the elements of an array away as they come.
+/// Passes on the elements of an array while it is parsed.
 struct Each<'a>(&'a mut dyn FnMut(Entry) -> bool);
 
 impl<'de> Visitor<'de> for Each<'_> {

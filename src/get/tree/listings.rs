@@ -1,4 +1,4 @@
-//! Listings as servers give them: haul's JSON where the server knows it, and what else there is.
+//! Listings of servers: haul's JSON where the server has it, else HTML.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use crate::get::source::HttpUrl;
 pub(super) struct Listings<'a> {
     shared: &'a Shared,
     reporter: &'a Reporter,
-    /// The server did not know `?format=json`.
+    /// The server ignored `?format=json`.
     without_json: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Listings<'a> {
                 None => AS_JSON.to_owned(),
             };
             match self.fetch_as(&url.with_query(Some(&query))) {
-                // A server that knows nothing of the query gives what it has.
+                // A server that ignores the query sends its only form.
                 Ok(Some((page, kind))) => {
                     if kind != Kind::Json {
                         self.without_json.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the walks of a run have found, so that each file and directory comes once.
+//! The findings of a run's walks, so that each file and directory is found once.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use crate::get::error::{ErrorKind, GetError};
 use crate::get::page;
 use crate::get::source::HttpUrl;
 
-/// Names and addresses, for which hashes stand: a million of them have to fit into memory.
+/// Hashes of names and addresses: a million of them have to fit into memory.
 #[derive(Default)]
 pub(super) struct Seen {
     hashes: RandomState,
@@ -28,7 +28,7 @@ struct Found {
     directories: usize,
 }
 
-/// Whether an address has come before.
+/// Whether an address was found before.
 pub(super) enum Taken {
     First,
     Again,
