@@ -7,14 +7,14 @@
 //!
 //! The calls are those of `nix`. Others stand in only for what it lacks:
 //!
-//! - `rustix`: `statx`, `preadv2`, `getdents64` into a buffer of one's own, `FIONREAD`;
-//!   `renameat2`, which `nix` has for glibc alone; `fstat`, `fstatat`, `fstatvfs`, `fallocate` and
+//! - `rustix`: `statx`, `preadv2`, `getdents64` into the caller's buffer, `FIONREAD`; `renameat2`,
+//!   which `nix` has for glibc alone; `fstat`, `fstatat`, `fstatvfs`, `fallocate` and
 //!   `posix_fadvise`, whose lengths and offsets `nix` cuts to 32 bits on 32-bit systems.
 //!   Descriptors by `recvmsg` that have an owner.
 //! - `socket2`: sockets made and accepted with their flags and the peer's address in one call on
 //!   every system, and connect(2) with a time-out.
 //! - `polling`: the poller of systems without epoll(7).
-//! - `landlock`, `seccompiler`: what they are named for.
+//! - `landlock`, `seccompiler`: the sandbox.
 
 pub(crate) mod beneath;
 pub(crate) mod buffer;

@@ -1,4 +1,4 @@
-//! Look-ups beneath a directory: by openat2(2), and component by component where the kernel or a
+//! Look-ups beneath a directory: by openat2(2), or component by component where the kernel or a
 //! seccomp filter refuses that, or a link leads on from outside.
 
 use std::fs::File;
@@ -18,11 +18,10 @@ use crate::meta::Meta;
 use crate::sys::file::{self, Blocking, FileSystemKey, Kind};
 use crate::sys::retry::retry;
 
-/// A directory that names are looked up beneath, and the directories that links in it may lead
-/// beneath as well.
+/// A directory for look-ups, and the directories that links in it may lead into.
 #[derive(Debug)]
 pub(crate) struct Root {
-    /// The directory itself comes first.
+    /// The directory itself is the first.
     bases: Vec<Base>,
     support: Support,
 }
@@ -52,11 +51,11 @@ pub(crate) struct Support {
 #[allow(unreachable_pub)] // part of what `internals` shows
 pub struct PathHandle {
     path: OwnedFd,
-    /// Where it was found, where there is no `/proc` to ask.
+    /// The directory and name of the file, for systems without `/proc`.
     place: Option<FoundAt>,
     /// The kind of file.
     pub kind: Kind,
-    /// The kernel's metadata; a network file system may not have been asked again.
+    /// The kernel's metadata; of a network file system perhaps cached.
     pub meta: Meta,
     /// The file system it is on.
     pub file_system: FileSystemKey,
@@ -73,7 +72,7 @@ struct FoundAt {
 }
 
 impl Root {
-    /// Opens the directory, and those that links may lead beneath.
+    /// Opens the directory, and those that links may lead into.
     ///
     /// # Errors
     /// As open(2); `NotADirectory` for anything else.
@@ -84,7 +83,7 @@ impl Root {
         Ok(Self { bases, support })
     }
 
-    /// Opens what is at the same paths now.
+    /// Opens the same paths again.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -124,11 +123,11 @@ impl Root {
         self.bases[0].meta.device
     }
 
-    /// Where a handle was found, from the directory itself: `None` if it lies outside. As far as
-    /// the kernel's name cache tells, without a wait.
+    /// The path of a handle from the directory: `None` if it lies outside. From the kernel's name
+    /// cache, without a wait.
     ///
     /// # Errors
-    /// As readlink(2); `NotFound` for what was removed.
+    /// As readlink(2); `NotFound` for a removed file.
     pub(crate) fn real_path(&self, handle: &PathHandle) -> io::Result<Option<Vec<u8>>> {
         if let Some(place) = &handle.place {
             return Ok(place.path.clone());
@@ -146,17 +145,17 @@ impl Root {
     /// Looks a relative name up. Links that lead out fail with `EXDEV`, magic links with `ELOOP`.
     ///
     /// # Errors
-    /// As openat2(2); `WouldBlock` if the answer is not cached and `blocking` wants it so.
+    /// As openat2(2); `WouldBlock` if the answer is not cached and `blocking` forbids to wait.
     pub(crate) fn find(&self, path: &[u8], blocking: Blocking) -> io::Result<PathHandle> {
         if blocking == Blocking::Forbidden {
             return self.find_cached(path);
         }
-        // Without /proc a file is opened by its last directory, which only the walk knows.
+        // Without /proc a file is opened by its last directory, which only the walk finds.
         if self.support.openat2 && self.support.proc {
             match self.open_path(path, ResolveFlag::empty()) {
                 Ok(path) => return self.handle(path, None, AtFlags::empty()),
-                // A rename or mount raced with a `..` in a link, or a link led out: perhaps to
-                // where it may lead.
+                // A rename or mount raced with a `..` in a link, or a link led out, perhaps to an
+                // allowed place.
                 Err(Errno::EAGAIN | Errno::EXDEV) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -209,9 +208,8 @@ impl Root {
         retry(|| openat2(directory, path, how(resolve)))
     }
 
-    /// Looks a name up one component at a time, never by a name that the kernel would follow
-    /// elsewhere: a link is read and its text walked, and `..` goes back to the directory that was
-    /// come from.
+    /// Looks a path up one component at a time, without a call that follows links: a link is read
+    /// and its text walked, and `..` returns to the previous directory.
     fn walk(&self, path: &[u8]) -> io::Result<PathHandle> {
         let mut base = &self.bases[0];
         let mut passed: Vec<(Vec<u8>, OwnedFd, Kind)> = Vec::new();
@@ -269,8 +267,8 @@ impl Root {
         self.handle(path, place, AtFlags::empty())
     }
 
-    /// Follows what lies `ahead` from `start`, outside, as far as the first directory that links
-    /// may lead beneath; what lies ahead from there is left.
+    /// Walks the components `ahead` from `start`, outside, up to the first directory that links may
+    /// lead beneath; the rest of `ahead` is left.
     fn enter(
         &self,
         start: BorrowedFd<'_>,
@@ -354,7 +352,7 @@ impl Support {
 }
 
 impl PathHandle {
-    /// Opens what was found, for reading. A file that another host or program holds a lease on is
+    /// Opens the found file for reading. If another host or program holds a lease on it, that is
     /// `WouldBlock`, or waited for (fcntl(2), `F_SETLEASE`).
     ///
     /// # Errors
@@ -410,7 +408,7 @@ fn magic(path: &OwnedFd) -> String {
 
 fn real_path_of(path: &OwnedFd) -> io::Result<Vec<u8>> {
     let text = readlinkat(AT_FDCWD, magic(path).as_str())?.into_vec();
-    // proc(5), which also says of files in other mounts `(unreachable)`.
+    // proc(5), which shows files in other mounts as `(unreachable)`.
     match text.starts_with(b"/") && !text.ends_with(b" (deleted)") {
         true => Ok(text),
         false => Err(io::ErrorKind::NotFound.into()),

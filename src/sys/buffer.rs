@@ -4,8 +4,8 @@ use std::ops::{Deref, DerefMut};
 
 /// Bytes that begin 64 bytes into a page.
 ///
-/// A large `vec![0; n]` begins 16 bytes into a page (the allocator's header), and to copy from the
-/// page cache to there costs some processors four times as much as to where this begins.
+/// A large `vec![0; n]` begins 16 bytes into a page (the allocator's header), and copies from the
+/// page cache to there cost some processors four times as much as copies to a page boundary.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     memory: Box<[u8]>,

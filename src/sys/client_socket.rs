@@ -1,4 +1,4 @@
-//! Sockets of clients: connecting, receiving, and throwing away what is received.
+//! Sockets of clients: connect, receive, discard.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 
-/// Connects within `timeout`, blocking, with a receive buffer of no more than `receive_bytes`
-/// (`SO_RCVBUF`, socket(7)), so that what the peer sends stays with the peer.
+/// Connects within `timeout`, blocking, with a receive buffer of at most `receive_bytes`
+/// (`SO_RCVBUF`, socket(7)), so that unread bytes stay in the peer's send queue.
 pub(crate) fn connect_with_small_buffer(
     address: SocketAddr,
     timeout: Duration,
@@ -41,9 +41,9 @@ pub(crate) fn receive(mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<u
     }
 }
 
-/// Throws away up to `room.len()` received bytes, and returns how many; zero is the end of the
-/// stream. On TCP, `MSG_TRUNC` takes bytes off the queue without copying them, so `room` is never
-/// written: it only says how many may go (tcp(7)).
+/// Discards up to `room.len()` received bytes, and returns how many; zero is the end of the stream.
+/// On TCP, `MSG_TRUNC` removes bytes from the queue without a copy, so `room` is never written: its
+/// length is the limit (tcp(7)).
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn discard(socket: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, recv};

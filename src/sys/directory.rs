@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, FileType, Stat, statat};
 
 use crate::meta::Timestamp;
 
-/// An open directory. The buffer holds few entries, however many there are: a peer that reads
-/// nothing may have it wait for long.
+/// An open directory. The buffer holds few entries, whatever the directory's size: a slow peer may
+/// keep it open for long.
 #[derive(Debug)]
 pub(crate) struct Directory(Dir);
 
@@ -23,7 +23,7 @@ pub(crate) struct Entry {
     pub kind: EntryKind,
 }
 
-/// The kind of file that a name stands for.
+/// The kind of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     /// A directory.
@@ -34,7 +34,7 @@ pub(crate) enum EntryKind {
     Link,
     /// A device, a FIFO, a socket.
     Other,
-    /// The file system does not say without [`Directory::stat`].
+    /// The file system reports it only to [`Directory::stat`].
     Unknown,
 }
 
@@ -52,8 +52,7 @@ pub(crate) struct EntryFacts {
 }
 
 impl Directory {
-    /// Reads from a descriptor opened for reading (`O_DIRECTORY`, not `O_PATH`), from where it
-    /// stands.
+    /// Reads from a descriptor opened for reading (`O_DIRECTORY`, not `O_PATH`), from its offset.
     pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         Ok(Self(Dir::new(descriptor)?))
     }
@@ -87,8 +86,8 @@ impl Directory {
         Ok(())
     }
 
-    /// The same directory from its first entry, by the same open file description (dup(2)): the
-    /// two have one place in it.
+    /// The same directory from its first entry, on the same open file description (dup(2)): both
+    /// share one offset.
     ///
     /// # Errors
     /// Of `fcntl(2)` and `lseek(2)`.
@@ -101,7 +100,7 @@ impl Directory {
     /// Looks at an entry, without following it if it is a link.
     ///
     /// # Errors
-    /// Of `fstatat(2)`; `ENOENT` if it has gone in the meantime.
+    /// Of `fstatat(2)`; `ENOENT` if it was removed meanwhile.
     pub(crate) fn stat(&self, name: &[u8]) -> io::Result<EntryFacts> {
         let stat = statat(self.0.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(EntryFacts {

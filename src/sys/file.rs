@@ -11,7 +11,7 @@ use rustix::fs::{Access, AtFlags, CWD, Statx, StatxFlags, StatxTimestamp, access
 
 use crate::meta::{Meta, Timestamp};
 
-/// The kind of file that a name leads to.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
@@ -25,7 +25,7 @@ pub enum Kind {
 /// Whether a look-up may wait for a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocking {
-    /// Answer from the kernel's name cache, or say [`io::ErrorKind::WouldBlock`].
+    /// Answer from the kernel's name cache, or fail with [`io::ErrorKind::WouldBlock`].
     Forbidden,
     /// Wait for the disk.
     Allowed,
@@ -45,8 +45,8 @@ pub struct FileSystemKey {
     pub device: u64,
     /// The number of the mount, which is never given again (`STATX_MNT_ID_UNIQUE`, Linux 6.8).
     pub mount: Option<u64>,
-    /// Whether the inode has flags (`STATX_ATTR_IMMUTABLE`). So it is on disks and in memory, and
-    /// not with FUSE, NFS, SMB and 9P; an overlay passes on what is true of the layer.
+    /// Whether the file system has inode flags (`STATX_ATTR_IMMUTABLE`): those on disks and in
+    /// memory have, FUSE, NFS, SMB and 9P have not; an overlay reports the layer's.
     pub has_inode_flags: bool,
 }
 
@@ -64,15 +64,15 @@ pub(crate) fn stat(file: &impl AsFd) -> io::Result<(Kind, Meta)> {
     Ok((kind_of(stat.st_mode as _), meta_of(&stat)))
 }
 
-/// The same as far as the kernel knows it without asking another host (`AT_STATX_DONT_SYNC`).
+/// The metadata that the kernel has cached, without a request to another host
+/// (`AT_STATX_DONT_SYNC`).
 pub(crate) fn stat_cached(file: &impl AsFd) -> io::Result<Meta> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let stat = rustix::fs::statx(file, c"", flags, StatxFlags::BASIC_STATS)?;
     Ok(meta_of_statx(&stat))
 }
 
-/// Opens a file of this user's alone, for reading and writing, and makes it if it is not there
-/// (mode 0600). No link is followed.
+/// Opens or creates a private file (mode 0600) for reading and writing. No link is followed.
 ///
 /// # Errors
 /// As open(2); `PermissionDenied` if it is another user's, or no regular file.
@@ -113,8 +113,8 @@ pub(crate) fn clock_tick() -> Duration {
     tick.expect("Linux has it since 2.6.32").into()
 }
 
-/// Opens what a descriptor stands for once more, for reading: with a place and a reading pattern
-/// of its own (proc_pid_fd(5)).
+/// Opens a descriptor's file again, for reading: with a separate offset and read-ahead state
+/// (proc_pid_fd(5)).
 ///
 /// # Errors
 /// As open(2); where /proc is not mounted, `NotFound`.
@@ -123,7 +123,7 @@ pub(crate) fn reopen(file: &File) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// Has the kernel read nothing ahead by this descriptor (`POSIX_FADV_RANDOM`).
+/// Disables the kernel's read-ahead for this descriptor (`POSIX_FADV_RANDOM`).
 pub(crate) fn will_read_at_random(file: &File) {
     #[cfg(target_os = "linux")]
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Random);

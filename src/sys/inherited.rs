@@ -32,7 +32,7 @@ impl InheritedListener {
         Purpose::ALL.into_iter().any(|it| self.name == it.name()) || self.is_predecessor()
     }
 
-    /// Whether it listens to nobody, but leads to the server that is taken over from.
+    /// Whether it is no listener, but leads to the server that is being replaced.
     pub(crate) fn is_predecessor(&self) -> bool {
         self.name == PREDECESSOR
     }
@@ -80,11 +80,11 @@ impl Purpose {
     }
 }
 
-/// The name of the socket by which a server is asked what it still does once it was taken over from.
+/// The name of the socket for queries to a replaced server.
 pub(crate) const PREDECESSOR: &str = "haul-predecessor";
 
-/// Takes the sockets, and what tells of them out of the environment. To be called once, before any
-/// thread is started.
+/// Takes the sockets, and removes their variables from the environment. To be called once, before
+/// any thread is started.
 ///
 /// # Errors
 /// A descriptor is no stream socket.

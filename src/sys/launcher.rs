@@ -1,10 +1,10 @@
-//! Starting a program that takes a server's sockets over, though the server itself may not start
-//! any (`sandbox`): a process of its own, made beforehand, does.
+//! The start of a program that takes over a server's sockets. The server may not start processes
+//! (`sandbox`), so a helper process, started beforehand, does.
 //!
-//! Its standard input is a socket. What comes by it is the names of sockets in a line, the sockets
-//! beside it (SCM_RIGHTS, unix(7)); what goes back is a line: `ready PID`, or why not. The program
-//! gets the sockets in the form of sd_listen_fds(3), and in the place of standard input a socket on
-//! which it says that it is ready.
+//! The helper's standard input is a socket. A request is a line of socket names with the sockets
+//! (SCM_RIGHTS, unix(7)); the response is a line: `ready PID`, or the failure. The program gets the
+//! sockets in the form of sd_listen_fds(3), and as standard input a socket on which it reports
+//! readiness.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, IoSlice, IoSliceMut, Read};
@@ -29,7 +29,7 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// Starts the process: this program, with these arguments, which lead it to [`launch_all`].
+    /// Starts the process: this program, with the arguments for [`launch_all`].
     ///
     /// # Errors
     /// The program cannot be started.
@@ -43,7 +43,7 @@ impl Launcher {
         Ok(Self { control })
     }
 
-    /// Has the program started on these sockets, and waits until it is ready. Returns its number.
+    /// Starts the program on these sockets, and waits until it is ready. Returns its process id.
     ///
     /// # Errors
     /// In words: why it is not ready.
@@ -77,8 +77,8 @@ impl Launcher {
     }
 }
 
-/// Starts what `command` makes for each request on standard input, until one is ready or none
-/// asks any more. For a process that has nothing else open.
+/// Runs `command` for each request on standard input, until a program is ready or the socket
+/// closes. For a process without other open descriptors.
 ///
 /// # Errors
 /// As recvmsg(2), write(2).
@@ -100,7 +100,7 @@ pub fn launch_all(command: impl Fn() -> Command) -> io::Result<()> {
 
 /// The names and sockets of one request; `None` at the end of the requests.
 fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
-    let mut names = vec![0; LONGEST_NAMES];
+    let mut names = vec![0; MAX_NAMES_BYTES];
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let mut bytes = [IoSliceMut::new(&mut names)];
@@ -163,7 +163,7 @@ fn launch(mut command: Command, names: &str, sockets: Vec<OwnedFd>) -> io::Resul
     let mut child = command.spawn()?;
     // The other end is the program's alone.
     drop(command);
-    ready.set_read_timeout(Some(PATIENCE))?;
+    ready.set_read_timeout(Some(TIMEOUT))?;
     let answer = loop {
         // A process that is stopped and goes on is interrupted in a read with a time-out (signal(7)).
         match ready.read(&mut [0]) {
@@ -177,7 +177,7 @@ fn launch(mut command: Command, names: &str, sockets: Vec<OwnedFd>) -> io::Resul
         Err(_) => {
             child.kill()?;
             child.wait()?;
-            let why = format!("it was not ready within {} s", PATIENCE.as_secs());
+            let why = format!("it was not ready within {} s", TIMEOUT.as_secs());
             Err(io::Error::other(why))
         }
     }
@@ -198,7 +198,7 @@ pub fn tell_ready() {
 const READY: &str = "ready";
 const TAKES_OVER: &str = "HAUL_TAKES_OVER";
 /// A program that opens a root over a slow network has so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// For as many sockets as one message may have (`SCM_MAX_FD`).
 const SPACE: usize = rustix::cmsg_space!(ScmRights(253));
-const LONGEST_NAMES: usize = 64 << 10;
+const MAX_NAMES_BYTES: usize = 64 << 10;

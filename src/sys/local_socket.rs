@@ -15,7 +15,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 pub enum LocalAddress {
     /// In the file system.
     Path(PathBuf),
-    /// In a name space of its own, which knows no permissions (Linux).
+    /// In the abstract namespace, which has no permissions (Linux).
     Abstract(String),
 }
 

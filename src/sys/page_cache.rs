@@ -6,25 +6,25 @@ use std::io;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 use crate::sys::resources;
 
-/// An extent's presence in the page cache, as far as it is known.
+/// The presence of an extent in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Residency {
     /// Every page looked at is there and up to date.
     Resident,
     /// A page is missing or being read.
     Absent,
-    /// The file system cannot tell.
+    /// The file system does not report it.
     Unknown,
 }
 
 /// Looks whether the bytes from `offset` on are in the page cache, without waiting and without
 /// reading them in.
 ///
-/// The kernel counts the pages that are there (`cachestat(2)`, Linux 6.5), being read or not. The
-/// last page, to which those who read in order come last, and random ones are then asked for with
+/// The kernel counts the pages in the cache, complete or not (`cachestat(2)`, Linux 6.5). The last
+/// page, which sequential reads reach last, and random ones are then probed with
 /// `preadv2(RWF_NOWAIT)`, which refuses a page that is still being read (readv(2)). Where pages are
-/// not counted, or not for those who may not write the file, more are asked for: a client could
-/// have fixed ones read in first.
+/// not counted, or not without write permission, more are probed: a client could have read fixed
+/// ones beforehand.
 #[must_use]
 pub fn residency(file: &File, offset: u64, len: u64) -> Residency {
     let Some(last) = (offset + len).checked_sub(1).filter(|_| len > 0) else {
@@ -57,7 +57,7 @@ fn probe(file: &File, offset: u64) -> Residency {
     let mut byte = [0];
     let mut buffers = [io::IoSliceMut::new(&mut byte)];
     match preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
-        // Zero is the end of the file, or a quirk of Linux 5.9 and 5.10: the send will tell.
+        // Zero is the end of the file, or a quirk of Linux 5.9 and 5.10; the send finds out.
         Ok(_) => Residency::Resident,
         Err(Errno::AGAIN) => Residency::Absent,
         Err(_) => Residency::Unknown,
@@ -70,8 +70,9 @@ fn are_all_cached(_: &File, _: u64, _: u64) -> Option<bool> {
     None
 }
 
-/// Whether all pages that the bytes lie in are in the page cache, those being read included
-/// (`cachestat(2)`). `None` where the kernel does not say, or keeps the content elsewhere (DAX).
+/// Whether all pages of the bytes are in the page cache, those being read included
+/// (`cachestat(2)`). `None` where the kernel does not report it, or keeps the content elsewhere
+/// (DAX).
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 fn are_all_cached(file: &File, offset: u64, len: u64) -> Option<bool> {
     use nix::libc;
@@ -95,7 +96,7 @@ fn are_all_cached(file: &File, offset: u64, len: u64) -> Option<bool> {
     }
     let range = Range { offset, len };
     let mut counts = Counts::default();
-    // SAFETY: both structures are as the kernel defines them, and live until the call returns.
+    // SAFETY: both structures have the kernel's layout, and outlive the call.
     #[allow(unsafe_code)]
     let result = unsafe {
         libc::syscall(
@@ -115,7 +116,7 @@ fn are_all_cached(file: &File, offset: u64, len: u64) -> Option<bool> {
 /// some of it is not there.
 ///
 /// # Errors
-/// As readv(2); `Unsupported` if the file system does not say.
+/// As readv(2); `Unsupported` if the file system does not report it.
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) fn read_resident(
     file: &File,
@@ -126,11 +127,12 @@ pub(crate) fn read_resident(
     let wanted = bytes.len();
     let mut buffers = [io::IoSliceMut::new(bytes)];
     match preadv2(file, &mut buffers, offset, ReadWriteFlags::NOWAIT) {
-        // Short may be the end of the file or the end of what is resident: look again, slowly.
+        // A short count may be the end of the file or of the resident pages: a blocking read finds
+        // out.
         Ok(count) if count < wanted => Ok(None),
         Ok(count) => Ok(Some(count)),
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        // The file system does not know the flag, or a filter refuses the call (seccomp(2)).
+        // The file system does not support the flag, or a filter refuses the call (seccomp(2)).
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
             Err(io::ErrorKind::Unsupported.into())
         }
@@ -168,12 +170,13 @@ pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) const SYS_CACHESTAT: nix::libc::c_long = 451;
 
-/// Random pages asked for where all are counted as there: a readahead under way in half of an
-/// extent is found with 0.94, in 128 KiB of its 2 MiB with 0.23, at its end always.
+/// Random probes where all pages are counted as cached: a readahead under way in half of an extent
+/// is found with probability 0.94, in 128 KiB of its 2 MiB with 0.23, at its end always.
 const COUNTED_SAMPLES: usize = 4;
 
-/// Random pages asked for where the kernel does not count them: one in three missing is found with
-/// 0.96. Each costs 0.9 µs, where an extent takes 70; every page would cost more than sending it.
+/// Random probes where the kernel does not count pages: one missing page in three is found with
+/// probability 0.96. Each costs 0.9 µs, and sending an extent 70; probing every page would cost
+/// more than sending it.
 const SAMPLES: usize = 8;
 
 #[cfg(all(test, target_os = "linux", not(feature = "portable")))]
@@ -197,7 +200,7 @@ mod tests {
         for number in (0..pages).filter(|&number| number != 7) {
             file.read_at(&mut [0], number * page).expect("read");
         }
-        // To ask for the page would have the kernel read it in (Linux 6.18).
+        // A blocking read would bring the page into the cache (Linux 6.18).
         let told = [6, 7].map(|number| are_all_cached(&file, number * page, page));
         if told != [Some(true), None] {
             let reason = "skipped: this kernel or file system does not count cached pages";

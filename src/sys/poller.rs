@@ -1,9 +1,9 @@
 //! Readiness of sockets, and a way to wake the thread that waits for it.
 //!
-//! The contract is that of epoll's edges, which oneshot pollers can keep too: a socket is
-//! reported when it becomes readable or writable after [`Poller::watch`] or [`Poller::rearm`],
-//! and at once if it is so already. A report carries no verdict; the next call on the socket says
-//! what happened. Tokens are the caller's, but for the last two numbers.
+//! The contract is that of epoll's edge triggering, which oneshot pollers can keep too: a socket is
+//! reported when it becomes readable or writable after [`Poller::watch`] or [`Poller::rearm`], and
+//! at once if it already is. A report carries no result; the next call on the socket does. Tokens
+//! are the caller's, except the last two numbers.
 
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
 pub(crate) use self::epoll::Poller;
@@ -22,7 +22,7 @@ pub(crate) enum Interest {
     Write,
 }
 
-/// A socket that is worth another try.
+/// A socket that may be ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Readiness {
     /// The token given to [`Poller::watch`].
@@ -31,8 +31,8 @@ pub(crate) struct Readiness {
     pub readable: bool,
     /// There is room in the send queue, or an error that a send would meet.
     pub writable: bool,
-    /// The end of the stream or an error is among what can be read, and will not be reported
-    /// again: a read that comes back short does not mean that nothing is left.
+    /// The end of the stream or an error is queued behind the readable bytes, and is not reported
+    /// again: a short read does not mean that the queue is empty.
     pub hung_up: bool,
 }
 
@@ -81,8 +81,8 @@ mod epoll {
             })
         }
 
-        /// Makes one that ends its waits to the microsecond, at the cost of a system call for each
-        /// wait below [`FINE`].
+        /// Creates a poller whose waits end to the microsecond, at the cost of a system call for
+        /// each wait below [`FINE`].
         ///
         /// # Errors
         /// No descriptor or memory left (epoll_create1(2), eventfd(2), timerfd_create(2)).
@@ -98,7 +98,7 @@ mod epoll {
             })
         }
 
-        /// Watches a socket in both directions; what is ready already is reported too.
+        /// Watches a socket in both directions; present readiness is reported too.
         ///
         /// # Errors
         /// No memory, or the user's limit of watches is reached (epoll_ctl(2)).
@@ -127,7 +127,7 @@ mod epoll {
         }
 
         /// Waits for readiness, a wake-up or the time-out (rounded up to milliseconds), and puts
-        /// what is ready in `ready`.
+        /// ready sockets in `ready`.
         pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,
@@ -157,7 +157,7 @@ mod epoll {
                 Err(errno) => return Err(errno.into()),
             };
             for event in &events[..count] {
-                // The timer's expirations are never read: each is an edge of its own.
+                // The timer's expirations are never read: each is a new edge.
                 if event.data() == TIMER {
                     continue;
                 }
@@ -188,12 +188,12 @@ mod epoll {
 
         /// Makes an edge for the waiting thread. Returns whether there is one.
         fn signal(&self) -> bool {
-            // The counter is never read: each write is an edge of its own.
+            // The counter is never read: each write is a new edge.
             (0..SIGNAL_TRIES).any(|_| self.wake.write(1).is_ok() || self.signal_by_change())
         }
 
-        /// The way for a write(2) that fails: a changed registration reports anew what is ready,
-        /// and an eventfd always has room.
+        /// Replaces a failed write(2): a changed registration reports present readiness again, and
+        /// an eventfd always has room.
         fn signal_by_change(&self) -> bool {
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
             let changed = self
@@ -243,7 +243,7 @@ mod portable {
             Self::new()
         }
 
-        /// Watches a socket in both directions; what is ready already is reported too.
+        /// Watches a socket in both directions; present readiness is reported too.
         pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
@@ -282,7 +282,7 @@ mod portable {
                 .modify_with_mode(socket.as_fd(), interest, PollMode::Oneshot)
         }
 
-        /// Waits for readiness, a wake-up or the time-out, and puts what is ready in `ready`.
+        /// Waits for readiness, a wake-up or the time-out, and puts ready sockets in `ready`.
         pub(crate) fn wait(
             &self,
             ready: &mut Vec<Readiness>,
@@ -299,10 +299,10 @@ mod portable {
                     .map(|event| Readiness {
                         token: event.key as u64,
                         readable: event.readable,
-                        // The poller asks for one direction at a time, so any event while sending
+                        // Oneshot registers one direction at a time, so any event while sending
                         // means room.
                         writable: true,
-                        // Levels are reported as often as they are asked for.
+                        // Level-triggered events are reported again.
                         hung_up: false,
                     }),
             );

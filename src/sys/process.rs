@@ -20,8 +20,8 @@ pub(crate) fn effective_user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Gives the calling thread only the processor time that nobody else wants: whoever wakes up takes
-/// its place at once (`SCHED_IDLE`, sched(7)). Where that is refused, it goes on as it is.
+/// Limits the calling thread to idle processor time: any other thread preempts it (`SCHED_IDLE`,
+/// sched(7)). A refusal is ignored.
 ///
 /// Whatever lock such a thread holds it may hold for seconds: it takes none that others wait for.
 pub(crate) fn have_idle_processor_only() {
@@ -43,8 +43,8 @@ pub(crate) fn have_idle_processor_only() {
     }
 }
 
-/// Gives the calling thread the smallest share of the processor (setpriority(2)). Where that is
-/// refused, it goes on as it is.
+/// Gives the calling thread the smallest share of the processor (setpriority(2)). A refusal is
+/// ignored.
 pub(crate) fn have_lowest_priority() {
     #[cfg(target_os = "linux")]
     {
@@ -56,8 +56,8 @@ pub(crate) fn have_lowest_priority() {
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
 
-/// Gives the calling thread the least of the disks that still is some, so that a page on its way
-/// in that somebody waits for does come (ioprio_set(2)). Where that is refused, it goes on as it is.
+/// Gives the calling thread the lowest disk priority above idle, so that a page that another thread
+/// waits for still arrives (ioprio_set(2)). A refusal is ignored.
 pub(crate) fn have_least_disk_priority() {
     #[cfg(target_os = "linux")]
     {
@@ -104,13 +104,13 @@ pub(crate) fn error_is_journal() -> bool {
     })
 }
 
-/// Ends the process at once, whatever its threads wait for.
+/// Ends the process at once, without waiting for its threads.
 pub fn exit_now(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Tells whether a thread has waited in a stretch of its work: not for its turn on a processor,
-/// but for something else, as a disk.
+/// Detects whether a thread has waited during a turn: not for a processor, but for something else,
+/// as a disk.
 #[derive(Debug)]
 pub(crate) struct WaitWatch {
     since: Instant,
@@ -127,8 +127,8 @@ struct Usage {
 }
 
 impl WaitWatch {
-    /// Begins after the thread's last wait that was meant, as for its poller: asking for each
-    /// stretch would cost a system call for each.
+    /// Begins after the thread's last intended wait, as for its poller: a reading per turn would
+    /// cost a system call per turn.
     pub(crate) fn begin() -> Self {
         Self {
             since: Instant::now(),

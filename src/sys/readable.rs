@@ -16,8 +16,8 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// Waits until one of `sources` is ready, `timeout` is over, or a signal has come; gives the
-/// indices of those that are ready.
+/// Waits until one of `sources` is ready, `timeout` is over, or a signal arrives; returns the
+/// indices of the ready ones.
 pub(crate) fn wait_ready(
     sources: &[(BorrowedFd<'_>, Direction)],
     timeout: Duration,

@@ -27,11 +27,11 @@ pub(crate) enum Missing {
     Create,
 }
 
-/// Opens a regular file for reading and writing, never through a symbolic link: another user of
-/// a shared directory may have put one there.
+/// Opens a regular file for reading and writing, never through a symbolic link: another user of a
+/// shared directory may have placed one.
 ///
 /// # Errors
-/// Whatever `open(2)` says; `InvalidInput` for what is not a regular file.
+/// As open(2); `InvalidInput` if it is no regular file.
 pub(crate) fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
     let file = File::options()
         .read(true)
@@ -43,11 +43,10 @@ pub(crate) fn open_regular(path: &Path, missing: Missing) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a regular file for reading alone, whatever links lead to it, without a wait for whoever
-/// would write into a FIFO.
+/// Opens a regular file for reading, through links too, without waiting for the writer of a FIFO.
 ///
 /// # Errors
-/// Whatever `open(2)` says; `InvalidInput` for what is not a regular file.
+/// As open(2); `InvalidInput` if it is no regular file.
 pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
@@ -67,8 +66,8 @@ fn check_regular(file: &File) -> io::Result<()> {
     }
 }
 
-/// The next bytes of a file from `at` on that are no hole (lseek(2)); a file system that does not
-/// tell has no holes.
+/// The next range of a file from `at` on that is no hole (lseek(2)). Without support by the file
+/// system there are no holes.
 pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<Range<u64>>> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     {
@@ -88,17 +87,15 @@ pub(crate) fn next_data(file: &File, at: u64) -> io::Result<Option<Range<u64>>> 
     Ok((at < end).then_some(at..end))
 }
 
-/// Reserves room for `length` bytes, so that a disk that is too small says so at the start, and
-/// sets the file's length.
+/// Reserves `length` bytes, so that a full disk is found at the start, and sets the file's length.
 ///
 /// # Errors
-/// `StorageFull` and whatever else `fallocate(2)` says. A file system without it gets a file with
-/// holes.
+/// As fallocate(2), with `StorageFull`. A file system without it gets a file with holes.
 pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
     if length == 0 {
         return file.set_len(0);
     }
-    // fallocate(2) takes what there is before it says that there is not enough.
+    // fallocate(2) allocates the remaining blocks before it fails.
     if let Ok(system) = rustix::fs::fstatvfs(file)
         && system.f_blocks > 0
     {
@@ -124,7 +121,7 @@ pub(crate) fn allocate(file: &File, length: u64) -> io::Result<()> {
 /// Renames `from` to `to`, which must not exist.
 ///
 /// # Errors
-/// `AlreadyExists`, and whatever else `renameat2(2)` or `link(2)` says.
+/// As renameat2(2) or link(2), with `AlreadyExists`.
 pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     match rustix::fs::renameat_with(
@@ -135,14 +132,14 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         rustix::fs::RenameFlags::NOREPLACE,
     ) {
         Ok(()) => return Ok(()),
-        // Some network and user-space file systems do not know the flag.
+        // Some network and user-space file systems do not support the flag.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
     match std::fs::hard_link(from, to) {
         Ok(()) => std::fs::remove_file(from),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // No hard links either (FAT): what is left is looking first.
+        // Without hard links (FAT) the check precedes the rename.
         Err(_) if to.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => std::fs::rename(from, to),
     }
@@ -151,7 +148,7 @@ pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Makes a rename in `directory` last through a power failure.
 ///
 /// # Errors
-/// Whatever `fsync(2)` says; file systems that cannot sync a directory are not an error.
+/// As fsync(2); file systems that cannot sync a directory are not an error.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),

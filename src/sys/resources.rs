@@ -33,16 +33,16 @@ fn count(limit: rlim_t) -> u64 {
     }
 }
 
-/// Grows the table of descriptors to so many now: while it grows, a call that opens something
-/// waits for all processors (`expand_fdtable`, synchronize_rcu; 10 ms and more).
+/// Grows the descriptor table in advance: while it grows, a call that opens a descriptor waits for
+/// all processors (`expand_fdtable`, synchronize_rcu; 10 ms and more).
 pub(crate) fn reserve_descriptors(descriptor: &impl AsFd, count: u64) {
     if let Ok(last) = i32::try_from(count.min(open_files()).saturating_sub(1)) {
         let _ = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(last)).and_then(nix::unistd::close);
     }
 }
 
-/// A descriptor's number. A new one gets the lowest that is free (`open(2)`), so it tells how
-/// many there are.
+/// A descriptor's number. A new descriptor gets the lowest free one (`open(2)`), so it approximates
+/// their count.
 #[must_use]
 pub(crate) fn descriptor_number(descriptor: &impl AsRawFd) -> u64 {
     u64::try_from(descriptor.as_raw_fd()).unwrap_or(0)
@@ -57,8 +57,8 @@ pub(crate) fn next_descriptor(descriptor: &impl AsFd) -> io::Result<u64> {
     Ok(descriptor_number(&copy))
 }
 
-/// Whether an error means that the system, not the one thing asked for, is out of something
-/// (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`).
+/// Whether an error means that the system is short of a resource (`EMFILE`, `ENFILE`, `ENOMEM`,
+/// `ENOBUFS`).
 #[must_use]
 pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     use nix::libc::{ENOBUFS, ENOMEM};
@@ -79,7 +79,7 @@ pub(crate) fn clock_ticks_per_second() -> u64 {
 }
 
 /// The memory in bytes at which the kernel begins to save on TCP's buffers (`tcp_mem`, tcp(7));
-/// `None` where the system does not say.
+/// `None` if it is not known.
 pub(crate) fn tcp_memory_under_pressure() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_mem").ok()?;
     let pages: u64 = limits.split_whitespace().nth(1)?.parse().ok()?;

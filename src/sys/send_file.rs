@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 /// Sends up to `count` bytes of `file` from `offset` without copying them (sendfile(2)), and
-/// says how many. Zero means that the file ends at `offset`. Into `/dev/null` it is a way to wait
-/// until the page cache has them.
+/// returns how many. Zero means that the file ends at `offset`. Sending to `/dev/null` waits until
+/// the page cache has them.
 ///
 /// # Errors
 /// `WouldBlock` when the send queue is full; `InvalidInput`, `Unsupported` or `ENOSYS` when the
@@ -69,7 +69,7 @@ pub(crate) fn missing_calls() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// `/dev/null`, where bytes are thrown away.
+/// `/dev/null`, where bytes are discarded.
 pub(crate) fn dev_null() -> io::Result<&'static File> {
     static DEV_NULL: OnceLock<File> = OnceLock::new();
     match DEV_NULL.get() {
@@ -81,8 +81,8 @@ pub(crate) fn dev_null() -> io::Result<&'static File> {
     }
 }
 
-/// Whether an error of [`send_file`] means that this file cannot be sent that way
-/// (`EINVAL`, `ENOSYS`, `EOPNOTSUPP`; `EPERM` of a seccomp filter) but may well be read and written.
+/// Whether an error of [`send_file`] means that this file cannot be sent that way (`EINVAL`,
+/// `ENOSYS`, `EOPNOTSUPP`; `EPERM` of a seccomp filter), so that it has to be copied.
 #[must_use]
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use nix::libc::{EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
@@ -125,9 +125,9 @@ mod pipe {
 
     /// A pipe of a thread's own, through which bytes go from a file to a socket (splice(2)).
     ///
-    /// sendfile(2) does the same through a pipe of 64 KiB inside the kernel; a larger one takes a
-    /// tenth less processor time. Bytes that the socket does not take stay for their owner until
-    /// another connection needs the pipe, and are then thrown away.
+    /// sendfile(2) uses a pipe of 64 KiB inside the kernel; a larger one takes a tenth less
+    /// processor time. Bytes that the socket does not take stay in the pipe until another
+    /// connection needs it, and are then discarded.
     #[derive(Debug)]
     pub(crate) struct SendPipe {
         outlet: OwnedFd,
@@ -146,7 +146,7 @@ mod pipe {
             offset: u64,
             len: usize,
         },
-        /// Bytes that could not be thrown away.
+        /// Bytes that could not be discarded.
         Spoilt,
     }
 
@@ -168,11 +168,10 @@ mod pipe {
             })
         }
 
-        /// Sends up to `count` bytes of `file` from `offset`, at most `prefill` and then twice as
-        /// many as were taken at a time, and says how many. Zero means that the file ends at
-        /// `offset`. If `more` follows, an incomplete segment may wait for it. Bytes that the
-        /// socket does not take stay in the pipe as `lease`, and are sent first if they are still
-        /// there.
+        /// Sends up to `count` bytes of `file` from `offset`, first at most `prefill`, then twice
+        /// as many as were taken, and returns how many. Zero means that the file ends at `offset`.
+        /// With `more` an incomplete segment may wait. Bytes that the socket does not take stay in
+        /// the pipe as `lease`, and are sent first if they are still there.
         pub(crate) fn send_file(
             &mut self,
             socket: &TcpStream,
@@ -206,7 +205,7 @@ mod pipe {
                         }
                     }
                     Err(error) if sent == 0 => return Err(Fault::File(error)),
-                    // The error comes again with the next call.
+                    // The next call returns the error again.
                     Err(_) => break,
                 }
             }
@@ -218,8 +217,8 @@ mod pipe {
             matches!(&self.contents, Contents::Kept { owner, .. } if owner == lease)
         }
 
-        /// How many bytes from `at` on were kept for this owner. No other owner may have them: they
-        /// may be older than its response.
+        /// How many bytes from `at` on are still in the pipe for this owner. Another owner's may be
+        /// older than its response.
         fn resume(&mut self, lease: &PipeLease, at: u64) -> Option<usize> {
             match self.contents {
                 Contents::Kept { offset, len, .. } if self.holds(lease) && offset == at => {
@@ -230,8 +229,7 @@ mod pipe {
             }
         }
 
-        /// Takes up to `wanted` bytes of `file` from `offset` into the pipe, as many as it has
-        /// room for.
+        /// Moves up to `wanted` bytes of `file` from `offset` into the pipe, as room allows.
         pub(crate) fn load(
             &mut self,
             file: &File,
@@ -254,7 +252,7 @@ mod pipe {
             Ok(Loaded { pipe: self, len })
         }
 
-        /// Throws away what is left in the pipe.
+        /// Discards the rest of the pipe.
         fn discard(&mut self, mut left: usize) {
             let flags = SpliceFFlags::SPLICE_F_MOVE;
             while left > 0 {
@@ -271,7 +269,7 @@ mod pipe {
         }
     }
 
-    /// Bytes of a file in the pipe. Bytes that are not sent are thrown away when it is dropped.
+    /// Bytes of a file in the pipe. Bytes that are not sent are discarded when it is dropped.
     #[derive(Debug)]
     pub struct Loaded<'a> {
         pipe: &'a mut SendPipe,
@@ -291,10 +289,10 @@ mod pipe {
             self.len == 0
         }
 
-        /// Empties the pipe into the socket, and says how many bytes were taken.
+        /// Empties the pipe into the socket, and returns how many bytes were taken.
         ///
         /// # Errors
-        /// A fault comes with the bytes taken before it.
+        /// An error includes the bytes taken before it.
         pub fn send(mut self, socket: &TcpStream, more: bool) -> Result<usize, (usize, Fault)> {
             match self.empty_into(socket, self.len, more) {
                 (taken, None) => Ok(taken),
@@ -302,8 +300,8 @@ mod pipe {
             }
         }
 
-        /// Moves `most` bytes from the pipe into the socket, and says how many it took, and why
-        /// they are not more.
+        /// Moves up to `most` bytes from the pipe into the socket; returns how many, and why not
+        /// more.
         fn empty_into(
             &mut self,
             socket: &TcpStream,
@@ -332,7 +330,7 @@ mod pipe {
             (taken, None)
         }
 
-        /// Leaves what is left, which begins at `offset`, in the pipe.
+        /// Keeps the rest, which begins at `offset`, in the pipe.
         fn keep(mut self, offset: u64) -> PipeLease {
             let number = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
             let len = std::mem::take(&mut self.len);
@@ -452,9 +450,8 @@ mod tests {
         (file.into_file(), content, near, far)
     }
 
-    /// Sends all of the file, in turns that end when the socket takes no more; `between` two turns
-    /// another connection has the pipe. Returns what arrived, and how often a remnant was there to
-    /// be sent.
+    /// Sends the file in turns that end when the socket takes no more; `between` two turns another
+    /// connection uses the pipe. Returns the received bytes, and how often a lease was still valid.
     fn send_in_turns(between: impl Fn(&mut SendPipe, &File)) -> (Vec<u8>, Vec<u8>, usize) {
         let (file, content, near, mut far) = bench();
         let mut pipe = SendPipe::new().expect("a pipe");

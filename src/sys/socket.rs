@@ -50,8 +50,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Has small segments leave at once (`TCP_NODELAY`, tcp(7)); of a listener, for the connections
-/// that come.
+/// Makes small segments leave at once (`TCP_NODELAY`, tcp(7)); on a listener, for its connections.
 pub(crate) fn send_at_once(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).set_tcp_nodelay(true)
 }
@@ -90,7 +89,8 @@ fn local_peer(socket: &impl AsFd) -> io::Result<Peer> {
     Ok(Peer::Unix { uid })
 }
 
-/// Whether this process has ever accepted from a Unix socket: others need not be asked.
+/// Whether this process has ever accepted from a Unix socket: if not, the check costs no system
+/// call.
 static HAS_LOCAL_PEERS: AtomicBool = AtomicBool::new(false);
 
 /// Whether it is a Unix socket.
@@ -120,7 +120,7 @@ fn send_flags(more: bool) -> MsgFlags {
     }
 }
 
-/// Makes the close to come a reset: what is unsent is thrown away and the peer's next read fails
+/// Makes the coming close a reset: unsent bytes are discarded and the peer's next read fails
 /// (`SO_LINGER` of zero, socket(7)).
 pub(crate) fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
     linger(stream, true)
@@ -140,7 +140,7 @@ fn linger(stream: &TcpStream, on: bool) -> io::Result<()> {
     Ok(setsockopt(stream, sockopt::Linger, &linger)?)
 }
 
-/// Ends our direction of the stream (`FIN`), after what is queued.
+/// Closes the sending direction (`FIN`), after the queued bytes.
 ///
 /// # Errors
 /// The peer has reset the connection.
@@ -188,7 +188,7 @@ pub fn limit_unsent(socket: &impl AsFd, bytes: u32) -> io::Result<()> {
 /// The name of the congestion control (`TCP_CONGESTION`, tcp(7)).
 ///
 /// # Errors
-/// As getsockopt(2); `Unsupported` where there is only one.
+/// As getsockopt(2); `Unsupported` on systems without a choice.
 pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
     #[cfg(target_os = "linux")]
     {
@@ -205,12 +205,11 @@ pub(crate) fn congestion_control(socket: &impl AsFd) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Chooses the congestion control, of a listener for the connections that come (`TCP_CONGESTION`,
-/// tcp(7)).
+/// Sets the congestion control, on a listener for its connections (`TCP_CONGESTION`, tcp(7)).
 ///
 /// # Errors
-/// As setsockopt(2): the system does not have it, or needs a privilege for it; `Unsupported` where there
-/// is only one.
+/// As setsockopt(2): it is not available, or needs a privilege; `Unsupported` on systems without a
+/// choice.
 pub(crate) fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -225,8 +224,8 @@ pub(crate) fn set_congestion_control(socket: &impl AsFd, name: &[u8]) -> io::Res
     }
 }
 
-/// Lets the kernel spread what is sent so that it never exceeds this rate
-/// (`SO_MAX_PACING_RATE`, socket(7)). `None` takes the limit away.
+/// Limits the rate at which the kernel sends (`SO_MAX_PACING_RATE`, socket(7)). `None` removes the
+/// limit.
 ///
 /// # Errors
 /// As setsockopt(2); `Unsupported` where the system has no pacing.
@@ -243,7 +242,7 @@ pub(crate) fn pace(stream: &TcpStream, bytes_per_second: Option<u64>) -> io::Res
     }
 }
 
-/// Options that `nix` does not name, made by its own macro.
+/// Options that `nix` does not name, defined by its macro.
 #[cfg(target_os = "linux")]
 mod linux {
     use nix::libc;
@@ -285,7 +284,7 @@ pub(crate) fn is_broken(stream: &TcpStream) -> bool {
     asked.is_ok() && polled[0].revents().is_some_and(|seen| !seen.is_empty())
 }
 
-/// Has the kernel ask the peer each ten seconds whether it is there (tcp(7)).
+/// Enables keep-alive probes at intervals of ten seconds (tcp(7)).
 pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let every = TcpKeepalive::new()
         .with_time(PROBE_EVERY)
@@ -296,7 +295,7 @@ pub(crate) fn keep_alive(stream: &TcpStream) -> io::Result<()> {
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`, tcp(7)); `None` where
-/// the system cannot say. Bytes in a Unix socket have arrived at its peer.
+/// the system does not report it. Bytes in a Unix socket have arrived at its peer.
 #[must_use]
 pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -314,8 +313,9 @@ pub(crate) fn unacknowledged(stream: &TcpStream) -> Option<u64> {
     }
 }
 
-/// How many bytes more the peer's window and the congestion window take now if `unsent` of them may
-/// wait besides (`TCP_INFO`, tcp(7)); `None` where the system cannot say (before Linux 5.4).
+/// How many more bytes the peer's window and the congestion window take now if `unsent` of them may
+/// be queued besides (`TCP_INFO`, tcp(7)); `None` where the system does not report it (before Linux
+/// 5.4).
 #[must_use]
 pub(crate) fn window_left(stream: &TcpStream, unsent: u32) -> Option<u64> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]

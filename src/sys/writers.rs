@@ -3,8 +3,8 @@
 use std::fs::File;
 
 /// Whether the file is open for writing, mappings included: a shared mapping keeps its file open,
-/// and what is written through it moves no time stamp while its page is dirty. `None` where the
-/// system does not say: it does for files of the own user, and with `CAP_LEASE` for all.
+/// and writes through it leave the time stamps unchanged while the page is dirty. `None` where the
+/// system does not report it: it does for files of the calling user, and with `CAP_LEASE` for all.
 pub(crate) fn has_writer(file: &File) -> Option<bool> {
     #[cfg(all(target_os = "linux", not(feature = "portable")))]
     {
@@ -25,7 +25,7 @@ mod lease {
     use nix::errno::Errno;
     use nix::libc::{F_RDLCK, F_SETLEASE, F_UNLCK, SIGURG, c_int, fcntl};
 
-    /// A read lease is refused while there is a writer (fcntl(2)); it is given back at once.
+    /// A read lease is refused while there is a writer (fcntl(2)); it is returned at once.
     pub(super) fn has_writer(file: &File) -> Option<bool> {
         // An opening for writing meanwhile sends this signal instead of SIGIO, which kills.
         call(file, F_SETSIG, SIGURG).ok()?;
@@ -63,7 +63,7 @@ mod tests {
         assert_eq!(has_writer(&reader), Some(true));
         drop(writer);
         assert_eq!(has_writer(&reader), Some(false));
-        // The lease is gone: no writer waits for it.
+        // The lease was returned: no writer waits for it.
         File::options().write(true).open(&path).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! The place of `splice(2)` where there is none: a pipe that cannot be had.
+//! The replacement of `splice(2)` on systems without it: a pipe that cannot be made.
 
 use std::convert::Infallible;
 use std::fs::File;
