@@ -1,8 +1,8 @@
 //! A load generator that measures the server.
 //!
-//! Content is received with `MSG_TRUNC`, so that the kernel throws it away without copying it: the
-//! generator costs little, and what is measured is the server. [`Bodies::Verify`] reads and hashes
-//! instead. Each thread drives many connections from one `epoll` set.
+//! Content is received with `MSG_TRUNC`, so that the kernel discards it without a copy: the
+//! generator costs little, and the measurement is of the server. [`Bodies::Verify`] reads and
+//! hashes instead. Each thread drives many connections from one `epoll` set.
 
 use std::fmt;
 use std::io;
@@ -58,7 +58,7 @@ pub struct Progress {
 /// Why a run could not take place.
 #[derive(Debug)]
 pub enum LoadError {
-    /// Fewer connections than servers, so that one of them would not be asked.
+    /// Fewer connections than servers, so that one server would get no request.
     TooFewConnections {
         /// The number of different servers among the URLs.
         servers: usize,
@@ -67,14 +67,14 @@ pub enum LoadError {
     Target(TargetError),
     /// More connections than files may be open.
     TooManyConnections {
-        /// The connections asked for.
+        /// The configured connections.
         connections: usize,
         /// How many there may be.
         limit: u64,
     },
     /// No such process, or `/proc` does not show it.
     NoSuchProcess(u32),
-    /// The kernel refused a thread what it needs for waiting.
+    /// The kernel refused a thread's poller.
     Readiness(io::Error),
 }
 
@@ -196,8 +196,8 @@ fn resolve(config: &LoadConfig, stop: &AtomicBool) -> Result<Vec<Target>, LoadEr
         .collect()
 }
 
-/// Gives each connection the targets of one server, servers in proportion to their weight: a
-/// connection that is kept alive cannot change its server.
+/// Gives each connection the targets of one server, servers in proportion to their weight: a kept
+/// connection cannot change its server.
 fn groups(targets: &[Target], connections: usize) -> Result<Vec<TargetGroup>, LoadError> {
     let mut servers: Vec<TargetGroup> = Vec::new();
     for (index, target) in targets.iter().enumerate() {
@@ -307,6 +307,6 @@ fn usage(config: &LoadConfig) -> Result<Option<Usage>, LoadError> {
     }
 }
 
-/// Descriptors for what is no connection.
+/// Descriptors besides the connections.
 const OWN_FILES: u64 = 64;
 const OBSERVE: Duration = Duration::from_millis(200);

@@ -12,11 +12,11 @@ use super::target::WeightedUrl;
 /// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
-    /// The URLs to ask for.
+    /// The URLs to request.
     pub urls: Vec<WeightedUrl>,
-    /// Connections that ask; each keeps one request under way.
+    /// Connections with requests; each keeps one under way.
     pub connections: usize,
-    /// Further connections that ask for the first URL and read nothing.
+    /// Further connections that request the first URL and read nothing.
     pub stalled: usize,
     /// Generator threads, among which the connections are shared out.
     pub threads: usize,
@@ -56,11 +56,10 @@ pub enum RunLength {
 /// When requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// As soon as the answer before has come.
+    /// As soon as the previous response is complete.
     Closed,
-    /// At a fixed rate, whether or not the server keeps up. Latency counts from the moment that the
-    /// rate gives a request, so that a server that falls behind cannot hide it (no coordinated
-    /// omission).
+    /// At a fixed rate, whether or not the server keeps up. Latency counts from the moment at which
+    /// a request is due, so that a slow server cannot hide it (no coordinated omission).
     Open {
         /// Requests a second, over all connections.
         per_second: f64,

@@ -23,7 +23,7 @@ pub(super) struct Exchange {
     pub(super) hasher: Option<Box<blake3::Hasher>>,
 }
 
-/// The part of the content that has not come.
+/// The outstanding part of the content.
 #[derive(Debug)]
 pub(super) enum Left {
     Bytes(u64),
@@ -31,15 +31,15 @@ pub(super) enum Left {
     UntilClose,
 }
 
-/// A body in chunks, and what has come of it and is not decoded.
+/// A body in chunks, and its received bytes that are not decoded.
 #[derive(Debug)]
 pub(super) struct Chunks {
     pub(super) decoder: Decoder,
     pub(super) input: Vec<u8>,
 }
 
-/// Reads a head from the beginning of `bytes`, interim answers (1xx) skipped, and says how many
-/// bytes it takes; `None` if it is not all there yet.
+/// Parses a head at the beginning of `bytes`, after interim responses (1xx), and returns its end;
+/// `None` if it is incomplete.
 pub(super) fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     let mut skipped = 0;
     loop {
@@ -73,7 +73,7 @@ impl Exchange {
         targets[self.question.0].wire
     }
 
-    /// Judges the head, and says what content follows.
+    /// Validates the head, and returns the content that follows.
     pub(super) fn accept(
         &mut self,
         head: &Head,

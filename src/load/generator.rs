@@ -29,7 +29,7 @@ pub(super) struct Run<'run> {
     pub(super) remaining: AtomicI64,
 }
 
-/// A thread's counts so far, for the live display.
+/// A thread's counts, for the live display.
 #[derive(Debug, Default)]
 pub(super) struct LiveCounts {
     pub(super) bytes: AtomicU64,
@@ -52,7 +52,7 @@ pub(super) struct Generator<'run> {
     run: &'run Run<'run>,
     context: ThreadContext<'run>,
     connections: Vec<Connection>,
-    /// By connection, which targets it may ask for: those of one server.
+    /// The targets of each connection: those of one server.
     groups: Vec<TargetGroup>,
     /// Connections that wait for a request.
     ready: VecDeque<usize>,
@@ -60,7 +60,7 @@ pub(super) struct Generator<'run> {
     turns: Vec<usize>,
     /// Connections that wait after a failure, and until when; in order of time.
     resting: VecDeque<(Instant, usize)>,
-    /// Connections that the ramp has let go.
+    /// Connections that the ramp has released.
     released: usize,
     /// When the next request is due, where a rate is given.
     due: Option<Due>,
@@ -195,7 +195,7 @@ impl<'run> Generator<'run> {
         }
     }
 
-    /// Lets connections go as far as the ramp has come, and those whose rest is over.
+    /// Releases connections as the ramp allows, and those whose delay is over.
     fn release(&mut self) {
         let total = self.connections.len();
         let ramp = self.run.config.ramp.as_secs_f64();
@@ -224,7 +224,7 @@ impl<'run> Generator<'run> {
     fn start_due(&mut self) {
         while let Some(&token) = self.ready.front() {
             let connects = self.connections[token].is_down();
-            if connects && self.context.counts.connecting >= MOST_CONNECTING {
+            if connects && self.context.counts.connecting >= MAX_CONNECTING {
                 return;
             }
             let Some(intended) = self.claim() else { return };
@@ -235,7 +235,7 @@ impl<'run> Generator<'run> {
         }
     }
 
-    /// Takes the next request, if one is due, and says when it was meant to begin.
+    /// Takes the next request, if one is due, and returns its due time.
     fn claim(&mut self) -> Option<Instant> {
         if self.due.is_some_and(|due| due.at > Instant::now()) {
             return None;
@@ -269,7 +269,7 @@ impl<'run> Generator<'run> {
         }
         let range = self.run.config.range.map(|size| {
             let size = size.get();
-            // The first range tells the file's length, and is asked for until it is known.
+            // The first range is requested until a response shows the file's length.
             let whole = self.context.lengths[chosen].map_or(1, |length| (length / size).max(1));
             let first = self.random.u64(0..whole) * size;
             (first, first + (size - 1))
@@ -346,8 +346,8 @@ const SWEEP: Duration = Duration::from_millis(500);
 /// How soon a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
 const RAMP_STEP: Duration = Duration::from_millis(2);
-/// How long a place rests after a failure, so that a refusing server is not asked in a busy loop.
+/// The delay of a connection after a failure, so that a refusing server meets no busy loop.
 const BACK_OFF: Duration = Duration::from_millis(50);
-/// Connects under way at once in a thread: fewer than the smallest usual backlog of a listener, since
-/// a connect that finds it full is repeated by the kernel only after a second.
-const MOST_CONNECTING: usize = 64;
+/// Concurrent connects of a thread: fewer than the smallest usual backlog of a listener, since the
+/// kernel repeats a connect that finds it full only after a second.
+const MAX_CONNECTING: usize = 64;

@@ -10,14 +10,14 @@ use crate::sys::poller::{Interest, Poller};
 use crate::sys::socket;
 use crate::tls::client::{Channel, Scratch};
 
-/// A socket and what is known of it.
+/// A socket with its state.
 #[derive(Debug)]
 pub(super) struct Link {
     socket: TcpStream,
     channel: Option<Box<Channel>>,
     /// The poller that watches the socket, once it had to be waited for.
     poller: Option<Arc<Poller>>,
-    /// A receive that comes back short does not mean that nothing is left.
+    /// A short receive does not mean an empty queue.
     pub(super) hung_up: bool,
     /// Whole answers received.
     pub(super) served: u32,
@@ -39,14 +39,14 @@ impl Link {
         }
     }
 
-    /// The session whose handshake has to come first.
+    /// The session, until its handshake is complete.
     pub(super) fn handshake(&mut self) -> Option<(&mut Channel, &mut TcpStream)> {
         let channel = self.channel.as_deref_mut()?;
         let pending = channel.is_handshaking() || channel.has_unsent();
         pending.then_some((channel, &mut self.socket))
     }
 
-    /// Sends what is left of `request` behind the first `sent` bytes: 0 is nothing.
+    /// Sends the rest of `request` behind the first `sent` bytes: 0 means that nothing is left.
     pub(super) fn send(&mut self, request: &[u8], sent: usize) -> io::Result<usize> {
         match &mut self.channel {
             None if sent == request.len() => Ok(0),
@@ -67,7 +67,7 @@ impl Link {
         }
     }
 
-    /// Throws away up to `room.len()` bytes of content; zero is the end of the stream.
+    /// Discards up to `room.len()` bytes of content; zero is the end of the stream.
     pub(super) fn discard(&mut self, room: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         match &mut self.channel {
             None => client_socket::discard(&self.socket, room),
@@ -75,7 +75,7 @@ impl Link {
         }
     }
 
-    /// A receive says only by `WouldBlock` that nothing is left.
+    /// Only `WouldBlock` means an empty queue here.
     pub(super) fn is_secure(&self) -> bool {
         self.channel.is_some()
     }

@@ -16,11 +16,11 @@ pub(super) enum Phase {
     ShakingHands(Link, Exchange, Instant),
     /// With the number of bytes sent.
     Sending(Link, Exchange, usize),
-    /// With what has come of the head.
+    /// With the received part of the head.
     Awaiting(Link, Exchange, Vec<u8>),
     Receiving(Link, Exchange, Left),
-    /// The answer is whole, and the server is to close first: the side that closes first keeps
-    /// the port occupied, and clients run out of ports.
+    /// The response is whole, and the server should close first: the side that closes first keeps
+    /// the port in TIME_WAIT, and clients would run out of ports.
     Closing(Link),
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Usage {
     pub(super) threads: u64,
 }
 
-/// Reads what `pid` and its descendants have used; `None` if there is no such process.
+/// Reads the usage of `pid` and its descendants; `None` if there is no such process.
 pub(super) fn read(pid: u32) -> Option<Usage> {
     let stats: HashMap<u32, Stat> = fs::read_dir("/proc")
         .ok()?
@@ -52,7 +52,7 @@ pub(super) fn tcp_memory_bytes() -> Option<u64> {
 }
 
 fn descends(mut process: u32, ancestor: u32, stats: &HashMap<u32, Stat>) -> bool {
-    // Processes come and go while they are read, so the chain may be broken, or even a circle.
+    // Processes start and end during the walk, so the chain may be broken, or even a circle.
     for _ in 0..stats.len() {
         if process == ancestor {
             return true;

@@ -39,14 +39,15 @@ pub struct LoadReport {
     pub connects: u64,
     /// Requests sent again because a kept-alive connection had been closed meanwhile.
     pub repeats: u64,
-    /// Requests that were due by the asked rate, but never found a free connection.
+    /// Requests that were due by the rate, but never found a free connection.
     pub unsent: u64,
-    /// Connections that asked and then read nothing.
+    /// Connections that sent a request and then read nothing.
     pub stalled: usize,
     /// The most bytes one `recv` may take. The size moves processor time between the two ends, so
     /// only runs with the same value are comparable.
     pub receive_bytes: usize,
-    /// The digests of what was received, by URL (BLAKE3); only with `--verify` and without ranges.
+    /// The digests of the received content, by URL (BLAKE3); only with `--verify` and without
+    /// ranges.
     pub digests: BTreeMap<String, String>,
     /// The server's usage; only with `--pid`.
     pub server: Option<ServerUsage>,
@@ -174,7 +175,7 @@ impl ServerUsage {
 }
 
 impl fmt::Display for LoadReport {
-    /// A table of two columns and lines for what is not always there.
+    /// A table of two columns, and lines for optional figures.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let row = |out: &mut fmt::Formatter<'_>, name: &str, value: String| {
             writeln!(out, "{name:<12} {value}")
@@ -274,7 +275,7 @@ impl fmt::Display for Spread {
     }
 }
 
-/// A quotient that is 0 where nothing was measured, since JSON knows no infinity.
+/// A quotient that is 0 where nothing was measured, since JSON has no infinity.
 fn ratio(dividend: f64, divisor: f64) -> f64 {
     if divisor > 0.0 {
         dividend / divisor

@@ -1,4 +1,4 @@
-//! Clients that ask for a file and then read nothing.
+//! Clients that request a file and then read nothing.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -12,8 +12,8 @@ use crate::tls::client::{Channel, Connector, Scratch};
 use super::tally::{Failure, Tally};
 use super::target::Target;
 
-/// Connects `count` clients to `target`, each of which asks and will read nothing, and waits until
-/// the server has filled their buffers. Gives up when many in a row fail.
+/// Connects `count` clients to `target`, each with a request and without reads, and waits until the
+/// server has filled their buffers. Ends early when many in a row fail.
 pub(super) fn hold(
     target: &Target,
     count: usize,
@@ -25,7 +25,7 @@ pub(super) fn hold(
     target.write_request(None, &mut request);
     let mut held = Vec::with_capacity(count);
     let mut failed_in_a_row = 0;
-    while held.len() < count && failed_in_a_row < MOST_FAILURES && !stop.load(Ordering::Relaxed) {
+    while held.len() < count && failed_in_a_row < MAX_FAILURES && !stop.load(Ordering::Relaxed) {
         let connected = client_socket::connect_with_small_buffer(
             target.address,
             CONNECT_TIMEOUT,
@@ -73,6 +73,6 @@ fn ask(
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// On one machine the clients' buffers would use up the memory that the server's are measured by.
 const RECEIVE_BYTES: usize = 4 << 10;
-const MOST_FAILURES: u32 = 8;
+const MAX_FAILURES: u32 = 8;
 /// Time for the server to run into its full buffers.
 const SETTLE: Duration = Duration::from_secs(2);

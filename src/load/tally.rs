@@ -18,7 +18,7 @@ pub enum Failure {
     BadHead,
     /// The chunks of a body are malformed.
     BadChunks,
-    /// A status other than 200, or other than 206 where a range was asked for.
+    /// A status other than 200, or other than 206 for a range.
     BadStatus(u16),
     /// An answer without a byte in the name protocol: the server has no such file.
     Empty,
@@ -26,13 +26,13 @@ pub enum Failure {
     Mismatch,
     /// The machine has no free port to connect from.
     NoPort,
-    /// The range was ignored and the whole file came.
+    /// The range was ignored and the whole file sent.
     RangeIgnored,
     /// Connection refused.
     Refused,
     /// The server broke the connection off.
     Reset,
-    /// The server closed before the whole answer had come.
+    /// The server closed before the end of the response.
     Short,
     /// No byte moved for the time-out.
     TimedOut,
@@ -151,7 +151,7 @@ impl Tally {
         }
     }
 
-    /// Adds what another thread counted on connections of its own.
+    /// Adds the counts of another thread.
     pub(super) fn merge(&mut self, other: Self) {
         self.requests += other.requests;
         self.bytes += other.bytes;
@@ -184,12 +184,12 @@ pub(super) fn record(histogram: &mut Histogram<u64>, duration: Duration) {
 }
 
 fn nanoseconds() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST_NANOSECONDS, SIGNIFICANT_DIGITS)
+    Histogram::new_with_bounds(1, MAX_NANOSECONDS, SIGNIFICANT_DIGITS)
         .expect("the bounds are in order and the digits at most five")
 }
 
 /// A day: no request outlasts it unnoticed.
-const LONGEST_NANOSECONDS: u64 = 24 * 3_600 * 1_000_000_000;
+const MAX_NANOSECONDS: u64 = 24 * 3_600 * 1_000_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 #[cfg(test)]

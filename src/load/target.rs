@@ -15,25 +15,25 @@ use crate::dial::{Dialer, split_zone};
 use crate::http::Persistence;
 use crate::http::query_secrets;
 
-/// A URL to ask for, and how often beside the others.
+/// A URL, and how often it is requested in proportion to the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedUrl {
     url: Url,
     /// The zone of a link-local address, which `url` has no place for.
     zone: Option<String>,
     wire: Wire,
-    /// How often this URL is asked for, in proportion to the weights of the others.
+    /// How often this URL is requested, in proportion to the weights of the others.
     pub weight: u32,
 }
 
-/// The wire format a target is asked for in.
+/// The protocol of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wire {
     Http,
     Name,
 }
 
-/// Why a URL cannot be asked for.
+/// Why a URL cannot be requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetError {
     /// The text is no URL.
@@ -117,7 +117,7 @@ impl fmt::Display for WeightedUrl {
     }
 }
 
-/// A target that is ready to be asked for.
+/// A target with a resolved address.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
@@ -226,7 +226,7 @@ fn address(
     })
 }
 
-/// Where `haul serve` listens unless told otherwise.
+/// The default port of `haul serve`.
 const NAME_PORT: u16 = 7788;
 
 #[cfg(test)]

@@ -19,11 +19,11 @@ pub(super) struct ThreadContext<'run> {
     pub(super) targets: &'run [Target],
     pub(super) poller: Arc<Poller>,
     pub(super) tally: Tally,
-    /// The targets' whole lengths, learnt from their first range.
+    /// The targets' whole lengths, from their first range.
     pub(super) lengths: Vec<Option<u64>>,
     pub(super) now: Instant,
     pub(super) counts: ConnectionCounts,
-    /// Where heads and verified content are received. Content that is thrown away is not written
+    /// Where heads and verified content are received. Content that is discarded is not written
     /// here, so most of it is never touched.
     pub(super) room: Buffer,
     pub(super) request: Vec<u8>,
