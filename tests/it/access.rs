@@ -1,5 +1,4 @@
-//! Who may have what: passwords, links that expire, and paths that are protected however they are
-//! spelled.
+//! Access: passwords, links that expire, and protected paths in every spelling.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -92,7 +91,7 @@ fn link_for(path: &str, scope: Scope, seconds: i64, client: Option<&str>, key: &
     signed_link::make(&grant, &keys).to_string()
 }
 
-/// What differs between two answers that are to tell nothing: nothing but the time.
+/// Asserts that two responses differ in nothing but the time.
 #[track_caller]
 fn assert_alike(one: &Answer, other: &Answer) {
     let head = |answer: &Answer| {

@@ -168,7 +168,7 @@ fn http_that_breaks_the_rules_is_logged_with_its_first_line() {
 }
 
 #[test]
-fn a_fifo_that_nobody_reads_keeps_nothing_waiting() {
+fn a_fifo_without_a_reader_delays_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("log");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");

@@ -151,7 +151,7 @@ fn promtool_has_nothing_against_the_metrics() {
 }
 
 #[test]
-fn transfers_tell_who_gets_what_and_how_far_it_is() {
+fn transfers_show_client_request_and_progress() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = server(&directory);
     server.put("large", noise(32 << 20, 1));
@@ -208,7 +208,7 @@ fn it_is_ready_until_it_drains_or_the_root_is_gone() {
 }
 
 #[test]
-fn the_page_asks_nobody_else_for_anything() {
+fn the_page_loads_nothing_from_other_hosts() {
     let directory = tempfile::tempdir().expect("a directory");
     let _server = server(&directory);
     let page = ask(&directory, "/");

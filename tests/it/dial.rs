@@ -6,9 +6,9 @@ use std::process::Command;
 use crate::process::run;
 use crate::slowfs::skip;
 
-/// In a name space of its own: `both.test` has an IPv6 address, which is tried first and behind
-/// which everything vanishes without a word, and an IPv4 address. A device without a carrier is
-/// the hole. Prints a line a command: its status, and how many connections were tried.
+/// In a separate network namespace: `both.test` has an IPv6 address, which is tried first and drops
+/// all packets (a device without a carrier), and an IPv4 address. Prints a line a command: its
+/// status, and how many connections were tried.
 const SCRIPT: &str = r#"
 set -e
 haul=$1 place=$2

@@ -19,7 +19,7 @@ fn sha256(content: &[u8]) -> String {
     format!("sha-256=:{}:", STANDARD.encode(Sha256::digest(content)))
 }
 
-/// One request on a connection of its own.
+/// One request on a new connection.
 fn ask(address: SocketAddr, method: &str, target: &str, fields: &str) -> Answer {
     let mut client = Client::connect(address);
     client.send(format!(
@@ -93,7 +93,7 @@ fn the_digest_is_that_of_the_whole_file_on_every_kind_of_answer() {
         (known.status, known.field("Repr-Digest")),
         (304, Some(&*expected))
     );
-    // Who does not ask gets none.
+    // A request without the field gets no digest.
     assert_eq!(server.get("/file", "").field("Repr-Digest"), None);
 
     let old = "Want-Digest: sha-512;q=0.5, MD5\r\n";
@@ -214,7 +214,7 @@ fn changes_of_the_tree_are_followed() {
             make(&name, &content);
             // Hashing takes idle processors only.
             std::thread::sleep(Duration::from_millis(u64::from(20 + 5 * number)));
-            // The first question: nobody asked before.
+            // The first request for a digest of this file.
             let head = ask(server.address(), "HEAD", &format!("/{name}"), WISH);
             head.field("Repr-Digest") == Some(&*sha256(&content))
         })
@@ -231,7 +231,7 @@ fn changes_of_the_tree_are_followed() {
     assert!(is_followed("renamed", &renamed));
 }
 
-/// A server of its own process, with its state.
+/// A server in a separate process, with its state.
 fn serve(root: &Path, state: &Path) -> (Program, SocketAddr) {
     let arguments = [
         "--root".as_ref(),

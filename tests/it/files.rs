@@ -342,7 +342,7 @@ fn links_that_lead_out_or_nowhere_are_refused() {
 }
 
 #[test]
-fn what_is_not_a_regular_file_is_refused_and_hangs_nobody() {
+fn irregular_files_are_refused_without_a_wait() {
     let server = TestServer::with(|config| {
         config.workers = std::num::NonZeroUsize::MIN;
         config.disk_workers = std::num::NonZeroUsize::MIN;

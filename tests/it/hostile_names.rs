@@ -197,8 +197,8 @@ fn no_spelling_leads_out_by_http() {
     assert_eq!(server.get("/file", "").body, b"inside");
 }
 
-/// A server for a root that holds a directory and a link out, which change places all the time,
-/// while clients ask for what either leads to.
+/// A server whose root has a directory and a link with an outside target, which are exchanged all
+/// the time while clients request both.
 #[test]
 fn a_link_that_races_with_the_look_up_leads_nowhere() {
     const SWAPS: u32 = 100_000;

@@ -332,7 +332,7 @@ fn a_peer_that_takes_nothing_is_closed_in_time() {
 }
 
 #[test]
-fn a_slow_reader_holds_up_nobody() {
+fn a_slow_reader_delays_no_other() {
     let server = TestServer::with(|config| config.workers = NonZeroUsize::MIN);
     let content = noise(24 << 20, 9);
     server.put("big", &content);

@@ -1,4 +1,4 @@
-//! Limits: who comes too many is told to come back, and room is kept for small requests.
+//! Limits: clients beyond them get 503, and small requests always find room.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Instant;
@@ -18,7 +18,7 @@ pub fn connect_from(local: Ipv4Addr, server: SocketAddr) -> Client {
     )
 }
 
-/// A client that has asked for a large file by its name and reads nothing of it.
+/// A client that has requested a large file by its name and reads nothing of it.
 pub fn stalled_from(local: Ipv4Addr, server: &TestServer, name: &str) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4 << 10).expect("a size");
@@ -75,7 +75,7 @@ fn is_sent_away(mut client: Client, target: &str) {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_told_to_come_back() {
+fn connections_beyond_the_limit_are_answered_503() {
     let server = TestServer::with(|config| {
         config.limits.connections = 4;
         config.limits.bulk_transfers = 8;
@@ -93,13 +93,13 @@ fn connections_beyond_the_limit_are_told_to_come_back() {
 }
 
 #[test]
-fn even_those_sent_away_are_limited() {
+fn rejected_connections_are_limited_too() {
     let server = TestServer::with(|config| config.limits.connections = 1);
     server.put("small", b"small");
     let kept = occupy(&server, 1);
     let silent: Vec<_> = (0..8).map(|_| server.connect()).collect();
     server.counters_when(|counters| counters.open == 9);
-    // This one waits in the kernel's queue until somebody leaves.
+    // This connection waits in the kernel's queue until another one closes.
     let mut waiting = server.connect();
     waiting.send("small\n");
     drop(silent);
@@ -126,7 +126,7 @@ fn one_client_has_no_more_than_its_connections() {
 }
 
 #[test]
-fn who_has_too_many_connections_takes_no_place_from_others() {
+fn a_client_beyond_its_limit_takes_no_place_from_others() {
     let server = TestServer::with(|config| {
         config.limits.connections = 4;
         config.limits.connections_per_client = 1;
@@ -185,7 +185,7 @@ fn silent_connections_of_one_client_make_room_for_another() {
         .map(|_| connect_from(busy, server.address()))
         .collect();
     server.counters_when(|counters| counters.accepted >= 91);
-    // Who has just come is not silent yet.
+    // A new connection is not silent yet.
     let begun = Instant::now();
     let is_served = || {
         let mut newcomer = connect_from(other, server.address());

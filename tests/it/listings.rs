@@ -329,7 +329,7 @@ fn without_listings_a_directory_is_not_found() {
     assert_eq!(server.get("/e/", "").body, b"<p>index");
 }
 
-/// RFC 9112 section 7.1: a client of HTTP/1.0 knows no chunks, and learns the end by the close.
+/// RFC 9112 section 7.1: HTTP/1.0 has no chunks, so the close ends the body.
 #[test]
 fn http_1_0_gets_a_listing_until_the_close() {
     let server = TestServer::start();
@@ -429,7 +429,7 @@ fn programs_get_all_names_at_once_and_each_link_once() {
         expected.sort_unstable();
         assert_eq!(links, expected, "{target} {fields}");
     }
-    // Whoever follows each link of a page sees each file and each page once.
+    // The links of all pages lead to each file and each page once.
     let page = text(&listing(&server, "/d/", BROWSER));
     for link in page.split("href=\"").skip(1) {
         let link = &link[..link.find('"').expect("a quote")];
@@ -444,7 +444,7 @@ fn programs_get_all_names_at_once_and_each_link_once() {
     assert!(largest.contains("aria-sort=\"descending\""));
 }
 
-/// What a browser asks for.
+/// The `Accept` field of a browser.
 const BROWSER: &str = "Accept: text/html,*/*;q=0.8\r\n";
 
 /// Fetches a listing, and puts its chunks together.

@@ -1,4 +1,4 @@
-//! `haul load` against a small server that does what a test tells it.
+//! `haul load` against a small scripted server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -174,7 +174,7 @@ fn failures_are_told_apart_and_end_nothing() {
 
 #[test]
 fn a_refused_connection_is_counted() {
-    // Bound, so that nobody else gets the port, but not listening.
+    // Bound, so that no other program gets the port, but not listening.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::transport::scheme;
 use crate::support::{Client, TestServer};
 
-/// The log of a server that was asked for a file, by HTTP and by name, and sent rubbish.
+/// The log of a server after requests by HTTP and by name, and garbage.
 fn log_in(format: LogFormat) -> Vec<String> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("log");

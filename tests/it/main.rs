@@ -1,6 +1,6 @@
 //! The integration tests: real sockets, real files, one binary.
 
-// Whatever one file offers to the others is of no use to anybody else.
+// Helpers of one file for the others are of no use outside.
 #![allow(unreachable_pub)]
 // A test that is skipped says so.
 #![allow(clippy::print_stderr, clippy::print_stdout)]

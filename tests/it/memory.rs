@@ -1,4 +1,4 @@
-//! What a peer costs that asks and reads nothing, for every kind of request.
+//! The memory that a peer costs which sends a request and reads nothing, for every kind of request.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -262,7 +262,7 @@ fn hold_little<T>(
     command.args(["--log", "off", "--root"]).arg(tree.path());
     let mut program = Program::start(command.args(arguments));
     let address = program.address();
-    // The first ones have the server take what it takes once: for listings that is room for as
+    // The first ones make the server allocate what it allocates once: for listings the room of as
     // many pages as are made at a time.
     let _first: Vec<_> = (0..FIRST).map(|_| come(address)).collect();
     let before = settled(&program);
@@ -316,7 +316,7 @@ fn settled(program: &Program) -> usize {
     }
 }
 
-/// What is asked for. Two thousand names take seconds, so a test has one tree for all its kinds.
+/// The served files. Two thousand names take seconds, so a test has one tree for all its kinds.
 fn tree() -> TempDir {
     let tree = tempfile::tempdir().expect("a directory");
     let root = tree.path();

@@ -10,7 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use haul::message::{
-    AnswerConfig, AnswerError, Answerer, Charset, Heard, LONGEST_MESSAGE, SayConfig, SayError, say,
+    AnswerConfig, AnswerError, Answerer, Charset, Heard, MAX_MESSAGE_BYTES, SayConfig, SayError,
+    say,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -53,7 +54,7 @@ fn characters_may_come_in_pieces() {
 #[test]
 fn the_longest_message_needs_no_end() {
     let answering = Answering::start("utf-8", "ok", PATIENCE);
-    let message = "x".repeat(LONGEST_MESSAGE);
+    let message = "x".repeat(MAX_MESSAGE_BYTES);
     assert_eq!(answering.converse(&[message.as_bytes()], Then::Wait), b"ok");
     assert_eq!(answering.hear(), message);
 }
@@ -61,24 +62,24 @@ fn the_longest_message_needs_no_end() {
 #[test]
 fn of_a_longer_message_the_beginning_is_heard() {
     let answering = Answering::start("utf-8", "ok", PATIENCE);
-    let message = "y".repeat(3 * LONGEST_MESSAGE);
+    let message = "y".repeat(3 * MAX_MESSAGE_BYTES);
     assert_eq!(
         answering.converse(&[message.as_bytes()], Then::HalfClose),
         b"ok"
     );
-    assert_eq!(answering.hear(), message[..LONGEST_MESSAGE]);
+    assert_eq!(answering.hear(), message[..MAX_MESSAGE_BYTES]);
 
     // The last character has its second byte behind the end.
-    let cut = "z".repeat(LONGEST_MESSAGE - 1) + "é";
+    let cut = "z".repeat(MAX_MESSAGE_BYTES - 1) + "é";
     assert_eq!(
         answering.converse(&[cut.as_bytes()], Then::HalfClose),
         b"ok"
     );
-    assert_eq!(answering.hear(), "z".repeat(LONGEST_MESSAGE - 1));
+    assert_eq!(answering.hear(), "z".repeat(MAX_MESSAGE_BYTES - 1));
 }
 
 #[test]
-fn a_client_that_says_nothing_keeps_nobody_waiting() {
+fn a_silent_client_delays_no_other() {
     let answering = Answering::start("utf-8", "ok", PATIENCE);
     let mute = TcpStream::connect(answering.address).unwrap();
     assert_eq!(answering.say("utf-8", "hello").unwrap(), "ok");
@@ -100,7 +101,7 @@ fn a_message_is_heard_before_its_sender_has_closed() {
 }
 
 #[test]
-fn hundreds_who_are_silent_drip_or_stay_hold_nobody_up() {
+fn hundreds_of_silent_or_slow_peers_delay_no_other() {
     let answering = Answering::start("utf-8", "ok", Duration::from_millis(100));
     let connect = || TcpStream::connect(answering.address).unwrap();
     let silent: Vec<_> = (0..200).map(|_| connect()).collect();
@@ -114,7 +115,7 @@ fn hundreds_who_are_silent_drip_or_stay_hold_nobody_up() {
     }
     assert_eq!(answering.say("utf-8", "hello").unwrap(), "ok");
     assert_eq!(answering.hear(), "hello");
-    // Nobody silent was given up meanwhile.
+    // No silent conversation was closed meanwhile.
     assert!(
         silent
             .iter()
@@ -143,7 +144,7 @@ fn an_address_in_use_is_named() {
 #[test]
 fn what_cannot_be_said_is_not_sent() {
     let answering = Answering::start("utf-8", "ok", PATIENCE);
-    let longer = "x".repeat(LONGEST_MESSAGE + 1);
+    let longer = "x".repeat(MAX_MESSAGE_BYTES + 1);
     assert!(matches!(
         answering.say("utf-8", &longer),
         Err(SayError::TooLong { length: 1_025 })
@@ -204,7 +205,7 @@ fn the_two_programs_converse() {
     assert_eq!(haul_say(&answer.address, &[""], b"").status.code(), Some(2));
     assert_eq!(answer.terminate(), Some(0));
 
-    // Bound, so that nobody else gets the port, but not listening.
+    // Bound, so that no other program gets the port, but not listening.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
@@ -279,7 +280,7 @@ impl Answering {
         let stop = Arc::new(AtomicBool::new(false));
         let running = thread::spawn({
             let stop = Arc::clone(&stop);
-            // A test that has ended hears no more.
+            // The receiver is gone after the end of a test.
             move || answerer.run(&stop, move |heard| drop(said.send(heard)))
         });
         Self {
@@ -389,7 +390,7 @@ impl Program {
     }
 }
 
-/// Reads in a thread of its own, so that a wait for a line can be bounded.
+/// Reads in a separate thread, so that a wait for a line can be bounded.
 fn lines(source: impl Read + Send + 'static) -> Receiver<String> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {

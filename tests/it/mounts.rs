@@ -1,5 +1,5 @@
-//! What holds on ext4 holds on file systems whose clocks are coarse, on a host without `/proc`, and
-//! for files that another program holds a lease on.
+//! The guarantees on ext4 hold on file systems with coarse clocks, without `/proc`, and for files
+//! under another program's lease.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -95,7 +95,7 @@ fn a_rewrite_within_the_tick_of_the_open_never_passes_for_whole() {
 }
 
 #[test]
-fn a_file_under_a_lease_is_waited_for_and_keeps_nobody_else_waiting() {
+fn a_file_under_a_lease_is_waited_for_and_delays_no_other() {
     const HOLD: &str = "
 import fcntl, os, signal, sys
 signal.signal(signal.SIGIO, lambda *_: None)

@@ -209,7 +209,7 @@ fn the_longest_name_is_4096_bytes() {
 
 #[test]
 fn rubbish_is_refused_at_once() {
-    // Nobody waits for silence or for a head here: refusals come from the bytes alone.
+    // No silence and no head is waited for here: refusals come from the bytes alone.
     let server = no_silence();
     let rubbish: [&[u8]; 6] = [
         b"SSH-2.0-OpenSSH_9.6\r\x01\n",
@@ -272,7 +272,7 @@ fn a_connection_without_a_byte_is_closed_in_time() {
     assert_eq!(server.connect().rest(), b"");
     let mut client = server.connect();
     client.half_close();
-    // Without a session nobody can say `close_notify`.
+    // Without a session there is no `close_notify`.
     assert_eq!(client.try_rest().0, b"");
     let counters = server.counters_when(|counters| counters.closed_in_all() == 2);
     assert!(counters.closed(CloseReason::FirstByteTimeout) >= 1);

@@ -106,7 +106,7 @@ fn flags_may_be_unknown() {
     }
 }
 
-/// Linux 5.6 to 5.11: a filter cannot tell, since the flag is in memory.
+/// Linux 5.6 to 5.11: a filter cannot imitate it, since the flag is in memory.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn openat2_may_not_know_the_name_cache() {
@@ -118,7 +118,7 @@ fn openat2_may_not_know_the_name_cache() {
         start_without_cached(command, Arc::clone(&calls))
     };
     passes(&start, &|_| {}, "no RESOLVE_CACHED");
-    // It asked once, and not again for each look-up.
+    // The call was made once, and not again for each look-up.
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 

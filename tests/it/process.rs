@@ -16,13 +16,13 @@ use crate::support::{Client, PATIENCE, own_address, transport};
 pub struct Program {
     child: Child,
     lines: Receiver<String>,
-    /// The files of its certificate, if the suite has it speak TLS.
+    /// The files of its certificate, if the suite runs over TLS.
     identity: Option<tempfile::TempDir>,
     /// What it has said so far, on standard error.
     pub said: Vec<String>,
 }
 
-/// Has `haul serve` listen on a free port, for what the suite speaks. Returns the directory with its
+/// Adds a listener on a free port for the suite's transport. Returns the directory with its
 /// certificate, if that is TLS.
 fn listen(command: &mut Command) -> Option<tempfile::TempDir> {
     let address = own_address().to_string();
@@ -143,8 +143,8 @@ impl Program {
             .expect("it is ours to limit");
     }
 
-    /// Waits until the number of files it has open is one that `reached` likes, and returns it with
-    /// the number of those that are sockets. What is open for a moment only does not count.
+    /// Waits until the number of open files satisfies `reached`, and returns it with the number of
+    /// sockets among them. Files that are open for a moment only do not count.
     #[track_caller]
     pub fn open_files_when(&self, reached: impl Fn(usize) -> bool) -> (usize, usize) {
         let directory = format!("/proc/{}/fd", self.child.id());
@@ -176,7 +176,7 @@ impl Program {
         kill(Pid::from_raw(self.id()), signal).expect("it still runs");
     }
 
-    /// Waits for its end, whoever else still writes where it did.
+    /// Waits for its end, whatever other processes write to its pipe.
     #[track_caller]
     pub fn end_alone(&mut self) -> ExitStatus {
         wait(&mut self.child)

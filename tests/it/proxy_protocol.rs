@@ -1,4 +1,4 @@
-//! Proxies that say for whom they speak: the PROXY protocol, and fields of requests.
+//! Proxies that name their clients: the PROXY protocol, and fields of requests.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::process::{haul, run};
 use crate::support::transport::leaves_out;
 use crate::support::{Answer, Client, TestServer, noise};
 
-/// A server whose log tells who its clients are.
+/// A server whose log names its clients.
 struct Logged {
     server: TestServer,
     directory: tempfile::TempDir,
@@ -75,7 +75,7 @@ fn version_2() -> Vec<u8> {
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
 
 #[test]
-fn the_client_is_whom_the_proxy_speaks_for() {
+fn the_client_is_the_one_in_the_proxy_header() {
     if leaves_out("a header stands before the handshake") {
         return;
     }
@@ -171,7 +171,7 @@ fn a_proxy_that_lies_or_says_nothing_is_closed_with_a_reason() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn headers_of_untrusted_peers_are_ignored() {
     let logged = Logged::with(|config| config.proxies = proxies("192.0.2.0/24"));
     let answer = logged.connect().ask([LINE, GET].concat());
     assert!(!answer.ends_with(b"content"));
@@ -243,7 +243,7 @@ fn a_trusted_proxy_s_field_names_the_client_of_each_request() {
 }
 
 #[test]
-fn a_field_from_anybody_else_is_ignored() {
+fn a_field_of_an_untrusted_peer_is_ignored() {
     let logged = Logged::with(|config| {
         config.proxies.forwarding = vec!["192.0.2.0/24".parse().expect("a network")];
     });

@@ -1,7 +1,7 @@
-//! Links, directories and the root itself are exchanged while names are looked up: whatever comes,
-//! nothing of it is from outside the root.
+//! Links, directories and the root itself are exchanged during look-ups: no response is from
+//! outside the root.
 //!
-//! `HAUL_RACE_LOOK_UPS` says how many look-ups there are; a million, and what came of them:
+//! `HAUL_RACE_LOOK_UPS` sets the number of look-ups; a million, with the results:
 //! `HAUL_RACE_LOOK_UPS=1000000 cargo test --release --test it races -- --nocapture`.
 
 use std::collections::BTreeMap;
@@ -192,8 +192,8 @@ impl Place {
         }
     }
 
-    /// Whether a path that was checked first led out when it was opened, as the server's would if
-    /// it were so made.
+    /// Whether a path that was checked first led out when it was opened: the race that the server
+    /// avoids.
     fn leaks(&self, target: &str) -> bool {
         let path = self.root.join(target);
         let real = path.canonicalize();
@@ -353,7 +353,7 @@ const NAMES: [&str; 6] = ["x/f#", "link/f#", "file", "up", "up-once", "f#"];
 const INSIDE: &str = "inside";
 const SECRET: &str = "SECRET";
 const SECRET_BYTES: usize = 77_777;
-/// Files of a directory: no name is asked for so often that it is not looked up.
+/// Files of a directory: enough that none stays in the cache of look-ups.
 const FILES: u8 = 64;
 /// Look-ups in a row, the last of them by name.
 const BATCH: usize = 32;

@@ -92,13 +92,13 @@ fn a_high_rate_is_kept_to_over_all_responses_of_a_connection() {
     for _ in 0..1000 {
         assert_eq!(client.answer().body, b"tiny");
     }
-    // Whoever rests for its rate holds nobody up.
+    // A connection that rests for its rate delays no other.
     assert_eq!(server.by_name("tiny"), b"tiny");
     assert_eq!(server.counters().panics, 0);
 }
 
 #[test]
-fn who_rests_for_a_high_rate_is_served_to_the_end_while_the_server_drains() {
+fn a_paced_transfer_is_finished_during_a_drain() {
     let rates = Rates {
         connection: Some(64 << 20),
         ..Rates::default()
@@ -184,7 +184,7 @@ fn transfers_that_do_not_move_hold_no_part_of_the_rate() {
 }
 
 #[test]
-fn a_low_rate_stalls_nobody() {
+fn a_low_rate_does_not_count_as_a_stall() {
     let server = TestServer::with(|config| {
         config.rates.total = Some(64 << 10);
         config.deadlines.send_stall = Duration::from_millis(500);

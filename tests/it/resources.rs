@@ -22,14 +22,14 @@ fn with_open_files(limit: u64, root: &Path) -> Program {
         .arg(haul.get_program())
         .args(["serve", "--listen", "127.0.0.1:0", "--log", "debug"])
         .args(["--max-connections", "1000", "--workers", "1"])
-        // Who is in says nothing for as long as the test takes.
+        // An admitted connection stays silent for the whole test.
         .args(["--first-byte", "10m"])
         .args(["--disk-workers", "1", "--root"])
         .arg(root);
     Program::start(&mut command)
 }
 
-/// What such a server with two threads holds at least before it lets nobody else in, of so many
+/// The least number of connections that such a server with two threads admits, of so many
 /// descriptors: all but two for each thread and some more.
 const fn full(limit: usize) -> usize {
     limit - 2 * 2 - 32
@@ -70,7 +70,7 @@ fn out_of_descriptors_it_waits_and_goes_on() {
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "only Linux tells what is open")]
-fn those_who_come_one_by_one_leave_the_descriptors_for_files_alone() {
+fn single_connections_do_not_use_the_descriptors_for_files() {
     let root = tempfile::tempdir().expect("a directory");
     std::fs::write(root.path().join("f"), "content").expect("written");
     let mut program = with_open_files(128, root.path());
@@ -81,7 +81,7 @@ fn those_who_come_one_by_one_leave_the_descriptors_for_files_alone() {
         client.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     let (open, sockets) = program.open_files_when(|open| open >= full(128));
-    // Whoever leaves makes room for one, in the order in which they came.
+    // Each closed connection makes room for one, in the order of arrival.
     let mut clients: Vec<_> = clients.into_iter().map(Some).collect();
     let inside = sockets - own_sockets;
     for number in 0..60 {
@@ -171,7 +171,7 @@ fn beyond_the_limit_connections_are_told_to_come_back() {
 fn beyond_even_that_they_wait_and_are_served_when_others_leave() {
     let server = TestServer::with(|config| config.limits.connections = 1);
     server.put("f", "content");
-    // One that is served, and all that can be told.
+    // One that is served, and as many as get 503.
     let told = (0..9).map(|_| server.connect()).collect::<Vec<_>>();
     server.counters_when(|counters| counters.accepted == 9);
     let mut waiting: Vec<_> = (0..20).map(|_| server.connect()).collect();
@@ -303,7 +303,7 @@ fn no_descriptor_is_left_behind() {
         }
     };
     fetch_all();
-    // Looked-up files are remembered for a second, and then let go.
+    // Looked-up files stay open for a second.
     let begun = std::time::Instant::now();
     while descriptors() > 40 {
         assert!(

@@ -1,5 +1,5 @@
-//! What the kernel refuses a running server. The calls are made by its own threads: a debugger
-//! (ptrace(2)) has them made, so that the program holds no code for it.
+//! The calls that the kernel refuses a running server. Its own threads make them under ptrace(2),
+//! so that the program holds no code for it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

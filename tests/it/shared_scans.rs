@@ -9,7 +9,7 @@ use haul::server::telemetry::CloseReason;
 use crate::slowfs::{Call, SlowFs};
 use crate::support::{Answer, Client, TestServer, wait_for_tick};
 
-/// As a browser asks.
+/// A browser's request.
 fn ask(server: &TestServer, target: &str) -> Client {
     let mut client = server.connect();
     client.send(request(target));
@@ -97,8 +97,8 @@ fn a_change_is_seen_by_the_next_request() {
 }
 
 #[test]
-fn those_who_come_during_a_scan_share_the_next_one_whoever_leaves() {
-    // The kernel lets nobody look names up in a directory that is being read by FUSE.
+fn requests_during_a_scan_share_the_next_one_even_when_some_leave() {
+    // The kernel blocks look-ups in a directory while FUSE reads it.
     let server = TestServer::with(|config| config.index = IndexChoice::Ignore);
     let Some(mut slow) = SlowFs::mount(&server.root().join("slow")) else {
         return;
@@ -131,7 +131,7 @@ fn beside_a_slow_one() -> Option<(TestServer, SlowFs)> {
 }
 
 #[test]
-fn those_who_leave_a_scan_that_hangs_are_let_go() {
+fn connections_that_leave_a_hung_scan_are_closed() {
     let Some((server, mut slow)) = beside_a_slow_one() else {
         return;
     };
@@ -153,12 +153,12 @@ fn those_who_leave_a_scan_that_hangs_are_let_go() {
 }
 
 #[test]
-fn those_who_leave_many_scans_that_hang_are_let_go() {
+fn connections_that_leave_many_hung_scans_are_closed() {
     let Some((server, mut slow)) = beside_a_slow_one() else {
         return;
     };
     slow.hold(Call::List);
-    // Each page is one of its own.
+    // Each request is for another page.
     let crowd: Vec<_> = (0..12)
         .map(|number| ask(&server, &format!("/slow/?q=f{number}")))
         .collect();
@@ -171,7 +171,7 @@ fn those_who_leave_many_scans_that_hang_are_let_go() {
 }
 
 #[test]
-fn peers_that_read_nothing_of_a_small_page_keep_nobody_from_another() {
+fn unread_small_pages_do_not_block_other_pages() {
     let server = TestServer::start();
     for number in 0..9 {
         put_names(&server, &format!("d{number}"), 100);

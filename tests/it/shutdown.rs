@@ -45,7 +45,7 @@ fn the_first_request_of_a_connection_that_was_let_in_is_answered() {
 }
 
 #[test]
-fn a_transfer_under_way_is_finished_and_nobody_new_is_let_in() {
+fn a_drain_finishes_transfers_and_admits_no_connection() {
     for request in [
         "big\n",
         "GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

@@ -1,4 +1,4 @@
-//! A file system as slow as a test wants it: a FUSE file system in a process of its own.
+//! A slow file system: FUSE in a separate process, with delays that a test controls.
 //!
 //! The process is this very test binary, run for [`file_system_process`] alone. It must not be
 //! the test's process: a thread that waits for a file system of its own process cannot be killed.
@@ -147,7 +147,7 @@ impl SlowFs {
 
 impl Drop for SlowFs {
     fn drop(&mut self) {
-        // The kernel fails what waits as soon as nobody has the device open any more.
+        // The kernel fails waiting calls as soon as the device is closed.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
@@ -264,7 +264,7 @@ impl Gates {
         state.count.to_string()
     }
 
-    /// Runs `reply` once the gate lets it; on a thread of its own if that takes time.
+    /// Runs `reply` once the gate is open; on a new thread if that takes time.
     fn pass(self: &Arc<Self>, call: Call, reply: impl FnOnce() + Send + 'static) {
         let gate = &self.gates[call as usize];
         let mut state = gate.state.lock().expect("no panic");
@@ -279,7 +279,7 @@ impl Gates {
             let gate = &gates.gates[call as usize];
             let begun = Instant::now();
             let mut state = gate.state.lock().expect("no panic");
-            // A delay that is shortened counts for those who wait already.
+            // A shortened delay counts for calls that already wait.
             while state.held || begun.elapsed() < state.delay {
                 let left = match state.held {
                     true => LIFETIME,

@@ -1,5 +1,5 @@
-//! Slow, stalled and hostile peers: each is borne for as long as its deadline says, ends with its
-//! reason, and takes nothing from the others.
+//! Slow, stalled and hostile peers: each has its deadlines, ends with its reason, and takes nothing
+//! from the others.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,8 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::support::transport::leaves_out;
 use crate::support::{Client, PATIENCE, TestServer, noise, transmit_choice};
 
-/// A client whose side of the connection holds hardly anything, so that what the server sent is
-/// what the client read.
+/// A client with tiny buffers, so that what the server sent is what the client read.
 fn narrow(address: SocketAddr) -> Client {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket
@@ -64,9 +63,9 @@ fn at_rest(server: &TestServer, came: u64) -> Snapshot {
 }
 
 #[test]
-fn two_thousand_stalled_readers_keep_nobody_out() {
+fn two_thousand_stalled_readers_shut_no_client_out() {
     let open_files = raise_open_files().expect("a limit");
-    // Two descriptors each, and other tests want some as well.
+    // Two descriptors each, and other tests need some as well.
     let count = (open_files / 5).min(2_000);
     let server = TestServer::start();
     put_sparse(&server, "huge", 1 << 30);
@@ -96,7 +95,7 @@ fn two_thousand_stalled_readers_keep_nobody_out() {
 }
 
 #[test]
-fn who_says_nothing_is_sent_away() {
+fn a_silent_connection_is_closed() {
     let server = TestServer::with(|config| config.deadlines.first_byte = SHORT);
     assert_eq!(server.connect().rest(), b"");
     assert_eq!(at_rest(&server, 1).closed(CloseReason::FirstByteTimeout), 1);
@@ -170,7 +169,7 @@ fn a_kept_connection_that_stays_silent_is_closed() {
 }
 
 #[test]
-fn who_takes_no_byte_is_cut_off_with_a_reset() {
+fn a_peer_that_reads_nothing_is_reset() {
     let server = TestServer::with(|config| config.deadlines.send_stall = SHORT);
     put_sparse(&server, "huge", 1 << 30);
     let mut clients = [server.connect(), server.connect()];
@@ -183,7 +182,7 @@ fn who_takes_no_byte_is_cut_off_with_a_reset() {
 }
 
 #[test]
-fn who_moves_slowly_is_never_cut_off() {
+fn a_slow_reader_is_never_closed() {
     let server = TestServer::with(|config| {
         config.deadlines.send_stall = Duration::from_secs(2);
         config.deadlines.linger = PATIENCE;
@@ -204,7 +203,7 @@ fn who_moves_slowly_is_never_cut_off() {
 }
 
 #[test]
-fn who_is_slower_than_the_minimum_rate_is_cut_off() {
+fn a_reader_below_the_minimum_rate_is_closed() {
     let server = TestServer::with(|config| {
         config.rates.least = Some(MinRate {
             bytes_per_second: 1 << 20,
@@ -248,7 +247,7 @@ fn a_response_that_never_waits_is_limited_as_well() {
 }
 
 #[test]
-fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
+fn a_peer_that_stays_open_after_the_last_response_is_not_waited_for() {
     let server = TestServer::with(|config| config.deadlines.linger = SHORT);
     server.put("small", b"small");
     let mut client = server.connect();
@@ -264,7 +263,7 @@ fn who_does_not_close_after_the_last_answer_is_not_waited_for() {
     feature = "portable",
     ignore = "only Linux says what the peer has acknowledged"
 )]
-fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
+fn a_half_closed_peer_with_the_whole_response_is_not_waited_for() {
     if leaves_out("the kernel of a client that has shaken hands acknowledges late") {
         return;
     }
@@ -291,7 +290,7 @@ fn who_asks_for_nothing_else_and_has_it_all_is_not_waited_for() {
 }
 
 #[test]
-fn who_is_refused_before_its_body_may_go_on_sending_it() {
+fn a_refused_request_may_send_its_body_to_the_end() {
     const BODY: usize = 4 << 20;
     let server = TestServer::with(|config| {
         config.deadlines.linger = PATIENCE;
@@ -310,7 +309,7 @@ fn who_is_refused_before_its_body_may_go_on_sending_it() {
 }
 
 #[test]
-fn who_says_more_than_it_announced_gets_its_answer_whole() {
+fn a_peer_that_sends_more_than_announced_gets_its_whole_response() {
     let server = TestServer::with(|config| config.deadlines.linger = PATIENCE);
     let content = noise(64 << 10, 3);
     server.put("f", &content);
@@ -358,7 +357,7 @@ fn the_log_tells_what_arrived_and_not_what_the_kernel_took() {
     }
     let counters = at_rest(&server, 3);
     assert_eq!(counters.closed(CloseReason::Aborted), 3, "{counters:#?}");
-    // Who closes its side first and takes all nevertheless.
+    // Clients that close their sending side first and read all nevertheless.
     for request in ["large\n", "GET /large HTTP/1.1\r\nHost: x\r\n\r\n"] {
         let mut client = narrow(server.address());
         client.send(request);
@@ -400,7 +399,7 @@ fn floods_of_connects_and_resets_leave_nothing_behind() {
 }
 
 #[test]
-fn who_asks_for_64_gib_and_leaves_leaves_nothing_behind() {
+fn a_peer_that_leaves_a_64_gib_transfer_leaves_no_state() {
     let server = TestServer::start();
     put_sparse(&server, "huge", 64 << 30);
     for round in 0..32 {
@@ -454,8 +453,8 @@ fn a_hundred_thousand_pipelined_requests_are_answered_in_turn() {
     assert_eq!(counters.requests, count as u64);
 }
 
-/// More than the receive buffer of [`narrow`] (the kernel doubles what is asked for), and less than
-/// the server lets wait unsent.
+/// More than the receive buffer of [`narrow`] (the kernel doubles the requested size), and less
+/// than the server lets wait unsent.
 const NOT_READ: usize = 12_000;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 ";

@@ -1,5 +1,4 @@
-//! What the tests share: a root of their own, a server of their own on a free port, and a client
-//! that speaks bytes.
+//! Shared by the tests: a root directory, a server on a free port, and a client of raw bytes.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,14 +23,14 @@ pub mod transport;
 /// Nothing in a test waits longer than this for a peer.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running server over a directory of its own. Dropping it shuts it down.
+/// A running server over a temporary directory. Dropping it shuts it down.
 pub struct TestServer {
     root: Option<tempfile::TempDir>,
     handle: Handle,
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
     pins: Vec<Pin>,
-    /// The files of its certificate, if the suite has it speak TLS.
+    /// The files of its certificate, if the suite runs over TLS.
     _identity: Option<tempfile::TempDir>,
     thread: Option<JoinHandle<Result<Snapshot, StartupError>>>,
 }
@@ -150,7 +149,7 @@ impl TestServer {
         Client::connect(self.address)
     }
 
-    /// Sends `request` on a connection of its own and returns all that comes until the end.
+    /// Sends `request` on a new connection and returns all bytes until the end.
     pub fn exchange(&self, request: impl AsRef<[u8]>) -> Vec<u8> {
         let mut client = self.connect();
         client.send(request);
@@ -162,7 +161,7 @@ impl TestServer {
         self.exchange(format!("{name}\n"))
     }
 
-    /// Fetches by HTTP on a connection of its own; `fields` are whole lines.
+    /// Fetches by HTTP on a new connection; `fields` are whole lines.
     pub fn get(&self, target: &str, fields: &str) -> Answer {
         let request =
             format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
@@ -199,13 +198,13 @@ pub fn transmit_choice() -> SendChoice {
     }
 }
 
-/// A client that speaks bytes.
+/// A client of raw bytes.
 pub struct Client {
     pub stream: Stream,
 }
 
 impl Client {
-    /// Connects, with patience set.
+    /// Connects, with time-outs set.
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connects");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
@@ -232,7 +231,7 @@ impl Client {
         Self::over(stream)
     }
 
-    /// The socket alone, for those who speak TLS by themselves or want none.
+    /// The socket alone, for tests with their own TLS or none.
     pub fn into_socket(self) -> TcpStream {
         self.stream.into_socket()
     }
@@ -374,8 +373,8 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Waits until a change of a file is certain to get a time of its own: file systems may keep time
-/// by a clock that ticks every few milliseconds.
+/// Waits until a change of a file is certain to get a new time stamp: file systems may use a clock
+/// that ticks every few milliseconds.
 pub fn wait_for_tick(path: &Path) {
     let changed = |path: &Path| {
         let meta = fs::metadata(path).expect("it is there");
@@ -393,9 +392,8 @@ pub fn wait_for_tick(path: &Path) {
     }
 }
 
-/// An address of this host, on a free port, that no other server of the tests listens on: once a
-/// port is free again it soon belongs to somebody else, and a test that connects to where its
-/// server was must not disturb another one.
+/// An address of this host for one test, on a free port: a closed port is soon bound again, and a
+/// test that connects to a closed server must not reach another one.
 pub fn own_address() -> SocketAddr {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let [_, _, high, low] = std::process::id().to_be_bytes();

@@ -1,4 +1,4 @@
-//! What supervisors are told (sd_notify(3)), and sockets that they pass on (sd_listen_fds(3)).
+//! Notifications to supervisors (sd_notify(3)), and inherited sockets (sd_listen_fds(3)).
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
@@ -92,7 +92,7 @@ fn a_supervisor_is_told_of_each_phase() {
 #[test]
 fn a_supervisor_that_does_not_listen_stops_nothing() {
     let (notified, root) = (Notified::new(), root());
-    // Its queue is full, so that whoever sends to it waits.
+    // Its queue is full, so that senders wait.
     let flood = UnixDatagram::unbound().expect("a socket");
     flood.set_nonblocking(true).expect("a flag");
     while flood.send_to(b"x", notified.path()).is_ok() {}

@@ -100,7 +100,7 @@ impl Leaf {
         self.config_of(None, rustls::ALL_VERSIONS)
     }
 
-    /// The same, which wants client certificates from `clients`.
+    /// The same, which requires client certificates from `clients`.
     pub fn config_of(
         &self,
         clients: Option<&Authority>,
@@ -212,7 +212,7 @@ impl Front {
         self.shared.handshakes.lock().unwrap().clone()
     }
 
-    /// The names that clients asked for.
+    /// The names in clients' SNI.
     pub fn names(&self) -> Vec<Option<String>> {
         self.shared.names.lock().unwrap().clone()
     }

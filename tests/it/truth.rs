@@ -15,7 +15,7 @@ use crate::support::{Answer, Client, TestServer, noise, wait_for_tick};
 /// More than the socket buffers of both sides hold with a client that does not read.
 const LARGE: usize = 24 << 20;
 
-/// How a transfer is asked for.
+/// The protocol of a transfer.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Name,
@@ -222,7 +222,7 @@ fn a_file_that_is_asked_for_again_and_again_is_looked_at_each_time() {
             }
             tags.dedup();
             assert_eq!(tags.len(), 1);
-            // In place, with the same length and the old mtime: only the ctime tells.
+            // In place, with the same length and the old mtime: only the ctime changes.
             let file = open(path);
             let modified = file.metadata().and_then(|meta| meta.modified());
             file.write_all_at(&content(round + 1, len), 0)

@@ -1,4 +1,4 @@
-//! What haul says when nobody reads it, or nothing can take it: it works on, and ends when told.
+//! Output that is not read, or cannot be written: haul works on, and ends on a signal.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
@@ -20,7 +20,7 @@ use crate::support::{Client, PATIENCE, TestServer, noise, own_address};
 enum Reader {
     /// The reading end of the pipe is closed.
     Gone,
-    /// The pipe is full, and nobody reads it.
+    /// The pipe is full, and has no reader.
     Asleep,
     /// `/dev/full`.
     FullDisk,
@@ -35,7 +35,7 @@ const READERS: [Reader; 4] = [
     Reader::Closed,
 ];
 
-/// A child whose output nobody reads, killed when dropped.
+/// A child with unread output, killed when dropped.
 struct Unread {
     child: Child,
     _pipe: Option<PipeReader>,
@@ -118,7 +118,7 @@ fn fill(pipe: &mut PipeWriter) {
     }
 }
 
-/// An address that nobody listens on, on a host of this test's own.
+/// An address without a listener, on a host address of this test.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind(own_address()).expect("an address");
     listener.local_addr().expect("bound")

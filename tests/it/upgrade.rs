@@ -1,4 +1,4 @@
-//! SIGUSR2: another process takes the sockets over, and nobody is refused or cut off.
+//! SIGUSR2: another process takes the sockets over, and no connection is refused or closed.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl Successor {
     fn end(self) {
         kill(self.0, Signal::SIGTERM).expect("it runs");
         let begun = Instant::now();
-        // Whoever it was left to has not looked yet, perhaps.
+        // The successor may not have started yet.
         let is_there = || {
             let status = std::fs::read_to_string(format!("/proc/{}/stat", self.0));
             status.is_ok_and(|status| !status.contains(") Z "))
@@ -162,7 +162,7 @@ fn what_is_taken_over_from_is_seen_until_it_has_ended() {
     );
     assert!(shown.contains(&drains), "{shown}");
     assert!(shown.contains("peer, old large"), "{shown}");
-    // The second has a transfer of its own when a third one comes.
+    // The second server has a transfer when a third one starts.
     let mut other = Client::with_small_window(address);
     other.send("large\n");
     wait_for("another transfer", &|told| {

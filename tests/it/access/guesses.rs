@@ -1,4 +1,4 @@
-//! Guessed passwords: they are slowed, and slow nobody else.
+//! Guessed passwords: they are slowed, and delay no other client.
 
 use super::*;
 
@@ -37,12 +37,12 @@ fn guesses_are_slowed_after_a_few() {
         "{counters:?}"
     );
     assert!(counters.guesses_slowed > 0, "{counters:?}");
-    // Whoever has logged in goes on, from the same address.
+    // An authenticated client continues, from the same address.
     assert_eq!(guess("anna:s3cret").status, 200);
 }
 
 #[test]
-fn many_who_guess_keep_nobody_waiting_who_reads_an_open_file() {
+fn many_wrong_passwords_do_not_delay_readers_of_open_files() {
     let secrets = Secrets::new();
     // As `htpasswd -B` and a careful operator: some milliseconds each, here.
     let hash = bcrypt::hash("s3cret", 10).expect("hashed");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A server that knows [`KEY`] over everything, or these globs.
+/// A server with [`KEY`] for everything, or for these globs.
 fn with_key(protect: &[&str]) -> (TestServer, Secrets) {
     let secrets = Secrets::new();
     let keys = secrets.keys(&[KEY]);
@@ -102,7 +102,7 @@ fn a_subtree_ends_where_links_of_the_file_system_lead_out() {
             assert_eq!(answer.status, status, "{target}");
         }
     }
-    // Whoever signs a name signs what it leads to.
+    // The signature of a name covers its target.
     let one = link("current/out/f", Scope::Path, 3_600);
     assert_eq!(
         server.get(&format!("/current/out/f?{one}"), "").body,

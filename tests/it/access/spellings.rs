@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is asked for, and may neither be had nor be told from what is not there.
+/// Spellings of protected paths, which must be answered like missing ones.
 const SPELLINGS: &[&str] = &[
     "/private/f",
     "//private/f",

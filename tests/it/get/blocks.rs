@@ -1,4 +1,4 @@
-//! Blocks held against the server's list as they land: by whom they came wrong, and what that
+//! Blocks verified by the server's list as they arrive: which mirror sent bad ones, and what that
 //! costs.
 
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ use crate::support::TestServer;
 
 const BLOCK: usize = 4 << 20;
 
-/// A server with one file, whose digest and blocks it knows.
+/// A server with one file, with its digest and blocks.
 fn server_of(content: &[u8]) -> TestServer {
     server_at(None, content)
 }
@@ -271,7 +271,7 @@ fn lists_that_lie() {
         assert_eq!(ran.status, Some(0), "{what}: {}", ran.stderr);
         client.assert_whole("f", &content);
     }
-    // Nothing else vouches for it, so the list is believed, and the file is not.
+    // Without other proof the list decides, and the file is refused.
     let says = Says {
         digest: None,
         ..says(&others)
@@ -280,7 +280,7 @@ fn lists_that_lie() {
     let client = Client::new();
     client.get(&["-s1", &server.url("/f")]).assert_status(7);
     assert!(!client.path("f").exists());
-    // The user's own checksum is believed more.
+    // The user's checksum decides over the list.
     let sum: String = sha2::Sha256::digest(&content)
         .iter()
         .map(|byte| format!("{byte:02x}"))

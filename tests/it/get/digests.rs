@@ -19,7 +19,7 @@ fn a_harmed_byte_costs_its_block_again_and_never_a_wrong_file() {
     let server = TestServer::start();
     let content = noise(1, 5 * BLOCK + 77);
     server.put("file", &content);
-    // From here on the server knows the digest.
+    // From here on the server has the digest.
     let url = format!("http://{}/file", server.address());
     Client::new()
         .get(&["--require-digest", &url])
@@ -55,7 +55,7 @@ fn a_tree_with_digests_takes_two_connections() {
     let client = Client::new();
     client.get(&["-r", &url]).assert_status(0);
     assert_eq!(client.names(), ["a", "b", "c", "d", "e"]);
-    // One walks, the other one fetches, and asks for the digests: often they are one.
+    // One connection walks, the other one fetches, and requests the digests: often they are one.
     let accepted = server.counters().accepted;
     assert!(accepted <= 2, "{accepted}");
 }

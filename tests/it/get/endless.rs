@@ -1,5 +1,5 @@
-//! Servers that never pause and never end: the user can still stop, and haul gives up by itself
-//! where nothing of it can be a file.
+//! Servers that never pause and never end: the user can still stop, and haul ends where the
+//! response cannot be a file.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,8 +11,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::support::{Client, LONGEST, Served, Server, finish, wait_until};
 
-/// A server for one connection that says `head`, and then `again` until nobody listens; and the
-/// thread it runs in, which ends with the connection.
+/// A server for one connection that sends `head`, and then `again` until the connection ends; and
+/// its thread, which ends with it.
 fn endless(head: &'static [u8], again: &[u8]) -> (u16, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -70,7 +70,7 @@ fn unanswered(port: u16) -> usize {
 fn a_connect_that_is_not_answered_can_be_interrupted() {
     let (file, client) = (Served::new(1, 1000), Client::new());
     let first = Server::of(file);
-    // Nobody accepts, and the queue is full: further connects get no answer at all.
+    // Nothing is accepted, and the queue is full: further connects get no answer at all.
     let address = SocketAddr::from(([127, 0, 0, 1], 0)).into();
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     full.bind(&address).unwrap();

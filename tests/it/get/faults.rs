@@ -1,5 +1,5 @@
-//! Servers that break, stall, lie and change their minds: the file is right, or there is none and
-//! the exit status says why.
+//! Servers that break, stall, contradict themselves and change files: the file is right, or there
+//! is none and the exit status says why.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ fn faulty_once(
     })
 }
 
-/// The one request after the fault asked for the rest, under the file's tag.
+/// Asserts that the one request after the fault was for the rest, under the file's tag.
 #[track_caller]
 fn assert_resumed(server: &Server) -> Request {
     let requests = server.requests();
@@ -247,7 +247,7 @@ fn a_file_that_changes_on_a_server_without_if_range_keeps_what_came() {
 }
 
 #[test]
-fn a_range_that_does_not_say_whose_it_is_is_not_used() {
+fn a_range_without_a_validator_is_not_used() {
     changes(|new, request| match request.range() {
         Some((start, _)) => Served {
             etag: None,
@@ -525,14 +525,14 @@ fn what_the_server_does_not_have_leaves_nothing() {
 }
 
 #[test]
-fn a_port_where_nobody_listens() {
+fn a_port_without_a_listener() {
     let client = Client::new();
     let address = Server::of(Served::new(1, 1)).url("/f");
     client
         .get(&["--retries", "1", &address])
         .assert_status(4)
         .assert_says("cannot connect");
-    // A slip in the address is told soon, unless more patience was asked for.
+    // A mistyped address is reported soon, unless more retries are set.
     let ran = client.get(&[&address]);
     ran.assert_says("given up after 3 retries");
     let ran = client.get(&["--retries", "5", &address]);

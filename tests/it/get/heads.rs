@@ -1,5 +1,4 @@
-//! Heads of responses that are odd: fields that cannot be read, statuses nobody expects, servers
-//! that know no HEAD.
+//! Odd heads of responses: malformed fields, unexpected statuses, servers without HEAD.
 
 use super::support::{Act, Client, Request, Served, Server};
 
@@ -77,7 +76,7 @@ fn a_proxy_that_cannot_reach_its_server_is_asked_again() {
 }
 
 #[test]
-fn another_protocol_that_nobody_asked_for_is_final_at_once() {
+fn an_unrequested_protocol_switch_is_final_at_once() {
     let server = Server::start(|_| {
         let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
         vec![Act::Send(answer.to_vec()), Act::Stall]
@@ -121,7 +120,7 @@ fn a_name_is_had_by_get_wherever_head_fails() {
 }
 
 #[test]
-fn a_redirect_out_of_http_names_who_led_there() {
+fn a_redirect_out_of_http_names_the_redirecting_server() {
     for place in ["file:///etc/passwd", "ftp://127.0.0.1/x"] {
         let head = format!("302 Found\r\nContent-Length: 0\r\nLocation: {place}");
         let server = saying(Box::leak(head.into_boxed_str()), "");
@@ -151,7 +150,7 @@ fn a_slip_in_an_address_is_told_before_anything_is_asked() {
 }
 
 #[test]
-fn who_gives_up_says_that_what_came_is_kept() {
+fn a_failed_download_reports_the_kept_bytes() {
     let file = Served::new(1, 1 << 20);
     let server = Server::start(move |request| match request.number {
         0 => vec![
@@ -170,7 +169,7 @@ fn who_gives_up_says_that_what_came_is_kept() {
 }
 
 #[test]
-fn a_server_that_asks_for_an_hour_gets_it_from_who_has_the_time() {
+fn a_retry_after_of_an_hour_is_kept_if_the_time_limit_allows() {
     let server = saying("503 Busy\r\nRetry-After: 3600\r\nContent-Length: 0", "");
     let client = Client::new();
     client

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use super::support::{Act, Client, Ran, Request, Served, Server, assert_same, cut, finish};
 
-/// Runs a shell script in a mount name space of its own, with `$HAUL`, `$URL` and `$DIR`, an empty
-/// directory to mount on. `None`, and a word, where such a name space cannot be had.
+/// Runs a shell script in a separate mount namespace, with `$HAUL`, `$URL` and `$DIR`, an empty
+/// directory to mount on. `None`, and a message, where there are no such namespaces.
 fn with_mounts(client: &Client, url: &str, script: &str) -> Option<Ran> {
     let mount = client.path("mount");
     std::fs::create_dir(&mount).unwrap();
@@ -104,8 +104,8 @@ fn what_came_before_the_disk_was_full_is_not_fetched_again() {
             Some(_) => vec![Act::Send(served.answer(request))],
         });
         std::fs::write(client.path("whole"), file.bytes.as_slice()).unwrap();
-        // The room that was reserved for the last third is taken away, as if by a file system that
-        // cannot reserve any, and given to somebody else.
+        // The room that was reserved for the last third is taken away, as on a file system that
+        // cannot reserve any, and filled with another file.
         let script = "
             mount -t tmpfs -o size=4m none \"$DIR\"
             whole=$PWD/whole
@@ -270,7 +270,7 @@ fn a_part_that_is_not_ours_is_not_touched() {
 }
 
 #[test]
-fn a_download_beside_somebodys_part_file_is_resumed_there() {
+fn a_download_beside_a_foreign_part_file_is_resumed_there() {
     let (file, client) = (Served::new(1, 1 << 20), Client::new());
     let served = file.clone();
     let server = Server::start(move |request| match request.number {
@@ -329,7 +329,7 @@ fn room_that_does_not_suffice_is_given_back() {
     ran.assert_status(0).assert_says("make room");
 }
 
-/// What a file system that does not tell `A` from `a` does, a link does, too.
+/// A link has the effect of a case-insensitive file system.
 #[test]
 fn two_names_of_servers_that_are_one_file_here_never_overwrite_each_other() {
     for option in ["--force", "--existing=update", "--existing=skip"] {

@@ -1,4 +1,4 @@
-//! What servers are told about who asks, and through which proxies; and to whom it is not told.
+//! Credentials and proxies: which servers get them, and which do not.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -138,7 +138,7 @@ fn recurses(pages: [(&'static str, &'static str); 3], kind: &'static str) {
             .all(|request| !request.target.contains("passwd"))
     );
 
-    // Again: everything is there, and no file is asked for.
+    // Again: everything is there, and no file is requested.
     let files = |requests: &[Request]| {
         let files = requests
             .iter()

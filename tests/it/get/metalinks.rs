@@ -1,4 +1,4 @@
-//! Metalinks (RFC 5854), and what servers tell of mirrors (RFC 6249).
+//! Metalinks (RFC 5854), and mirrors in responses (RFC 6249).
 
 use std::fs;
 
@@ -64,7 +64,7 @@ fn a_metalink_here_or_there_gives_addresses_and_a_digest() {
     client.get(&[&server.url("/any")]).assert_status(0);
     super::support::assert_same(&client.path("dir/file.iso"), &file.bytes);
     assert_eq!(client.names(), ["dir"]);
-    // Who names the file wants the document.
+    // With a file name the document itself is fetched.
     client
         .get(&["-o", "doc", &server.url("/any")])
         .assert_status(0);

@@ -1,5 +1,4 @@
-//! The network as it is: ports that speak something else, proxies, codings, crumbs, and the ends
-//! that a user sets.
+//! The network: ports of other protocols, proxies, codings, tiny ranges, and the user's limits.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -12,7 +11,7 @@ use super::support::{Act, Client, Served, Server, cut};
 
 const LENGTH: usize = 2 << 20;
 
-/// A server that says `answer`, whatever is asked.
+/// A server that sends `answer` to any request.
 fn saying(answer: impl Into<Vec<u8>>) -> Server {
     let answer = answer.into();
     Server::start(move |_| vec![Act::Send(answer.clone()), Act::Close])
@@ -63,7 +62,7 @@ fn the_zone_of_an_address_is_connected_to_and_not_told() {
 }
 
 #[test]
-fn a_transfer_coding_that_nobody_knows_is_final_at_once() {
+fn an_unknown_transfer_coding_is_final_at_once() {
     let server = saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: lzma\r\n\r\nxx");
     Client::new()
         .get(&[&server.url("/f")])
@@ -73,7 +72,7 @@ fn a_transfer_coding_that_nobody_knows_is_final_at_once() {
 }
 
 #[test]
-fn a_server_that_gives_ranges_in_crumbs_is_asked_for_the_whole() {
+fn a_server_of_tiny_ranges_gets_a_request_for_the_whole() {
     let (file, client) = (Served::new(1, LENGTH), Client::new());
     let served = file.clone();
     let server = Server::start(move |request| match (request.number, request.range()) {
@@ -108,7 +107,7 @@ fn crumbs_are_followed_where_they_are_all_there_is() {
 }
 
 #[test]
-fn a_coding_that_nobody_asked_for_is_not_saved_as_the_file() {
+fn an_unrequested_content_coding_is_not_saved_as_the_file() {
     let head = |coding: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 5\r\n\r\nhello")
     };
@@ -171,7 +170,7 @@ fn a_remote_name_is_had_where_head_is_refused() {
     }
 }
 
-/// A port whose connects are not answered, as long as the sockets live.
+/// A port without answers to connects, as long as the sockets are open.
 fn deaf() -> (u16, Vec<Socket>) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0)).into();
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -202,7 +201,7 @@ fn no_range_waits_for_a_connection_that_does_not_stand() {
     });
     let (port, sockets) = deaf();
     let mirror = format!("http://127.0.0.1:{port}/f");
-    // Were a range given to the mirror, it would be waited for until the test gives up.
+    // A range assigned to the mirror would be waited for until the test's time-out.
     let arguments = [
         "--connect-timeout",
         "1h",
@@ -259,7 +258,7 @@ fn a_rate_below_the_least_one_ends_in_an_error() {
         ];
         let ran = client.get(&[&floor[..], &["-s", "1", "-o", target, &server.url("/f")]].concat());
         ran.assert_status(4).assert_says("--min-rate");
-        // It is waited, with nobody else to ask.
+        // It waits, since there is no other mirror.
         assert!(!ran.stderr.contains("other addresses"), "{}", ran.stderr);
         assert_eq!(server.requests().len(), 3, "the first one and two retries");
     }

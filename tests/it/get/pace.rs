@@ -2,8 +2,7 @@
 
 use super::support::{Client, Served, Server};
 
-/// The test can only tell that nothing went too fast: how slow a loaded machine is, is its own
-/// affair.
+/// The test can only show that nothing went too fast: the speed of a loaded machine is unknown.
 #[test]
 fn bytes_come_no_faster_than_the_rate() {
     let (length, rate) = (600_000, 1_000_000);

@@ -161,7 +161,7 @@ fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_o
                 (wholes, claimed) = (wholes + 1, 0);
                 continue;
             }
-            // What one run had on disk no later run gives up.
+            // Bytes on disk after one run are kept by all later runs.
             let now = claims(&client);
             assert!(
                 now >= claimed,
@@ -194,7 +194,7 @@ fn killed_at_random_over_all_kinds_of_servers_it_ends_whole_and_keeps_what_was_o
     println!("{kills} kills, {wholes} times whole before the last run");
 }
 
-/// No run asked for a byte that was on disk before it.
+/// Asserts that no run requested a byte that was on disk before it.
 fn assert_nothing_is_asked_for_twice(requests: &[Request], url: &str, on_disk: &[Vec<(u64, u64)>]) {
     let of_this = requests.iter().filter(|it| url.ends_with(&it.target));
     for request in of_this {

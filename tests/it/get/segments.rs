@@ -137,7 +137,7 @@ fn a_server_that_takes_one_connection_at_a_time() {
         let (file, client) = (Served::new(1, LENGTH), Client::new());
         let (served, busy) = (file.clone(), AtomicUsize::new(0));
         let server = Server::start(move |request| {
-            // The first answer takes long; whoever comes meanwhile is sent away.
+            // The first response takes long; further requests meanwhile get 503.
             match busy.fetch_add(1, Ordering::SeqCst) {
                 0 => paced(&served, request),
                 1..=3 => vec![refusal.clone()],
@@ -164,7 +164,7 @@ fn segments_of_two_versions_are_never_put_together() {
         _ => paced(&served, request),
     });
     // The fourth connection meets the new version while three receive the old one. The first, which
-    // asked for the whole file, may have all of it by the time that the others give up.
+    // requested the whole file, may have all of it by the time that the others end.
     let ran = client.get(&["--segments", "4", &server.url("/f")]);
     if ran.status == Some(0) {
         return client.assert_whole("f", &first.bytes);

@@ -1,4 +1,4 @@
-//! What servers say is not believed further than it goes: names, redirects, proxies, credentials.
+//! Untrusted values from servers: names, redirects, proxies, credentials.
 
 use std::time::Duration;
 

@@ -34,7 +34,7 @@ impl Request {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The range that is asked for, half-open.
+    /// The requested range, half-open.
     pub(super) fn range(&self) -> Option<(u64, Option<u64>)> {
         let (start, last) = self
             .field("range")?
@@ -79,7 +79,7 @@ impl Gate {
 
 type Handler = dyn Fn(&Request) -> Vec<Act> + Send + Sync;
 
-/// A server on a port of its own; dropping it ends all its threads.
+/// A server on a free port; dropping it ends all its threads.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,

@@ -1,5 +1,4 @@
-//! `haul get` over https: whom it trusts, what it says of those whom it does not, and what it
-//! makes of connections that end in every way.
+//! `haul get` over https: trust, its messages on failures, and connections that end in every way.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -55,7 +54,7 @@ impl Trusting {
 }
 
 #[test]
-fn files_come_whole_however_they_are_asked_for() {
+fn files_arrive_whole_by_every_form_of_request() {
     let (trusting, file) = (Trusting::new(), Served::new(1, 5 << 20));
     let server = Server::of(file.clone());
     for version in [&TLS12, &TLS13] {
@@ -70,7 +69,7 @@ fn files_come_whole_however_they_are_asked_for() {
         assert!(ran.assert_status(0).stdout == *file.bytes);
         trusting.get(&["-f", "-J", &url]).assert_status(0);
         trusting.client.assert_whole("f", &file.bytes);
-        // An address has no name to ask for.
+        // An address has no name for SNI.
         assert!(front.names().iter().all(Option::is_none));
     }
 }
@@ -233,7 +232,7 @@ fn files_that_are_no_certificates_are_named_before_anything_is_asked() {
 }
 
 #[test]
-fn nobody_is_asked_for_proof_with_insecure_and_that_is_said() {
+fn insecure_skips_verification_with_a_warning() {
     let (client, file) = (Client::new(), Served::new(1, 1000));
     let server = Server::of(file.clone());
     let leaf = Leaf::self_signed(&["a.example"], |_| {});
@@ -275,7 +274,7 @@ fn a_server_that_wants_a_client_certificate_gets_the_right_one() {
     }
 }
 
-/// Sends everybody to `location`.
+/// Redirects every request to `location`.
 fn redirector(location: String) -> Server {
     Server::start(move |_| {
         let head =
@@ -309,7 +308,7 @@ fn a_redirect_to_https_is_followed_and_one_away_from_it_is_not() {
         .get(&[&login[..], &["-f", "--allow-downgrade", &down]].concat())
         .assert_status(0);
     trusting.client.assert_whole("f", &file.bytes);
-    // Who was named is told, who was led to is not.
+    // Hosts that the user named get credentials, redirect targets do not.
     for named in [&plain, &back] {
         assert!(named.requests()[0].field("authorization").is_some());
     }
@@ -342,7 +341,7 @@ fn credentials_of_an_address_stay_with_its_scheme() {
     assert_eq!(last.field("authorization"), None);
 }
 
-/// An HTTP proxy that only makes tunnels, for who knows the password; it keeps what it was asked.
+/// An HTTP proxy for tunnels only, with a password; it records its requests.
 struct TunnelProxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -434,7 +433,7 @@ fn a_proxy_makes_tunnels_and_sees_no_request() {
         .assert_status(3)
         .assert_says("407");
     assert_eq!(proxy.asked().len(), before + 1, "it is final at once");
-    // One for http is not asked.
+    // A proxy for http is not used.
     with("u:p@", &[], "http_proxy").assert_status(0);
     assert_eq!(proxy.asked().len(), before + 1);
     let mut command = trusting.client.command(&["-f", "https://127.0.0.1:1/f"]);

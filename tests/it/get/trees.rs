@@ -405,7 +405,7 @@ fn a_directory_without_recursive_is_no_file() {
         .assert_status(0);
 }
 
-/// Without a redirect to the slash, only the page itself tells.
+/// Without a redirect to the slash, only the page itself shows it.
 #[test]
 fn a_listing_at_an_address_without_a_slash_is_no_file() {
     let pages: &[(&str, &str)] = &[

@@ -1,4 +1,4 @@
-//! Request bodies: nobody wants them, and what follows must not be taken for one.
+//! Request bodies: they are discarded, and the next request must not be taken for one.
 
 use super::case::{Case, raw, request};
 
@@ -104,7 +104,7 @@ fn chunks() -> Vec<Case> {
 }
 
 fn broken_chunks() -> Vec<Case> {
-    // Who closes without a look at the body is safe as well.
+    // A close without reading the body is safe as well.
     let bad = |rule, body: &str| chunked(rule, body).refused().or_elsewhere(&[200]);
     vec![
         bad(

@@ -17,7 +17,7 @@ pub struct Case {
     pub answers: Vec<Expected>,
     /// Whether a request that follows is answered as well.
     pub after: After,
-    /// For whom it holds.
+    /// The servers that it applies to.
     pub scope: Scope,
 }
 
@@ -28,7 +28,7 @@ pub enum After {
     Closes,
 }
 
-/// For whom a case holds.
+/// The servers that a case applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// For every server of files, by the RFCs.

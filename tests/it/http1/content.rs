@@ -257,7 +257,7 @@ fn errors() -> Vec<Case> {
     ]
 }
 
-/// For the server with a policy of its own.
+/// For the server with another policy.
 fn policy_cases() -> Vec<Case> {
     let everywhere = |case: Case| {
         case.has("x-robots-tag", "none")
@@ -294,7 +294,7 @@ fn last_modified_is_never_in_the_future() {
 #[test]
 fn the_tag_of_a_file_from_the_future_is_strong_once_it_has_settled() {
     let server = super::server(|_| {});
-    // Two contents may share an mtime that was set; their ctimes tell them apart.
+    // Two contents may share an mtime that was set; their ctimes differ.
     let tag = fetch(&server, "/future.txt", "").values("etag")[0].to_owned();
     assert!(tag.starts_with('"'), "{tag}");
     let part = fetch(
@@ -309,7 +309,7 @@ fn the_tag_of_a_file_from_the_future_is_strong_once_it_has_settled() {
     assert_eq!(matched.status, 200);
 }
 
-/// RFC 9110 section 8.8.3.3: every coding has a tag of its own.
+/// RFC 9110 section 8.8.3.3: every coding has a different tag.
 #[test]
 fn codings_have_tags_of_their_own() {
     let server = super::server(|_| {});
@@ -343,7 +343,7 @@ fn a_change_makes_another_tag() {
     let old = fetch(&server, "/ten.txt", "").values("etag")[0].to_owned();
     server.put("ten.txt", b"9876543210");
     let resumed = format!("Range: bytes=5-\r\nIf-Range: {old}\r\n");
-    // A worker may know a file for a moment.
+    // A worker may cache a file for a moment.
     let begun = Instant::now();
     let answer = loop {
         assert!(begun.elapsed() < PATIENCE, "the old tag stays");
@@ -356,8 +356,8 @@ fn a_change_makes_another_tag() {
     assert_eq!(answer.body, b"9876543210");
 }
 
-/// What the disk lane found for one request is not what another one means: neither a sibling is
-/// the file itself, nor an index its directory.
+/// A look-up of a disk worker for one request must not serve a different one: neither a sibling for
+/// the file itself, nor an index for its directory.
 #[test]
 fn what_was_found_for_one_request_is_not_taken_for_another() {
     let server = super::server(|config| config.workers = std::num::NonZeroUsize::MIN);

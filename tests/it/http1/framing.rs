@@ -1,5 +1,5 @@
-//! Where a request ends, told in two ways: what request smuggling is made of (RFC 9112 section
-//! 11.2). All of it is refused, and the connection ends.
+//! Ambiguous ends of a request, the basis of request smuggling (RFC 9112 section 11.2). All of it
+//! is refused, and the connection ends.
 
 use super::case::{Case, raw, request, second};
 

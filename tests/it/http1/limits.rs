@@ -148,10 +148,10 @@ fn a_request_that_does_not_come_to_an_end() {
     }
 }
 
-/// An idle connection ends without a word: a client may be about to send, and would take a 408
-/// for the answer (RFC 9112 section 9.5).
+/// An idle connection ends without a response: a client may be about to send, and would take a 408
+/// for the response (RFC 9112 section 9.5).
 #[test]
-fn silence_ends_a_connection_without_a_word() {
+fn silence_ends_a_connection_without_a_response() {
     let server = super::server(|config| config.deadlines.first_byte = SOON);
     assert_eq!(server.exchange(""), b"");
     let server = super::server(|config| config.deadlines.idle = SOON);
@@ -161,7 +161,7 @@ fn silence_ends_a_connection_without_a_word() {
     assert_eq!(client.rest(), b"");
 }
 
-/// RFC 9110 section 10.1.1: who waits for it is told to go on, and is told once.
+/// RFC 9110 section 10.1.1: a client that waits for 100 Continue gets it, once.
 #[test]
 fn a_client_that_waits_is_told_to_send_its_body() {
     let server = super::server(|_| {});
@@ -180,7 +180,7 @@ fn a_client_that_waits_is_told_to_send_its_body() {
     }
 }
 
-/// RFC 9110 section 10.1.1: who would only be refused is told so instead.
+/// RFC 9110 section 10.1.1: a client that would only be refused gets that status instead.
 #[test]
 fn a_client_that_waits_in_vain_is_told_at_once() {
     let server = super::server(|_| {});
@@ -204,7 +204,7 @@ fn a_client_that_waits_in_vain_is_told_at_once() {
     }
 }
 
-/// An announced length is believed: nothing of such a body is waited for.
+/// A body with a length beyond the limit is refused at once.
 #[test]
 fn a_body_that_is_announced_as_too_long_is_refused_at_once() {
     let server = super::server(|_| {});

@@ -46,7 +46,8 @@ fn run(cases: &[Case], adjust: impl FnOnce(&mut ServeConfig)) {
     run_on(&server, cases);
 }
 
-/// Runs all the cases once a date tells the files' contents apart: two seconds after they changed.
+/// Runs all the cases once dates are strong validators of the files: two seconds after they
+/// changed.
 #[track_caller]
 fn run_when_dates_are_strong(cases: &[Case]) {
     let server = server(|_| {});

@@ -1,4 +1,4 @@
-//! The cases that hold for anyone, against any server.
+//! The cases that apply to any server, against another one.
 
 use std::net::ToSocketAddrs as _;
 use std::path::Path;

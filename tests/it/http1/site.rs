@@ -1,4 +1,4 @@
-//! The files that the cases ask for.
+//! The files of the cases.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ pub struct Site {
     pub etag: String,
     /// How long to wait for an answer.
     pub patience: Duration,
-    /// How strictly to judge.
+    /// How strictly responses are checked.
     pub judge: Judge,
 }
 
-/// How strictly to judge.
+/// How strictly responses are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judge {
     /// haul has to answer as it has chosen.

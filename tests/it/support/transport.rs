@@ -1,7 +1,7 @@
-//! What the tests' clients and servers speak HTTP and names over: TCP, or TLS over it.
+//! The transport of HTTP and names in tests: TCP, or TLS over it.
 //!
-//! The suite runs once more with `HAUL_TEST_TLS=1.3`, or `1.2`: servers that would listen in plain
-//! text then listen for TLS, and clients speak it with them.
+//! The suite runs once more with `HAUL_TEST_TLS=1.3`, or `1.2`: plain listeners become TLS
+//! listeners then, and clients connect by TLS.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,12 +14,12 @@ use rustls::crypto::ring;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// Whether servers and clients of the tests speak TLS.
+/// Whether servers and clients of the tests use TLS.
 pub fn is_tls() -> bool {
     std::env::var_os("HAUL_TEST_TLS").is_some()
 }
 
-/// The word for HTTP over what the suite speaks, as in addresses.
+/// The URL scheme of the suite's transport.
 pub fn scheme() -> &'static str {
     if is_tls() { "https" } else { "http" }
 }
@@ -32,7 +32,7 @@ pub fn leaves_out(why: &str) -> bool {
     is_tls()
 }
 
-/// The certificate of all servers, and those who trust it.
+/// The certificate of all servers, and the client configuration that trusts it.
 struct Trust {
     certificate: String,
     key: String,
@@ -72,10 +72,10 @@ pub fn identity() -> (tempfile::TempDir, IdentityFiles) {
     (directory, IdentityFiles { certificate, key })
 }
 
-/// Where servers of the tests speak TLS in the place of plain text.
+/// Test servers that use TLS in place of plain text.
 static SPEAKS_TLS: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
 
-/// Has clients speak TLS with the server at this address, or plain text.
+/// Makes clients of the server at this address use TLS, or plain text.
 pub fn note_server(address: SocketAddr, speaks_tls: bool) {
     let mut all = locked(&SPEAKS_TLS);
     match speaks_tls {
@@ -107,7 +107,7 @@ struct Session {
 }
 
 impl Stream {
-    /// Speaks over this socket what its server speaks. The handshake comes with the first use.
+    /// A transport over this socket, as its server expects. The handshake happens at the first use.
     pub fn over(socket: TcpStream) -> Self {
         let peer = socket.peer_addr();
         let speaks_tls = peer.is_ok_and(|peer| locked(&SPEAKS_TLS).contains(&peer));
@@ -252,7 +252,7 @@ impl Tls {
             }
             done
         };
-        // Whoever reads must be able to go on meanwhile.
+        // Reads must be able to continue meanwhile.
         (&*socket).write_all(&sealed)?;
         Ok(done)
     }

@@ -91,7 +91,7 @@ fn http_in_plain_text_is_told_where_it_is() {
     );
 }
 
-/// An edge that tells of both is told once.
+/// An edge for both is reported once.
 #[test]
 fn an_end_that_comes_with_the_first_letters_of_a_method_is_seen() {
     let tls = TlsServer::with(|config, _| {

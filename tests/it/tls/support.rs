@@ -1,4 +1,4 @@
-//! An authority that signs what the tests need, and a client that speaks TLS.
+//! A certificate authority of the tests, and a client over TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -103,7 +103,7 @@ impl Authority {
     }
 }
 
-/// A server with a certificate for `localhost`, and who signed it.
+/// A server with a certificate for `localhost`, and its issuer.
 pub struct TlsServer {
     pub server: TestServer,
     pub authority: Authority,
@@ -144,7 +144,7 @@ impl TlsServer {
         TlsClient::over(self.socket(), Arc::new(config), "localhost")
     }
 
-    /// Fetches on a connection of its own.
+    /// Fetches on a new connection.
     pub fn get(&self, target: &str, fields: &str) -> Answer {
         let mut client = self.connect();
         client.request(target, &format!("Connection: close\r\n{fields}"));
@@ -152,7 +152,7 @@ impl TlsServer {
     }
 }
 
-/// A client that speaks bytes over TLS.
+/// A client of raw bytes over TLS.
 pub struct TlsClient {
     pub stream: StreamOwned<ClientConnection, TcpStream>,
 }
@@ -213,7 +213,7 @@ impl TlsClient {
     }
 }
 
-/// Runs a program and returns what it said; fails unless it ends well within the tests' patience.
+/// Runs a program and returns its output; fails unless it succeeds within the tests' time-out.
 #[track_caller]
 pub fn run(command: &mut std::process::Command, input: &[u8]) -> (bool, Vec<u8>, String) {
     use std::process::Stdio;

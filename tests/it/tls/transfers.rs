@@ -113,7 +113,7 @@ fn a_name_is_ended_by_a_line_end_or_by_close_notify_and_not_by_a_cut() {
     client.send("a.bin");
     client.close();
     assert_eq!(client.rest().expect("close_notify"), b"content");
-    // Anybody on the way can end the stream: `a.bin` may be the beginning of a name.
+    // An attacker on the path can end the stream: `a.bin` may be the beginning of a name.
     let mut client = tls.connect();
     client.send("a.bin");
     client
@@ -266,7 +266,8 @@ fn close_notify_waits_for_room_when_the_server_drains() {
         client.send("GET /file HTTP/1.1\r\nHost: x\r\n\r\n".repeat(count));
         client
     };
-    // Nobody reads. Of some the last byte has just found room, and `close_notify` would find none.
+    // No client reads. For some the last byte has just found room, and `close_notify` would find
+    // none.
     let mut clients: Vec<TlsClient> = (1..100).map(begin).collect();
     let mut before = 0;
     while before < tls.server.counters().requests {
@@ -274,7 +275,7 @@ fn close_notify_waits_for_room_when_the_server_drains() {
         std::thread::sleep(Duration::from_millis(200));
     }
     tls.server.handle().shut_down();
-    // At once: a window that was shut opens when its sender next asks.
+    // At once: a shut window opens when its sender next probes.
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.rest().expect("close_notify"));
