@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::client::cancellation::Cancellation;
 use super::client::{Method, Request, Response};
@@ -12,12 +12,13 @@ use super::error::GetError;
 use super::part_file::extents::Extents;
 use super::part_file::validate::{Identity, Validator};
 use super::shared::Shared;
+use super::shared::polling::Polling;
 use super::source::HttpUrl;
 use crate::digest::blocks::{self, BlockHasher, MEDIA_TYPE};
 use crate::digest::{Algorithm, BlockList, Checksum};
 
 /// The block list of the version `identity` of the file at `url`; `None` if the server has none,
-/// one of another version, or none within `patience`.
+/// one of another version, or none within `timeout`.
 ///
 /// # Errors
 /// Network: the request fails.
@@ -25,22 +26,19 @@ pub(super) fn list(
     shared: &Shared,
     url: &HttpUrl,
     identity: &Identity,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<BlockList>, GetError> {
-    let (asked, cancellation) = (Instant::now(), shared.cancellation());
+    let (mut polling, cancellation) = (Polling::new(timeout), shared.cancellation());
     let version = (identity.length, identity.validator.as_ref());
-    let mut pause = MIN_PAUSE;
     loop {
         match ask(shared, url, version, &cancellation)? {
             ListAnswer::List(list) => return Ok(Some(list)),
             ListAnswer::None => return Ok(None),
             ListAnswer::Pending => {}
         }
-        pause = (pause * 2).min(MAX_PAUSE);
-        if asked.elapsed() + pause > patience {
+        if !polling.wait(&cancellation)? {
             return Ok(None);
         }
-        cancellation.sleep(pause)?;
     }
 }
 
@@ -178,6 +176,3 @@ pub(super) fn digest(list: &BlockList) -> Option<Checksum> {
 
 /// A piece that stays in the processor's second cache between being read and being hashed.
 pub(super) const PIECE_BYTES: usize = 128 << 10;
-/// The pauses begin short, for a server that is done soon.
-const MIN_PAUSE: Duration = Duration::from_millis(10);
-const MAX_PAUSE: Duration = Duration::from_secs(5);

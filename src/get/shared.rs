@@ -1,6 +1,7 @@
 //! The state that all threads of a run share, and the reporter of one file.
 
 pub(super) mod attempts;
+pub(super) mod polling;
 pub(super) mod rate;
 pub(super) mod written;
 

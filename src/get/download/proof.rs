@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::block_ledger::agrees;
 use crate::digest::{BlockList, Checksum};
@@ -14,6 +14,7 @@ use crate::get::config::DigestChoice;
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::part_file::validate::{Identity, Validator};
 use crate::get::shared::Shared;
+use crate::get::shared::polling::Polling;
 use crate::get::source::HttpUrl;
 use crate::http::client_response::Head;
 
@@ -137,11 +138,11 @@ impl<'a> Proof<'a> {
         if self.has_good_blocks || !self.checksums().is_empty() || !(is_required || self.is_haul) {
             return Ok(());
         }
-        let patience = match is_required {
+        let timeout = match is_required {
             true => REQUIRED_TIMEOUT,
             false => (took / 10).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
         };
-        self.offered = match ask_digest(shared, url, validator, patience) {
+        self.offered = match ask_digest(shared, url, validator, timeout) {
             Err(error) if error.is_stop() || is_required => return Err(error),
             digest => digest.ok().flatten().into_iter().collect(),
         };
@@ -175,10 +176,9 @@ fn ask_digest(
     shared: &Shared,
     url: &HttpUrl,
     validator: Option<&Validator>,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Checksum>, GetError> {
-    let (asked, cancellation) = (Instant::now(), shared.cancellation());
-    let mut pause = MIN_PAUSE;
+    let (mut polling, cancellation) = (Polling::new(timeout), shared.cancellation());
     loop {
         let head = ask_head(shared, url, &cancellation)?;
         if head.status != 200 || Validator::of(&head).as_ref() != validator {
@@ -187,12 +187,9 @@ fn ask_digest(
         if let Some(digest) = head.digests().into_iter().next() {
             return Ok(Some(digest));
         }
-        // A small file is hashed long before the server's estimate.
-        pause = (pause * 2).min(MAX_PAUSE);
-        if head.retry_after.is_none() || asked.elapsed() + pause > patience {
+        if head.retry_after.is_none() || !polling.wait(&cancellation)? {
             return Ok(None);
         }
-        cancellation.sleep(pause)?;
     }
 }
 
@@ -203,5 +200,3 @@ const REQUIRED_TIMEOUT: Duration = Duration::from_secs(3600);
 /// For a server that is still computing: a tenth of the download's time, within these.
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
 const MAX_TIMEOUT: Duration = Duration::from_secs(10);
-const MIN_PAUSE: Duration = Duration::from_millis(5);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
