@@ -29,8 +29,8 @@ use super::values::{FamilyArguments, duration, non_zero_size};
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct LoadArguments {
-    /// What to ask for: http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or HOST[:PORT]/PATH, with
-    /// @WEIGHT behind it where some are to be asked for more often than others.
+    /// URL: http://HOST[:PORT]/PATH, https://HOST[:PORT]/PATH, name://HOST[:PORT]/PATH or
+    /// HOST[:PORT]/PATH, with @WEIGHT to request some more often than others.
     #[arg(required = true, value_name = "URL[@WEIGHT]")]
     // Parsed later: a message of clap's would repeat a password.
     urls: Vec<String>,

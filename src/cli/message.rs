@@ -56,7 +56,7 @@ Example:
 
 Exit status: 0 with a reply, 1 without one, 2 for wrong usage.")]
 pub(crate) struct SayArguments {
-    /// Whom to say it to; port 7788 unless given.
+    /// Host and port of the other side; port 7788 by default
     #[arg(value_name = "HOST[:PORT]", value_parser = host_and_port)]
     to: HostAndPort,
 

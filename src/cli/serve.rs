@@ -134,8 +134,8 @@ pub(crate) struct ServeArguments {
         value_parser = grace)]
     drain_timeout: Duration,
 
-    /// Whether the kernel holds the running server to what it needs: files beneath the root, no
-    /// connections of its own, no other programs
+    /// Whether the kernel limits the running server: to files beneath the root, without outgoing
+    /// connections and other programs
     #[arg(
         long,
         env = "HAUL_SANDBOX",

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// The signals that came, whatever happens to the socket by which the handler tells of them.
+/// The received signals, independent of failures of the handler's socket.
 pub(crate) struct SignalReceiver(SignalDelivery<UnixStream, SignalOnly>);
 
 impl SignalReceiver {

@@ -64,7 +64,7 @@ pub(crate) struct SumArguments {
     #[arg(long, short, requires = "check")]
     quiet: bool,
 
-    /// Say nothing of any file: the exit status tells
+    /// Print nothing for any file: the exit status is the result
     #[arg(long, requires = "check")]
     status: bool,
 

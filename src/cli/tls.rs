@@ -12,17 +12,17 @@ pub(crate) struct TlsArguments {
     /// Trust https servers by the authorities in FILE (PEM) instead of the system's
     #[arg(long, value_name = "FILE", help_heading = TRUST, env = "HAUL_CACERT")]
     cacert: Option<PathBuf>,
-    /// Trust only https servers with this key: sha256: and the digest of the public key, as
-    /// haul serve --tls-self prints it; nobody need vouch for it. May be repeated
+    /// Trust only https servers with this key: sha256: and the digest of the public key, as printed
+    /// by haul serve --tls-self; no authority is needed. May be repeated
     #[arg(long, value_name = "sha256:DIGEST", help_heading = TRUST)]
     pin: Vec<Pin>,
-    /// Show https servers that ask for one this certificate (PEM; the chain)
+    /// Certificate for https servers that require one (PEM; the chain)
     #[arg(long, value_name = "FILE", help_heading = TRUST, requires = "key")]
     cert: Option<PathBuf>,
     /// The private key of --cert (PEM)
     #[arg(long, value_name = "FILE", help_heading = TRUST, requires = "cert")]
     key: Option<PathBuf>,
-    /// Trust any https server: what comes may be from anybody
+    /// Trust any https server: the content may come from an attacker
     #[arg(long, help_heading = TRUST, conflicts_with_all = ["cacert", "pin"])]
     insecure: bool,
 }

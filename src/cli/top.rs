@@ -23,7 +23,7 @@ Examples:
 
 Keys: s sorts by the next column, r turns the order, / finds, arrows and pages move, q ends.";
 
-/// Watch a server: who gets what, how far, how fast
+/// Watch a server: client, progress and rate of each transfer
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TopArguments {

@@ -115,7 +115,7 @@ struct Phase {
 
 #[cfg(test)]
 impl Shared {
-    /// A service that logs nowhere and closes files where they are let go of.
+    /// A service without a log, which closes files where they are dropped.
     pub(crate) fn without_log(config: ServeConfig) -> Self {
         use crate::server::telemetry::access_log::Destination;
 

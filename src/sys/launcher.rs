@@ -118,8 +118,8 @@ fn receive() -> io::Result<Option<(String, Vec<OwnedFd>)>> {
     Ok((received.bytes > 0).then_some((names, sockets)))
 }
 
-/// The same sockets under numbers in a row, as sd_listen_fds(3) has them. Whoever started the
-/// server may have left descriptors open, between whose numbers those of the sockets are.
+/// The same sockets under consecutive numbers, as sd_listen_fds(3) has them. Inherited descriptors
+/// may lie between the numbers of the sockets.
 ///
 /// # Errors
 /// As fcntl(2): no number is left.

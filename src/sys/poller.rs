@@ -290,7 +290,7 @@ mod portable {
         ) -> io::Result<()> {
             ready.clear();
             let mut events = Events::new();
-            let timeout = timeout.map_or(LONGEST_WAIT, |timeout| timeout.min(LONGEST_WAIT));
+            let timeout = timeout.map_or(MAX_WAIT, |timeout| timeout.min(MAX_WAIT));
             self.poller.wait(&mut events, Some(timeout))?;
             ready.extend(
                 events
@@ -316,6 +316,6 @@ mod portable {
         }
     }
 
-    /// `polling` does not tell of a wake-up that failed, and takes it for one under way.
-    const LONGEST_WAIT: Duration = Duration::from_secs(1);
+    /// `polling` does not report a failed wake-up, and takes it for one under way.
+    const MAX_WAIT: Duration = Duration::from_secs(1);
 }

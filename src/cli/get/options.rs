@@ -14,7 +14,7 @@ use crate::cli::values::{FamilyArguments, positive_duration, positive_size, time
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct GetArguments {
     /// https://HOST[:PORT]/PATH, http://…, name://HOST[:PORT]/NAME, or HOST[:PORT]/PATH, which is
-    /// http; or FILE.meta4, a metalink (RFC 5854) that tells of addresses and digests
+    /// http; or FILE.meta4, a metalink (RFC 5854) with addresses and digests
     ///
     /// Without one, and without -i, haul asks for server, port and name on a terminal.
     // Parsed later: a message of clap's would repeat a password.

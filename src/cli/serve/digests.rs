@@ -30,10 +30,10 @@ pub(super) struct DigestArgs {
 enum DigestArg {
     /// No file's
     Off,
-    /// A file's when a client asks, who has to ask again
+    /// A file's at its first request, which the client has to repeat
     Asked,
-    /// All files' from the start on, and those of changed files as the system tells of them
-    /// (inotify), each quarter of an hour where it does not: network file systems, too few watches
+    /// All files' from the start on, and those of changed files as the system reports them
+    /// (inotify), or each quarter of an hour: on network file systems, or with too few watches
     All,
 }
 

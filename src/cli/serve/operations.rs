@@ -26,8 +26,8 @@ pub(super) struct OperationsArgs {
     #[arg(long, env = "HAUL_ADMIN", value_name = "[HOST:]PORT|unix:PATH", value_parser = any_address)]
     admin: Option<ListenAddress>,
 
-    /// Proxies that begin each connection with a PROXY header (version 1 or 2), and have to; who
-    /// they speak for is the client. NET is an address, ADDRESS/BITS or unix; may be repeated
+    /// Proxies that begin each connection with a PROXY header (version 1 or 2), which is required;
+    /// the client is the one in it. NET is an address, ADDRESS/BITS or unix; may be repeated
     #[arg(
         long,
         env = "HAUL_PROXY_PROTOCOL",
@@ -36,7 +36,7 @@ pub(super) struct OperationsArgs {
     )]
     proxy_protocol: Vec<Network>,
 
-    /// Proxies that name their client in a field of each request; others are not believed
+    /// Proxies that name their client in a field of each request; from other peers it is ignored
     #[arg(
         long,
         env = "HAUL_TRUST_FORWARDED",
@@ -45,7 +45,7 @@ pub(super) struct OperationsArgs {
     )]
     trust_forwarded: Vec<Network>,
 
-    /// The field in which they do so; what a client puts into the other one is not believed
+    /// The field for that; the other one is ignored
     #[arg(
         long,
         env = "HAUL_FORWARDED_FIELD",
@@ -54,7 +54,7 @@ pub(super) struct OperationsArgs {
     )]
     forwarded_field: ForwardedFieldArg,
 
-    /// Let --admin be an address that other hosts can reach: whoever reaches it sees who gets what
+    /// Let --admin be an address that other hosts can reach: they see all transfers
     #[arg(long, env = "HAUL_ADMIN_ALLOW_REMOTE")]
     admin_allow_remote: bool,
 }

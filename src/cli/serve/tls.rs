@@ -12,7 +12,7 @@ use haul::server::config::{
 
 use crate::cli::values::listen_address;
 
-/// HTTPS: where, with which certificates, for whom.
+/// HTTPS: listeners, certificates, clients.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "TLS")]
 pub(super) struct TlsArgs {
@@ -46,7 +46,7 @@ pub(super) struct TlsArgs {
     #[arg(id = "tls_self", long = "tls-self", env = "HAUL_TLS_SELF")]
     own: bool,
 
-    /// Certificates in PEM that sign those of clients: asks clients for one
+    /// Issuers of client certificates, in PEM: each client is requested to send one
     #[arg(
         id = "tls_client_ca",
         long = "tls-client-ca",
