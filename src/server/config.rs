@@ -211,7 +211,7 @@ pub struct ServeConfig {
     pub tls: TlsConfig,
     /// Whether the kernel seals and opens the records of TLS.
     pub kernel_tls: KernelTlsChoice,
-    /// Threads of the hot lane.
+    /// The number of hot workers.
     pub workers: NonZeroUsize,
     /// The number of disk workers.
     pub disk_workers: NonZeroUsize,

@@ -80,7 +80,7 @@ impl Connection {
         })
     }
 
-    /// Has a new connection begin with the handshake of a session, which `kernel` may take over later.
+    /// Makes a new connection begin with the handshake of a session, which `kernel` may take over.
     pub(crate) fn with_session(
         mut self: Box<Self>,
         session: Session,

@@ -185,18 +185,12 @@ impl<'a> Transfer<'a> {
 
     fn next_opening(&self) -> Opening {
         let held = self.holdings.current.as_ref();
-        let Some(Holding { state, .. }) = held.filter(|held| !held.has_wrong_checksum) else {
-            return Opening::Request;
-        };
-        let identity = state.identity.as_ref();
-        let can_ask_for_ranges = self.mirrors.ranges() == Ranges::Possible
-            && identity.is_some_and(|identity| identity.is_enough(self.trust));
-        let whole = state.is_whole() && (state.whole || state.done.total() > 0);
-        if whole || (can_ask_for_ranges && state.done.total() > 0) {
-            Opening::Resume
-        } else {
-            Opening::Request
-        }
+        let held = held.filter(|held| !held.has_wrong_checksum);
+        Opening::next(
+            held.map(|held| &held.state),
+            self.mirrors.ranges(),
+            self.trust,
+        )
     }
 
     /// Takes the other addresses of the file from a response's links (RFC 6249).

@@ -140,7 +140,7 @@ impl CommonState {
         self.tls.as_ref().is_some_and(|tls| tls.is_in_kernel())
     }
 
-    /// Adds to a record what the log says of a client that came by TLS.
+    /// Adds the identity of a TLS client to a record.
     pub(super) fn with_tls_client(&self, record: AccessRecord) -> AccessRecord {
         let tls = self.tls.as_deref().map(|tls| TlsClient {
             subject: tls.subject(),

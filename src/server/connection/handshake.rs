@@ -103,7 +103,7 @@ impl Handshaking {
         }
     }
 
-    /// Processes what was taken in, which may take a signature's time.
+    /// Processes the received flight, which may take a signature's time.
     pub(super) fn open(&mut self, tls: &mut UserSpace, received: &mut RequestBuffer) {
         if let Err(error) = tls.open(received.plaintext()) {
             self.failure = Some(explain(&error));

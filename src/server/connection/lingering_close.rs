@@ -76,7 +76,7 @@ impl Lingering {
                     false => LingerStep::Again,
                 }
             }
-            // Behind the end of the peer's stream nothing is read, and no read tells of a reset.
+            // Nothing is read behind the end of the peer's stream, so no read reports a reset.
             Ok(false)
                 if !received.has_ended() || matches!(source.stream.take_error(), Ok(None)) =>
             {
