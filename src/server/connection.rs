@@ -147,7 +147,9 @@ impl Connection {
         let since = match &self.state {
             Some(State::Handshaking(handshaking)) => handshaking.silent_since()?,
             Some(State::Receiving(receiving))
-                if common.unconfirmed.is_none() && receiving.is_idle(&common.received) =>
+                if common.unconfirmed.is_none()
+                    && receiving.is_idle(&common.received)
+                    && !common.has_unsent_records() =>
             {
                 receiving.since()
             }

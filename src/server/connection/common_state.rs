@@ -140,6 +140,11 @@ impl CommonState {
         self.tls.as_ref().is_some_and(|tls| tls.is_in_kernel())
     }
 
+    /// Whether records were sealed that TCP has not taken: a close would throw them away.
+    pub(super) fn has_unsent_records(&self) -> bool {
+        (self.tls.as_ref()).is_some_and(|tls| tls.unsent(&self.stream) > 0)
+    }
+
     /// Adds the identity of a TLS client to a record.
     pub(super) fn with_tls_client(&self, record: AccessRecord) -> AccessRecord {
         let tls = self.tls.as_deref().map(|tls| TlsClient {

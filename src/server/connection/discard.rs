@@ -7,6 +7,7 @@ use crate::http::parse::body::{Discard, Discarded};
 use crate::http::{Expectation, Persistence, Refusal, Request, Version};
 use crate::server::connection::prepare::Pending;
 use crate::server::connection::receive::{ByteSource, RequestBuffer};
+use crate::server::transmit::tls::Layer;
 use crate::sys::socket;
 
 /// A request whose body is on its way.
@@ -100,15 +101,17 @@ impl Discarding {
 /// Sends `100 Continue`, and returns what the send queue has no room for. A client whose queue is
 /// full has not read its earlier responses, and is not invited at all.
 fn invite(source: &mut ByteSource<'_>) -> &'static [u8] {
-    if let Some(tls) = source.tls.as_mut().and_then(|tls| tls.user_space()) {
-        if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
-            // Bytes that the socket does not take go before the response.
-            let _ = tls.flush(source.stream);
+    let sent = match source.tls.as_mut().map(|tls| tls.layer()) {
+        None => socket::send(source.stream, CONTINUE, false),
+        Some(Layer::Kernel(tls)) => tls.send(source.stream, CONTINUE),
+        Some(Layer::UserSpace(tls)) => {
+            if tls.unsent() == 0 && tls.enqueue(CONTINUE).is_ok() {
+                // Bytes that the socket does not take go before the response.
+                let _ = tls.flush(source.stream);
+            }
+            return b"";
         }
-        return b"";
-    }
-    match socket::send(source.stream, CONTINUE, false) {
-        Ok(sent) => &CONTINUE[sent..],
-        Err(_) => b"",
-    }
+        Some(Layer::Lost) => return b"",
+    };
+    sent.map_or(b"", |sent| &CONTINUE[sent..])
 }

@@ -1,7 +1,7 @@
 //! The end of a connection: our side of the stream closes first, and the peer has time to receive
 //! what is queued and to send its last bytes. Over TLS these are not decrypted any more.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::server::config::ServeConfig;
 use crate::server::connection::receive::{ByteSource, RequestBuffer};
@@ -53,6 +53,11 @@ impl Lingering {
     /// Notes that our side is closed now.
     pub(super) fn note_closed(&mut self) {
         self.is_closed = true;
+    }
+
+    /// How long the peer has taken nothing, or since the end began.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     pub(super) fn deadline(&self, config: &ServeConfig) -> Instant {

@@ -382,12 +382,19 @@ impl RequestBuffer {
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {
+        let mut reads_in_vain = 0;
         loop {
             if let Some(recognized) = self.look(receiving, turn, kept) {
                 return recognized;
             }
+            let before = self.bytes.len();
             match self.receive(source, &mut turn.tools.scratch) {
+                // Records without content may come without end.
+                Ok(true) if self.bytes.len() == before && reads_in_vain >= MAX_READS_IN_VAIN => {
+                    return Received::End(CloseReason::Malformed);
+                }
                 Ok(true) => {
+                    reads_in_vain += u32::from(self.bytes.len() == before);
                     if receiving.progress == HeadProgress::Empty && !self.bytes.is_empty() {
                         receiving.since = turn.now;
                     }
@@ -490,6 +497,9 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
 /// Bytes per receive call: at most this much is kept for a peer that pipelines requests and reads
 /// no response.
 const READ_BYTES: usize = 4 << 10;
+
+/// Reads in a row of a turn that give no byte of a request: a record of 16 KiB takes five.
+const MAX_READS_IN_VAIN: u32 = 64;
 
 /// Longer beginnings of requests are rare, and so many at a time are few: `Shared::long_requests`.
 const LARGE_BYTES: usize = 18 << 10;

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 
 use crate::sys::kernel_tls::keys::{
-    Cipher, Direction, NONCE_BYTES, TrafficKeys, Version, record_type as types,
+    Cipher, Direction, NONCE_BYTES, TrafficKeys, Version, record_type,
 };
 use crate::sys::retry::retry;
 
@@ -83,12 +83,15 @@ pub(crate) fn send_record(stream: &TcpStream, record_type: u8, bytes: &[u8]) -> 
 }
 
 /// Receives plaintext of records of one type, and says how many bytes and of which type
-/// (`TLS_GET_RECORD_TYPE`). A socket without keys has bytes of application data alone. No bytes
-/// of application data are the end of the stream.
+/// (`TLS_GET_RECORD_TYPE`). Bytes without a type are of a socket without keys; no bytes without one
+/// are the end of the stream.
 ///
 /// # Errors
 /// As recvmsg(2); `EBADMSG` for a record that does not decrypt.
-pub(crate) fn receive_record(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, u8)> {
+pub(crate) fn receive_record(
+    stream: &TcpStream,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<u8>)> {
     let mut space = nix::cmsg_space!(u8);
     retry(|| {
         let mut buffers = [IoSliceMut::new(buffer)];
@@ -98,12 +101,12 @@ pub(crate) fn receive_record(stream: &TcpStream, buffer: &mut [u8]) -> io::Resul
             ControlMessageOwned::TlsGetRecordType(record_type) => Some(record_type),
             _ => None,
         });
-        let record_type = match types.next() {
-            None | Some(TlsGetRecordType::ApplicationData) => types::APPLICATION_DATA,
-            Some(TlsGetRecordType::Alert) => types::ALERT,
-            Some(TlsGetRecordType::Handshake) => types::HANDSHAKE,
-            Some(_) => UNKNOWN,
-        };
+        let record_type = types.next().map(|found| match found {
+            TlsGetRecordType::ApplicationData => record_type::APPLICATION_DATA,
+            TlsGetRecordType::Alert => record_type::ALERT,
+            TlsGetRecordType::Handshake => record_type::HANDSHAKE,
+            _ => UNKNOWN,
+        });
         Ok((received.bytes, record_type))
     })
     .map_err(io::Error::from)

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 
-use crate::sys::kernel_tls::keys::{Cipher, Direction, TrafficKeys, record_type};
+use crate::sys::kernel_tls::keys::{Cipher, Direction, TrafficKeys};
 
 pub(crate) fn attach(_: &TcpStream) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
@@ -22,7 +22,10 @@ pub(crate) fn send_record(_: &TcpStream, _: u8, _: &[u8]) -> io::Result<()> {
 }
 
 /// Receives bytes: there are no records.
-pub(crate) fn receive_record(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, u8)> {
+pub(crate) fn receive_record(
+    mut stream: &TcpStream,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<u8>)> {
     let count = io::Read::read(&mut stream, buffer)?;
-    Ok((count, record_type::APPLICATION_DATA))
+    Ok((count, None))
 }

@@ -262,6 +262,70 @@ fn a_stream_that_is_cut_is_no_close_notify() {
 }
 
 #[test]
+fn who_ends_the_tcp_stream_behind_a_request_gets_all_of_the_response() {
+    if Kernel::look().is_none() {
+        return;
+    }
+    let tls = TlsServer::start();
+    let content = noise(4 << 20, 49);
+    tls.server.put("large", &content);
+    for _ in 0..8 {
+        let socket = Client::with_small_window(tls.address()).into_socket();
+        let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+        client.request("/large", "");
+        client.stream.sock.shutdown(Shutdown::Write).expect("open");
+        assert!(client.answer().body == content);
+    }
+}
+
+#[test]
+fn invitations_to_send_a_body_take_nothing_from_the_end_of_what_follows() {
+    if Kernel::look().is_none() {
+        return;
+    }
+    let tls = TlsServer::start();
+    let content = noise(4 << 20, 50);
+    tls.server.put("large", &content);
+    tls.server.put("small", "content");
+    let socket = Client::with_small_window(tls.address()).into_socket();
+    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    client.request("/large", "");
+    assert!(client.answer().body == content);
+    for _ in 0..800 {
+        client.request("/small", "Expect: 100-continue\r\nContent-Length: 2\r\n");
+        assert_eq!(client.take(25), b"HTTP/1.1 100 Continue\r\n\r\n");
+        client.send("xx");
+        assert_eq!(client.answer().body, b"content");
+    }
+    client.request("/large", "Connection: close\r\n");
+    let rest = client.rest().expect("close_notify");
+    assert!(Answer::parse(&rest).body == content);
+    assert_eq!(tls.server.counters().kernel_tls, 1);
+}
+
+#[test]
+fn a_record_that_is_too_long_is_no_fault_of_the_file() {
+    if Kernel::look().is_none() {
+        return;
+    }
+    let tls = TlsServer::start();
+    tls.server.put("large", noise(32 << 20, 51));
+    let socket = Client::with_small_window(tls.address()).into_socket();
+    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    client.request("/large", "");
+    client.take(400_000);
+    client
+        .stream
+        .sock
+        .write_all(&[23, 3, 3, 0xff, 0xff])
+        .expect("taken");
+    let (_, end) = client.try_rest();
+    end.expect_err("no close_notify");
+    let counters = tls.server.counters_when(|counters| counters.open == 0);
+    assert_eq!(counters.closed(CloseReason::Aborted), 1, "{counters:#?}");
+}
+
+#[test]
 fn a_record_that_does_not_decrypt_is_told_and_ends_the_connection() {
     if Kernel::look().is_none() {
         return;

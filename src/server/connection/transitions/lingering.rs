@@ -44,7 +44,8 @@ pub(super) fn advance(
             Ok(false) => {
                 common.deadline = lingering.deadline(&turn.service.config);
                 if common.is_sealed_by_kernel() {
-                    common.deadline = common.deadline.min(turn.now + LOOK_AGAIN);
+                    let pause = (lingering.age(turn.now) / 4).clamp(LOOK_AGAIN, LONGEST_PAUSE);
+                    common.deadline = common.deadline.min(turn.now + pause);
                 }
                 return Flow::Stop(State::Lingering(lingering), Step::Park(Interest::Write));
             }
@@ -96,3 +97,6 @@ fn has_all(common: &CommonState) -> bool {
 
 /// The kernel sends by itself what it has sealed, and no event tells when it has.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A peer that takes its time is looked at less often.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);

@@ -77,7 +77,8 @@ pub(super) fn advance(
         // The peer has closed its side only, and reads on. `close_notify` may have to wait for room.
         Received::End(reason)
             if common.received.has_ended()
-                && (common.unconfirmed.is_some() || common.tls.is_some()) =>
+                && (common.unconfirmed.is_some() || common.tls.is_some())
+                || common.has_unsent_records() =>
         {
             lingering::begin(State::Receiving(receiving), reason, common, turn.now)
         }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::TcpStream;
 
+use crate::server::config::SendChoice;
 use crate::server::transmit::sink::{
     FilePart, IoBuffers, More, SendError, Sink, blocked_or_network,
 };
@@ -25,7 +26,7 @@ pub(crate) struct KernelStream {
     count: RecordCount,
     sealed: Sealed,
     sending: SendState,
-    /// New keys that the peer may still ask for, and renegotiations.
+    /// New keys that the peer may still ask for, renegotiations, and messages that mean nothing.
     patience: u8,
 }
 
@@ -113,12 +114,22 @@ impl KernelStream {
         part: FilePart<'_>,
         tools: &mut IoBuffers,
     ) -> Result<usize, SendError> {
-        self.admit(stream, part.len).map_err(blocked_or_network)?;
+        // What is copied goes by the buffer, so that each call ends its last record.
+        let most = match *part.choice {
+            SendChoice::Auto => u64::MAX,
+            SendChoice::Copy => tools.scratch.len() as u64,
+        };
         let part = FilePart {
+            len: part.len.min(most),
             more: More::No,
             ..part
         };
-        let sent = Sink::send_file(&mut stream, part, tools)?;
+        self.admit(stream, part.len).map_err(blocked_or_network)?;
+        let sent = Sink::send_file(&mut stream, part, tools).map_err(|error| match error {
+            // sendfile(2) reports what the socket found in a record that came.
+            SendError::File(error) if self.fails_by(stream, &error) => SendError::Network(error),
+            error => error,
+        })?;
         self.sealed.plain += sent as u64;
         Ok(sent)
     }
@@ -149,29 +160,36 @@ impl KernelStream {
     ) -> io::Result<Incoming> {
         let received = kernel_tls::receive_record(stream, buffer);
         let (len, kind) = received.inspect_err(|error| {
-            if let Some(fault) = RecordFault::of(error) {
-                self.fail(stream, messages::alert_for(fault));
-            }
+            self.fails_by(stream, error);
         })?;
-        if kind == record_type::APPLICATION_DATA {
-            return Ok(match len {
-                0 => Incoming::Cut,
-                len => Incoming::Bytes(len),
-            });
-        }
         let version = self.session.parameters().version;
-        match messages::parse(kind, &buffer[..len], version) {
-            Message::Nothing => Ok(Incoming::Message),
+        let message = match kind {
+            None if len == 0 => return Ok(Incoming::Cut),
+            None | Some(record_type::APPLICATION_DATA) if len > 0 => {
+                return Ok(Incoming::Bytes(len));
+            }
+            // A record without content, and one of another type behind it.
+            None | Some(record_type::APPLICATION_DATA) => Message::Nothing,
+            Some(kind) => messages::parse(kind, &buffer[..len], version),
+        };
+        match message {
+            Message::Nothing if self.is_patient() => Ok(Incoming::Message),
             Message::Closed => Ok(Incoming::End),
             Message::Fatal => Err(io::ErrorKind::ConnectionAborted.into()),
             Message::KeyUpdate { is_answer_wanted } if self.is_patient() => {
                 self.change_receiving_keys(stream, is_answer_wanted)
             }
             Message::Renegotiation if self.is_patient() => {
-                self.send_alert(stream, Alert::NO_RENEGOTIATION)?;
-                Ok(Incoming::Message)
+                match self.send_alert(stream, Alert::NO_RENEGOTIATION) {
+                    // A full queue is no reason to leave what comes behind unread.
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+                    _ => Ok(Incoming::Message),
+                }
             }
-            Message::KeyUpdate { .. } | Message::Renegotiation | Message::Unexpected => {
+            Message::Nothing
+            | Message::KeyUpdate { .. }
+            | Message::Renegotiation
+            | Message::Unexpected => {
                 self.fail(stream, Alert::UNEXPECTED_MESSAGE);
                 Err(io::ErrorKind::InvalidData.into())
             }
@@ -277,6 +295,15 @@ impl KernelStream {
         let left = self.patience.checked_sub(1);
         self.patience = left.unwrap_or(0);
         left.is_some()
+    }
+
+    /// Ends the session if the error is that of a record that came. Returns whether it is.
+    fn fails_by(&mut self, stream: &TcpStream, error: &io::Error) -> bool {
+        let fault = RecordFault::of(error);
+        if let Some(fault) = fault {
+            self.fail(stream, messages::alert_for(fault));
+        }
+        fault.is_some()
     }
 
     /// Ends the session by an alert, if the socket takes it.

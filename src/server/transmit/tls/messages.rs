@@ -44,7 +44,7 @@ pub(super) fn parse(kind: u8, bytes: &[u8], version: Version) -> Message {
     match (kind, bytes) {
         (record_type::ALERT, [_, CLOSE_NOTIFY]) => Message::Closed,
         (record_type::ALERT, [WARNING, _]) if version == Version::Tls12 => Message::Nothing,
-        (record_type::ALERT, [_, USER_CANCELED]) => Message::Nothing,
+        (record_type::ALERT, [_, USER_CANCELED]) if version == Version::Tls13 => Message::Nothing,
         (record_type::ALERT, [_, _]) => Message::Fatal,
         (record_type::HANDSHAKE, [0x18, 0, 0, 1, is_answer_wanted @ (0 | 1)])
             if version == Version::Tls13 =>
@@ -93,6 +93,7 @@ mod tests {
             assert_eq!(parse(20, &[1], version), Message::Unexpected);
             assert_eq!(parse(0, &[], version), Message::Unexpected);
         }
+        assert_eq!(alert(&[2, 90], Version::Tls12), Message::Fatal);
         assert_eq!(alert(&[1, 41], Version::Tls12), Message::Nothing);
         assert_eq!(alert(&[1, 41], Version::Tls13), Message::Fatal);
         for (asked, is_answer_wanted) in [(0, false), (1, true)] {

@@ -1,5 +1,6 @@
 //! The number of records that a key has sealed, so that it never seals more than it may.
 
+use crate::server::files::extent::EXTENT_BYTES;
 use crate::tls::session::RECORD_BYTES;
 
 /// Records sealed with one key: as many as the kernel said, and the most that followed.
@@ -39,7 +40,8 @@ impl RecordCount {
 /// it has to do with this key. Calls that end within a record cost some more than full ones.
 pub(super) fn fits(len: u64, sealed: u64, limit: u64) -> bool {
     let full = len.div_ceil(RECORD_BYTES as u64);
-    let likely = full.saturating_add(full / 4).saturating_add(RESERVE);
+    let feared = most_records(len.min(MOST_AT_ONCE)) + 2 * RESERVE;
+    let likely = full.saturating_add(full / 4).saturating_add(feared);
     sealed.saturating_add(likely) <= limit
 }
 
@@ -50,6 +52,9 @@ fn most_records(len: u64) -> u64 {
 
 /// The smallest page of any processor.
 const LEAST_PAGE: u64 = 4 << 10;
+
+/// The most bytes of one call.
+const MOST_AT_ONCE: u64 = EXTENT_BYTES;
 
 /// Records for alerts and new keys.
 const RESERVE: u64 = 64;
@@ -80,6 +85,15 @@ mod tests {
         let mut count = RecordCount::new(RESERVE + 10, 0);
         assert!(!count.admit(1 << 30));
         assert!(count.admit(9 * LEAST_PAGE));
+    }
+
+    #[test]
+    fn a_body_that_fits_is_admitted_to_its_last_piece() {
+        let len = 300 << 10;
+        let limit = 4096;
+        let sealed = (0..limit).rev().find(|&sealed| fits(len, sealed, limit));
+        let mut count = RecordCount::new(limit, sealed.expect("it fits somewhere"));
+        assert!(count.admit(len));
     }
 
     #[test]
