@@ -35,10 +35,10 @@ impl SignalReceiver {
                 return signal;
             }
             match self.0.get_read_mut().read(&mut [0]) {
-                Err(error) if !matches!(error.kind(), WouldBlock | Interrupted) => {
-                    std::thread::sleep(AFTER_ERROR);
-                }
-                _ => {}
+                Ok(1..) => {}
+                Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => {}
+                // The socket reports nothing any more, at once: signals are looked for by the clock.
+                Ok(0) | Err(_) => std::thread::sleep(AFTER_ERROR),
             }
         }
     }
