@@ -1,7 +1,7 @@
 //! SIGUSR2: another process takes the sockets over, and no connection is refused or closed.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -54,6 +54,16 @@ fn fetch(address: SocketAddr) -> Vec<u8> {
     let answer =
         Client::connect(address).ask("GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     Answer::parse(&answer).body
+}
+
+/// A server, and the file of its settings, of which there are none.
+fn with_settings(root: &tempfile::TempDir) -> (Program, PathBuf) {
+    let settings = root.path().join("haul.toml");
+    std::fs::write(&settings, "").expect("written");
+    let mut command = haul();
+    command.args(["serve", "--root"]).arg(root.path());
+    command.arg("--config").arg(&settings);
+    (Program::listening(command), settings)
 }
 
 fn root() -> tempfile::TempDir {
@@ -184,12 +194,7 @@ fn what_is_taken_over_from_is_seen_until_it_has_ended() {
 #[test]
 fn what_does_not_start_is_said_and_the_old_one_goes_on() {
     let root = root();
-    let settings = root.path().join("haul.toml");
-    std::fs::write(&settings, "").expect("written");
-    let mut command = haul();
-    command.args(["serve", "--root"]).arg(root.path());
-    command.arg("--config").arg(&settings);
-    let mut program = Program::listening(command);
+    let (mut program, settings) = with_settings(&root);
     let address = program.address();
     std::fs::write(&settings, "sped = 1").expect("written");
     program.signal(Signal::SIGUSR2);
@@ -284,12 +289,7 @@ fn sockets_are_handed_over_around_a_descriptor_that_was_left_open() {
 #[test]
 fn a_launcher_that_is_stopped_for_a_moment_goes_on_waiting() {
     let root = root();
-    let settings = root.path().join("haul.toml");
-    std::fs::write(&settings, "").expect("written");
-    let mut command = haul();
-    command.args(["serve", "--root"]).arg(root.path());
-    command.arg("--config").arg(&settings);
-    let mut program = Program::listening(command);
+    let (mut program, settings) = with_settings(&root);
     let address = program.address();
     // The new one waits for its settings.
     std::fs::remove_file(&settings).expect("removed");

@@ -6,7 +6,7 @@ use super::support::{TlsServer, has, run};
 use crate::support::noise;
 
 /// Resolves `localhost` to where the server is.
-fn curl(tls: &TlsServer) -> Command {
+pub(super) fn curl(tls: &TlsServer) -> Command {
     let address = tls.address();
     let mut curl = Command::new("curl");
     let to = format!("localhost:{}:{}", address.port(), address.ip());

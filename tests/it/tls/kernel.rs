@@ -70,6 +70,12 @@ fn client_with(tls: &TlsServer, suite: &str) -> ClientConfig {
         .with_no_client_auth()
 }
 
+/// A client that takes little at a time.
+fn slow_client(tls: &TlsServer, config: ClientConfig) -> TlsClient {
+    let socket = Client::with_small_window(tls.address()).into_socket();
+    TlsClient::over(socket, Arc::new(config), "localhost")
+}
+
 const SUITES: [&str; 6] = [
     "TLS13_AES_128_GCM_SHA256",
     "TLS13_AES_256_GCM_SHA384",
@@ -172,9 +178,7 @@ fn a_file_that_changes_never_passes_as_whole() {
         let tls = TlsServer::start();
         let path = tls.server.put("file", noise(32 << 20, 43));
         for (round, connection) in ["", "Connection: close\r\n"].into_iter().enumerate() {
-            let socket = Client::with_small_window(tls.address()).into_socket();
-            let config = Arc::new(client_with(&tls, suite));
-            let mut client = TlsClient::over(socket, config, "localhost");
+            let mut client = slow_client(&tls, client_with(&tls, suite));
             client.request("/file", connection);
             let begun = client.take(400_000);
             let file = OpenOptions::new().write(true).open(&path).expect("there");
@@ -207,8 +211,7 @@ fn a_body_that_ends_by_close_ends_by_close_notify_or_by_a_reset() {
     let mut client = tls.connect();
     client.send("by-name\n");
     assert!(client.rest().expect("close_notify") == content);
-    let socket = Client::with_small_window(tls.address()).into_socket();
-    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    let mut client = slow_client(&tls, tls.authority.client());
     client.send("by-name\n");
     client.take(400_000);
     let file = OpenOptions::new().write(true).open(&path).expect("there");
@@ -227,8 +230,7 @@ fn close_notify_of_the_client_ends_its_side_alone() {
     let content = noise(8 << 20, 45);
     tls.server.put("large", &content);
     // While the response is on its way, and behind it.
-    let socket = Client::with_small_window(tls.address()).into_socket();
-    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    let mut client = slow_client(&tls, tls.authority.client());
     client.request("/large", "");
     let begun = client.take(400_000);
     client.close();
@@ -270,8 +272,7 @@ fn who_ends_the_tcp_stream_behind_a_request_gets_all_of_the_response() {
     let content = noise(4 << 20, 49);
     tls.server.put("large", &content);
     for _ in 0..8 {
-        let socket = Client::with_small_window(tls.address()).into_socket();
-        let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+        let mut client = slow_client(&tls, tls.authority.client());
         client.request("/large", "");
         client.stream.sock.shutdown(Shutdown::Write).expect("open");
         assert!(client.answer().body == content);
@@ -287,8 +288,7 @@ fn invitations_to_send_a_body_take_nothing_from_the_end_of_what_follows() {
     let content = noise(4 << 20, 50);
     tls.server.put("large", &content);
     tls.server.put("small", "content");
-    let socket = Client::with_small_window(tls.address()).into_socket();
-    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    let mut client = slow_client(&tls, tls.authority.client());
     client.request("/large", "");
     assert!(client.answer().body == content);
     for _ in 0..800 {
@@ -310,8 +310,7 @@ fn a_record_that_is_too_long_is_no_fault_of_the_file() {
     }
     let tls = TlsServer::start();
     tls.server.put("large", noise(32 << 20, 51));
-    let socket = Client::with_small_window(tls.address()).into_socket();
-    let mut client = TlsClient::over(socket, Arc::new(tls.authority.client()), "localhost");
+    let mut client = slow_client(&tls, tls.authority.client());
     client.request("/large", "");
     client.take(400_000);
     client

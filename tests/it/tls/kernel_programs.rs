@@ -83,17 +83,8 @@ fn curl_gets_whole_files_and_ranges_by_each_suite() {
             "--ciphers" => &["--tlsv1.2", "--tls-max", "1.2"],
             _ => &["--tlsv1.3"],
         };
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--noproxy",
-            "*",
-            "--max-time",
-            "60",
-        ]);
-        curl.args(["--resolve", &to, "--cacert"])
-            .arg(tls.authority.path("ca.pem"));
+        let mut curl = super::interoperability::curl(&tls);
+        curl.arg("--cacert").arg(tls.authority.path("ca.pem"));
         // Both on one connection.
         curl.args(version)
             .args(suite)
