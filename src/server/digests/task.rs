@@ -176,12 +176,9 @@ impl Reading {
         let (offset, len) = self.next_extent();
         let source = self.own.as_ref().unwrap_or_else(|| file.file());
         let bytes = &mut buffer[..len as usize];
-        // The disk is asked for all of it, the processor given up between the pieces.
-        page_cache::will_need(source, offset, len);
         let mut count = 0;
         while count < bytes.len() {
-            let end = bytes.len().min(count + READ_BYTES);
-            match source.read_at(&mut bytes[count..end], offset + count as u64) {
+            match source.read_at(&mut bytes[count..], offset + count as u64) {
                 Ok(0) => break,
                 Ok(read) => count += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -198,10 +195,6 @@ const MAX_UNSETTLED: Duration = Duration::from_secs(5);
 
 /// Hashed in 0.2 ms.
 const SMALL_BYTES: u64 = 64 << 10;
-
-/// Bytes that are read by one call: no other thread has the processor meanwhile, as the kernel is
-/// not interrupted.
-const READ_BYTES: usize = 128 << 10;
 
 /// Bytes that are read and hashed at once.
 pub(super) const STEP_BYTES: usize = 1 << 20;
