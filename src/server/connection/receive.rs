@@ -498,7 +498,7 @@ fn wait_until(receiving: &Receiving, turn: &TurnContext<'_>, kept: bool) -> Inst
 /// no response.
 const READ_BYTES: usize = 4 << 10;
 
-/// Reads in a row of a turn that give no byte of a request: a record of 16 KiB takes five.
+/// Reads of a turn that give no byte of a request: a record of 16 KiB takes five.
 const MAX_READS_IN_VAIN: u32 = 64;
 
 /// Longer beginnings of requests are rare, and so many at a time are few: `Shared::long_requests`.

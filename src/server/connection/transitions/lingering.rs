@@ -44,7 +44,7 @@ pub(super) fn advance(
             Ok(false) => {
                 common.deadline = lingering.deadline(&turn.service.config);
                 if common.is_sealed_by_kernel() {
-                    let pause = (lingering.age(turn.now) / 4).clamp(LOOK_AGAIN, LONGEST_PAUSE);
+                    let pause = (lingering.age(turn.now) / 4).clamp(LOOK_AGAIN, MAX_PAUSE);
                     common.deadline = common.deadline.min(turn.now + pause);
                 }
                 return Flow::Stop(State::Lingering(lingering), Step::Park(Interest::Write));
@@ -99,4 +99,4 @@ fn has_all(common: &CommonState) -> bool {
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A peer that takes its time is looked at less often.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_millis(200);

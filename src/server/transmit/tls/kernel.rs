@@ -27,7 +27,7 @@ pub(crate) struct KernelStream {
     sealed: Sealed,
     sending: SendState,
     /// New keys that the peer may still ask for, renegotiations, and messages that mean nothing.
-    patience: u8,
+    messages_left: u8,
 }
 
 /// What the kernel was given, and what has become of it.
@@ -96,7 +96,7 @@ impl KernelStream {
                 overhead: parameters.cipher.overhead(parameters.version),
             },
             sending: SendState::Open,
-            patience: PATIENCE,
+            messages_left: MAX_MESSAGES,
             session,
         })
     }
@@ -173,13 +173,13 @@ impl KernelStream {
             Some(kind) => messages::parse(kind, &buffer[..len], version),
         };
         match message {
-            Message::Nothing if self.is_patient() => Ok(Incoming::Message),
+            Message::Nothing if self.takes_message() => Ok(Incoming::Message),
             Message::Closed => Ok(Incoming::End),
             Message::Fatal => Err(io::ErrorKind::ConnectionAborted.into()),
-            Message::KeyUpdate { is_answer_wanted } if self.is_patient() => {
+            Message::KeyUpdate { is_answer_wanted } if self.takes_message() => {
                 self.change_receiving_keys(stream, is_answer_wanted)
             }
-            Message::Renegotiation if self.is_patient() => {
+            Message::Renegotiation if self.takes_message() => {
                 match self.send_alert(stream, Alert::NO_RENEGOTIATION) {
                     // A full queue is no reason to leave what comes behind unread.
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
@@ -291,9 +291,9 @@ impl KernelStream {
         Ok(Incoming::Message)
     }
 
-    fn is_patient(&mut self) -> bool {
-        let left = self.patience.checked_sub(1);
-        self.patience = left.unwrap_or(0);
+    fn takes_message(&mut self) -> bool {
+        let left = self.messages_left.checked_sub(1);
+        self.messages_left = left.unwrap_or(0);
         left.is_some()
     }
 
@@ -338,7 +338,7 @@ impl Sealed {
 }
 
 /// Messages of that kind that a peer may send; the library has the same limit.
-const PATIENCE: u8 = 32;
+const MAX_MESSAGES: u8 = 32;
 
 #[cfg(test)]
 mod tests {
