@@ -305,6 +305,8 @@ fn jobs_whose_clients_have_left_do_not_count_as_waiting() {
             .map(|(_, jobs)| jobs)
             .sum::<f64>()
     };
+    // Once all files are open, those in line wait for a read, which is held.
+    slow.wait_for(Call::Open, 40);
     // The others have a disk worker that waits for them.
     until("most are in line", || waiting() >= 30.0);
     leaving.into_iter().for_each(Client::reset);
