@@ -730,6 +730,32 @@ fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
     }));
 }
 
+/// Of a file that was not in memory nothing is there once it is hashed.
+#[test]
+fn pages_are_dropped_behind_the_hasher() {
+    let server = TestServer::start();
+    let path = server.put("hashed", noise(40 << 20, 6));
+    if !cool(&path) {
+        skip("this file system keeps its files in memory");
+        return;
+    }
+    let request = "HEAD /hashed HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                   Want-Repr-Digest: sha-256=5\r\n\r\n";
+    let has_digest = || {
+        let answer = Answer::parse(&server.exchange(request));
+        assert_eq!(answer.status, 200);
+        answer.field("Repr-Digest").is_some()
+    };
+    let begun = Instant::now();
+    while !has_digest() {
+        assert!(begun.elapsed() < PATIENCE, "never a digest");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let file = File::open(&path).expect("the file");
+    let mut pages = (0..40 << 20).step_by(4096);
+    assert!(pages.all(|page| residency(&file, page, 1) != Residency::Resident));
+}
+
 #[test]
 fn pages_stay_for_another_reader_whichever_version_of_the_file_it_has_open() {
     let server =

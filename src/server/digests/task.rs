@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ struct Reading {
     hasher: FileHasher,
     /// A separate descriptor, whose reads do not disturb the read-ahead of other readers.
     own: Option<File>,
+    /// What was cold, is hashed, and still in the page cache.
+    undropped: Range<u64>,
 }
 
 /// The outcome of a step.
@@ -92,15 +95,11 @@ impl Task {
         }
     }
 
-    /// Takes the last `len` hashed bytes, which were cold, out of the page cache again, unless
-    /// another reader needs them.
-    pub(super) fn drop_behind(&self, len: u64) {
-        if let Some(reading) = self.reading()
-            && !self.file.is_being_read()
-        {
-            self.file.forget_residency();
-            let source = reading.own.as_ref().unwrap_or_else(|| self.file.file());
-            page_cache::drop_behind(source, reading.hasher.hashed() - len, len);
+    /// Takes what was cold out of the page cache again, unless another reader needs it: `len` more
+    /// bytes are hashed.
+    pub(super) fn drop_behind(&mut self, len: u64) {
+        if let State::Reading(reading) = &mut self.state {
+            reading.drop_behind(&self.file, len);
         }
     }
 
@@ -136,7 +135,9 @@ impl Task {
         self.file.has_same_content().unwrap_or(false)
     }
 
-    fn finish(&self, reading: Reading) -> Stepped {
+    fn finish(&self, mut reading: Reading) -> Stepped {
+        let end = reading.undropped.end;
+        reading.drop_until(&self.file, end);
         if reading.has_writer() {
             return Stepped::Failed;
         }
@@ -157,6 +158,7 @@ impl Reading {
         Self {
             hasher: FileHasher::new(wanted, file.meta.len),
             own,
+            undropped: 0..0,
         }
     }
 
@@ -188,10 +190,35 @@ impl Reading {
         self.hasher.update(&bytes[..count]);
         Ok(count as u64)
     }
+
+    fn drop_behind(&mut self, file: &OpenFile, len: u64) {
+        let end = self.hasher.hashed();
+        if self.undropped.end != end - len {
+            self.drop_until(file, self.undropped.end);
+            self.undropped.start = end - len;
+        }
+        self.undropped.end = end;
+        self.drop_until(file, end.saturating_sub(DROP_LAG));
+    }
+
+    fn drop_until(&mut self, file: &OpenFile, end: u64) {
+        let len = end.saturating_sub(self.undropped.start);
+        if len > 0 && !file.is_being_read() {
+            file.forget_residency();
+            let source = self.own.as_ref().unwrap_or_else(|| file.file());
+            page_cache::drop_behind(source, self.undropped.start, len);
+        }
+        self.undropped.start += len;
+    }
 }
 
 /// File systems without fractions of a second, on another host.
 const MAX_UNSETTLED: Duration = Duration::from_secs(5);
+
+/// Pages are dropped so far behind the hasher. Until the kernel has moved the latest ones from its
+/// per-processor batches to the LRU lists, to drop them makes it interrupt every processor
+/// (`lru_add_drain_all`, mm/fadvise.c).
+const DROP_LAG: u64 = 16 << 20;
 
 /// Hashed in 0.2 ms.
 const SMALL_BYTES: u64 = 64 << 10;
