@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::text::{Charset, CharsetError, MAX_MESSAGE_BYTES};
 use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::resources;
 
 /// Where to listen and what to reply.
 #[derive(Clone, Debug)]
@@ -187,9 +188,11 @@ impl Answerer {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
+                // The oldest conversation gives its descriptor to the next one.
+                if resources::is_exhaustion(&error) {
+                    conversations.pop_front();
+                }
                 hear(Heard::Unaccepted { error });
-                // Descriptors may have run out: the oldest conversation is closed.
-                conversations.pop_front();
                 thread::sleep(PAUSE);
             }
         }
@@ -331,4 +334,5 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 /// How soon a stop is noticed at the latest; a signal interrupts the wait.
 const TICK: Duration = Duration::from_millis(250);
+/// After a failed accept(2), whose connection may still wait and would be tried again at once.
 const PAUSE: Duration = Duration::from_millis(20);

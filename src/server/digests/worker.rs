@@ -58,6 +58,9 @@ fn hash(
             true => STEPS_WITHOUT_IDLE,
             false => without_idle.saturating_sub(1),
         };
+        if !matches!(stepped, Stepped::Bytes(_)) {
+            task.drop_rest();
+        }
         let count = match stepped {
             Stepped::Bytes(count) => count,
             Stepped::Done(digests, list) => {
