@@ -34,10 +34,10 @@ mod eviction;
 mod fair_queue;
 pub(crate) mod files;
 mod handle;
-mod limitations;
 mod listeners;
 mod listing;
 mod live_limits;
+mod missing_calls;
 #[cfg(all(test, feature = "models"))]
 mod models;
 mod network;
@@ -293,8 +293,8 @@ impl Server {
     /// Features that this kernel lacks, or a filter refuses (seccomp(2)), and the cost of that;
     /// `None` if none is lacking.
     #[must_use]
-    pub fn limitations(&self) -> Option<String> {
-        limitations::describe(self.ring.service.root.support().missing())
+    pub fn missing_calls(&self) -> Option<String> {
+        missing_calls::describe(self.ring.service.root.support().missing())
     }
 
     /// The way to this server from other threads.

@@ -231,8 +231,8 @@ impl ServeArguments {
                 return ExitCode::FAILURE;
             }
         };
-        if let Some(limits) = server.limitations() {
-            say(format_args!("haul: {limits}"));
+        if let Some(missing) = server.missing_calls() {
+            say(format_args!("haul: {missing}"));
         }
         if let Some(sandbox) = sandbox {
             say(format_args!("sandbox: {sandbox}"));
