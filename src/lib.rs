@@ -59,7 +59,7 @@
 //! (`connection::transitions` alone knows the whole order); `transmit`, `fair_queue`,
 //! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `listing`; `access`,
 //! `digests`; `files`, `client_share`, `live_limits`; `config`, `telemetry`, `network`,
-//! `rate_limit`, `semaphore`, `places`, `eviction`. `tuning` is the ledger of what was measured.
+//! `rate_limit`, `semaphore`, `disk_waits`, `eviction`. `tuning` is the ledger of what was measured.
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!

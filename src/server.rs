@@ -28,6 +28,7 @@ pub mod config;
 pub(crate) mod connection;
 mod digests;
 mod disk_queue;
+mod disk_waits;
 mod disk_worker;
 mod dispatch;
 mod eviction;
@@ -41,7 +42,6 @@ mod missing_calls;
 #[cfg(all(test, feature = "models"))]
 mod models;
 mod network;
-mod places;
 mod rate_limit;
 mod ring;
 mod round_robin;
@@ -216,7 +216,7 @@ impl Server {
         if config.sandbox == SandboxChoice::Off {
             return Ok(None);
         }
-        let entered = sandbox::enter(&config.places());
+        let entered = sandbox::enter(&config.allowed_paths());
         let holds = (entered.as_ref()).is_ok_and(sandbox::Confinement::holds);
         let told = match entered {
             Ok(confinement) => confinement.to_string(),

@@ -181,7 +181,7 @@ impl Connection {
 
     /// Takes the connection as far as it can go without waiting, up to one quantum.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        self.common.place = None;
+        self.common.disk_wait = None;
         if let Some((path, file)) = self.common.resolved.take() {
             turn.names.remember(&path, &file, turn.now);
         }

@@ -28,11 +28,11 @@ pub(super) fn advance(
         return Flow::Continue(sending::begin(*pending, response, common, service));
     }
     let file_system = service.root.device_towards(pending.path());
-    if !service.has_place(file_system) {
+    if !service.may_wait_for(file_system) {
         let response = turn_away(&pending, service);
         return Flow::Continue(sending::begin(*pending, response, common, service));
     }
-    common.place = Some(service.places.take(file_system));
+    common.disk_wait = Some(service.disk_waits.begin(file_system));
     let action = DiskAction::LookUp;
     let job = DiskJob {
         file_system,
