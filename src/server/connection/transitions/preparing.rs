@@ -3,7 +3,7 @@
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::http;
-use crate::server::connection::name;
+use crate::server::connection::name_protocol;
 use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{DiskAction, DiskJob, Step, TurnContext};
@@ -79,9 +79,11 @@ fn prepare(
     match &pending.request {
         RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
         RequestKind::Http(request) => {
-            http::prepare(request, &pending.gate, service, blocking, cache)
+            http::prepare(request, &pending.access, service, blocking, cache)
         }
-        RequestKind::Name { target, .. } => name::prepare(target, service, blocking, cache),
+        RequestKind::Name { target, .. } => {
+            name_protocol::prepare(target, service, blocking, cache)
+        }
     }
 }
 
@@ -89,7 +91,7 @@ fn prepare(
 fn turn_away(pending: &Pending, service: &Shared) -> PreparedResponse {
     match &pending.request {
         RequestKind::Http(request) => http::refuse(Some(request), &Refusal::Overloaded, service),
-        RequestKind::Name { .. } => name::turn_away(),
+        RequestKind::Name { .. } => name_protocol::turn_away(),
         RequestKind::Malformed { refusal, .. } => http::refuse(None, refusal, service),
     }
 }
