@@ -54,7 +54,7 @@
 //! | 0 | `printable` | characters of untrusted text that a terminal must not get |
 //! | 0 | `sync` | locks, atomics and channels of hand-overs between threads, for models to replace |
 //!
-//! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
+//! Inside `server`, from the top: `acceptor`, `hot_worker`, `disk_worker`, `admin` (the threads' loops);
 //! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
 //! (`connection::transitions` alone knows the whole order); `transmit`, `fair_queue`,
 //! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `listing`; `access`,
