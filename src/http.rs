@@ -2,7 +2,7 @@
 //! data, with parsers and writers.
 
 pub(crate) mod chunked;
-pub(crate) mod client_fields;
+mod client_fields;
 pub(crate) mod client_response;
 pub(crate) mod conditional;
 mod credentials;
@@ -10,9 +10,9 @@ pub(crate) mod date;
 pub(crate) mod digest_fields;
 pub(crate) mod disposition;
 mod exchange;
+mod field_values;
 pub(crate) mod forwarded;
 pub(crate) mod link_field;
-mod list;
 mod media;
 mod negotiate;
 pub(crate) mod parse;

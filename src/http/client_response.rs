@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use percent_encoding::{CONTROLS, percent_encode};
 
-use super::list::{self, decimal};
+use super::field_values::{decimal, elements};
 use crate::digest::Checksum;
 use crate::http::digest_fields;
 
@@ -212,7 +212,7 @@ impl Head {
                 self.chunked = true;
             }
             "connection" => {
-                for option in list::elements(value) {
+                for option in elements(value) {
                     connection.close |= option.eq_ignore_ascii_case(b"close");
                     connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }

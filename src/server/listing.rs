@@ -1,5 +1,5 @@
-//! A directory as pages for people, as one page of HTML for programs, as a JSON array, and as a JSON
-//! object a line.
+//! A directory as pages for people, as one page of HTML for programs, as a JSON array, and as a
+//! JSON object a line.
 //!
 //! A listing is produced while it is sent, in steps of bounded work and memory, whatever the size
 //! of the directory. The forms for programs hold all names in directory order. A page holds some

@@ -1,5 +1,5 @@
-//! A directory as HTML for programs, as nginx's `autoindex` writes it: an anchor a line with date and
-//! size, all names in one response. It has directory order, so a million names take no memory.
+//! A directory as HTML for programs, as nginx's `autoindex` writes it: an anchor a line with date
+//! and size, all names in one response. It has directory order, so a million names take no memory.
 
 use std::io;
 
