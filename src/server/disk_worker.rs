@@ -1,5 +1,5 @@
-//! A disk worker's loop: it waits for disks, so that no hot worker has to, and sends connections back
-//! to dispatch.
+//! A disk worker's loop: it waits for disks, so that no hot worker has to, and sends connections
+//! back to dispatch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
