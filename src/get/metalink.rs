@@ -12,9 +12,9 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use super::config::{Downgrade, Job, Target};
+use super::document;
 use super::error::{ErrorKind, GetError};
 use super::names;
-use super::page;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use crate::digest::{Algorithm, Checksum};
@@ -81,9 +81,9 @@ pub(super) fn fetch(
     reporter: &Reporter,
     url: &HttpUrl,
 ) -> Result<Vec<Job>, GetError> {
-    let mut page = page::fetch(shared, reporter, (url, MEDIA_TYPE), |_, _| true)?;
-    let (from, mut text) = (page.url.clone(), String::new());
-    let read = page
+    let mut document = document::fetch(shared, reporter, (url, MEDIA_TYPE), |_, _| true)?;
+    let (from, mut text) = (document.url.clone(), String::new());
+    let read = document
         .rewind()?
         .take(MAX_BYTES as u64 + 1)
         .read_to_string(&mut text);

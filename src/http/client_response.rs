@@ -148,6 +148,14 @@ struct Connection {
 }
 
 impl Head {
+    /// The media type, in lower case and without parameters.
+    #[must_use]
+    pub(crate) fn media_type(&self) -> String {
+        let whole = self.content_type.as_deref().unwrap_or_default();
+        let essence = whole.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    }
+
     /// How the body of this answer to a GET ends (RFC 9112, section 6.3).
     #[must_use]
     pub(crate) fn framing(&self) -> Framing {
