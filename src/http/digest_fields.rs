@@ -177,6 +177,10 @@ fn encoded(checksum: &Checksum) -> String {
     STANDARD.encode(checksum.digest())
 }
 
+/// What a client wants in `Want-Repr-Digest`: SHA-256 takes the least time to verify; BLAKE3 is no
+/// registered algorithm (RFC 9530).
+pub(crate) const WANTED: &str = "sha-256=5, sha-512=4, blake3=10";
+
 /// The active algorithms of RFC 9530 section 5.
 const REGISTERED: [(&str, Algorithm); 2] = [
     ("sha-512", Algorithm::Sha512),
