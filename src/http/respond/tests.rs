@@ -1,3 +1,5 @@
+//! Responses as bytes and plans, for requests and files that are made up.
+
 use std::sync::LazyLock;
 
 use super::*;
