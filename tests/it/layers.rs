@@ -1,6 +1,6 @@
 //! The layers that `src/lib.rs` describes: top-level modules and those of the server use what stands
-//! below them, no child imports its parent, and the children of one folder form no circle. And each
-//! file begins with a line about itself.
+//! below them, no child imports its parent, and the children of one folder form no circle. Each file
+//! begins with a line about itself, and the guide for contributors names files that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -115,6 +115,23 @@ fn every_file_says_what_is_in_it() {
         .filter(is_silent)
         .collect();
     assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn files_that_the_guide_for_contributors_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join(".github/CONTRIBUTING.md")).expect("the guide");
+    let files: Vec<_> = ["src", "tests/it"]
+        .iter()
+        .flat_map(|folder| files_below(&root.join(folder)))
+        .collect();
+    let named: Vec<_> = (guide.split('`').skip(1).step_by(2))
+        .filter(|name| name.ends_with(".rs"))
+        .collect();
+    let is_there = |name: &str| files.iter().any(|file| file.ends_with(name));
+    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(named.len() > 50, "the table is gone");
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 /// The layer of every module in the table whose rows begin with `mark` and a number.
