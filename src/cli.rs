@@ -3,7 +3,9 @@
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod address_family;
 pub(crate) mod config_file;
+pub(crate) mod exit_status;
 pub(crate) mod get;
 pub(crate) mod link;
 pub(crate) mod load;
@@ -50,29 +52,29 @@ impl Cli {
         });
         let mut arguments: Vec<_> = std::env::args_os().collect();
         let mut matches = command.try_get_matches_from_mut(&arguments)?;
-        let settings = settings(&command, &matches)?;
-        if let Some(settings) = &settings {
+        let file = config_file(&command, &matches)?;
+        if let Some(file) = &file {
             // Behind the name of the program and that of its command.
             let at = arguments.len().min(2);
-            arguments.splice(at..at, settings.arguments());
+            arguments.splice(at..at, file.arguments());
             matches = command
                 .try_get_matches_from_mut(&arguments)
-                .map_err(|error| bad_file(serve::fault(settings.path(), &error)))?;
+                .map_err(|error| bad_file(serve::fault(file.path(), &error)))?;
         }
         let mut cli =
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         if let Command::Serve(arguments) = &mut cli.command {
-            arguments.settings = settings;
+            arguments.config_file = file;
         }
         Ok(cli)
     }
 }
 
 /// The file of settings, if the command line or the environment names one.
-fn settings(
+fn config_file(
     command: &clap::Command,
     matches: &clap::ArgMatches,
-) -> Result<Option<serve::Settings>, clap::Error> {
+) -> Result<Option<serve::ConfigFile>, clap::Error> {
     let Some(("serve", matches)) = matches.subcommand() else {
         return Ok(None);
     };
@@ -80,7 +82,7 @@ fn settings(
     let path = matches.get_one::<std::path::PathBuf>("config");
     serve
         .zip(path)
-        .map(|(serve, path)| serve::Settings::read(path.clone(), serve, matches))
+        .map(|(serve, path)| serve::ConfigFile::read(path.clone(), serve, matches))
         .transpose()
         .map_err(bad_file)
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::sys::client_socket;
-use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::poll::{Direction, wait_ready};
 
 /// The address families that may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

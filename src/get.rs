@@ -20,12 +20,12 @@ mod client;
 mod config;
 mod destination;
 pub mod display;
+mod document;
 mod download;
 mod error;
 mod event;
 pub(crate) mod metalink;
 mod names;
-mod page;
 pub(crate) mod part_file;
 mod repair;
 mod sequential;
@@ -291,8 +291,8 @@ impl Run<'_> {
     /// The list of sums at `url`.
     fn checksums(&self, url: &HttpUrl) -> Result<ChecksumFile, GetError> {
         let reporter = self.reporter(None);
-        let mut page = page::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
-        let text = io::read_to_string(page.rewind()?)
+        let mut document = document::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
+        let text = io::read_to_string(document.rewind()?)
             .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))?;
         ChecksumFile::parse(&text)
             .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))

@@ -2,7 +2,7 @@
 //! data, with parsers and writers.
 
 pub(crate) mod chunked;
-pub(crate) mod client_fields;
+mod client_fields;
 pub(crate) mod client_response;
 pub(crate) mod conditional;
 mod credentials;
@@ -10,13 +10,14 @@ pub(crate) mod date;
 pub(crate) mod digest_fields;
 pub(crate) mod disposition;
 mod exchange;
+mod field_values;
 pub(crate) mod forwarded;
 pub(crate) mod link_field;
-mod list;
 mod media;
 mod negotiate;
 pub(crate) mod parse;
 pub(crate) mod policy;
+mod query;
 pub(crate) mod query_secrets;
 pub(crate) mod range;
 mod refusal;
@@ -33,9 +34,10 @@ pub(crate) use exchange::{ContentKind, Protocol, Response};
 pub use exchange::{Persistence, Plan, Segment, Target, percent_encode_component};
 pub(crate) use media::MediaType;
 pub(crate) use negotiate::{Coding, Explanation, ListingFormat, MetricsFormat};
+pub(crate) use query::{Query, SortKey, SortOrder};
 pub use range::RangeSpec;
 pub(crate) use refusal::Refusal;
-pub(crate) use request::{Audience, Expectation, Query, Request, SortKey, SortOrder, Version};
+pub(crate) use request::{Audience, Expectation, Request, Version};
 pub use request::{BodyLength, Method};
 pub(crate) use validator::Strength;
 pub use validator::Validators;

@@ -54,12 +54,23 @@
 //! | 0 | `printable` | characters of untrusted text that a terminal must not get |
 //! | 0 | `sync` | locks, atomics and channels of hand-overs between threads, for models to replace |
 //!
-//! Inside `server`, from the top: `acceptor`, `worker`, `disk_worker`, `admin` (the threads' loops);
-//! `ring` (what they share); `dispatch`, `disk_queue` (the ways between them); `connection`
-//! (`connection::transitions` alone knows the whole order); `transmit`, `fair_queue`,
-//! `round_robin`; `check`, `listeners`, `startup_error` (the start); `shared`; `listing`; `access`,
-//! `digests`; `files`, `client_share`, `live_limits`; `config`, `telemetry`, `network`,
-//! `rate_limit`, `semaphore`, `places`, `eviction`. `tuning` is the ledger of what was measured.
+//! Inside `server`:
+//!
+//! | layer | modules | hold |
+//! |---|---|---|
+//! | server 10 | `acceptor`, `hot_worker`, `disk_worker`, `admin`, `threads`, `handle` | the threads' loops, and the way to them from outside |
+//! | server 9 | `ring` | what the threads share, and the ways between them |
+//! | server 8 | `dispatch`, `disk_queue` | these ways |
+//! | server 7 | `connection` | a connection's states, whose order `connection::transitions` alone knows |
+//! | server 7 | `check`, `listeners` | a start, and one that is only tried |
+//! | server 6 | `transmit` | a response's bytes into a socket |
+//! | server 6 | `startup_error` | why a server cannot start |
+//! | server 5 | `shared` | the state that all connections share |
+//! | server 4 | `listing`, `fair_queue` | directories in words; whose turn it is to send |
+//! | server 3 | `access`, `digests`, `live_limits`, `round_robin` | who may have what; digests of served files; limits as they are now; turns by client |
+//! | server 2 | `files`, `client_share` | from a target to an open file; what each client has been sent and holds |
+//! | server 1 | `config` | validated settings |
+//! | server 0 | `telemetry`, `network`, `rate_limit`, `semaphore`, `disk_waits`, `eviction`, `missing_calls`, `tuning` | counters and logs, and parts that know nothing else; `tuning` is the ledger of what was measured |
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!

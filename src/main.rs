@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use haul::diagnostics;
 
+use cli::exit_status::USAGE;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
         Ok(cli) => run(cli.command),
         Err(error) if error.use_stderr() => {
             diagnostics::say(error.render().to_string().trim_end());
-            ExitCode::from(2)
+            ExitCode::from(USAGE)
         }
         Err(help) => help.exit(),
     };

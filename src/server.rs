@@ -28,20 +28,21 @@ pub mod config;
 pub(crate) mod connection;
 mod digests;
 mod disk_queue;
+mod disk_waits;
 mod disk_worker;
 mod dispatch;
 mod eviction;
 mod fair_queue;
 pub(crate) mod files;
 mod handle;
-mod limitations;
+mod hot_worker;
 mod listeners;
 mod listing;
 mod live_limits;
+mod missing_calls;
 #[cfg(all(test, feature = "models"))]
 mod models;
 mod network;
-mod places;
 mod rate_limit;
 mod ring;
 mod round_robin;
@@ -52,7 +53,6 @@ pub mod telemetry;
 mod threads;
 pub(crate) mod transmit;
 pub mod tuning;
-mod worker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -72,6 +72,7 @@ use crate::server::eviction::Eviction;
 use crate::server::files::Closing;
 pub use crate::server::files::FileFault;
 pub use crate::server::handle::Handle;
+use crate::server::hot_worker::HotWorker;
 use crate::server::listeners::Listeners;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
@@ -79,7 +80,6 @@ use crate::server::shared::Shared;
 pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{Counters, Snapshot};
-use crate::server::worker::HotWorker;
 use crate::sys::inherited::Purpose;
 use crate::sys::kernel_tls::{self, KernelTls};
 use crate::sys::poller::Poller;
@@ -216,7 +216,7 @@ impl Server {
         if config.sandbox == SandboxChoice::Off {
             return Ok(None);
         }
-        let entered = sandbox::enter(&config.places());
+        let entered = sandbox::enter(&config.allowed_paths());
         let holds = (entered.as_ref()).is_ok_and(sandbox::Confinement::holds);
         let told = match entered {
             Ok(confinement) => confinement.to_string(),
@@ -293,8 +293,8 @@ impl Server {
     /// Features that this kernel lacks, or a filter refuses (seccomp(2)), and the cost of that;
     /// `None` if none is lacking.
     #[must_use]
-    pub fn limitations(&self) -> Option<String> {
-        limitations::describe(self.ring.service.root.support().missing())
+    pub fn missing_calls(&self) -> Option<String> {
+        missing_calls::describe(self.ring.service.root.support().missing())
     }
 
     /// The way to this server from other threads.

@@ -1,6 +1,6 @@
 //! `haul get`: from its command line to its exit status.
 
-mod meaning;
+mod config;
 mod options;
 
 use std::thread;
@@ -11,7 +11,7 @@ use haul::diagnostics::say;
 use haul::get::{Cancel, ErrorKind, Target, display, printable, run};
 
 use super::signals::{outlive_file_size_limit, stop_on_signals};
-use meaning::{Meaning, Unusable};
+use config::{Checked, Unusable};
 pub(crate) use options::GetArguments;
 
 /// Runs `haul get`.
@@ -19,11 +19,11 @@ pub(crate) use options::GetArguments;
 /// # Errors
 /// Whose fault it is; standard error has the rest.
 pub(crate) fn fetch(args: GetArguments) -> Result<(), ErrorKind> {
-    let Meaning {
+    let Checked {
         config,
         jobs,
         display,
-    } = meaning::of(args).map_err(|Unusable(text)| {
+    } = config::of(args).map_err(|Unusable(text)| {
         say(format_args!("haul: {}", printable(&text)));
         ErrorKind::Usage
     })?;

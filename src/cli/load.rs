@@ -18,9 +18,11 @@ use haul::load::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::address_family::FamilyArguments;
+use super::exit_status::USAGE;
 use super::signals::stop_on_signals;
 use super::tls::TlsArguments;
-use super::values::{FamilyArguments, duration, non_zero_size};
+use super::values::{duration, non_zero_size};
 
 /// Put a server under load and measure it.
 ///
@@ -260,7 +262,6 @@ const LOWEST_RATE: f64 = 0.001;
 const HIGHEST_RATE: f64 = 10_000_000.0;
 /// Time for the figures after the first signal, even without a reader.
 const REPORT_GRACE: Duration = Duration::from_secs(3);
-const USAGE: u8 = 2;
 const EXAMPLES: &str = "\
 Examples:
   haul load -c 64 -d 10s http://127.0.0.1:7788/small

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::address_family::FamilyArguments;
+use super::exit_status::USAGE;
 use super::signals::stop_on_signals;
-use super::values::{FamilyArguments, duration, listen_address};
+use super::values::{duration, listen_address};
 use clap::Args;
 use haul::diagnostics;
 use haul::message::{
@@ -221,4 +223,3 @@ fn host_and_port(text: &str) -> Result<HostAndPort, String> {
 const DEFAULT_PORT: u16 = 7788;
 /// More than a message may have, so that the library reports its limit.
 const MAX_INPUT_BYTES: u64 = 64 * 1_024;
-const USAGE: u8 = 2;

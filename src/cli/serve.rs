@@ -19,6 +19,7 @@ use crate::cli::values::grace;
 
 use access::AccessArgs;
 use announcement::announce;
+pub(crate) use config_file::{ConfigFile, fault};
 use deadlines::DeadlineArgs;
 use digests::DigestArgs;
 use http::HttpArgs;
@@ -27,7 +28,6 @@ use listen::ListenArgs;
 use operations::OperationsArgs;
 use reload::Reload;
 use sandbox::SandboxArg;
-pub(crate) use settings::{Settings, fault};
 use signals::follow_signals;
 use supervisor::{Phase, Supervisor};
 use tls::TlsArgs;
@@ -38,6 +38,7 @@ use upgrade::Upgrade;
 mod access;
 mod announcement;
 mod check;
+mod config_file;
 mod deadlines;
 mod digests;
 mod http;
@@ -46,7 +47,6 @@ mod listen;
 mod operations;
 mod reload;
 mod sandbox;
-mod settings;
 mod signals;
 mod supervisor;
 mod tls;
@@ -99,7 +99,7 @@ pub(crate) struct ServeArguments {
 
     /// The file of `config`, read.
     #[arg(skip)]
-    pub(crate) settings: Option<Settings>,
+    pub(crate) config_file: Option<ConfigFile>,
 
     /// Say whether a start would work, and what is in its way; an address that is in use is left
     /// alone
@@ -188,10 +188,10 @@ impl ServeArguments {
     pub(crate) fn run(mut self) -> ExitCode {
         let open_files = raise_open_files().unwrap_or(FEW_OPEN_FILES);
         let log = self.log;
-        let (settings, is_checked) = (self.settings.take(), self.check);
+        let (config_file, is_checked) = (self.config_file.take(), self.check);
         let mut config = match self.into_config(open_files) {
             Ok(config) => ServeConfig {
-                reread: settings.iter().map(|it| it.path().clone()).collect(),
+                reread: config_file.iter().map(|it| it.path().clone()).collect(),
                 ..config
             },
             Err(error) => {
@@ -219,7 +219,7 @@ impl ServeArguments {
         let supervisor = Supervisor::start(server.handle());
         let reload = Reload {
             handle: server.handle(),
-            settings,
+            config_file,
             open_files,
             workers: config.workers.get(),
         };
@@ -231,8 +231,8 @@ impl ServeArguments {
                 return ExitCode::FAILURE;
             }
         };
-        if let Some(limits) = server.limitations() {
-            say(format_args!("haul: {limits}"));
+        if let Some(missing) = server.missing_calls() {
+            say(format_args!("haul: {missing}"));
         }
         if let Some(sandbox) = sandbox {
             say(format_args!("sandbox: {sandbox}"));

@@ -1,4 +1,4 @@
-//! How https servers are known: options of all clients.
+//! The options of TLS that all clients have: how https servers are known.
 
 use std::path::PathBuf;
 

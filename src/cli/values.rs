@@ -6,30 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use haul::message::Family;
 use haul::server::config::LocalAddress;
-
-/// The address family that a client uses.
-#[derive(clap::Args, Debug)]
-pub(crate) struct FamilyArguments {
-    /// Use IPv4 only
-    #[arg(short = '4', long, conflicts_with = "ipv6")]
-    ipv4: bool,
-
-    /// Use IPv6 only
-    #[arg(short = '6', long)]
-    ipv6: bool,
-}
-
-impl FamilyArguments {
-    pub(crate) fn family(&self) -> Family {
-        match (self.ipv4, self.ipv6) {
-            (true, _) => Family::V4,
-            (_, true) => Family::V6,
-            _ => Family::Any,
-        }
-    }
-}
 
 /// A size in bytes: `65536`, `64KiB`, `1.5G`. K, M and G without an `i` count in thousands.
 pub(crate) fn size(text: &str) -> Result<u64, String> {

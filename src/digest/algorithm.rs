@@ -22,13 +22,14 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
-    const ALL: [Self; 5] = [
+    /// All of them, the one that is verified if there are several first: those that stop attackers
+    /// by their speed, then the others.
+    pub(crate) const ALL: [Self; 5] = [
         Self::Blake3,
-        Self::Md5,
-        Self::Sha1,
         Self::Sha256,
         Self::Sha512,
+        Self::Sha1,
+        Self::Md5,
     ];
 
     /// A hasher at the start of a file.

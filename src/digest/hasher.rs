@@ -15,6 +15,13 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// What a server computes in any case: SHA-256 and BLAKE3, with its block list.
+    pub(crate) const USUAL: Self = Self {
+        sha256: true,
+        sha512: false,
+        blake3: true,
+    };
+
     /// BLAKE3 and its block list.
     pub(crate) const BLOCKS: Self = Self {
         sha256: false,

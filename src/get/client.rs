@@ -4,11 +4,11 @@ pub(super) mod body;
 pub(super) mod cancellation;
 pub(super) mod connection;
 pub(super) mod refusal;
+mod request;
 mod socks;
 mod tunnel;
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::dial::Dialer;
 use crate::http::client_response::{self, Framing, Head};
 use crate::tls::client::Connector;
 
-use super::config::login::{self, Login};
+use super::config::login::Login;
 use super::config::proxy::{Proxies, Proxy};
 use super::config::{Downgrade, GetConfig};
 use super::error::{ErrorKind, GetError, Retry};
@@ -26,6 +26,7 @@ use super::source::HttpUrl;
 use body::{Body, malformed};
 use cancellation::Cancellation;
 use connection::{Connection, HEAD_FILL_BYTES};
+pub(super) use request::{Method, RangeRequest, Request};
 
 /// Sends requests; shared by all threads.
 #[derive(Debug)]
@@ -49,32 +50,6 @@ struct Hop {
     host: String,
     port: u16,
     is_secure: bool,
-}
-
-/// A request.
-#[derive(Clone, Debug)]
-pub(super) struct Request<'a> {
-    pub(super) url: &'a HttpUrl,
-    pub(super) method: Method,
-    pub(super) accept: &'a str,
-    pub(super) range: Option<RangeRequest<'a>>,
-}
-
-/// The request's method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Head,
-}
-
-/// A range of bytes, and the validator of the file that it is a range of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RangeRequest<'a> {
-    pub(super) start: u64,
-    /// The offset behind the last byte.
-    pub(super) end: u64,
-    /// `If-Range`; only the first request to a mirror goes without.
-    pub(super) if_range: Option<&'a str>,
 }
 
 /// A final response, after redirects.
@@ -212,7 +187,8 @@ impl Client {
     ) -> Result<Response, GetError> {
         let proxy = self.proxies.for_url(request.url);
         let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
-        let bytes = self.request_bytes(request, proxy);
+        let is_named = self.named.contains(&request.url.url().origin());
+        let bytes = request.bytes(&self.login, is_named, proxy);
         // A kept connection may have been closed meanwhile, which is no fault of the server: the
         // next one is tried at once, and in the end a new one.
         loop {
@@ -373,51 +349,7 @@ impl Client {
             is_secure: url.is_secure(),
         }
     }
-
-    /// The request; the characters of a validator are one byte each.
-    fn request_bytes(&self, request: &Request<'_>, proxy: Option<&Proxy>) -> Vec<u8> {
-        let Request { url, accept, .. } = request;
-        let method = match request.method {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-        };
-        let proxy = match proxy {
-            Some(Proxy::Http(proxy)) if !url.is_secure() => Some(proxy),
-            _ => None,
-        };
-        let target = proxy.map_or_else(|| url.path_and_query(), |_| url.absolute());
-        let mut text = format!("{method} {target} HTTP/1.1\r\n");
-        let named = self.named.contains(&url.url().origin());
-        self.login.write(url, accept, named, &mut text);
-        let mut field = |name: &str, value: &str| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{name}: {value}\r\n");
-        };
-        field("Accept-Encoding", "identity");
-        if request.range.is_none() {
-            field("Want-Repr-Digest", WANTED_DIGESTS);
-        }
-        if let Some(credentials) = proxy.and_then(HttpUrl::credentials) {
-            field("Proxy-Authorization", &login::basic(&credentials));
-        }
-        if let Some(RangeRequest {
-            start,
-            end,
-            if_range,
-        }) = request.range
-        {
-            field("Range", &format!("bytes={start}-{}", end - 1));
-            if let Some(validator) = if_range {
-                field("If-Range", validator);
-            }
-        }
-        text.push_str("\r\n");
-        text.chars().map(|character| character as u8).collect()
-    }
 }
-
-/// SHA-256 takes the least time to verify; BLAKE3 is no registered algorithm (RFC 9530).
-const WANTED_DIGESTS: &str = "sha-256=5, sha-512=4, blake3=10";
 
 fn host(url: &HttpUrl) -> String {
     url.url().host_str().unwrap_or_default().to_owned()

@@ -12,9 +12,9 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use super::config::{Downgrade, Job, Target};
+use super::document;
 use super::error::{ErrorKind, GetError};
 use super::names;
-use super::page;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use crate::digest::{Algorithm, Checksum};
@@ -81,9 +81,9 @@ pub(super) fn fetch(
     reporter: &Reporter,
     url: &HttpUrl,
 ) -> Result<Vec<Job>, GetError> {
-    let mut page = page::fetch(shared, reporter, (url, MEDIA_TYPE), |_, _| true)?;
-    let (from, mut text) = (page.url.clone(), String::new());
-    let read = page
+    let mut document = document::fetch(shared, reporter, (url, MEDIA_TYPE), |_, _| true)?;
+    let (from, mut text) = (document.url.clone(), String::new());
+    let read = document
         .rewind()?
         .take(MAX_BYTES as u64 + 1)
         .read_to_string(&mut text);
@@ -209,13 +209,13 @@ fn job(mut file: Described) -> Result<Job, BadMetalink> {
     let first = urls
         .next()
         .ok_or_else(|| BadMetalink(format!("it has no http:// or https:// address of {name:?}")))?;
-    let strongest = |sum: &Checksum| STRONGEST.iter().position(|it| *it == sum.algorithm());
+    let rank = |sum: &Checksum| Algorithm::ALL.iter().position(|it| *it == sum.algorithm());
     Ok(Job {
         mirrors: urls.take(MAX_MIRRORS).collect(),
         checksums: file
             .checksums
             .into_iter()
-            .min_by_key(strongest)
+            .min_by_key(rank)
             .into_iter()
             .collect(),
         length: file.length,
@@ -262,14 +262,6 @@ const MAX_BYTES: usize = 4 << 20;
 const MAX_MIRRORS: usize = 32;
 /// Of an address without one (RFC 5854 section 4.2.16.1: up to 999,999).
 const LAST_PRIORITY: u32 = 999_999;
-
-const STRONGEST: [Algorithm; 5] = [
-    Algorithm::Blake3,
-    Algorithm::Sha256,
-    Algorithm::Sha512,
-    Algorithm::Sha1,
-    Algorithm::Md5,
-];
 
 #[cfg(test)]
 mod tests {

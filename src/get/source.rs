@@ -122,6 +122,12 @@ impl HttpUrl {
         }
     }
 
+    /// The path as bytes, a component at a time: `%7E` is `~`, but `%2F` parts nothing.
+    pub(super) fn components(&self) -> impl Iterator<Item = Vec<u8>> {
+        let path = self.url.path().split('/').skip(1);
+        path.map(|component| percent_decode_str(component).collect())
+    }
+
     /// Resolves `reference`, a `Location` or a link, against this address. Credentials stay with
     /// the host they were given for, and those in `reference` are dropped.
     ///

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use super::config::{Job, Known, Target};
 use super::destination;
+use super::document::Document;
 use super::error::{ErrorKind, GetError};
 use super::names;
-use super::page::{self, Page};
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use beneath::{below, leads_elsewhere, leads_up, local_names};
@@ -146,7 +146,7 @@ impl<'a> Tree<'a> {
             root_components,
         } = root;
         let Some(path) = path else {
-            let last = page::components(&url).filter(|it| !it.is_empty()).last();
+            let last = url.components().filter(|it| !it.is_empty()).last();
             let own = last.and_then(|name| names::local_name(&name));
             let path = own.map(PathBuf::from).unwrap_or_default();
             return Ok(Some(Directory {
@@ -208,15 +208,15 @@ impl<'a> Tree<'a> {
             let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
             return Err(GetError::new(ErrorKind::Network, text));
         }
-        let Some((mut page, kind)) = self.listings.fetch(&directory.url)? else {
+        let Some((mut document, kind)) = self.listings.fetch(&directory.url)? else {
             // Not a listing: the address names a file.
             let file = self.file(directory, &directory.url, directory.path.clone());
             return Ok(file.is_none_or(sink));
         };
-        self.seen.note_listed(&page.url);
+        self.seen.note_listed(&document.url);
         let mut survey = Survey::default();
-        let traits = self.survey(&mut page, kind, &mut survey)?;
-        if let Some(same) = self.same_above(directory, &page.url, &survey.contents) {
+        let traits = self.survey(&mut document, kind, &mut survey)?;
+        if let Some(same) = self.same_above(directory, &document.url, &survey.contents) {
             self.reporter
                 .note(format!("{}: a link to {same}, left out", directory.url));
             return Ok(true);
@@ -224,33 +224,34 @@ impl<'a> Tree<'a> {
         let is_page = kind == Kind::Html && !traits.is_titled && !survey.leads_up;
         if survey.contents.entries == 0 {
             let is_made_by_scripts = traits.has_scripts && !(traits.is_titled && survey.leads_up);
-            if is_page || is_made_by_scripts || leads_elsewhere(&page.url, &traits) {
-                let text = format!("{}: a page without links to files below it", page.url);
+            if is_page || is_made_by_scripts || leads_elsewhere(&document.url, &traits) {
+                let text = format!("{}: a page without links to files below it", document.url);
                 return Err(GetError::new(ErrorKind::NotFound, text));
             }
-            self.reporter.note(format!("{}: nothing in it", page.url));
+            self.reporter
+                .note(format!("{}: nothing in it", document.url));
         }
         let page_file = is_page.then(|| directory.path.join("index.html"));
         if let Some(path) = page_file.clone() {
             self.reporter.note(format!(
                 "{}: a page, not a listing: it and what it links to is fetched",
-                page.url
+                document.url
             ));
-            if let Some(file) = self.file(directory, &page.url, path)
+            if let Some(file) = self.file(directory, &document.url, path)
                 && !sink(file)
             {
                 return Ok(false);
             }
         }
         let level = Arc::new(Level {
-            url: page.url.clone(),
+            url: document.url.clone(),
             contents: survey.contents,
             above: directory.above.clone(),
         });
-        let base = page.url.clone();
+        let base = document.url.clone();
         let mut wants_more = true;
         let first = open.len();
-        listings::read(&mut page, kind, &mut |traits, link| {
+        listings::read(&mut document, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 return true;
             };
@@ -394,9 +395,14 @@ impl<'a> Tree<'a> {
     }
 
     /// Parses all entries before any is used: a page that is no listing has none.
-    fn survey(&self, page: &mut Page, kind: Kind, survey: &mut Survey) -> Result<Traits, GetError> {
-        let base = page.url.clone();
-        listings::read(page, kind, &mut |traits, link| {
+    fn survey(
+        &self,
+        document: &mut Document,
+        kind: Kind,
+        survey: &mut Survey,
+    ) -> Result<Traits, GetError> {
+        let base = document.url.clone();
+        listings::read(document, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 survey.leads_up |= leads_up(&base, &link.reference);
                 return true;

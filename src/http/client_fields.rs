@@ -1,6 +1,8 @@
-//! Fields of a request that describe the client and do not change the response.
+//! Fields of a request that are only for the access log: what the client says of itself.
 //!
 //! Most servers need none of them, so they are looked for in a head that was parsed before.
+
+use super::field_values::values;
 
 /// The client's description for the access log, raw; not necessarily UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,21 +32,6 @@ impl ClientFields {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.referer.len() + self.user_agent.len()
     }
-}
-
-/// The values of all fields of this name in the head of a well-formed request, in order.
-pub(crate) fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
-    // The request line may hold a colon as well.
-    let lines = head
-        .split(|byte| *byte == b'\n')
-        .skip_while(|line| line.trim_ascii().is_empty());
-    lines.skip(1).filter_map(move |line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (field, value) = line.split_at(colon);
-        field
-            .eq_ignore_ascii_case(name.as_bytes())
-            .then(|| value[1..].trim_ascii())
-    })
 }
 
 /// Bytes of each field that are kept while a response is under way.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use percent_encoding::{CONTROLS, percent_encode};
 
-use super::list::{self, decimal};
+use super::field_values::{decimal, elements};
 use crate::digest::Checksum;
 use crate::http::digest_fields;
 
@@ -148,6 +148,14 @@ struct Connection {
 }
 
 impl Head {
+    /// The media type, in lower case and without parameters.
+    #[must_use]
+    pub(crate) fn media_type(&self) -> String {
+        let whole = self.content_type.as_deref().unwrap_or_default();
+        let essence = whole.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    }
+
     /// How the body of this answer to a GET ends (RFC 9112, section 6.3).
     #[must_use]
     pub(crate) fn framing(&self) -> Framing {
@@ -212,7 +220,7 @@ impl Head {
                 self.chunked = true;
             }
             "connection" => {
-                for option in list::elements(value) {
+                for option in elements(value) {
                     connection.close |= option.eq_ignore_ascii_case(b"close");
                     connection.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }

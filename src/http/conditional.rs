@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::date::parse_date;
-use super::list::trim;
+use super::field_values::trim;
 use super::validator::{EntityTag, Strength, Validators};
 
 /// The preconditions of a request.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use crate::digest::{Algorithm, Checksum, Digests, Wanted};
-use crate::http::list;
+use crate::http::field_values::{elements, with_quality};
 
 /// The field of a BLAKE3 digest.
 pub(crate) const BLAKE3_FIELD: &str = "Repr-Digest-BLAKE3";
@@ -110,9 +110,9 @@ fn by_preference(value: &[u8]) -> Vec<Algorithm> {
 
 /// The algorithms of a list with quality values.
 fn by_quality(value: &[u8]) -> Vec<Algorithm> {
-    let mut liked: Vec<_> = list::elements(value)
+    let mut liked: Vec<_> = elements(value)
         .filter_map(|element| {
-            let (name, quality) = list::with_quality(element);
+            let (name, quality) = with_quality(element);
             let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
             let algorithm = known_key(&name).filter(|it| *it != Algorithm::Blake3)?;
             (quality > 0).then_some((quality, algorithm))
@@ -176,6 +176,10 @@ fn registered_key(checksum: &Checksum) -> &'static str {
 fn encoded(checksum: &Checksum) -> String {
     STANDARD.encode(checksum.digest())
 }
+
+/// What a client wants in `Want-Repr-Digest`: SHA-256 takes the least time to verify; BLAKE3 is no
+/// registered algorithm (RFC 9530).
+pub(crate) const WANTED: &str = "sha-256=5, sha-512=4, blake3=10";
 
 /// The active algorithms of RFC 9530 section 5.
 const REGISTERED: [(&str, Algorithm); 2] = [

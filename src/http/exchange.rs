@@ -14,10 +14,22 @@ use super::refusal::Refusal;
 pub enum Protocol {
     /// HTTP/1.0 or HTTP/1.1 (RFC 9112).
     Http,
-    /// A conversation of one message and one reply.
-    Message,
     /// A bare file name, answered by the file's bytes and a close.
     Name,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Http, Self::Name];
+
+    /// Its word, for logs and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Name => "name",
+        }
+    }
 }
 
 /// A request's path, decoded and lexically safe: relative to the root, components joined by single

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::http::client_fields::values;
+use crate::http::field_values::values;
 
 /// The field that the proxies set; they leave the other one as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

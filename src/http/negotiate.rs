@@ -1,6 +1,6 @@
 //! Negotiation: `Accept`, `Accept-Encoding` (RFC 9110 section 12.5).
 
-use super::list;
+use super::field_values::{elements, with_quality};
 
 /// The forms in `Accept` among those that haul makes itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept
     let (mut html, mut json, mut ndjson) = (None, None, None);
     let (mut open_metrics, mut plain) = (None, None);
     let (mut text, mut application, mut any) = (None, None, None);
-    for (media, quality) in values.flat_map(list::elements).map(list::with_quality) {
+    for (media, quality) in values.flat_map(elements).map(with_quality) {
         let slot = match media {
             _ if is(media, "text/html") || is(media, "application/xhtml+xml") => &mut html,
             _ if is(media, "application/json") => &mut json,
@@ -148,7 +148,7 @@ pub(super) fn parse_accept<'a>(values: impl Iterator<Item = &'a [u8]>) -> Accept
 pub(super) fn parse_accept_encoding<'a>(values: impl Iterator<Item = &'a [u8]>) -> AcceptEncoding {
     let mut qualities: [Option<u16>; 3] = [None; 3];
     let (mut identity, mut any) = (None, None);
-    for (coding, quality) in values.flat_map(list::elements).map(list::with_quality) {
+    for (coding, quality) in values.flat_map(elements).map(with_quality) {
         let slot = match coding {
             _ if is(coding, "zstd") => &mut qualities[0],
             _ if is(coding, "br") => &mut qualities[1],

@@ -8,8 +8,9 @@ use memchr::{memchr, memchr_iter};
 
 use crate::http::exchange::{Persistence, Target};
 use crate::http::policy::HttpLimits;
+use crate::http::query::Query;
 use crate::http::refusal::Refusal;
-use crate::http::request::{Audience, BodyLength, Expectation, Method, Query, Request, Version};
+use crate::http::request::{Audience, BodyLength, Expectation, Method, Request, Version};
 
 pub(crate) mod body;
 mod fields;

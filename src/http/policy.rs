@@ -164,7 +164,7 @@ impl Field {
         let (name, value) = text.split_once(':').ok_or_else(|| {
             format!("`{text}` has no colon; write 'Name: value', for example 'X-Robots-Tag: none'")
         })?;
-        if name.is_empty() || !name.bytes().all(super::list::is_token) {
+        if name.is_empty() || !name.bytes().all(super::field_values::is_token) {
             return Err(format!("`{name}` is not the name of a header field"));
         }
         if COMPUTED

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::list;
+use super::field_values::{decimal, elements};
 
 /// An element of a `Range` field's set (RFC 9110 section 14.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub fn parse(value: &[u8], most: usize) -> Option<Box<[RangeSpec]>> {
         return None;
     }
     let mut specs = Vec::with_capacity(1);
-    for element in list::elements(set) {
+    for element in elements(set) {
         if specs.len() == most {
             return None;
         }
@@ -181,13 +181,13 @@ impl ContentRange {
         let (range, total) = rest.trim().split_once('/')?;
         let total = match total.trim() {
             "*" => None,
-            digits => Some(list::decimal(digits)?),
+            digits => Some(decimal(digits)?),
         };
         if range.trim() == "*" {
             return Some(Self::Unsatisfied { total: total? });
         }
         let (start, last) = range.trim().split_once('-')?;
-        let (start, end) = (list::decimal(start)?, list::decimal(last)?.checked_add(1)?);
+        let (start, end) = (decimal(start)?, decimal(last)?.checked_add(1)?);
         (start < end && total.is_none_or(|total| end <= total)).then_some(Self::Part {
             start,
             end,

@@ -6,12 +6,11 @@ use super::client_fields::ClientFields;
 use super::conditional::Conditions;
 use super::credentials::Credentials;
 use super::digest_fields::DigestWishes;
-use super::disposition::Disposition;
 use super::exchange::{Persistence, Target};
 use super::negotiate::{Accept, AcceptEncoding, ListingFormat};
+use super::query::Query;
 use super::range::RangeSpec;
 use super::refusal::Refusal;
-use crate::signed_link::{Presented, Rejection};
 
 /// A request whose framing is sound: it is known where it ends, so that the next one can follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +66,15 @@ impl Request {
     pub fn listing_format(&self) -> ListingFormat {
         self.query.format.unwrap_or(self.accept.listing)
     }
+
+    /// The query, with its question mark, by which the link of this request opens every entry of a
+    /// listing; empty without such a link.
+    pub(crate) fn link_query(&self) -> String {
+        match (self.audience, self.query.link.as_deref()) {
+            (Audience::LinkHolder, Some(Ok(link))) if link.depth.is_some() => format!("?{link}"),
+            _ => String::new(),
+        }
+    }
 }
 
 /// The caches that may keep an answer.
@@ -121,49 +129,4 @@ pub enum Expectation {
     None,
     /// `100 Continue`.
     Continue,
-}
-
-/// The query component of the target. Unknown keys are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
-    /// `download`: whether the file is for looking at or for keeping.
-    pub disposition: Disposition,
-    /// `blocks`: the block list of the file in its place.
-    pub blocks: bool,
-    /// `format=html|json|ndjson`: overrides `Accept` for a listing.
-    pub format: Option<ListingFormat>,
-    /// `sort=name|size|time|kind`; `-` before it stands for `order=desc`.
-    pub sort: SortKey,
-    /// `order=asc|desc`.
-    pub order: SortOrder,
-    /// `after=…`: the place in the listing after which the page begins.
-    pub after: Option<Box<[u8]>>,
-    /// `q=…`: only names that hold this, without regard to the case of ASCII letters.
-    pub filter: Option<Box<[u8]>>,
-    /// A signed link, or its fault.
-    pub link: Option<Box<Result<Presented, Rejection>>>,
-}
-
-/// The sort key of a listing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SortKey {
-    /// By name.
-    #[default]
-    Name,
-    /// By length in bytes.
-    Size,
-    /// By the time of the last change.
-    Time,
-    /// By media type.
-    Kind,
-}
-
-/// The direction of a sort.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SortOrder {
-    /// Smallest first.
-    #[default]
-    Ascending,
-    /// Largest first.
-    Descending,
 }

@@ -47,9 +47,9 @@ impl Connection {
     ) -> Next {
         let exchange = Exchange::new(question, intended, context.config.bodies);
         let (phase, next) = match self.take(context) {
-            Phase::Idle(mut link) => {
-                link.moved = context.now;
-                (Phase::Sending(link, exchange, 0), None)
+            Phase::Idle(mut stream) => {
+                stream.moved = context.now;
+                (Phase::Sending(stream, exchange, 0), None)
             }
             _ => request::connect(exchange, context),
         };
@@ -60,29 +60,29 @@ impl Connection {
     /// Goes on as far as the socket allows. After the event that the peer has `hung_up`, short
     /// receives are repeated.
     pub(super) fn advance(&mut self, hung_up: bool, context: &mut ThreadContext<'_>) -> Next {
-        if let Some(link) = self.phase.link_mut() {
-            link.hung_up |= hung_up;
+        if let Some(stream) = self.phase.stream_mut() {
+            stream.hung_up |= hung_up;
         }
         loop {
             let (phase, next) = match self.take(context) {
                 Phase::Down => (Phase::Down, Some(Next::Wait)),
-                Phase::Idle(link) => response::check_idle(link, context),
-                Phase::Connecting(link, exchange) => {
-                    request::finish_connect(link, exchange, context)
+                Phase::Idle(stream) => response::check_idle(stream, context),
+                Phase::Connecting(stream, exchange) => {
+                    request::finish_connect(stream, exchange, context)
                 }
-                Phase::ShakingHands(link, exchange, began) => {
-                    request::shake_hands(link, exchange, began, context)
+                Phase::ShakingHands(stream, exchange, began) => {
+                    request::shake_hands(stream, exchange, began, context)
                 }
-                Phase::Sending(link, exchange, sent) => {
-                    request::send(link, exchange, sent, context)
+                Phase::Sending(stream, exchange, sent) => {
+                    request::send(stream, exchange, sent, context)
                 }
-                Phase::Awaiting(link, exchange, head) => {
-                    response::read_head(self.token, link, exchange, head, context)
+                Phase::Awaiting(stream, exchange, head) => {
+                    response::read_head(self.token, stream, exchange, head, context)
                 }
-                Phase::Receiving(link, exchange, left) => {
-                    response::receive(self.token, link, exchange, left, context)
+                Phase::Receiving(stream, exchange, left) => {
+                    response::receive(self.token, stream, exchange, left, context)
                 }
-                Phase::Closing(link) => response::close(link, context),
+                Phase::Closing(stream) => response::close(stream, context),
             };
             let (phase, next) = match next {
                 Some(Next::Wait | Next::Ready) => self.watch(phase, next, context),
@@ -104,13 +104,13 @@ impl Connection {
     ) -> Stepped {
         let interest = match &phase {
             Phase::Connecting(..) | Phase::Sending(..) => Interest::Write,
-            Phase::ShakingHands(link, ..) if link.has_unsent() => Interest::Write,
+            Phase::ShakingHands(stream, ..) if stream.has_unsent() => Interest::Write,
             _ => Interest::Read,
         };
-        let Some(link) = phase.link_mut() else {
+        let Some(stream) = phase.stream_mut() else {
             return (phase, next);
         };
-        match link.watch(self.token, interest, &context.poller) {
+        match stream.watch(self.token, interest, &context.poller) {
             Ok(()) => (phase, next),
             Err(error) => fail(Failure::of(&error), context),
         }
@@ -125,7 +125,7 @@ impl Connection {
         if let Phase::Idle(_) = self.phase {
             return None;
         }
-        let moved = self.phase.link_mut()?.moved;
+        let moved = self.phase.stream_mut()?.moved;
         if context.now.saturating_duration_since(moved) < timeout {
             return None;
         }

@@ -3,25 +3,25 @@
 use std::time::Instant;
 
 use super::exchange::{Exchange, Left};
-use super::link::Link;
+use super::stream::Stream;
 
 /// The phase of a connection.
 #[derive(Debug, Default)]
 pub(super) enum Phase {
     #[default]
     Down,
-    Idle(Link),
-    Connecting(Link, Exchange),
+    Idle(Stream),
+    Connecting(Stream, Exchange),
     /// With the moment when the connection stood.
-    ShakingHands(Link, Exchange, Instant),
+    ShakingHands(Stream, Exchange, Instant),
     /// With the number of bytes sent.
-    Sending(Link, Exchange, usize),
+    Sending(Stream, Exchange, usize),
     /// With the received part of the head.
-    Awaiting(Link, Exchange, Vec<u8>),
-    Receiving(Link, Exchange, Left),
+    Awaiting(Stream, Exchange, Vec<u8>),
+    Receiving(Stream, Exchange, Left),
     /// The response is whole, and the server should close first: the side that closes first keeps
     /// the port in TIME_WAIT, and clients would run out of ports.
-    Closing(Link),
+    Closing(Stream),
 }
 
 /// How many connections are in which kind of phase.
@@ -35,16 +35,16 @@ pub(super) struct ConnectionCounts {
 }
 
 impl Phase {
-    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+    pub(super) fn stream_mut(&mut self) -> Option<&mut Stream> {
         match self {
             Self::Down => None,
-            Self::Idle(link)
-            | Self::Connecting(link, _)
-            | Self::ShakingHands(link, ..)
-            | Self::Sending(link, ..)
-            | Self::Awaiting(link, ..)
-            | Self::Receiving(link, ..)
-            | Self::Closing(link) => Some(link),
+            Self::Idle(stream)
+            | Self::Connecting(stream, _)
+            | Self::ShakingHands(stream, ..)
+            | Self::Sending(stream, ..)
+            | Self::Awaiting(stream, ..)
+            | Self::Receiving(stream, ..)
+            | Self::Closing(stream) => Some(stream),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::text::{Charset, CharsetError, MAX_MESSAGE_BYTES};
-use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::poll::{Direction, wait_ready};
 use crate::sys::resources;
 
 /// Where to listen and what to reply.

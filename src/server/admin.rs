@@ -28,7 +28,7 @@ pub(super) use crate::server::admin::observer::Observer;
 use crate::server::admin::predecessor::{Predecessor, answer_successor};
 use crate::server::config::AdminReach;
 use crate::sys::inherited::{InheritedListener, PREDECESSOR};
-use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::poll::{Direction, wait_ready};
 use crate::sys::socket;
 
 /// An admin interface that is bound and not yet running.

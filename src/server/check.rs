@@ -46,7 +46,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
     let root = shared::open_root(&config, closer);
     note(root.map(drop).map_err(StartupError::from));
     if config.sandbox == SandboxChoice::Require {
-        let entered = sandbox::enter(&config.places());
+        let entered = sandbox::enter(&config.allowed_paths());
         let missing = match entered {
             Ok(confinement) if confinement.holds() => None,
             Ok(confinement) => Some(confinement.to_string()),

@@ -263,33 +263,33 @@ impl ServeConfig {
         !self.listen_tls.is_empty() || self.inherited.iter().any(|it| it.speaks_tls())
     }
 
-    /// The places that are opened while the server runs.
-    pub(crate) fn places(&self) -> AllowedPaths {
-        let mut places = AllowedPaths::default();
+    /// The paths that are opened while the server runs.
+    pub(crate) fn allowed_paths(&self) -> AllowedPaths {
+        let mut allowed = AllowedPaths::default();
         let root = Some(&self.root).filter(|_| self.files.is_empty());
         for base in root.into_iter().chain(&self.links_into) {
-            places.read_replaceable(base);
+            allowed.read_replaceable(base);
         }
         for file in &self.files {
             let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
-            places.read_replaceable(parent.unwrap_or_else(|| Path::new(".")));
+            allowed.read_replaceable(parent.unwrap_or_else(|| Path::new(".")));
             // A link needs the directory of its target as well.
             let end = file.canonicalize().ok();
-            places
+            allowed
                 .read
                 .extend(end.as_deref().and_then(Path::parent).map(Path::to_owned));
         }
         if let Destination::File(path) = &self.access_log {
-            places.append.push(path.clone());
+            allowed.append.push(path.clone());
         }
         // Read again at SIGHUP, perhaps after a rename over the old file.
         let access = [&self.access.htpasswd, &self.access.link_keys];
         for file in access.into_iter().flatten().chain(&self.reread) {
-            places.read_replaceable(file);
+            allowed.read_replaceable(file);
         }
-        places.read.extend(self.tls.directories());
-        places.change.extend(self.state.clone());
-        places
+        allowed.read.extend(self.tls.directories());
+        allowed.change.extend(self.state.clone());
+        allowed
     }
 }
 

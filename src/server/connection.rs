@@ -5,16 +5,16 @@
 //! for a disk is a [`DiskJob`](step::DiskJob), which a disk worker runs by
 //! [`Connection::run_disk_job`]. The order of the states is that of `transitions`.
 
+mod access;
 pub(crate) mod classify;
 mod common_state;
 mod deferred_record;
 mod discard;
-mod gate;
 mod handshake;
 mod http;
 mod introduction;
 mod lingering_close;
-mod name;
+mod name_protocol;
 mod observed;
 mod pacer;
 mod prepare;
@@ -181,7 +181,7 @@ impl Connection {
 
     /// Takes the connection as far as it can go without waiting, up to one quantum.
     pub(crate) fn advance(&mut self, turn: &mut TurnContext<'_>) -> Step {
-        self.common.place = None;
+        self.common.disk_wait = None;
         if let Some((path, file)) = self.common.resolved.take() {
             turn.names.remember(&path, &file, turn.now);
         }

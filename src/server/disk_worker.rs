@@ -1,4 +1,5 @@
-//! A disk worker waits for disks, so that no hot worker has to.
+//! A disk worker's loop: it waits for disks, so that no hot worker has to, and sends connections
+//! back to dispatch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

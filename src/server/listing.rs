@@ -1,4 +1,5 @@
-//! A directory as a page for people, as a JSON array, and as a JSON object a line.
+//! A directory as pages for people, as one page of HTML for programs, as a JSON array, and as a
+//! JSON object a line.
 //!
 //! A listing is produced while it is sent, in steps of bounded work and memory, whatever the size
 //! of the directory. The forms for programs hold all names in directory order. A page holds some
@@ -11,14 +12,15 @@ use crate::http::policy::ListingPolicy;
 use crate::http::{ContentKind, Explanation, ListingFormat, Query, Request, SortKey, SortOrder};
 use crate::server::semaphore::Semaphore;
 
-mod index;
+mod autoindex;
 mod json;
 mod order;
 mod page;
 mod scan;
 mod step;
+mod time;
 
-use index::Index;
+use autoindex::Autoindex;
 use json::Json;
 use page::Page;
 pub(super) use page::{ListedDirectory, ScanRegistry};
@@ -37,7 +39,7 @@ pub(super) struct Listing {
 #[derive(Debug)]
 enum Form {
     Page(Box<Page>),
-    Index(Index),
+    Autoindex(Autoindex),
     Json(Json),
 }
 
@@ -94,7 +96,7 @@ impl Listing {
                 let page = Page::new(request, policy.page_entries, pages, shared);
                 Form::Page(Box::new(page))
             }
-            ListingFormat::Html => Form::Index(Index::new(request)),
+            ListingFormat::Html => Form::Autoindex(Autoindex::new(request)),
             ListingFormat::Json => Form::Json(Json::array()),
             ListingFormat::Ndjson => Form::Json(Json::lines()),
         };
@@ -115,7 +117,7 @@ impl Listing {
     pub(super) fn memory(&self) -> Memory {
         match &self.form {
             Form::Page(page) => page.memory(),
-            Form::Index(_) | Form::Json(_) => Memory::Little,
+            Form::Autoindex(_) | Form::Json(_) => Memory::Little,
         }
     }
 
@@ -123,7 +125,7 @@ impl Listing {
     pub(super) fn awaited_scan(&self) -> Option<ScanNumber> {
         match &self.form {
             Form::Page(page) => page.awaited_scan(),
-            Form::Index(_) | Form::Json(_) => None,
+            Form::Autoindex(_) | Form::Json(_) => None,
         }
     }
 
@@ -131,7 +133,7 @@ impl Listing {
     pub(super) fn scan_is_under_way(&self) -> bool {
         match &self.form {
             Form::Page(page) => page.scan_is_under_way(),
-            Form::Index(_) | Form::Json(_) => false,
+            Form::Autoindex(_) | Form::Json(_) => false,
         }
     }
 
@@ -140,7 +142,7 @@ impl Listing {
     pub(super) fn take_turned_away(&mut self) -> bool {
         match &mut self.form {
             Form::Page(page) => page.take_turned_away(),
-            Form::Index(_) | Form::Json(_) => false,
+            Form::Autoindex(_) | Form::Json(_) => false,
         }
     }
 
@@ -153,7 +155,7 @@ impl Listing {
     pub(super) fn fill(&mut self, out: &mut Vec<u8>, follow: Follow<'_>) -> io::Result<Progress> {
         match &mut self.form {
             Form::Page(page) => page.fill(&mut self.scan, out, follow),
-            Form::Index(index) => index.fill(&mut self.scan, out, follow),
+            Form::Autoindex(index) => index.fill(&mut self.scan, out, follow),
             Form::Json(json) => json.fill(&mut self.scan, out, follow),
         }
     }

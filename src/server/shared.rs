@@ -12,10 +12,10 @@ use crate::server::access::Access;
 use crate::server::client_share::{ClientShares, ShareHandle};
 use crate::server::config::{AccessConfig, ConnectionLimits, Rates, ServeConfig};
 use crate::server::digests::DigestService;
+use crate::server::disk_waits::DiskWaits;
 use crate::server::files::{Closing, FileFault, LinkChoice, Root};
 use crate::server::listing::ScanRegistry;
 use crate::server::live_limits::LiveLimits;
-use crate::server::places::DiskPlaces;
 use crate::server::rate_limit::RateLimit;
 use crate::server::semaphore::Semaphore;
 use crate::server::telemetry::access_log::AccessLog;
@@ -45,7 +45,7 @@ pub(crate) struct Shared {
     /// Connections within the limit.
     pub connections: Arc<Semaphore>,
     /// Connections in the disk queue.
-    pub places: Arc<DiskPlaces>,
+    pub disk_waits: Arc<DiskWaits>,
     /// Transfers of large files.
     pub bulk: Arc<Semaphore>,
     /// The clients that are connected.
@@ -170,7 +170,7 @@ impl Shared {
             tls: None,
             journal,
             connections,
-            places: Arc::default(),
+            disk_waits: Arc::default(),
             bulk,
             clients,
             responses: Responses::default(),
@@ -276,8 +276,8 @@ impl Shared {
 
     /// Whether another connection may wait for this file system: at most as many as there are
     /// connections left, so that a hung file system shuts no other client out.
-    pub(crate) fn has_place(&self, device: u64) -> bool {
-        self.places.taken(device) <= self.connections.left()
+    pub(crate) fn may_wait_for(&self, device: u64) -> bool {
+        self.disk_waits.count(device) <= self.connections.left()
     }
 
     /// The rate of all connections together.

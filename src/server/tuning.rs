@@ -64,9 +64,9 @@
 //!
 //! | constant | where | tried | found | record |
 //! |---|---|---|---|---|
-//! | a connection is watched once it has to wait | `worker::table` | always | a connection for each request: five system calls and a tenth of the CPU less | 743a3d2, 2026-11-26 |
+//! | a connection is watched once it has to wait | `hot_worker::table` | always | a connection for each request: five system calls and a tenth of the CPU less | 743a3d2, 2026-11-26 |
 //! | waking workers once for all that were accepted together | left | – | a fortieth less CPU, and in a flood no request would be served meanwhile | CHANGELOG before fbf4826 |
 //! | `GATHER` 5 ms | `telemetry::access_log` | a write for each line | 20 µs a line; with batches a small response costs a tenth more than without a log | 0f86d78, 2026-11-25 |
 //! | `LEAST_CHARGE` 4 KiB | `connection::send` | 1 byte | nothing that could be measured; it bounds the pipelined requests of a turn to 512 | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
-//! | `SHARED_FROM` 4, `MAX_ADOPTED` 64 | `worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
+//! | `SHARED_FROM` 4, `MAX_ADOPTED` 64 | `hot_worker` | never shared | 1 KiB: 178,000 → 158,000 requests/s, 5.0 → 5.6 µs; kept connections of one worker: `server/hot_worker/tests.rs` | CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | link-time optimization | `Cargo.toml` | without | small responses 5 to 8 % faster | CHANGELOG before fbf4826 |

@@ -1,3 +1,5 @@
+//! Links that are altered, expired, or presented elsewhere.
+
 use proptest::prelude::*;
 
 use std::net::IpAddr;

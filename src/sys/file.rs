@@ -1,4 +1,4 @@
-//! Files: `fstat`, residency in the page cache.
+//! Files: what fstat(2) and statx(2) say of them, rights to them, the clock that stamps them.
 
 use std::fs::File;
 use std::io;

@@ -247,7 +247,7 @@ mod portable {
         pub(crate) fn watch(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
             let socket = socket.as_fd().as_raw_fd();
             let interest = Event::readable(token as usize);
-            // SAFETY: every owner of a watched socket (`worker::Table`, `acceptor`, `load`) calls
+            // SAFETY: every owner of a watched socket (`hot_worker::Table`, `acceptor`, `load`) calls
             // `forget` or `forget_closing` before it drops the socket, as `polling` demands.
             #[allow(unsafe_code)]
             unsafe {

@@ -6,9 +6,9 @@
 
 mod allowed_paths;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod domain;
+mod landlock;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
-mod filter;
+mod seccomp;
 
 use std::io;
 
@@ -57,8 +57,8 @@ pub(crate) fn enter(places: &AllowedPaths) -> io::Result<Confinement> {
             return Err(io::Error::other("the process has more than one thread"));
         }
         Ok(Confinement {
-            landlock: domain::enter(places)? != landlock::RulesetStatus::NotEnforced,
-            seccomp: filter::install()?,
+            landlock: landlock::enter(places)?,
+            seccomp: seccomp::install()?,
         })
     }
     #[cfg(not(all(target_os = "linux", not(feature = "portable"))))]

@@ -1,4 +1,4 @@
-//! The user that the process is.
+//! The user that the process becomes, and groups by their names.
 
 use std::ffi::CString;
 use std::io;

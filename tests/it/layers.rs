@@ -1,5 +1,6 @@
-//! The layers that `src/lib.rs` describes: top-level modules use what stands below them, no child
-//! imports its parent, and the children of one folder form no circle.
+//! The layers that `src/lib.rs` describes: top-level modules and those of the server use what stands
+//! below them, no child imports its parent, and the children of one folder form no circle. Each file
+//! begins with a line about itself, and the guide for contributors names files that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,17 +11,35 @@ type Uses = BTreeMap<Vec<String>, BTreeSet<Vec<String>>>;
 
 #[test]
 fn top_level_modules_use_only_what_stands_below_them() {
+    arrows_point_down(&[], "");
+}
+
+#[test]
+fn modules_of_the_server_use_only_what_stands_below_them() {
+    arrows_point_down(&["server"], "server ");
+}
+
+/// Holds the modules of a folder against its table, whose rows begin with `mark` and a number.
+fn arrows_point_down(folder: &[&str], mark: &str) {
     let lib = fs::read_to_string(source().join("lib.rs")).expect("the crate's root");
-    let layers = layers_of(&lib);
+    let layers = layers_of(&lib, mark);
+    let layer_of = |module: &[String]| {
+        let name = &module[folder.len()];
+        *layers
+            .get(name)
+            .unwrap_or_else(|| panic!("`{name}` is not in the layer table"))
+    };
+    let is_inside = |module: &[String]| {
+        module.len() > folder.len() && module.iter().zip(folder).all(|(name, of)| name == of)
+    };
     let mut wrong = Vec::new();
     let mut seen = 0;
-    for (module, used) in uses() {
-        let layer = layers
-            .get(&module[0])
-            .unwrap_or_else(|| panic!("`{}` is not in the layer table", module[0]));
-        for other in used.iter().filter(|other| other[0] != module[0]) {
+    for (module, used) in uses().into_iter().filter(|(module, _)| is_inside(module)) {
+        let layer = layer_of(&module);
+        let others = used.iter().filter(|other| is_inside(other));
+        for other in others.filter(|other| other[folder.len()] != module[folder.len()]) {
             seen += 1;
-            if layers[&other[0]] >= *layer {
+            if layer_of(other) >= layer {
                 wrong.push(format!("{} uses {}", module.join("::"), other.join("::")));
             }
         }
@@ -85,12 +104,43 @@ fn children_of_one_folder_form_no_circle() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The layer of every module in the table.
-fn layers_of(lib: &str) -> BTreeMap<String, u32> {
+#[test]
+fn every_file_says_what_is_in_it() {
+    let is_silent = |file: &PathBuf| {
+        let text = fs::read_to_string(file).expect("a source file");
+        !text.starts_with("//! ")
+    };
+    let silent: Vec<_> = files_below(&source())
+        .into_iter()
+        .filter(is_silent)
+        .collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn files_that_the_guide_for_contributors_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join(".github/CONTRIBUTING.md")).expect("the guide");
+    let files: Vec<_> = ["src", "tests/it"]
+        .iter()
+        .flat_map(|folder| files_below(&root.join(folder)))
+        .collect();
+    let named: Vec<_> = (guide.split('`').skip(1).step_by(2))
+        .filter(|name| name.ends_with(".rs"))
+        .collect();
+    let is_there = |name: &str| files.iter().any(|file| file.ends_with(name));
+    let missing: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
+    assert!(named.len() > 50, "the table is gone");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+/// The layer of every module in the table whose rows begin with `mark` and a number.
+fn layers_of(lib: &str, mark: &str) -> BTreeMap<String, u32> {
     let mut layers = BTreeMap::new();
     for line in lib.lines().filter_map(|line| line.strip_prefix("//! | ")) {
         let mut cells = line.split(" | ");
-        let Some(layer) = cells.next().and_then(|cell| cell.parse().ok()) else {
+        let cell = cells.next().and_then(|cell| cell.strip_prefix(mark));
+        let Some(layer) = cell.and_then(|cell| cell.parse().ok()) else {
             continue;
         };
         for module in cells.next().unwrap_or_default().split(", ") {

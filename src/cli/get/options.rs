@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use haul::get::{Algorithm, Checksum, Segments};
 
+use crate::cli::address_family::FamilyArguments;
 use crate::cli::tls::{TRUST, TlsArguments};
-use crate::cli::values::{FamilyArguments, positive_duration, positive_size, timeout};
+use crate::cli::values::{positive_duration, positive_size, timeout};
 
 /// `haul get`.
 #[derive(Args, Debug)]

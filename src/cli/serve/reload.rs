@@ -3,12 +3,12 @@
 use haul::diagnostics::say;
 use haul::server::Handle;
 
-use super::settings::Settings;
+use super::config_file::ConfigFile;
 
-/// A running server, and the sources of its settings.
+/// A running server, and the file of its settings, if it has one.
 pub(super) struct Reload {
     pub(super) handle: Handle,
-    pub(super) settings: Option<Settings>,
+    pub(super) config_file: Option<ConfigFile>,
     pub(super) open_files: u64,
     pub(super) workers: usize,
 }
@@ -27,13 +27,13 @@ impl Reload {
                 "haul: the certificates stay as they were: {error}"
             )),
         }
-        if let Some(settings) = &self.settings {
-            self.reread(settings);
+        if let Some(file) = &self.config_file {
+            self.reread(file);
         }
     }
 
-    fn reread(&self, settings: &Settings) {
-        let reread = match settings.reread(self.open_files, self.workers) {
+    fn reread(&self, file: &ConfigFile) {
+        let reread = match file.reread(self.open_files, self.workers) {
             Ok(reread) => reread,
             Err(error) => {
                 say(format_args!(
@@ -43,7 +43,7 @@ impl Reload {
             }
         };
         self.handle.set_limits(&reread.rates, &reread.limits);
-        let path = settings.path().display();
+        let path = file.path().display();
         say(format_args!("rates and limits loaded anew from {path}"));
         if !reread.at_next_start.is_empty() {
             let names = reread.at_next_start.join(", ");

@@ -1,4 +1,4 @@
-//! The options of TLS.
+//! The options of TLS that the server has.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! Stores over a restart, with damage, and without a disk.
+
 use std::fs;
 use std::os::unix::fs::{FileExt as _, symlink};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::dial::{DialError, Dialer};
 use crate::get::client::cancellation::{Cancellation, TICK};
 use crate::get::error::{ErrorKind, GetError, Retry};
-use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::poll::{Direction, wait_ready};
 use crate::tls::client::{Channel, Failure, Kind, Scratch};
 use crate::tls::session::Session;
 

@@ -8,7 +8,6 @@ use crate::get::config::{Job, Target};
 use crate::get::destination;
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::metalink;
-use crate::get::page;
 use crate::get::shared::Reporter;
 use crate::get::source::HttpUrl;
 use crate::get::tree::links::is_listing;
@@ -47,7 +46,7 @@ impl Expected {
         if !self.takes_page && destination::is_directory(url, response) {
             return Some(OtherKind::Directory);
         }
-        let is_metalink = page::essence(&response.head) == metalink::MEDIA_TYPE;
+        let is_metalink = response.head.media_type() == metalink::MEDIA_TYPE;
         (self.follows_metalinks && is_metalink).then_some(OtherKind::Metalink)
     }
 
@@ -90,7 +89,7 @@ impl Expected {
         let (name, found) = (name(asked), name(&response.url));
         let extension = name.rsplit_once('.').map(|(_, extension)| extension);
         let may_be_page = extension.is_none_or(|extension| PAGES.contains(&extension));
-        if self.takes_page || may_be_page || page::essence(&response.head) != "text/html" {
+        if self.takes_page || may_be_page || response.head.media_type() != "text/html" {
             return Ok(());
         }
         let url = &response.url;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use super::links::{Link, Traits};
 use crate::get::names;
-use crate::get::page;
 use crate::get::source::HttpUrl;
 use crate::signed_link::Presented;
 
@@ -31,8 +30,8 @@ pub(super) fn below(
         (query, link) if query == link => {}
         _ => return None,
     }
-    let mut components = page::components(&url);
-    for above in page::components(directory) {
+    let mut components = url.components();
+    for above in directory.components() {
         // The directory's last component is the empty one behind its slash.
         if !above.is_empty() && components.next()? != above {
             return None;

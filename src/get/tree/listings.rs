@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::beneath::signed_link_of;
 use super::links::{self, Kind, Link, Traits};
+use crate::get::document::{self, Document};
 use crate::get::error::{ErrorKind, GetError, Retry};
-use crate::get::page::{self, Page};
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::HttpUrl;
 
@@ -27,7 +27,7 @@ impl<'a> Listings<'a> {
     }
 
     /// A listing; `None` when the address turns out to be a file's.
-    pub(super) fn fetch(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+    pub(super) fn fetch(&self, url: &HttpUrl) -> Result<Option<(Document, Kind)>, GetError> {
         let is_directory = url.url().path().ends_with('/');
         if is_directory && !self.without_json.load(Ordering::Relaxed) {
             let query = match signed_link_of(url) {
@@ -36,11 +36,11 @@ impl<'a> Listings<'a> {
             };
             match self.fetch_as(&url.with_query(Some(&query))) {
                 // A server that ignores the query sends its only form.
-                Ok(Some((page, kind))) => {
+                Ok(Some((document, kind))) => {
                     if kind != Kind::Json {
                         self.without_json.store(true, Ordering::Relaxed);
                     }
-                    return Ok(Some((page, kind)));
+                    return Ok(Some((document, kind)));
                 }
                 Ok(None) => {}
                 Err(error) if error.retry != Retry::Never => return Err(error),
@@ -56,7 +56,7 @@ impl<'a> Listings<'a> {
         Ok(found)
     }
 
-    fn fetch_as(&self, url: &HttpUrl) -> Result<Option<(Page, Kind)>, GetError> {
+    fn fetch_as(&self, url: &HttpUrl) -> Result<Option<(Document, Kind)>, GetError> {
         let kind_of = |essence: &str, url: &HttpUrl| {
             match essence {
                 "application/json" => Some(Kind::Json),
@@ -66,23 +66,26 @@ impl<'a> Listings<'a> {
             }
             .filter(|_| url.url().path().ends_with('/'))
         };
-        let mut page = page::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
-            kind_of(&page::essence(head), url).is_some()
-        })?;
-        let kind = kind_of(&page::essence(&page.head), &page.url);
-        page.url = page.url.with_query(signed_link_of(&page.url).as_deref());
-        Ok(kind.map(|kind| (page, kind)))
+        let mut document =
+            document::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
+                kind_of(&head.media_type(), url).is_some()
+            })?;
+        let kind = kind_of(&document.head.media_type(), &document.url);
+        document.url = document
+            .url
+            .with_query(signed_link_of(&document.url).as_deref());
+        Ok(kind.map(|kind| (document, kind)))
     }
 }
 
 /// Gives the links of a listing to `take`, until that is `false`.
 pub(super) fn read(
-    page: &mut Page,
+    document: &mut Document,
     kind: Kind,
     take: &mut dyn FnMut(&Traits, Link) -> bool,
 ) -> Result<Traits, GetError> {
-    let url = page.url.clone();
-    links::read(kind, page.rewind()?, take)
+    let url = document.url.clone();
+    links::read(kind, document.rewind()?, take)
         .map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
 }
 

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::get::error::{ErrorKind, GetError};
-use crate::get::page;
 use crate::get::source::HttpUrl;
 
 /// Hashes of names and addresses: a million of them have to fit into memory.
@@ -84,7 +83,7 @@ impl Seen {
     }
 
     fn address(&self, url: &HttpUrl) -> u64 {
-        let components: Vec<_> = page::components(url).collect();
+        let components: Vec<_> = url.components().collect();
         self.hash(&(url.url().origin(), components))
     }
 

@@ -9,7 +9,7 @@ use crate::http::credentials::Credentials;
 use crate::http::date::parse_date;
 use crate::http::digest_fields::DigestWishes;
 use crate::http::exchange::Persistence;
-use crate::http::list::{self, is_token};
+use crate::http::field_values::{elements, is_token};
 use crate::http::negotiate::{self, Accept, AcceptEncoding};
 use crate::http::refusal::Refusal;
 use crate::http::request::{BodyLength, Expectation, Version};
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
         if self.expect.is_absent() || version == Version::Http10 {
             return Ok(Expectation::None);
         }
-        let understood = |value: &[u8]| list::elements(value).all(is_continue);
+        let understood = |value: &[u8]| elements(value).all(is_continue);
         if self.values(self.expect, "expect").all(understood) {
             Ok(Expectation::Continue)
         } else {
@@ -174,7 +174,7 @@ impl<'a> Fields<'a> {
         let mut keep_alive = version == Version::Http11;
         for option in self
             .values(self.connection, "connection")
-            .flat_map(list::elements)
+            .flat_map(elements)
         {
             if option.eq_ignore_ascii_case(b"close") {
                 return Persistence::Close;
@@ -287,7 +287,7 @@ fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
 
 /// Whether known syntax names a coding under the chunks, none of which is supported.
 fn is_coded_then_chunked(value: &[u8]) -> bool {
-    let mut codings: Vec<_> = list::elements(value).collect();
+    let mut codings: Vec<_> = elements(value).collect();
     let chunked_at_end = codings
         .pop()
         .is_some_and(|last| last.eq_ignore_ascii_case(b"chunked"));

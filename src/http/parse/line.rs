@@ -1,6 +1,6 @@
 //! The request line (RFC 9112 section 3).
 
-use crate::http::list::is_token;
+use crate::http::field_values::is_token;
 use crate::http::refusal::Refusal;
 use crate::http::request::{Method, Version};
 

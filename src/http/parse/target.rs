@@ -5,12 +5,10 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode;
 
 use super::fields::is_authority;
-use crate::http::disposition::Disposition;
 use crate::http::exchange::Target;
-use crate::http::negotiate::ListingFormat;
+use crate::http::query::Query;
 use crate::http::refusal::Refusal;
-use crate::http::request::{Method, Query, SortKey, SortOrder};
-use crate::signed_link::Presented;
+use crate::http::request::Method;
 
 /// The forms of a target that haul serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +96,7 @@ fn parse_path_and_query(bytes: &[u8]) -> Result<(Target, Query), Fault> {
         None => (bytes, None),
     };
     let target = decode_path(path)?;
-    Ok((target, query.map(parse_query).unwrap_or_default()))
+    Ok((target, query.map(Query::parse).unwrap_or_default()))
 }
 
 /// Removes dot segments on the path's text (RFC 3986 section 5.2.4, with runs of slashes as one),
@@ -141,72 +139,6 @@ fn decode_segment(segment: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
     }
     Ok(percent_decode(segment).into())
 }
-
-/// Reads a query leniently: unknown keys and values count for nothing, since other programs'
-/// links carry all kinds of them.
-fn parse_query(bytes: &[u8]) -> Query {
-    let mut query = Query {
-        link: Presented::parse(bytes).map(Box::new),
-        ..Query::default()
-    };
-    for pair in bytes.split(|byte| *byte == b'&') {
-        let (key, value) = match pair.iter().position(|byte| *byte == b'=') {
-            Some(mark) => (&pair[..mark], &pair[mark + 1..]),
-            None => (pair, [].as_slice()),
-        };
-        match key {
-            b"download" => query.disposition = Disposition::Attachment,
-            b"blocks" => query.blocks = true,
-            b"format" => {
-                query.format = match value {
-                    b"html" => Some(ListingFormat::Html),
-                    b"json" => Some(ListingFormat::Json),
-                    b"ndjson" => Some(ListingFormat::Ndjson),
-                    _ => query.format,
-                }
-            }
-            b"sort" => {
-                let value = match value.strip_prefix(b"-") {
-                    Some(value) => {
-                        query.order = SortOrder::Descending;
-                        value
-                    }
-                    None => value,
-                };
-                query.sort = match value {
-                    b"size" => SortKey::Size,
-                    b"time" => SortKey::Time,
-                    b"kind" => SortKey::Kind,
-                    _ => SortKey::Name,
-                }
-            }
-            b"order" => {
-                query.order = match value {
-                    b"desc" => SortOrder::Descending,
-                    _ => SortOrder::Ascending,
-                }
-            }
-            b"after" => query.after = decode_form(value),
-            b"q" => query.filter = decode_form(value),
-            _ => {}
-        }
-    }
-    query
-}
-
-/// Decodes a value as forms encode it, with `+` for a space; cut where it is longer than any name.
-fn decode_form(value: &[u8]) -> Option<Box<[u8]>> {
-    let value = &value[..value.len().min(3 * MAX_VALUE_BYTES)];
-    let spaced: Vec<u8> = value
-        .iter()
-        .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-        .collect();
-    let decoded: Vec<u8> = percent_decode(&spaced).take(MAX_VALUE_BYTES).collect();
-    (!decoded.is_empty()).then(|| decoded.into_boxed_slice())
-}
-
-/// No name is longer, nor is a place in a listing, which holds a name.
-const MAX_VALUE_BYTES: usize = 2 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -268,28 +200,5 @@ mod tests {
         ] {
             assert!(matches!(path(bad), Err(Fault::Syntax(_))), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_query_is_read_leniently() {
-        let Ok(Form::Origin { query, .. }) = parse(
-            b"/?download&sort=size&order=desc&after=a%26+b&x=%zz&&format=json&q=",
-            Method::Get,
-        ) else {
-            panic!("a fine target");
-        };
-        assert_eq!(
-            query,
-            Query {
-                disposition: Disposition::Attachment,
-                format: Some(ListingFormat::Json),
-                sort: SortKey::Size,
-                order: SortOrder::Descending,
-                after: Some(b"a& b".as_slice().into()),
-                filter: None,
-                link: None,
-                blocks: false,
-            }
-        );
     }
 }

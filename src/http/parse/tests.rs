@@ -1,3 +1,5 @@
+//! Heads of requests, in one piece and byte by byte.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Responses as bytes and plans, for requests and files that are made up.
+
 use std::sync::LazyLock;
 
 use super::*;
@@ -5,8 +7,9 @@ use crate::http::DigestAnswer;
 use crate::http::conditional::{Conditions, EntityTags, IfRange};
 use crate::http::negotiate::{Accept, AcceptEncoding, Explanation};
 use crate::http::policy::{CacheRule, Field};
+use crate::http::query::Query;
 use crate::http::range::RangeSpec;
-use crate::http::request::{BodyLength, Expectation, Query};
+use crate::http::request::{BodyLength, Expectation};
 use crate::http::validator::{EntityTag, Strength};
 use crate::meta::Timestamp;
 

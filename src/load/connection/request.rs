@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::step::{Next, Stepped, fail};
 use crate::load::exchange::Exchange;
-use crate::load::link::Link;
 use crate::load::phase::Phase;
+use crate::load::stream::Stream;
 use crate::load::tally::{Failure, record};
 use crate::load::thread_context::ThreadContext;
 use crate::sys::client_socket;
@@ -22,8 +22,8 @@ pub(super) fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> St
     };
     match client_socket::connect(&target.address) {
         Ok(socket) => {
-            let link = Link::new(socket, channel, opened);
-            (Phase::Connecting(link, exchange), None)
+            let stream = Stream::new(socket, channel, opened);
+            (Phase::Connecting(stream, exchange), None)
         }
         Err(error) => fail(Failure::of(&error), context),
     }
@@ -32,50 +32,50 @@ pub(super) fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> St
 /// Sends at once: on a fast network the connection is established by now; if it is not, `send`
 /// would block.
 pub(super) fn finish_connect(
-    mut link: Link,
+    mut stream: Stream,
     exchange: Exchange,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
-    let first = match link.handshake() {
-        None => send_rest(&mut link, &exchange, 0, context),
+    let first = match stream.handshake() {
+        None => send_rest(&mut stream, &exchange, 0, context),
         Some((channel, socket)) => channel.flush(socket).map(|()| 0),
     };
     match first {
         Ok(sent) => {
-            link.moved = Instant::now();
+            stream.moved = Instant::now();
             context.tally.connects += 1;
-            record(&mut context.tally.connect, link.moved - link.opened);
-            let began = link.moved;
-            let phase = match link.handshake().is_some() {
-                true => Phase::ShakingHands(link, exchange, began),
-                false => Phase::Sending(link, exchange, sent),
+            record(&mut context.tally.connect, stream.moved - stream.opened);
+            let began = stream.moved;
+            let phase = match stream.handshake().is_some() {
+                true => Phase::ShakingHands(stream, exchange, began),
+                false => Phase::Sending(stream, exchange, sent),
             };
             (phase, None)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            (Phase::Connecting(link, exchange), Some(Next::Wait))
+            (Phase::Connecting(stream, exchange), Some(Next::Wait))
         }
         Err(error) => fail(Failure::of(&error), context),
     }
 }
 
 pub(super) fn shake_hands(
-    mut link: Link,
+    mut stream: Stream,
     exchange: Exchange,
     began: Instant,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
-    let Some((channel, socket)) = link.handshake() else {
+    let Some((channel, socket)) = stream.handshake() else {
         record(&mut context.tally.handshake, Instant::now() - began);
-        return (Phase::Sending(link, exchange, 0), None);
+        return (Phase::Sending(stream, exchange, 0), None);
     };
     match channel.shake_hands(socket, &mut context.scratch) {
         Ok(()) => {
-            link.moved = context.now;
-            (Phase::ShakingHands(link, exchange, began), None)
+            stream.moved = context.now;
+            (Phase::ShakingHands(stream, exchange, began), None)
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            let phase = Phase::ShakingHands(link, exchange, began);
+            let phase = Phase::ShakingHands(stream, exchange, began);
             (phase, Some(Next::Wait))
         }
         Err(error) => fail(Failure::of(&error), context),
@@ -83,26 +83,26 @@ pub(super) fn shake_hands(
 }
 
 pub(super) fn send(
-    mut link: Link,
+    mut stream: Stream,
     exchange: Exchange,
     sent: usize,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
-    match send_rest(&mut link, &exchange, sent, context) {
+    match send_rest(&mut stream, &exchange, sent, context) {
         Ok(0) => {
-            let phase = Phase::Awaiting(link, exchange, Vec::new());
+            let phase = Phase::Awaiting(stream, exchange, Vec::new());
             (phase, Some(Next::Wait))
         }
-        Ok(more) => (Phase::Sending(link, exchange, sent + more), None),
+        Ok(more) => (Phase::Sending(stream, exchange, sent + more), None),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            (Phase::Sending(link, exchange, sent), Some(Next::Wait))
+            (Phase::Sending(stream, exchange, sent), Some(Next::Wait))
         }
-        Err(error) => repeat_or_fail(&link, exchange, Failure::of(&error), context),
+        Err(error) => repeat_or_fail(&stream, exchange, Failure::of(&error), context),
     }
 }
 
 fn send_rest(
-    link: &mut Link,
+    stream: &mut Stream,
     exchange: &Exchange,
     sent: usize,
     context: &mut ThreadContext<'_>,
@@ -110,18 +110,18 @@ fn send_rest(
     let (target, range) = exchange.question;
     context.request.clear();
     context.targets[target].write_request(range, &mut context.request);
-    link.send(&context.request, sent)
+    stream.send(&context.request, sent)
 }
 
 /// A kept-alive connection may be closed just as the next request is sent. The request is sent
 /// again then (RFC 9110 section 9.2.2), and that counts as no failure.
 pub(super) fn repeat_or_fail(
-    link: &Link,
+    stream: &Stream,
     exchange: Exchange,
     failure: Failure,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
-    if link.served == 0 {
+    if stream.served == 0 {
         return fail(failure, context);
     }
     context.tally.repeats += 1;

@@ -8,8 +8,8 @@ use super::step::{Next, Stepped, fail};
 use crate::http::Persistence;
 use crate::http::chunked::Piece;
 use crate::load::exchange::{Chunks, Exchange, Left, parse_head};
-use crate::load::link::Link;
 use crate::load::phase::Phase;
+use crate::load::stream::Stream;
 use crate::load::tally::{Failure, Tally, record};
 use crate::load::target::Wire;
 use crate::load::thread_context::ThreadContext;
@@ -17,30 +17,30 @@ use crate::load::thread_context::ThreadContext;
 /// Receives the first bytes, which hold the head and, of a small file, all of the content.
 pub(super) fn read_head(
     token: usize,
-    mut link: Link,
+    mut stream: Stream,
     mut exchange: Exchange,
     mut head: Vec<u8>,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
     let room = &mut context.room[..HEAD_ROOM];
-    let received = match link.receive(room, &mut context.scratch) {
+    let received = match stream.receive(room, &mut context.scratch) {
         Ok(0) if head.is_empty() && exchange.wire(context.targets) == Wire::Name => {
             return fail(Failure::Empty, context);
         }
         Ok(0) if head.is_empty() => {
-            return repeat_or_fail(&link, exchange, Failure::Short, context);
+            return repeat_or_fail(&stream, exchange, Failure::Short, context);
         }
         Ok(0) => return fail(Failure::Short, context),
         Ok(received) => received,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return (Phase::Awaiting(link, exchange, head), Some(Next::Wait));
+            return (Phase::Awaiting(stream, exchange, head), Some(Next::Wait));
         }
         Err(error) if head.is_empty() => {
-            return repeat_or_fail(&link, exchange, Failure::of(&error), context);
+            return repeat_or_fail(&stream, exchange, Failure::of(&error), context);
         }
         Err(error) => return fail(Failure::of(&error), context),
     };
-    link.moved = context.now;
+    stream.moved = context.now;
     if head.is_empty() {
         record(
             &mut context.tally.first_byte,
@@ -54,7 +54,7 @@ pub(super) fn read_head(
             &context.room[..received],
             &mut context.tally,
         );
-        return (Phase::Receiving(link, exchange, Left::UntilClose), None);
+        return (Phase::Receiving(stream, exchange, Left::UntilClose), None);
     }
     let before = head.len();
     let parsed = if before == 0 {
@@ -71,7 +71,7 @@ pub(super) fn read_head(
             let (content, left) = match left {
                 Left::Chunked(mut chunks) => {
                     chunks.input.extend_from_slice(content);
-                    return decode(token, link, exchange, chunks, None, context);
+                    return decode(token, stream, exchange, chunks, None, context);
                 }
                 Left::Bytes(left) => {
                     let most = usize::try_from(left).unwrap_or(usize::MAX);
@@ -81,14 +81,14 @@ pub(super) fn read_head(
                 Left::UntilClose => (content, Left::UntilClose),
             };
             count(token, &mut exchange, content, &mut context.tally);
-            (Phase::Receiving(link, exchange, left), None)
+            (Phase::Receiving(stream, exchange, left), None)
         }
         Ok(None) if before + received > MAX_HEAD_BYTES => fail(Failure::BadHead, context),
         Ok(None) => {
             if before == 0 {
                 head.extend_from_slice(&context.room[..received]);
             }
-            (Phase::Awaiting(link, exchange, head), None)
+            (Phase::Awaiting(stream, exchange, head), None)
         }
         Err(failure) => fail(failure, context),
     }
@@ -96,51 +96,53 @@ pub(super) fn read_head(
 
 pub(super) fn receive(
     token: usize,
-    mut link: Link,
+    mut stream: Stream,
     mut exchange: Exchange,
     left: Left,
     context: &mut ThreadContext<'_>,
 ) -> Stepped {
     let room = context.room.len();
     let most = match &left {
-        Left::Bytes(0) => return finish(link, exchange, context),
+        Left::Bytes(0) => return finish(stream, exchange, context),
         Left::Bytes(left) => room.min(usize::try_from(*left).unwrap_or(usize::MAX)),
         Left::Chunked(_) | Left::UntilClose => room,
     };
     let room = &mut context.room[..most];
     let received = match (&exchange.hasher, &left) {
-        (None, Left::Bytes(_) | Left::UntilClose) => link.discard(room, &mut context.scratch),
-        _ => link.receive(room, &mut context.scratch),
+        (None, Left::Bytes(_) | Left::UntilClose) => stream.discard(room, &mut context.scratch),
+        _ => stream.receive(room, &mut context.scratch),
     };
     let received = match received {
         Ok(received) => received,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return (Phase::Receiving(link, exchange, left), Some(Next::Wait));
+            return (Phase::Receiving(stream, exchange, left), Some(Next::Wait));
         }
         Err(error) => return fail(Failure::of(&error), context),
     };
-    link.moved = context.now;
+    stream.moved = context.now;
     let content = &context.room[..received];
-    let next = Some(match received == most || link.hung_up || link.is_secure() {
-        true => Next::Turn,
-        false => Next::Wait,
-    });
+    let next = Some(
+        match received == most || stream.hung_up || stream.is_secure() {
+            true => Next::Turn,
+            false => Next::Wait,
+        },
+    );
     match left {
-        Left::UntilClose if received == 0 => finish(link, exchange, context),
+        Left::UntilClose if received == 0 => finish(stream, exchange, context),
         _ if received == 0 => fail(Failure::Short, context),
         Left::Chunked(mut chunks) => {
             chunks.input.extend_from_slice(content);
-            decode(token, link, exchange, chunks, next, context)
+            decode(token, stream, exchange, chunks, next, context)
         }
         Left::UntilClose => {
             count(token, &mut exchange, content, &mut context.tally);
-            (Phase::Receiving(link, exchange, left), next)
+            (Phase::Receiving(stream, exchange, left), next)
         }
         Left::Bytes(left) => {
             count(token, &mut exchange, content, &mut context.tally);
             let left = left - received as u64;
             let next = next.filter(|_| left > 0);
-            (Phase::Receiving(link, exchange, Left::Bytes(left)), next)
+            (Phase::Receiving(stream, exchange, Left::Bytes(left)), next)
         }
     }
 }
@@ -149,7 +151,7 @@ pub(super) fn receive(
 /// incomplete.
 fn decode(
     token: usize,
-    link: Link,
+    stream: Stream,
     mut exchange: Exchange,
     mut chunks: Box<Chunks>,
     next: Option<Next>,
@@ -167,20 +169,20 @@ fn decode(
             Ok(Piece::Partial) => {
                 chunks.input.drain(..used);
                 let left = Left::Chunked(chunks);
-                return (Phase::Receiving(link, exchange, left), next);
+                return (Phase::Receiving(stream, exchange, left), next);
             }
             Ok(Piece::End) => {
                 if !input.is_empty() {
                     exchange.persistence = Persistence::Close;
                 }
-                return finish(link, exchange, context);
+                return finish(stream, exchange, context);
             }
             Err(_) => return fail(Failure::BadChunks, context),
         }
     }
 }
 
-fn finish(mut link: Link, exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
+fn finish(mut stream: Stream, exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
     let verdict = match (exchange.verdict, exchange.hasher) {
         (Ok(()), Some(hasher)) => context.tally.compare(exchange.question, hasher.finalize()),
         (verdict, _) => verdict,
@@ -195,18 +197,18 @@ fn finish(mut link: Link, exchange: Exchange, context: &mut ThreadContext<'_>) -
         }
         Err(failure) => context.tally.fail(failure),
     }
-    link.served += 1;
+    stream.served += 1;
     match exchange.persistence {
-        Persistence::KeepAlive => (Phase::Idle(link), Some(Next::Ready)),
-        Persistence::Close => (Phase::Closing(link), None),
+        Persistence::KeepAlive => (Phase::Idle(stream), Some(Next::Ready)),
+        Persistence::Close => (Phase::Closing(stream), None),
     }
 }
 
-pub(super) fn close(mut link: Link, context: &mut ThreadContext<'_>) -> Stepped {
+pub(super) fn close(mut stream: Stream, context: &mut ThreadContext<'_>) -> Stepped {
     let room = &mut context.room[..HEAD_ROOM];
-    match link.receive(room, &mut context.scratch) {
+    match stream.receive(room, &mut context.scratch) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            (Phase::Closing(link), Some(Next::Wait))
+            (Phase::Closing(stream), Some(Next::Wait))
         }
         // The end of the stream, a reset behind a whole response, or stray bytes.
         Ok(_) | Err(_) => (Phase::Down, Some(Next::Ready)),
@@ -227,10 +229,10 @@ fn count(token: usize, exchange: &mut Exchange, content: &[u8], tally: &mut Tall
 }
 
 /// Whether the server has closed an idle connection; the next request connects again then.
-pub(super) fn check_idle(mut link: Link, context: &mut ThreadContext<'_>) -> Stepped {
-    match link.receive(&mut context.room[..1], &mut context.scratch) {
+pub(super) fn check_idle(mut stream: Stream, context: &mut ThreadContext<'_>) -> Stepped {
+    match stream.receive(&mut context.room[..1], &mut context.scratch) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            (Phase::Idle(link), Some(Next::Wait))
+            (Phase::Idle(stream), Some(Next::Wait))
         }
         Ok(_) | Err(_) => (Phase::Down, Some(Next::Wait)),
     }

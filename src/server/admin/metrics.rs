@@ -8,11 +8,11 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_t
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::http::MetricsFormat;
+use crate::http::{MetricsFormat, Protocol};
 use crate::server::admin::observer::Observer;
 use crate::server::admin::process::Usage;
 use crate::server::telemetry::histogram::{BOUNDS, Distribution};
-use crate::server::telemetry::responses::{PROTOCOLS, ResponseCounts};
+use crate::server::telemetry::responses::ResponseCounts;
 use crate::server::telemetry::transfers::WaitsFor;
 use crate::server::telemetry::{CloseReason, Snapshot};
 
@@ -140,11 +140,11 @@ impl Sample {
         )?;
         let help = "Responses ended, by protocol and class of status";
         let mut family = out.counter("haul_responses", help)?;
-        for (protocol, classes) in PROTOCOLS.iter().zip(&responses.by_status) {
+        for (protocol, classes) in Protocol::ALL.into_iter().zip(&responses.by_status) {
             for (class, count) in classes.iter().enumerate() {
                 let class = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"][class];
                 if *count > 0 || class == "2xx" {
-                    let labels = [("protocol", *protocol), ("status", class)];
+                    let labels = [("protocol", protocol.word()), ("status", class)];
                     family
                         .encode_family(&labels)?
                         .encode_counter::<Labels, _, u64>(count, None)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::sys::readable::{Direction, wait_ready};
+use crate::sys::poll::{Direction, wait_ready};
 
 /// The way to the server that was taken over from.
 #[derive(Debug)]

@@ -4,7 +4,6 @@ use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::http::Protocol;
 use crate::server::admin::observer::{Moving, Observer};
 use crate::server::telemetry::Peer;
 
@@ -96,10 +95,7 @@ impl TransferStatus {
                 Peer::Inet(address) => address.to_string(),
                 peer @ Peer::Unix { .. } => peer.to_string(),
             },
-            protocol: match card.facts.protocol {
-                Protocol::Name => "name",
-                Protocol::Http | Protocol::Message => "http",
-            },
+            protocol: card.facts.protocol.word(),
             request: String::from_utf8_lossy(&card.facts.request).into_owned(),
             status: (card.facts.status != 0).then_some(card.facts.status),
             sent,

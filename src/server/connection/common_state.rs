@@ -12,7 +12,7 @@ use crate::server::connection::pacer::Pacer;
 use crate::server::connection::receive::RequestBuffer;
 use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{Admission, Resolved};
-use crate::server::places::DiskPlace;
+use crate::server::disk_waits::DiskWait;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, Counters, Peer, TlsClient};
@@ -44,8 +44,8 @@ pub(super) struct CommonState {
     pub(super) pacer: Pacer,
     /// Whether keep-alive probes are on.
     is_probed: bool,
-    /// The place in a disk queue, while the connection is in it or about to be.
-    pub(super) place: Option<DiskPlace>,
+    /// The wait in the disk queue, while the connection is in it or about to be.
+    pub(super) disk_wait: Option<DiskWait>,
     /// The record of the last response, while its bytes have not arrived.
     pub(super) unconfirmed: Option<Box<DeferredRecord>>,
     pub(super) observed: Observed,
@@ -78,7 +78,7 @@ impl CommonState {
             prefill: Prefill::default(),
             pacer: Pacer::new(service, now),
             is_probed: false,
-            place: None,
+            disk_wait: None,
             unconfirmed: None,
             observed: Observed::new(service),
         }

@@ -12,7 +12,7 @@ use crate::http::{
 };
 use crate::server::access::{Access, Grant, INDEX, beneath};
 use crate::server::config::{IndexChoice, ListingChoice};
-use crate::server::connection::gate::Gate;
+use crate::server::connection::access::AccessCheck;
 use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::digests::DigestLookUp;
@@ -28,7 +28,7 @@ use crate::sys::resources;
 /// Answers a request; `None` if that takes a disk.
 pub(super) fn prepare(
     request: &Request,
-    gate: &Gate,
+    access: &AccessCheck,
     service: &Shared,
     blocking: Blocking,
     cache: &mut Cache<'_>,
@@ -36,10 +36,10 @@ pub(super) fn prepare(
     if let Some(refusal) = &request.refusal {
         return Some(refuse(Some(request), refusal, service));
     }
-    if let Gate::Refused(refusal) = gate {
+    if let AccessCheck::Refused(refusal) = access {
         return Some(refuse_access(request, refusal, service));
     }
-    let grant = gate.grant();
+    let grant = access.grant();
     if request.method == Method::Options {
         let response = respond::to_options(request, &service.config.http, &Now::current());
         return Some(whole(response));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::http::{BodyLength, ClientFields, Protocol, Refusal, Request, Response, Target};
 use crate::name_protocol;
 use crate::server::access::{Access, Grant, is_beneath};
-use crate::server::connection::gate::Gate;
+use crate::server::connection::access::AccessCheck;
 use crate::server::connection::receive::RequestBuffer;
 use crate::server::connection::step::Resolved;
 use crate::server::connection::streamed_body::StreamedBody;
@@ -22,7 +22,7 @@ use crate::sys::file::Blocking;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) request: RequestKind,
-    pub(super) gate: Gate,
+    pub(super) access: AccessCheck,
     /// The rest of an interim response that left in part.
     pub(super) interim: &'static [u8],
     /// When the request was whole.
@@ -65,7 +65,7 @@ impl Pending {
     pub(super) fn http(request: Box<Request>, interim: &'static [u8]) -> Self {
         Self {
             request: RequestKind::Http(request),
-            gate: Gate::Undecided,
+            access: AccessCheck::Undecided,
             interim,
             asked: Instant::now(),
             restarts: 0,
@@ -76,7 +76,7 @@ impl Pending {
         let target = name_protocol::parse(&raw);
         Self {
             request: RequestKind::Name { target, raw },
-            gate: Gate::Undecided,
+            access: AccessCheck::Undecided,
             interim: b"",
             asked: Instant::now(),
             restarts: 0,
@@ -86,7 +86,7 @@ impl Pending {
     pub(super) fn malformed(refusal: Refusal, line: Box<[u8]>) -> Self {
         Self {
             request: RequestKind::Malformed { refusal, line },
-            gate: Gate::Undecided,
+            access: AccessCheck::Undecided,
             interim: b"",
             asked: Instant::now(),
             restarts: 0,
@@ -104,7 +104,7 @@ impl Pending {
     pub(super) fn is_decided(&mut self, access: &Access, peer: Peer, now: Instant) -> bool {
         match &mut self.request {
             RequestKind::Http(request) if request.refusal.is_none() => {
-                self.gate.decide(request, access, peer, now)
+                self.access.decide(request, access, peer, now)
             }
             _ => true,
         }
@@ -113,7 +113,7 @@ impl Pending {
     /// Decides the access by password, which may take time.
     pub(super) fn check_password(&mut self, access: &Access, peer: Peer) {
         if let RequestKind::Http(request) = &mut self.request {
-            self.gate.check_password(request, access, peer);
+            self.access.check_password(request, access, peer);
         }
     }
 

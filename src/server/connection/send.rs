@@ -127,7 +127,7 @@ impl Sending {
             ending,
             disk_progress: None,
             protocol: pending.protocol(),
-            user: pending.gate.grant().user().map(Box::from),
+            user: pending.access.grant().user().map(Box::from),
             is_answer_to_last: pending.is_last(),
             request: Answered::Whole(pending),
             status: response.status,

@@ -121,7 +121,7 @@ impl DigestService {
             return;
         }
         // One read serves both algorithms; most clients want one of the two.
-        let wanted = file.digests().known().missing(missing.and(USUAL));
+        let wanted = file.digests().known().missing(missing.and(Wanted::USUAL));
         queue.tasks.push_back(Task::new(Arc::clone(file), wanted));
         drop(queue);
         self.work.notify_one();
@@ -220,13 +220,6 @@ pub(super) fn tell(notice: Option<Notice>) {
         say(format_args!("haul: {notice}"));
     }
 }
-
-/// The digests that are computed in any case.
-const USUAL: Wanted = Wanted {
-    sha256: true,
-    sha512: false,
-    blake3: true,
-};
 
 /// Files that wait to be hashed; each is open.
 const MAX_WAITING: usize = 256;

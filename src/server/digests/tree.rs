@@ -121,7 +121,7 @@ impl Follower<'_> {
         if file.file_system.is_remote() {
             self.watch.note_remote();
         }
-        self.service.find(file, ALL, Blocking::Allowed);
+        self.service.find(file, Wanted::USUAL, Blocking::Allowed);
         self.wait_for_room()?;
         self.rest()
     }
@@ -156,12 +156,6 @@ fn look_up(root: &Root, path: &[u8]) -> LookUp {
     };
     root.look_up(&target, Blocking::Allowed)
 }
-
-const ALL: Wanted = Wanted {
-    sha256: true,
-    sha512: false,
-    blake3: true,
-};
 
 /// The interval of scans where the watches do not report all changes.
 const RESCAN: Duration = Duration::from_secs(15 * 60);

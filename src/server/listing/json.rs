@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::scan::{Depth, Item, ItemKind, Scan, Scanned};
 use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
-use crate::http::{Timestamp, percent_encode_component};
+use super::time::rfc3339;
+use crate::http::percent_encode_component;
 
 /// A listing in JSON (RFC 8259).
 #[derive(Debug)]
@@ -130,14 +131,6 @@ fn object(item: &Item) -> Object<'_> {
 fn identity(inode: (u64, u64)) -> String {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     format!("{:016x}", KEY.hash_one(inode))
-}
-
-/// `2026-11-25T15:00:19.123456789Z`.
-pub(super) fn rfc3339(time: Timestamp) -> String {
-    let nanoseconds = i32::try_from(time.nanoseconds).unwrap_or(0);
-    jiff::Timestamp::new(time.seconds, nanoseconds)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .to_string()
 }
 
 const ARRAY: Marks = Marks {

@@ -1,3 +1,5 @@
+//! Listings step by step, of real directories.
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};

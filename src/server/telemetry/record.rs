@@ -57,9 +57,7 @@ impl AccessRecord {
     pub(super) fn protocol_word(&self) -> &'static str {
         match self.protocol {
             Some(Protocol::Http) if self.tls.is_some() => "https",
-            Some(Protocol::Http) => "http",
-            Some(Protocol::Message) => "message",
-            Some(Protocol::Name) => "name",
+            Some(protocol) => protocol.word(),
             None => "-",
         }
     }

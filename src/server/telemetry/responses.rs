@@ -19,17 +19,14 @@ pub struct Responses {
     duration: Histogram,
 }
 
-/// The protocols that have responses, by their words.
-pub const PROTOCOLS: [&str; 2] = ["http", "name"];
-
 /// None, and 1xx to 5xx.
 pub const STATUS_CLASSES: usize = 6;
 
 /// Responses by outcome so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResponseCounts {
-    /// By the order of [`PROTOCOLS`], and by the first digit of the status.
-    pub by_status: [[u64; STATUS_CLASSES]; PROTOCOLS.len()],
+    /// By the order of [`Protocol::ALL`], and by the first digit of the status.
+    pub by_status: [[u64; STATUS_CLASSES]; Protocol::ALL.len()],
     /// By the order of [`CloseReason::ALL`].
     pub by_outcome: [u64; CloseReason::ALL.len()],
     /// Seconds from the whole request to the first byte of its response.
@@ -41,7 +38,7 @@ pub struct ResponseCounts {
 impl Default for Responses {
     fn default() -> Self {
         Self {
-            by_status: some_counters(PROTOCOLS.len() * STATUS_CLASSES),
+            by_status: some_counters(Protocol::ALL.len() * STATUS_CLASSES),
             by_outcome: some_counters(CloseReason::ALL.len()),
             first_byte: Histogram::default(),
             duration: Histogram::default(),
@@ -63,9 +60,8 @@ impl Responses {
         outcome: CloseReason,
         time: Duration,
     ) {
-        let protocol = usize::from(protocol == Protocol::Name);
         let class = usize::from(status / 100).min(STATUS_CLASSES - 1);
-        Counters::add_one(&self.by_status[protocol * STATUS_CLASSES + class]);
+        Counters::add_one(&self.by_status[protocol as usize * STATUS_CLASSES + class]);
         Counters::add_one(&self.by_outcome[outcome as usize]);
         self.duration.observe(time);
     }

@@ -1,3 +1,5 @@
+//! Sessions of both sides, joined in memory.
+
 use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::version::{TLS12, TLS13};

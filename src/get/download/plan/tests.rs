@@ -1,3 +1,5 @@
+//! Plans under connections that break, and content that comes wrong.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::http;
-use crate::server::connection::name;
+use crate::server::connection::name_protocol;
 use crate::server::connection::prepare::{Cache, Pending, PreparedResponse, RequestKind};
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{DiskAction, DiskJob, Step, TurnContext};
@@ -28,11 +28,11 @@ pub(super) fn advance(
         return Flow::Continue(sending::begin(*pending, response, common, service));
     }
     let file_system = service.root.device_towards(pending.path());
-    if !service.has_place(file_system) {
+    if !service.may_wait_for(file_system) {
         let response = turn_away(&pending, service);
         return Flow::Continue(sending::begin(*pending, response, common, service));
     }
-    common.place = Some(service.places.take(file_system));
+    common.disk_wait = Some(service.disk_waits.begin(file_system));
     let action = DiskAction::LookUp;
     let job = DiskJob {
         file_system,
@@ -79,9 +79,11 @@ fn prepare(
     match &pending.request {
         RequestKind::Malformed { refusal, .. } => Some(http::refuse(None, refusal, service)),
         RequestKind::Http(request) => {
-            http::prepare(request, &pending.gate, service, blocking, cache)
+            http::prepare(request, &pending.access, service, blocking, cache)
         }
-        RequestKind::Name { target, .. } => name::prepare(target, service, blocking, cache),
+        RequestKind::Name { target, .. } => {
+            name_protocol::prepare(target, service, blocking, cache)
+        }
     }
 }
 
@@ -89,7 +91,7 @@ fn prepare(
 fn turn_away(pending: &Pending, service: &Shared) -> PreparedResponse {
     match &pending.request {
         RequestKind::Http(request) => http::refuse(Some(request), &Refusal::Overloaded, service),
-        RequestKind::Name { .. } => name::turn_away(),
+        RequestKind::Name { .. } => name_protocol::turn_away(),
         RequestKind::Malformed { refusal, .. } => http::refuse(None, refusal, service),
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn advance(
         }
         // The connection waits for the file system as those in its queue do.
         SendStep::Paused(due, file_system) => {
-            common.place = Some(turn.service.places.take(file_system));
+            common.disk_wait = Some(turn.service.disk_waits.begin(file_system));
             common.deadline = due;
             match common.has_left() {
                 true => Step::Close(CloseReason::Aborted),
@@ -101,7 +101,7 @@ pub(super) fn advance(
         }
         SendStep::Spent => Step::Yield,
         SendStep::Disk(job) => {
-            common.place = Some(turn.service.places.take(job.file_system));
+            common.disk_wait = Some(turn.service.disk_waits.begin(job.file_system));
             Step::Disk(job)
         }
         SendStep::Broken(reason) => return restart_or_close(sending, reason, common, turn),

@@ -28,7 +28,7 @@ pub(super) fn top(view: &View, out: &mut Vec<u8>) {
         form role="search" {
             (link_fields(view))
             @if view.query.sort != SortKey::Name {
-                input type="hidden" name="sort" value=(key(view.query.sort));
+                input type="hidden" name="sort" value=(view.query.sort.name());
             }
             @if view.query.order != SortOrder::Ascending {
                 input type="hidden" name="order" value="desc";
@@ -206,16 +206,7 @@ fn order_value(sort: SortKey, order: SortOrder) -> String {
         SortOrder::Ascending => "",
         SortOrder::Descending => "-",
     };
-    format!("{mark}{}", key(sort))
-}
-
-fn key(sort: SortKey) -> &'static str {
-    match sort {
-        SortKey::Name => "name",
-        SortKey::Size => "size",
-        SortKey::Time => "time",
-        SortKey::Kind => "kind",
-    }
+    format!("{mark}{}", sort.name())
 }
 
 /// The hidden fields of a form that keep a signed link's access.

@@ -5,8 +5,8 @@ use maud::html;
 use super::view::View;
 use crate::diagnostics::shell;
 use crate::http::{MediaType, Timestamp, percent_encode_component};
-use crate::server::listing::json::rfc3339;
 use crate::server::listing::scan::{ItemFacts, ItemKind};
+use crate::server::listing::time::{minute, rfc3339};
 
 /// Appends an entry's row; the answer is its size in bytes.
 pub(super) fn row(view: &View, name: &[u8], facts: ItemFacts, out: &mut Vec<u8>) -> u64 {
@@ -85,7 +85,7 @@ pub(super) fn grouped(number: u64) -> String {
 
 fn when(modified: Timestamp) -> maud::Markup {
     let full = rfc3339(modified);
-    let minute = full.get(..16).unwrap_or(&full).replace('T', " ");
+    let minute = minute(&full);
     html! { td.time { time datetime=(full) title=(full) { (minute) } } }
 }
 

@@ -1,7 +1,6 @@
 //! The page's view of a directory.
 
 use crate::http::{Query, Request, SortKey, Target};
-use crate::server::listing::index::link_query;
 use crate::server::listing::order::{PageSelection, Ranked};
 use crate::server::listing::scan::Depth;
 
@@ -43,7 +42,7 @@ impl View {
             },
             query: request.query.clone(),
             origin: format!("http://{host}"),
-            link: link_query(request),
+            link: request.link_query(),
             page_entries,
         }
     }

@@ -1,4 +1,4 @@
-//! Waiting for a few descriptors (`poll(2)`).
+//! Waiting for a few descriptors, to read or to write (`poll(2)`).
 
 use std::io;
 use std::os::fd::BorrowedFd;

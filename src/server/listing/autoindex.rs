@@ -1,29 +1,29 @@
-//! A directory as HTML for programs: an anchor a line with date and size, in the common format, all
-//! names in one response. It has directory order, so a million names take no memory.
+//! A directory as HTML for programs, as nginx's `autoindex` writes it: an anchor a line with date
+//! and size, all names in one response. It has directory order, so a million names take no memory.
 
 use std::io;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::json::rfc3339;
 use super::scan::{Depth, Item, ItemKind, Scan, Scanned};
 use super::step::{Follow, Progress, STEP_BYTES, STEP_ENTRIES};
-use crate::http::{Audience, Request, Target, percent_encode_component};
+use super::time::{minute, rfc3339};
+use crate::http::{Request, Target, percent_encode_component};
 
 /// A listing without pages.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(super) struct Autoindex {
     /// Until the top is written.
     target: Option<Target>,
     /// The query of the link that opens the entries, with its question mark.
     link: String,
 }
 
-impl Index {
+impl Autoindex {
     pub(super) fn new(request: &Request) -> Self {
         Self {
             target: Some(request.target.clone()),
-            link: link_query(request),
+            link: request.link_query(),
         }
     }
 
@@ -71,8 +71,7 @@ fn top(target: &Target, link: &str) -> Markup {
 fn line(item: &Item, link: &str) -> Markup {
     let name = String::from_utf8_lossy(&item.name);
     let href: String = percent_encode_component(&item.name).collect();
-    let time = rfc3339(item.facts.modified);
-    let minute = time.get(..16).unwrap_or(&time).replace('T', " ");
+    let minute = minute(&rfc3339(item.facts.modified));
     let (slash, size) = match item.facts.kind {
         ItemKind::Directory => ("/", "-".to_owned()),
         ItemKind::File { len } => ("", len.to_string()),
@@ -82,14 +81,6 @@ fn line(item: &Item, link: &str) -> Markup {
     };
     html! {
         a href={ (href) (slash) (link) } { (name) (slash) } "  " (minute) "  " (size) "\n"
-    }
-}
-
-/// The query that grants access to every entry, for a client with a signed link; else empty.
-pub(super) fn link_query(request: &Request) -> String {
-    match (request.audience, request.query.link.as_deref()) {
-        (Audience::LinkHolder, Some(Ok(link))) if link.depth.is_some() => format!("?{link}"),
-        _ => String::new(),
     }
 }
 

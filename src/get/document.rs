@@ -1,4 +1,4 @@
-//! A small body read whole: a listing, a list of sums.
+//! A body that is read whole, for what it says of files: a listing, a metalink, a list of sums.
 
 use std::io::{Seek, Write};
 use std::time::SystemTime;
@@ -17,26 +17,19 @@ use super::source::HttpUrl;
 
 /// A response and its body, on disk if it is long: a listing of a million names has a hundred
 /// megabytes.
-pub(super) struct Page {
+pub(super) struct Document {
     pub(super) head: Head,
     /// The address that answered.
     pub(super) url: HttpUrl,
     pub(super) text: SpooledTempFile,
 }
 
-impl Page {
+impl Document {
     /// Goes back to the start of the text.
     pub(super) fn rewind(&mut self) -> Result<&mut SpooledTempFile, GetError> {
         self.text.rewind().map_err(|error| spool(&error))?;
         Ok(&mut self.text)
     }
-}
-
-/// The media type of a response, without parameters.
-pub(super) fn essence(head: &Head) -> String {
-    let whole = head.content_type.as_deref().unwrap_or_default();
-    let essence = whole.split(';').next().unwrap_or_default();
-    essence.trim().to_ascii_lowercase()
 }
 
 /// Fetches `url`, again after passing failures; reads the body if `wanted` is true.
@@ -45,12 +38,12 @@ pub(super) fn fetch(
     reporter: &Reporter,
     (url, accept): (&HttpUrl, &str),
     wanted: impl Fn(&Head, &HttpUrl) -> bool,
-) -> Result<Page, GetError> {
+) -> Result<Document, GetError> {
     let cancellation = shared.cancellation();
     let mut attempts = Attempts::new(shared.config.retry);
     loop {
         match fetch_once(shared, (url, accept), &wanted, &cancellation) {
-            Ok(page) => return Ok(page),
+            Ok(document) => return Ok(document),
             Err(error) => reporter.wait(&mut attempts, error, 0, &cancellation)?,
         }
     }
@@ -61,7 +54,7 @@ fn fetch_once(
     (url, accept): (&HttpUrl, &str),
     wanted: &impl Fn(&Head, &HttpUrl) -> bool,
     cancellation: &Cancellation,
-) -> Result<Page, GetError> {
+) -> Result<Document, GetError> {
     let request = Request {
         url,
         method: Method::Get,
@@ -74,7 +67,7 @@ fn fetch_once(
         let url = response.url.clone();
         let head = shared.client.release(response);
         return match head.status {
-            200 => Ok(Page { head, url, text }),
+            200 => Ok(Document { head, url, text }),
             _ => Err(refusal::of_response(&head, &url, SystemTime::now())),
         };
     }
@@ -91,8 +84,8 @@ fn fetch_once(
             break;
         }
         length += count;
-        if length > MAX_PAGE_BYTES {
-            let text = format!("{url}: a list with more than {MAX_PAGE_BYTES} bytes");
+        if length > MAX_BYTES {
+            let text = format!("{url}: a list with more than {MAX_BYTES} bytes");
             return Err(GetError::new(ErrorKind::Network, text));
         }
         let written = text.write_all(&buffer[..count]);
@@ -101,18 +94,12 @@ fn fetch_once(
     if let Some(connection) = body.into_connection() {
         shared.client.keep(&url, connection);
     }
-    Ok(Page { head, url, text })
+    Ok(Document { head, url, text })
 }
 
 fn spool(error: &std::io::Error) -> GetError {
     GetError::local("keep a listing in", &std::env::temp_dir(), error)
 }
 
-/// The path of `url` as bytes, a component at a time: `%7E` is `~`, but `%2F` parts nothing.
-pub(super) fn components(url: &HttpUrl) -> impl Iterator<Item = Vec<u8>> {
-    let path = url.url().path().split('/').skip(1);
-    path.map(|component| percent_encoding::percent_decode_str(component).collect())
-}
-
 const MAX_MEMORY_BYTES: usize = 1024 * 1024;
-const MAX_PAGE_BYTES: usize = 1024 * 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024 * 1024;

@@ -1,4 +1,5 @@
-//! The sources of a running server's settings, to be read again.
+//! The file of `--config` beneath the command line, and its limits, which are read again while the
+//! server runs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::cli::config_file::FileOptions;
 
 /// The file of `--config`, and what goes before it.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct ConfigFile {
     command: Command,
     file: FileOptions,
     /// Options that the command line or the environment has.
@@ -30,7 +31,7 @@ pub(super) struct Reread {
     pub(super) at_next_start: Vec<String>,
 }
 
-impl Settings {
+impl ConfigFile {
     /// Reads the file, for a command line that was parsed without it.
     ///
     /// # Errors

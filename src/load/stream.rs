@@ -10,9 +10,9 @@ use crate::sys::poller::{Interest, Poller};
 use crate::sys::socket;
 use crate::tls::client::{Channel, Scratch};
 
-/// A socket with its state.
+/// A socket, and how it has been used.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct Stream {
     socket: TcpStream,
     channel: Option<Box<Channel>>,
     /// The poller that watches the socket, once it had to be waited for.
@@ -26,7 +26,7 @@ pub(super) struct Link {
     pub(super) moved: Instant,
 }
 
-impl Link {
+impl Stream {
     pub(super) fn new(socket: TcpStream, channel: Option<Channel>, opened: Instant) -> Self {
         Self {
             socket,
@@ -100,7 +100,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(poller) = &self.poller {
             poller.forget_closing(&self.socket);

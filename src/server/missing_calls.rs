@@ -1,4 +1,4 @@
-//! Features that the kernel lacks, and what a server does without them.
+//! System calls that the kernel lacks, and what a server does without them.
 
 use crate::sys::send_file::missing_calls;
 

@@ -10,10 +10,13 @@ use landlock::{
 
 use crate::sys::sandbox::allowed_paths::AllowedPaths;
 
+/// Whether the domain holds; `false` where the kernel has none.
+///
 /// # Errors
 /// The kernel has landlock(7) and refuses the rules.
-pub(super) fn enter(places: &AllowedPaths) -> io::Result<RulesetStatus> {
-    restrict(places).map_err(io::Error::other)
+pub(super) fn enter(places: &AllowedPaths) -> io::Result<bool> {
+    let status = restrict(places).map_err(io::Error::other)?;
+    Ok(status != RulesetStatus::NotEnforced)
 }
 
 fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetError> {

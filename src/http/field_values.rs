@@ -1,4 +1,20 @@
-//! Tokens, numbers, comma-separated lists, quality values (RFC 9110 sections 5.6 and 12.4.2).
+//! Values of fields: tokens, numbers, comma-separated lists, quality values (RFC 9110 sections 5.6
+//! and 12.4.2).
+
+/// The values of all fields of this name in the head of a well-formed request, in order.
+pub(super) fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    // The request line may hold a colon as well.
+    let lines = head
+        .split(|byte| *byte == b'\n')
+        .skip_while(|line| line.trim_ascii().is_empty());
+    lines.skip(1).filter_map(move |line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (field, value) = line.split_at(colon);
+        field
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then(|| value[1..].trim_ascii())
+    })
+}
 
 /// Whether a byte is allowed in a token.
 pub(super) fn is_token(byte: u8) -> bool {

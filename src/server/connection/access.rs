@@ -9,18 +9,18 @@ use crate::sys::peer::Peer;
 
 /// The state of an access decision.
 #[derive(Debug)]
-pub(super) enum Gate {
+pub(super) enum AccessCheck {
     /// Not looked at.
     Undecided,
     /// A disk worker has to look at the password.
     Waiting { _place: Permit },
     /// Access is granted.
-    Passed(Grant),
+    Granted(Grant),
     /// The request is refused.
     Refused(Refusal),
 }
 
-impl Gate {
+impl AccessCheck {
     /// Decides, if that takes no wait. Returns whether a decision is there.
     pub(super) fn decide(
         &mut self,
@@ -32,7 +32,7 @@ impl Gate {
         if let Self::Undecided = self {
             *self = Self::after(access.decide(request, peer, now), request);
         }
-        matches!(self, Self::Passed(_) | Self::Refused(_))
+        matches!(self, Self::Granted(_) | Self::Refused(_))
     }
 
     /// Decides in a disk worker.
@@ -43,7 +43,7 @@ impl Gate {
     /// The grant of the request.
     pub(super) fn grant(&self) -> &Grant {
         match self {
-            Self::Passed(grant) => grant,
+            Self::Granted(grant) => grant,
             Self::Undecided | Self::Waiting { .. } | Self::Refused(_) => &Grant::Open,
         }
     }
@@ -54,7 +54,7 @@ impl Gate {
                 request.audience = grant.audience();
                 // The password is not needed any more.
                 request.credentials = None;
-                Self::Passed(grant)
+                Self::Granted(grant)
             }
             Decision::CheckPassword(place) => Self::Waiting { _place: place },
             Decision::Refused(refusal) => {

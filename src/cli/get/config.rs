@@ -26,20 +26,20 @@ impl<E: fmt::Display> From<E> for Unusable {
 }
 
 /// A checked command line.
-pub(crate) struct Meaning {
+pub(crate) struct Checked {
     pub(crate) config: GetConfig,
     pub(crate) jobs: Vec<Job>,
     pub(crate) display: DisplayChoice,
 }
 
 /// Checks the arguments together, and reads the files that they name.
-pub(crate) fn of(args: GetArguments) -> Result<Meaning, Unusable> {
+pub(crate) fn of(args: GetArguments) -> Result<Checked, Unusable> {
     let described = described(&args)?;
     check(&args, described.len())?;
     let jobs = jobs(&args, described)?;
     let display = display(&args);
     let config = config(args)?;
-    Ok(Meaning {
+    Ok(Checked {
         config,
         jobs,
         display,

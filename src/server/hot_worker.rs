@@ -1,9 +1,8 @@
-//! The two worker loops.
+//! A hot worker's loop.
 //!
 //! A hot worker owns a poller and a table of connections, which no other thread touches. It takes
 //! connections from the dispatch channels, advances those that are ready, and hands some over when
-//! another worker is idle. A disk worker (`disk_worker`) runs disk jobs and sends connections back
-//! to dispatch.
+//! another worker is idle.
 
 mod table;
 #[cfg(test)]
@@ -19,11 +18,11 @@ use crate::server::connection::Connection;
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::fair_queue::FairQueue;
 use crate::server::files::open_file_cache::{self, OpenFileCache};
+use crate::server::hot_worker::table::{DeadlineQueue, Table};
 use crate::server::rate_limit::Allowance;
 use crate::server::ring::Ring;
 use crate::server::telemetry::{CloseReason, Counters};
 use crate::server::transmit::sink::IoBuffers;
-use crate::server::worker::table::{DeadlineQueue, Table};
 use crate::sys::poller::{Poller, Readiness};
 use crate::sys::process::WaitWatch;
 
