@@ -20,6 +20,7 @@ mod pacer;
 mod prepare;
 pub(crate) mod proxy_header;
 mod receive;
+mod request_buffer;
 mod send;
 mod send_queue;
 mod stall;

@@ -32,7 +32,7 @@
 //! |---|---|---|---|---|
 //! | `UNSENT_BYTES` 16 KiB, `PROOF_BYTES` 1 MiB | `shared`, `connection::send_queue` | 0: long at once; never | ten thousand stalled readers leave memory to those that read (`tests/it/memory.rs`); long at once: nothing that could be measured; never: 256 readers 0.038 → 0.043 CPU-s/GiB | 9201c0e, 2026-11-25; CUBIC, 2026-11-27, 9 × 0.35 s and 7 × 0.4 s, noise 3 % |
 //! | `LEAST_BATCH` 4 KiB, batches no larger than the window that `TCP_INFO` tells | `transmit::tls` | what the peer took last | of 16 MiB, 100 peers that read nothing: 62 KiB each, 263 with requests of 14 KB behind → 6, 22; throughput not compared | debug build, 2026-11-27 |
-//! | `LARGE_BYTES` 18 KiB, `LONG_REQUESTS` 256 | `connection::receive`, `shared` | none | beginnings of a ClientHello of 60 kB: 121 KiB each, without a limit → 256 at a time | debug build, 2026-11-27 |
+//! | `LARGE_BYTES` 18 KiB, `LONG_REQUESTS` 256 | `connection::request_buffer`, `shared` | none | beginnings of a ClientHello of 60 kB: 121 KiB each, without a limit → 256 at a time | debug build, 2026-11-27 |
 //! | `LONG_BYTES` 4 MiB | `shared` | 256 KiB to 2 MiB; long for all of 256 readers | shorter: more CPU; all 256: a quarter less CPU, a quarter less throughput | CHANGELOG before fbf4826, 2026-11-26 |
 //! | a short queue for a lone reader on this host | gone | kept | under BBR 4.40 → 6.37 GiB/s, 0.223 → 0.151 CPU-s/GiB (b9febea, 9 × 0.5 s); without pacing it only costs | CHANGELOG before fbf4826, 2026-11-26 |
 //! | loopback without BBR | `acceptor::congestion` | the system's choice | BBR's pacing halved what 16 readers got, and more | `benches/README.md`, "What BBR does on the loopback" |
