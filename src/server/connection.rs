@@ -9,6 +9,7 @@ pub(crate) mod classify;
 mod common_state;
 mod deferred_record;
 mod discard;
+mod exchange;
 mod gate;
 mod handshake;
 mod http;

@@ -58,7 +58,7 @@
 //! | read in order through a pipe to `/dev/null` | `transmit`, `disk_worker` | `POSIX_FADV_WILLNEED` | advice gave single pages; in order the kernel makes large folios, which cost a third less to send | afe9785, 2026-11-26 |
 //! | `SLOW_*`, `WHOLE_EXTENTS` | `files::filesystem` | – | for `read_ahead_kb` 0; not measured elsewhere | de25ded, 2026-11-26 |
 //! | `LONG_LINE` 16 | `disk_queue` | – | not measured | – |
-//! | `STALE_AFTER` 200 ms, `MAX_READS` 2 | `connection::send` | – | not measured | – |
+//! | `STALE_AFTER` 200 ms, `MAX_READS` 2 | `connection::send`, `connection::send::cold` | – | not measured | – |
 //!
 //! # Threads and bookkeeping
 //!

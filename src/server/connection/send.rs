@@ -1,24 +1,27 @@
 //! Sending: a response from its first byte to its last.
 
+mod cold;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::http::{Persistence, Plan, Protocol, Segment};
+use crate::http::{Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
 use crate::server::config::CacheChoice;
+use crate::server::connection::exchange::Exchange;
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::prepare::{Logged, Pending, PreparedResponse};
+use crate::server::connection::prepare::{Pending, PreparedResponse};
+use crate::server::connection::send::cold::Cold;
 use crate::server::connection::stall::StallDetector;
-use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
+use crate::server::connection::step::{DiskAction, DiskJob, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::OpenFile;
 use crate::server::listing::Memory;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, access_log};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
 use crate::server::transmit::read_ahead::{ReadAhead, read_into_cache};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{Extent, Prefill, Progress, RunContext, Transfer, TransmitError};
@@ -27,42 +30,19 @@ use crate::sys::file::Blocking;
 /// A response on its way.
 #[derive(Debug)]
 pub(super) struct Sending {
+    exchange: Exchange,
     transfer: Transfer,
     /// Content that disk workers have yet to produce.
     streamed: Option<StreamedBody>,
     ending: Ending,
     /// The reason why the disk worker stopped, for the hot worker to act upon.
     disk_progress: Option<Progress>,
-    request: Answered,
-    protocol: Protocol,
-    is_answer_to_last: bool,
-    status: u16,
-    persistence: Persistence,
-    outcome: CloseReason,
-    detail: &'static str,
-    /// The user who has logged in, for the log.
-    user: Option<Box<[u8]>>,
-    /// Bytes of content promised; `None` where that is not known beforehand.
-    content_length: Option<u64>,
-    /// Bytes before the content: the head, and what an interim response left.
-    head_bytes: u64,
     /// Bytes given to the kernel, the head included.
     sent: u64,
-    since: Instant,
     stall: StallDetector,
     cold: Cold,
     is_paused: bool,
     _bulk: Option<Permit>,
-}
-
-/// The part of the request that is kept.
-#[derive(Debug)]
-enum Answered {
-    /// All of it: until the first byte leaves or the peer has to be waited for, the response may
-    /// have to be made anew.
-    Whole(Pending),
-    /// The log's part.
-    Logged(Logged),
 }
 
 /// How the peer knows that it has all.
@@ -72,17 +52,6 @@ enum Ending {
     Framing,
     /// By the end of the stream alone.
     Close,
-}
-
-/// The presence of the file in memory, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cold {
-    /// The bytes sent were in memory.
-    Never,
-    /// Some bytes were missing, and were sent by a disk worker.
-    Before,
-    /// The bytes at `offset` were missing `times` times in a row.
-    At { offset: u64, times: u8 },
 }
 
 /// Where a response stands after a turn.
@@ -120,29 +89,29 @@ impl Sending {
                 segments.push_front(Segment::Memory(bytes));
             }
         }
-        let (since, now) = (pending.asked, Instant::now());
+        let exchange = Exchange::new(
+            pending,
+            (response.status, response.persistence),
+            (outcome, detail),
+            (content_length, head_bytes),
+        );
         Self {
+            exchange,
             transfer: Transfer::new(Plan { segments }, file, service.config.transmit),
             streamed,
             ending,
             disk_progress: None,
-            protocol: pending.protocol(),
-            user: pending.gate.grant().user().map(Box::from),
-            is_answer_to_last: pending.is_last(),
-            request: Answered::Whole(pending),
-            status: response.status,
-            persistence: response.persistence,
-            outcome,
-            detail,
-            content_length,
-            head_bytes,
             sent: 0,
-            since,
-            stall: StallDetector::new(now),
+            stall: StallDetector::new(Instant::now()),
             cold: Cold::Never,
             is_paused: false,
             _bulk: bulk,
         }
+    }
+
+    /// Its request, and what is known of it before it is sent.
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// Whether the end of the stream alone tells the peer that it has all.
@@ -188,48 +157,11 @@ impl Sending {
         self.sent
     }
 
-    /// The request as it came, cut if it is long, and when it was whole.
-    pub(super) fn request_seen(&self) -> (Vec<u8>, Instant) {
-        let mut line = match &self.request {
-            Answered::Whole(pending) => pending.line().to_vec(),
-            Answered::Logged(logged) => logged.line.clone(),
-        };
-        access_log::cut(&mut line);
-        (line, self.since)
-    }
-
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    pub(super) fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// Bytes intended, the head included; `None` for a listing, whose length is unknown.
-    pub(super) fn intended(&self) -> Option<u64> {
-        self.content_length.map(|length| length + self.head_bytes)
-    }
-
-    pub(super) fn persistence(&self) -> Persistence {
-        self.persistence
-    }
-
-    /// Whether the peer has said that its request is the last.
-    pub(super) fn is_answer_to_last(&self) -> bool {
-        self.is_answer_to_last
-    }
-
     /// Forgets what was thought to be in memory: a hot worker had to wait.
     pub(super) fn forget_residency(&self) {
         if let Some(file) = self.transfer.file() {
             file.forget_residency();
         }
-    }
-
-    /// How it came out, now that all is sent.
-    pub(super) fn outcome(&self) -> CloseReason {
-        self.outcome
     }
 
     /// Sends for a quantum at the most.
@@ -291,7 +223,7 @@ impl Sending {
             Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
             Progress::Blocked => {
                 // Memory for peers that read nothing is what an attacker would ask for.
-                self.keep_line_only(turn.service);
+                self.exchange.keep_line_only(turn.service);
                 self.transfer.shrink();
                 match self.stall.block(sink, self.sent, turn.service, turn.now) {
                     Ok(deadline) => SendStep::Blocked(self.hold_listing(deadline, turn.now)),
@@ -389,18 +321,10 @@ impl Sending {
     /// The request again, if it is to be answered anew: the file has changed, and no byte of the
     /// response has left. A file that changes each time is not waited for.
     pub(super) fn restart_after(
-        self: Box<Self>,
+        mut self: Box<Self>,
         reason: CloseReason,
     ) -> Result<Pending, Box<Self>> {
-        match self.request {
-            Answered::Whole(mut pending)
-                if reason == CloseReason::Changed && pending.restarts < MAX_RESTARTS =>
-            {
-                pending.restarts += 1;
-                Ok(pending)
-            }
-            request => Err(Box::new(Self { request, ..*self })),
-        }
+        self.exchange.restart_after(reason).ok_or(self)
     }
 
     /// Ends the response. Returns its access record, if there is a log.
@@ -413,31 +337,7 @@ impl Sending {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
-        let duration = self.since.elapsed();
-        let responses = &service.responses;
-        responses.count_end(self.protocol, self.status, outcome, duration);
-        if !service.journal.is_on() {
-            return None;
-        }
-        let logged = match self.request {
-            Answered::Whole(mut pending) => pending.take_logged(),
-            Answered::Logged(logged) => logged,
-        };
-        Some(AccessRecord {
-            at: SystemTime::now() - duration,
-            peer,
-            protocol: Some(self.protocol),
-            status: self.status,
-            sent: self.sent.saturating_sub(self.head_bytes),
-            intended: self.content_length,
-            duration,
-            outcome,
-            detail: self.detail,
-            user: self.user,
-            request: logged.line,
-            tls: None,
-            client_fields: logged.client_fields,
-        })
+        self.exchange.into_record(self.sent, outcome, peer, service)
     }
 
     fn run(
@@ -449,26 +349,15 @@ impl Sending {
         let (sent, progress) = self.transfer.run(sink, context);
         if self.sent == 0 && sent > 0 {
             let responses = &service.responses;
-            responses.count_first_byte(self.since.elapsed());
+            responses.count_first_byte(self.exchange.elapsed());
         }
         self.sent += sent;
         if sent > 0 {
-            self.keep_line_only(service);
+            self.exchange.keep_line_only(service);
         }
         let counters = &service.counters;
         counters.bytes_sent.add(sent);
         (sent, progress)
-    }
-
-    /// Gives up the request but for its line: the response cannot be made anew any more.
-    fn keep_line_only(&mut self, service: &Shared) {
-        if let Answered::Whole(pending) = &mut self.request {
-            let logged = match service.journal.is_on() || service.transfers.are_observed() {
-                true => pending.take_logged(),
-                false => Logged::default(),
-            };
-            self.request = Answered::Logged(logged);
-        }
     }
 
     fn read_in(
@@ -531,23 +420,6 @@ impl Sending {
     }
 }
 
-impl Cold {
-    /// Notes that an extent is missing. The extent is read, or sent by a disk worker if it would
-    /// not stay in memory.
-    fn action(&mut self, extent: Extent, file: &OpenFile) -> DiskAction {
-        let times = match *self {
-            Self::At { offset, times } if offset == extent.offset => times.saturating_add(1),
-            _ => 1,
-        };
-        let offset = extent.offset;
-        *self = Self::At { offset, times };
-        match times > MAX_READS {
-            true => DiskAction::Send,
-            false => DiskAction::Read(extent, ExtentKey::new(file, extent)),
-        }
-    }
-}
-
 fn reason_of(error: &TransmitError) -> CloseReason {
     match error {
         TransmitError::Network(_) => CloseReason::Aborted,
@@ -564,12 +436,6 @@ const HOLD_LISTING: Duration = Duration::from_millis(100);
 
 /// A listing that has no permit for its names in memory tries again after this.
 const PERMIT_WAIT: Duration = Duration::from_millis(5);
-
-/// An extent that was read so often and is still not in memory is sent from the disk lane.
-const MAX_READS: u8 = 2;
-
-/// Responses to one request that a changing file may cost before the connection is reset.
-const MAX_RESTARTS: u8 = 8;
 
 /// The least a turn costs, in bytes of service, so that tiny responses count as well.
 pub(super) const LEAST_CHARGE: u64 = 4 << 10;

@@ -6,9 +6,10 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 
 use super::*;
-use crate::http::{Refusal, Response};
+use crate::http::{Persistence, Refusal, Response};
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
+use crate::server::connection::exchange::MAX_RESTARTS;
 use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::transmit::sink::{FilePart, More, SendError};
 use crate::sys::process::WaitWatch;
