@@ -1,8 +1,8 @@
-//! Runs a plan into a sink under a budget: the loop that haul is about.
+//! The loop that sends a plan into a sink under a budget.
 //!
-//! The loop sends bytes that are in memory, and holds the last bytes of a file's response back
-//! until the file was found unchanged. It leaves off with a reason whenever it would have to wait:
-//! for the peer, for a disk, or for others to have their turn. HTTP is unknown here.
+//! The loop sends bytes that are in memory. The last bytes of a file's response are held back until
+//! the file was found unchanged. A run ends with a reason where it would have to wait: for the
+//! peer, for a disk, or for other connections' turns. HTTP is unknown here.
 
 pub(crate) mod read_ahead;
 mod seal_buffers;
@@ -27,7 +27,7 @@ impl Transfer {
         let progress = match self.run_inner(sink, context, before) {
             Ok(progress) => progress,
             Err(SendError::Blocked) => {
-                // Part of a segment may wait for a successor that is not to come soon.
+                // A partial segment would wait for bytes that do not come soon.
                 let _ = sink.push();
                 Progress::Blocked
             }
@@ -54,13 +54,13 @@ impl Transfer {
             }
             match self.send_small(sink, context)? {
                 Small::Again => continue,
-                Small::Left(progress) => return Ok(progress),
+                Small::Stopped(progress) => return Ok(progress),
                 Small::Unfit => {}
             }
             // The last bytes of a file's response leave by `send_small` or not at all.
             let held = if self.file.is_some() { HELD_BYTES } else { 0 };
-            // The budget is looked at between calls, not within one: cutting an extent in two to
-            // the byte would leave pages and segments incomplete.
+            // The budget bounds calls as a whole: one that ended within an extent would leave pages
+            // and segments incomplete.
             let allowed = (self.remaining - held).min(context.budget);
             let more = if self.remaining > allowed {
                 More::Yes
@@ -81,7 +81,7 @@ impl Transfer {
                     sink.send(&bytes[..len], more).map_err(blocked_or_network)? as u64
                 }
                 Some(&Segment::File { offset, len }) => {
-                    // The bytes held back are looked for with the rest.
+                    // The residency of the held bytes is looked up with the rest.
                     let len = match self.residency(offset, len, context) {
                         Ok(len) => len.min(allowed),
                         Err(progress) => return Ok(progress),

@@ -219,7 +219,7 @@ impl RequestBuffer {
             Ok(Incoming::Bytes(count)) => self.append(&scratch[..count]),
             Ok(Incoming::Message) => {}
             Ok(Incoming::End) => self.note_end(),
-            Ok(Incoming::Cut) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(Incoming::Truncated) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 return Ok(false);

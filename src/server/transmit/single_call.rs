@@ -1,4 +1,4 @@
-//! What is left of a response, sent in one call after the file was found unchanged.
+//! The rest of a response, sent in one call after the file was found unchanged.
 
 use crate::http::Segment;
 use crate::server::config::SendChoice;
@@ -9,18 +9,18 @@ use crate::sys::file::Blocking;
 
 /// The outcome of an attempt to send all that is left in one call.
 pub(super) enum Small {
-    /// Look at what is left now: some of it was sent, or has come into memory.
+    /// The rest has become smaller, or has come into memory: the loop goes on.
     Again,
-    /// Nothing, and this is why.
-    Left(Progress),
-    /// The rest is too much, or may not be read here.
+    /// The run ends with this reason.
+    Stopped(Progress),
+    /// The rest is too large, or may not be read here.
     Unfit,
 }
 
 impl Transfer {
-    /// Sends what is left in one call if the file's content is kept, or if it fits one small buffer
-    /// and draws from the file. Bytes read of the file leave only if the file is found unchanged
-    /// afterwards, and are read anew if the peer does not take them.
+    /// Sends the rest in one call if the file's content is kept, or the rest fits a small buffer.
+    /// Bytes that were read leave after the file was found unchanged. Those that the peer does not
+    /// take are read again.
     pub(super) fn send_small(
         &mut self,
         sink: &mut impl Sink,
@@ -40,7 +40,7 @@ impl Transfer {
         if let Some(content) = file.kept() {
             return match small::send_kept(&self.plan, content, &mut context.tools.scratch, sink)? {
                 Some(sent) => Ok(self.after(sent)),
-                None => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+                None => Ok(Small::Stopped(Progress::Failed(TransmitError::Changed))),
             };
         }
         let small = match self.choice {
@@ -58,18 +58,18 @@ impl Transfer {
             (context.blocking, context.now, &self.resident),
         )? {
             Gathered::Whole => {}
-            Gathered::Short => return Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            Gathered::Short => return Ok(Small::Stopped(Progress::Failed(TransmitError::Changed))),
             Gathered::Cold if self.has_shrunk(context)? => {
-                return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+                return Ok(Small::Stopped(Progress::Failed(TransmitError::Changed)));
             }
             Gathered::Cold if self.remaining <= HELD_BYTES => return Ok(self.fetch_last(context)),
             Gathered::Cold => return Ok(Small::Unfit),
         }
         if file.file_system.is_remote() && context.blocking == Blocking::Forbidden {
-            return Ok(Small::Left(Progress::Reserved));
+            return Ok(Small::Stopped(Progress::Reserved));
         }
         if !file.keeps_content().map_err(SendError::File)? {
-            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+            return Ok(Small::Stopped(Progress::Failed(TransmitError::Changed)));
         }
         let sent = sink
             .send(&context.tools.scratch[..total], More::No)
@@ -77,8 +77,8 @@ impl Transfer {
         Ok(self.after(sent))
     }
 
-    /// Sends what is left from the worker's pipe, if it is a head and a piece of the file that the
-    /// peer most likely takes at once: the file is looked at when all of it is in the pipe.
+    /// Sends a head and one piece of the file from the worker's pipe, if the peer most likely takes
+    /// all at once. The file is checked when the piece is in the pipe.
     fn send_at_once(
         &mut self,
         sink: &mut impl Sink,
@@ -98,20 +98,20 @@ impl Transfer {
         {
             return Ok(Small::Unfit);
         }
-        // Missing bytes are found out again, after the head was sent.
+        // The loop finds the missing bytes again, after it has sent the head.
         if !matches!(self.residency(offset, len, context), Ok(found) if found == len) {
             return Ok(Small::Unfit);
         }
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let Some(loaded) = context.tools.load(file.file(), offset, len) else {
             return Ok(if self.has_shrunk(context)? {
-                Small::Left(Progress::Failed(TransmitError::Changed))
+                Small::Stopped(Progress::Failed(TransmitError::Changed))
             } else {
                 Small::Unfit
             });
         };
         if !file.keeps_content().map_err(SendError::File)? {
-            return Ok(Small::Left(Progress::Failed(TransmitError::Changed)));
+            return Ok(Small::Stopped(Progress::Failed(TransmitError::Changed)));
         }
         if let Some(Segment::Memory(head)) = self.plan.segments.front() {
             let (sent, all) = (sink.send(head, More::Yes), head.len());
@@ -125,13 +125,12 @@ impl Transfer {
             return Ok(Small::Unfit);
         };
         match send_loaded(socket, loaded)? {
-            0 => Ok(Small::Left(Progress::Failed(TransmitError::Changed))),
+            0 => Ok(Small::Stopped(Progress::Failed(TransmitError::Changed))),
             sent => Ok(self.after(sent)),
         }
     }
 
-    /// Whether a read that came back short did so because the file is not what it was, as far as
-    /// that can be told without waiting.
+    /// Whether the file has changed, which explains a short read. `false` where the check may wait.
     fn has_shrunk(&self, context: &RunContext<'_>) -> Result<bool, SendError> {
         match &self.file {
             Some(file)
@@ -145,7 +144,7 @@ impl Transfer {
         }
     }
 
-    /// The piece of the file that is left, if nothing but a head is left besides.
+    /// The file's piece in the rest, if the rest is one piece with or without a head.
     fn single_piece(&self) -> Option<(u64, u64)> {
         let mut segments = self.plan.segments.iter();
         let piece = match segments.next()? {
@@ -163,7 +162,7 @@ impl Transfer {
         Small::Again
     }
 
-    /// The last bytes have to be read, and that may wait: says where.
+    /// The step to the last bytes, which are not in memory.
     fn fetch_last(&mut self, context: &RunContext<'_>) -> Small {
         let mut pieces = self
             .plan
@@ -174,24 +173,24 @@ impl Transfer {
                 Segment::Memory(_) => None,
             });
         let (Some((offset, len)), None) = (pieces.next(), pieces.next()) else {
-            return Small::Left(Progress::Reserved);
+            return Small::Stopped(Progress::Reserved);
         };
         match self.residency(offset, len, context) {
-            // The bytes have just come: now they can be read.
+            // The bytes have come into memory since.
             Ok(found) if found == len => Small::Again,
-            Ok(_) => Small::Left(Progress::Reserved),
-            Err(progress) => Small::Left(progress),
+            Ok(_) => Small::Stopped(Progress::Reserved),
+            Err(progress) => Small::Stopped(progress),
         }
     }
 }
 
-/// Responses up to this size, head included, are gathered and sent in one call where the bytes are
-/// copied in any case.
+/// Largest response, head included, that is gathered for one call where its bytes are copied
+/// anyway.
 const SMALL_COPY_BYTES: usize = 128 << 10;
 
-/// More is not sent from the pipe in one piece: the peer may well not take it.
+/// Largest piece sent from the pipe at once: a peer may well not take more.
 const AT_ONCE_BYTES: u64 = 128 << 10;
 
-/// Bytes of a file's response that are held back until the file was found unchanged. They are
-/// copied, so they are few.
+/// Bytes of a file's response that are held back until the file was found unchanged: few, since
+/// they are copied.
 pub(super) const HELD_BYTES: u64 = 1 << 10;

@@ -1,4 +1,4 @@
-//! A transfer: what is left of a plan, and what is known of its file and its peer.
+//! A transfer: the unsent rest of a plan, the residency of its file, and the pace of its peer.
 
 use std::io;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::server::transmit::sink::{FilePart, IoBuffers, More, SendError, Sink};
 use crate::sys::file::Blocking;
 use crate::sys::send_file::PipeLease;
 
-/// A plan on its way, and the file it draws from.
+/// A plan that is being sent, and the file it draws from.
 #[derive(Debug)]
 pub struct Transfer {
     pub(super) plan: Plan,
@@ -22,17 +22,17 @@ pub struct Transfer {
     pub(super) choice: SendChoice,
     /// Bytes of the plan not yet sent.
     pub(super) remaining: u64,
-    /// These bytes of the file were found in the page cache a moment ago.
+    /// Bytes of the file that were found in the page cache a moment ago.
     pub(super) resident: Range<u64>,
     read_ahead: ReadAheadCursor,
     prefill: Prefill,
     /// Bytes in the pipe that the peer did not take.
     lease: Option<PipeLease>,
-    /// The file was sent a moment ago: its content, if it is small, is worth keeping.
+    /// Whether the file was sent a moment ago, so that small content is worth keeping.
     pub(super) worth_keeping: bool,
 }
 
-/// How much goes into the pipe before the peer takes it, by what it took so far.
+/// Bytes that go into the pipe before the peer takes them, by what it took so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prefill(usize);
 
@@ -42,7 +42,7 @@ impl Default for Prefill {
     }
 }
 
-/// Where a run left off.
+/// The reason why a run ended.
 #[derive(Debug)]
 pub enum Progress {
     /// All was sent.
@@ -53,22 +53,21 @@ pub enum Progress {
     Spent,
     /// The next bytes of the file are not in memory.
     Cold(Extent),
-    /// The disk lane must send the next bytes. The bytes are in memory, but the file system may
-    /// wait for a network even so; or they are the last ones, and reading them or the file's
-    /// metadata may wait.
+    /// A disk worker must send the next bytes. They are in memory on a file system that may wait
+    /// for a network all the same, or they are the last ones, and reading them may wait.
     Reserved,
     /// The transfer cannot go on.
     Failed(TransmitError),
 }
 
-/// Why a transfer cannot go on.
+/// The reason why a transfer cannot go on.
 #[derive(Debug)]
 pub enum TransmitError {
     /// The peer or the network.
     Network(io::Error),
     /// The file cannot be read.
     File(io::Error),
-    /// The file is not what it was when its response began.
+    /// The file has changed since its response began.
     Changed,
 }
 
@@ -109,12 +108,12 @@ impl Transfer {
         }
     }
 
-    /// What the peer took of this transfer, for the next one to it.
+    /// The prefill that the peer's pace gave, for the next transfer to it.
     pub(crate) fn prefill(&self) -> Prefill {
         self.prefill
     }
 
-    /// Begins with what the last transfer found of the peer.
+    /// Begins with the prefill of the last transfer to the peer.
     pub(crate) fn set_prefill(&mut self, prefill: Prefill) {
         self.prefill = prefill;
     }
@@ -125,7 +124,7 @@ impl Transfer {
         self.remaining
     }
 
-    /// How the file's bytes go out.
+    /// The way in which the file's bytes are sent.
     #[must_use]
     pub fn choice(&self) -> SendChoice {
         self.choice
@@ -155,7 +154,7 @@ impl Transfer {
         self.plan.segments.shrink_to_fit();
     }
 
-    /// The next extent to be read ahead of what is being sent; each is named once.
+    /// The next extent to be read ahead; each is returned once.
     pub(crate) fn next_read_ahead(&mut self) -> Option<ReadAhead> {
         let Some(&Segment::File { offset, len }) = self.plan.segments.front() else {
             return None;
@@ -164,17 +163,17 @@ impl Transfer {
             .next(self.file.as_ref()?, offset..offset + len)
     }
 
-    /// Notes that the disk lane has read these bytes of the file in.
+    /// Notes that a disk worker has read these bytes into the page cache.
     pub fn note_resident(&mut self, extent: Extent) {
         self.resident = extent.offset..extent.offset + extent.len;
     }
 
-    /// Forgets what was known of residency: a long wait lies behind.
+    /// Forgets the residency, which a long wait has made doubtful.
     pub fn forget_residency(&mut self) {
         self.resident = 0..0;
     }
 
-    /// How many bytes from `offset` on may be sent here, or why none.
+    /// The bytes from `offset` on that may be sent here, or the reason why none may.
     pub(super) fn residency(
         &mut self,
         offset: u64,
@@ -194,7 +193,7 @@ impl Transfer {
         if resident {
             return Ok(len.min(self.resident.end - offset));
         }
-        // To the end of the extent, so that all readers of a file ask for the same ones.
+        // The extent ends where those of the file's other readers do, so that they share its read.
         let len = len.min(EXTENT_BYTES - offset % EXTENT_BYTES);
         let extent = Extent { offset, len };
         if file.may_wait(extent, context.now) {
@@ -225,7 +224,8 @@ impl Transfer {
             choice,
         };
         let sent = sink.send_file(part, tools)?;
-        // Bytes that the peer does not take are prepared in vain, unless its next turn finds them.
+        // The pipe is filled in vain for bytes that the peer takes neither now nor in its next
+        // turn.
         self.prefill.0 = match sent as u64 == len {
             true => usize::MAX,
             false => FIRST_PREFILL_BYTES.max(2 * sent),
@@ -268,7 +268,7 @@ impl Drop for Transfer {
     }
 }
 
-/// Bytes that go into the pipe for a new peer, and at least; later all of them where the peer took
-/// all that there were, else twice as many as it took. A full pipe for all costs paced readers a
-/// third more processor time, 128 KiB for all costs a lone fast reader an eighth.
+/// The prefill for a new peer, and the least. A peer that took all bytes has all put into the pipe
+/// next time, any other twice as many as it took. A full pipe for all peers costs paced readers a
+/// third more processor time, 128 KiB for all a lone fast reader an eighth.
 const FIRST_PREFILL_BYTES: usize = 128 << 10;
