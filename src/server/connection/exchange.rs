@@ -1,4 +1,4 @@
-//! A request and its response, as the log and observers are told of them.
+//! A request and its response, as the log and observers see them.
 
 use std::mem;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,7 +8,7 @@ use crate::server::connection::prepare::{Logged, Pending};
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Peer, access_log};
 
-/// A request, and what is known of its response before that is sent.
+/// A request, and the facts of its response before the first byte is sent.
 #[derive(Debug)]
 pub(super) struct Exchange {
     request: Answered,
@@ -20,9 +20,9 @@ pub(super) struct Exchange {
     detail: &'static str,
     /// The user who has logged in, for the log.
     user: Option<Box<[u8]>>,
-    /// Bytes of content promised; `None` where that is not known beforehand.
+    /// Bytes of content promised; `None` where the length is not known beforehand.
     content_length: Option<u64>,
-    /// Bytes before the content: the head, and what an interim response left.
+    /// Bytes before the content: the head, and the rest of an interim response.
     head_bytes: u64,
     since: Instant,
 }
@@ -30,16 +30,15 @@ pub(super) struct Exchange {
 /// The part of the request that is kept.
 #[derive(Debug)]
 enum Answered {
-    /// All of it: until the first byte leaves or the peer has to be waited for, the response may
-    /// have to be made anew.
+    /// All of it: the response may be restarted until its first byte leaves or it is blocked.
     Whole(Pending),
     /// The log's part.
     Logged(Logged),
 }
 
 impl Exchange {
-    /// The exchange that `pending` began. The outcome and its detail hold if all is sent; the head's
-    /// bytes include those of an interim response.
+    /// The exchange that `pending` began. The outcome and its detail hold if all is sent; the
+    /// head's bytes include those of an interim response.
     pub(super) fn new(
         pending: Pending,
         (status, persistence): (u16, Persistence),
@@ -61,7 +60,7 @@ impl Exchange {
         }
     }
 
-    /// The request as it came, cut if it is long, and when it was whole.
+    /// The raw request line, cut if it is long, and the time when the request was whole.
     pub(super) fn request_seen(&self) -> (Vec<u8>, Instant) {
         let mut line = match &self.request {
             Answered::Whole(pending) => pending.line().to_vec(),
@@ -93,7 +92,7 @@ impl Exchange {
         self.is_answer_to_last
     }
 
-    /// How it came out, now that all is sent.
+    /// The outcome if all is sent.
     pub(super) fn outcome(&self) -> CloseReason {
         self.outcome
     }
@@ -103,8 +102,8 @@ impl Exchange {
         self.since.elapsed()
     }
 
-    /// The request again, if it is to be answered anew: the file has changed, and no byte of the
-    /// response has left. A file that changes each time is not waited for.
+    /// The request, if it is to be answered anew: the file has changed, and no byte of the response
+    /// has left. The limit is for a file that changes each time.
     pub(super) fn restart_after(&mut self, reason: CloseReason) -> Option<Pending> {
         match mem::replace(&mut self.request, Answered::Logged(Logged::default())) {
             Answered::Whole(mut pending)
@@ -120,7 +119,7 @@ impl Exchange {
         }
     }
 
-    /// Gives up the request but for its line: the response cannot be made anew any more.
+    /// Drops the request but for the log's part: the response cannot be restarted any more.
     pub(super) fn keep_line_only(&mut self, service: &Shared) {
         if let Answered::Whole(pending) = &mut self.request {
             let logged = match service.journal.is_on() || service.transfers.are_observed() {
@@ -168,5 +167,5 @@ impl Exchange {
     }
 }
 
-/// Responses to one request that a changing file may cost before the connection is reset.
+/// Restarts of a response for a changing file before the connection is reset.
 pub(super) const MAX_RESTARTS: u8 = 8;

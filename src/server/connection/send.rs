@@ -27,7 +27,7 @@ use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{Extent, Prefill, Progress, RunContext, Transfer, TransmitError};
 use crate::sys::file::Blocking;
 
-/// A response on its way.
+/// A response that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
     exchange: Exchange,
@@ -45,7 +45,7 @@ pub(super) struct Sending {
     _bulk: Option<Permit>,
 }
 
-/// How the peer knows that it has all.
+/// The sign by which the peer knows the response's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// By a length or by chunks.
@@ -54,12 +54,12 @@ enum Ending {
     Close,
 }
 
-/// Where a response stands after a turn.
+/// The outcome of a response's turn.
 pub(super) enum SendStep {
     Done,
     Blocked(Instant),
     Throttled(Instant),
-    /// A listing waits for memory that others have, of a directory on this file system.
+    /// A listing waits for memory that others hold; its directory is on this file system.
     Paused(Instant, u64),
     Spent,
     Disk(DiskJob),
@@ -109,7 +109,7 @@ impl Sending {
         }
     }
 
-    /// Its request, and what is known of it before it is sent.
+    /// The request, and the response's facts for the log.
     pub(super) fn exchange(&self) -> &Exchange {
         &self.exchange
     }
@@ -119,35 +119,35 @@ impl Sending {
         self.ending == Ending::Close
     }
 
-    /// Whether its listing has taken a scan further that others may go on with.
+    /// Whether its listing has taken a shared scan a step further.
     pub(super) fn scan_is_under_way(&self) -> bool {
         self.streamed
             .as_ref()
             .is_some_and(StreamedBody::scan_is_under_way)
     }
 
-    /// Whether it waits for the time alone: for memory that others have.
+    /// Whether it waits for memory that others hold, for which time alone wakes it.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// What the peer took at a time, for the connection's next response.
+    /// The prefill that the peer's pace gave, for the connection's next response.
     pub(super) fn prefill(&self) -> Prefill {
         self.transfer.prefill()
     }
 
-    /// Begins with what the peer took of the last response.
+    /// Begins with the prefill of the connection's last response.
     pub(super) fn set_prefill(&mut self, prefill: Prefill) {
         self.transfer.set_prefill(prefill);
     }
 
-    /// Its bytes that are left, if most are a file's and take many calls to send.
+    /// The remaining bytes, if most are a file's and take many calls to send.
     pub(super) fn large(&self) -> Option<u64> {
         let remaining = self.transfer.remaining();
         (self.transfer.file().is_some() && remaining > LARGE_BYTES).then_some(remaining)
     }
 
-    /// Whether the peer seems to take nothing any more.
+    /// Whether the peer seems to have stopped reading.
     pub(super) fn seems_stalled(&self) -> bool {
         self.stall.seems_stalled()
     }
@@ -157,14 +157,14 @@ impl Sending {
         self.sent
     }
 
-    /// Forgets what was thought to be in memory: a hot worker had to wait.
+    /// Forgets the file's residency, in which a hot worker had to wait.
     pub(super) fn forget_residency(&self) {
         if let Some(file) = self.transfer.file() {
             file.forget_residency();
         }
     }
 
-    /// Sends for a quantum at the most.
+    /// Sends at most a quantum.
     pub(super) fn advance(
         &mut self,
         sink: &mut impl Sink,
@@ -184,7 +184,7 @@ impl Sending {
             self.transfer.forget_residency();
         }
         let quantum = turn.service.config.quantum_bytes;
-        // However small a quantum is, a turn gets on.
+        // A turn sends something even with a quantum below the least charge.
         if turn.served > 0 && turn.served + LEAST_CHARGE > quantum {
             return SendStep::Spent;
         }
@@ -222,7 +222,7 @@ impl Sending {
             Progress::Reserved => self.disk_step(|_, _| DiskAction::Send),
             Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
             Progress::Blocked => {
-                // Memory for peers that read nothing is what an attacker would ask for.
+                // An attacker that reads no response must not hold much memory.
                 self.exchange.keep_line_only(turn.service);
                 self.transfer.shrink();
                 match self.stall.block(sink, self.sent, turn.service, turn.now) {
@@ -234,7 +234,7 @@ impl Sending {
         }
     }
 
-    /// The step after the last byte that is there.
+    /// The step after the last byte of the plan.
     fn step_after_all(&mut self) -> SendStep {
         let Some(body) = &mut self.streamed else {
             return SendStep::Done;
@@ -262,7 +262,7 @@ impl Sending {
         })
     }
 
-    /// The deadline of a blocked response has passed: goes on to the next one if bytes arrive at
+    /// Handles the passed deadline of a blocked response. Returns the next one if bytes arrive at
     /// the peer after all.
     pub(super) fn expire(
         &mut self,
@@ -274,8 +274,8 @@ impl Sending {
         Ok(self.hold_listing(deadline, now))
     }
 
-    /// The response is blocked until `deadline`. Gives back what a listing can make anew once it
-    /// has been for some time, or at once if others need it. Returns when to look again.
+    /// Releases memory that a blocked listing can make anew: after some time, or at once if others
+    /// need it. Returns when to look again, at the latest at `deadline`.
     fn hold_listing(&mut self, deadline: Instant, now: Instant) -> Instant {
         let Some(body) = &mut self.streamed else {
             return deadline;
@@ -291,7 +291,7 @@ impl Sending {
         }
     }
 
-    /// Does in a disk worker what a hot worker must not. Returns the bytes sent.
+    /// Runs a job that may wait for a disk. Returns the bytes sent.
     pub(super) fn run_disk_job(
         &mut self,
         action: DiskAction,
@@ -318,8 +318,7 @@ impl Sending {
         self.transfer.next_read_ahead()
     }
 
-    /// The request again, if it is to be answered anew: the file has changed, and no byte of the
-    /// response has left. A file that changes each time is not waited for.
+    /// The request, if it is to be answered anew, as [`Exchange::restart_after`].
     pub(super) fn restart_after(
         mut self: Box<Self>,
         reason: CloseReason,
@@ -374,7 +373,7 @@ impl Sending {
         }
         read_into_cache(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        // Pages that do not stay in memory show at once.
+        // Pages that do not stay in memory are missing again at once.
         if file.file_system.is_remote() || !file.may_wait(extent, Instant::now()) {
             self.transfer.note_resident(extent);
         }
@@ -428,17 +427,17 @@ fn reason_of(error: &TransmitError) -> CloseReason {
     }
 }
 
-/// Pages that were seen in memory may be gone after so long.
+/// Wait after which the residency of pages is doubtful.
 const STALE_AFTER: Duration = Duration::from_millis(200);
 
-/// A peer that takes nothing for so long has its listing's names looked up anew.
+/// Wait after which a blocked listing releases its names, to look them up anew.
 const HOLD_LISTING: Duration = Duration::from_millis(100);
 
-/// A listing that has no permit for its names in memory tries again after this.
+/// Pause of a listing that has no permit for its names in memory.
 const PERMIT_WAIT: Duration = Duration::from_millis(5);
 
-/// The least a turn costs, in bytes of service, so that tiny responses count as well.
+/// Least cost of a turn, in bytes, so that tiny responses count as well.
 pub(super) const LEAST_CHARGE: u64 = 4 << 10;
 
-/// Responses up to this size leave by three calls: the head, most of the file, the end of it.
+/// Largest response that leaves by three calls: the head, most of the file, the end of it.
 const LARGE_BYTES: u64 = 256 << 10;

@@ -1,4 +1,4 @@
-//! What a response does about bytes of its file that are not in memory.
+//! The disk job for bytes of a response's file that are not in memory.
 
 use crate::server::connection::step::{DiskAction, ExtentKey};
 use crate::server::files::OpenFile;
@@ -32,5 +32,5 @@ impl Cold {
     }
 }
 
-/// An extent that was read so often and is still not in memory is sent from the disk lane.
+/// Reads of an extent after which a disk worker sends it, since it does not stay in memory.
 const MAX_READS: u8 = 2;
