@@ -23,7 +23,7 @@ enum HeadProgress {
     Empty,
     /// Bytes of undecided protocol; silence may make a name of them.
     Undecided(SilenceRule),
-    /// Silence has fallen.
+    /// The grace for the rest of a name has passed.
     Silent,
     /// The head of an HTTP request, of which so many bytes need not be searched again.
     Head { scanned: usize },
@@ -46,7 +46,7 @@ pub(super) enum Received {
 }
 
 impl Receiving {
-    /// At the start of a connection, and after a response.
+    /// The state at the start of a connection, and after a response.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
@@ -87,7 +87,7 @@ impl Receiving {
         turn: &mut TurnContext<'_>,
         kept: bool,
     ) -> Received {
-        // In the worker's memory: that of each connection would leave holes of all sizes.
+        // The worker's memory is used: buffers of each connection would fragment the heap.
         buffer.move_into(std::mem::take(&mut turn.tools.request));
         let received = self.receive_request(buffer, source, turn, kept);
         turn.tools.request = buffer.move_out();

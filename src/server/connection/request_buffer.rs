@@ -35,10 +35,10 @@ impl Default for RequestBuffer {
     }
 }
 
-/// Where bytes are received from.
+/// The socket that bytes are received from, with its session.
 pub(super) struct ByteSource<'a> {
     pub(super) stream: &'a TcpStream,
-    /// The session that they are opened by.
+    /// The session that opens the bytes.
     pub(super) tls: Option<&'a mut TlsStream>,
 }
 
@@ -110,7 +110,7 @@ impl RequestBuffer {
         self.bytes.drain(..len);
     }
 
-    /// Throws the first bytes away.
+    /// Discards the first bytes.
     pub(super) fn consume(&mut self, len: usize) {
         self.large = None;
         if len >= self.bytes.len() {
@@ -129,7 +129,7 @@ impl RequestBuffer {
         }
     }
 
-    /// Throws all bytes away.
+    /// Discards all bytes.
     pub(super) fn clear(&mut self) {
         self.large = None;
         self.bytes = Vec::new();
@@ -151,7 +151,7 @@ impl RequestBuffer {
         self.readable = false;
     }
 
-    /// Where a session's plaintext goes.
+    /// The bytes, for a session to append plaintext.
     pub(super) fn plaintext(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -173,7 +173,7 @@ impl RequestBuffer {
         }
     }
 
-    /// As [`Self::receive`], where nothing that comes is of use any more.
+    /// As [`Self::receive`], for bytes that are not used any more.
     pub(super) fn discard(
         &mut self,
         source: &mut ByteSource<'_>,
@@ -181,7 +181,7 @@ impl RequestBuffer {
     ) -> io::Result<bool> {
         let received = match source.tls.as_mut().map(|tls| tls.layer()) {
             _ if self.ended => return Ok(false),
-            // The kernel opens what is read, and may find a message.
+            // The kernel opens the records, and may find a message.
             Some(Layer::Kernel(tls)) => self.receive_opened(source.stream, tls, scratch),
             _ => self.receive_plain(source.stream, scratch),
         };
@@ -203,8 +203,8 @@ impl RequestBuffer {
         Ok(true)
     }
 
-    /// Receives what the kernel has opened. The session says whether the peer has closed its side: an
-    /// attacker can end the TCP stream.
+    /// Receives bytes that the kernel has opened. Only the session tells that the peer has closed
+    /// its side: an attacker can end the TCP stream.
     fn receive_opened(
         &mut self,
         stream: &TcpStream,
@@ -215,7 +215,7 @@ impl RequestBuffer {
             return Ok(false);
         }
         match tls.receive(stream, &mut scratch[..READ_BYTES]) {
-            // Messages divide what comes: a short count does not mean that nothing is left.
+            // Messages divide the stream: a short count does not mean that the socket is empty.
             Ok(Incoming::Bytes(count)) => self.append(&scratch[..count]),
             Ok(Incoming::Message) => {}
             Ok(Incoming::End) => self.note_end(),
@@ -235,8 +235,8 @@ impl RequestBuffer {
         self.bytes.extend_from_slice(received);
     }
 
-    /// Opens what comes. The session says whether the peer has closed its side: an attacker can end
-    /// the TCP stream.
+    /// Receives records and opens them. Only the session tells that the peer has closed its side:
+    /// an attacker can end the TCP stream.
     fn receive_sealed(
         &mut self,
         stream: &TcpStream,
@@ -253,7 +253,8 @@ impl RequestBuffer {
         tls.take_in(received);
         let opened = tls.open(&mut self.bytes);
         if tls.unsent() > 0 {
-            // An alert, or a new key: what the socket does not take goes before the next response.
+            // An alert or a key update: bytes that the socket does not take precede the next
+            // response.
             let _ = tls.flush(stream);
         }
         opened.map_err(io::Error::other)?;
@@ -298,7 +299,8 @@ impl RequestBuffer {
 /// no response.
 const READ_BYTES: usize = 4 << 10;
 
-/// Longer beginnings of requests are rare, and so many at a time are few: `Shared::long_requests`.
+/// Longest beginning of a request without a permit of `Shared::long_requests`: longer ones are
+/// rare.
 const LARGE_BYTES: usize = 18 << 10;
 
 /// Bytes of a malformed request that go to the log.

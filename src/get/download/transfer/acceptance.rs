@@ -80,7 +80,7 @@ impl Transfer<'_> {
         self.session(Some((mirror, response)))
     }
 
-    /// How the file begins that is here whole and is to be updated.
+    /// The beginning of a whole file that is to be updated.
     fn replaced(&self) -> Vec<u8> {
         let mut begins = Vec::new();
         if self.shared.config.existing == Existing::Update
@@ -95,7 +95,7 @@ impl Transfer<'_> {
     /// Starts the part file over, with the version of this response.
     fn begin(&mut self, mirror: usize, response: &Response) -> Result<(), GetError> {
         let identity = Identity::of(&response.head);
-        // Not where a redirect led: that may be another host next time.
+        // The target of a redirect may be another host next time, so it is not recorded.
         let url = self.mirrors.url(mirror).recorded();
         let state = State::new(url, identity, response.head.content_type.clone());
         self.list = None;
@@ -112,7 +112,7 @@ impl Transfer<'_> {
         let is_proven = !self.proof.checksums().is_empty();
         for url in found.urls {
             self.mirrors.add(url);
-            // The digest proves them in the end, independent of entity tags.
+            // The digest proves the mirrors' bytes, independent of entity tags.
             self.has_proven_mirrors |= is_proven;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! A session of a download: what it gets, and what is known after it.
+//! A session of a download, and its results.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;

@@ -15,7 +15,7 @@ use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{HttpUrl, Source};
 
-/// A file on its way over HTTP.
+/// A file that is being downloaded over HTTP.
 pub(crate) struct Transfer<'a> {
     pub(super) shared: &'a Shared,
     pub(super) reporter: &'a Reporter,
@@ -38,12 +38,12 @@ pub(crate) struct Transfer<'a> {
     pub(super) has_proven_mirrors: bool,
     /// Responses that looked like a passing fault, in a row, and the bytes kept at the last one.
     pub(super) suspicions: (u32, u64),
-    /// Times that the file turned out to be another one meanwhile.
+    /// Times that the file was replaced on the server meanwhile.
     pub(super) versions: u32,
 }
 
 impl Transfer<'_> {
-    /// Has later runs hold the file against what the server says of it, too.
+    /// Keeps the server's digest, for later runs to verify the file by.
     pub(super) fn keep_digest(&mut self) {
         if let (Some(held), Some(digest)) = (&mut self.holdings.current, self.proof.offered()) {
             held.state.note_digest(digest);

@@ -16,7 +16,7 @@ impl Transfer<'_> {
     pub(super) fn wrong_checksum(&mut self, error: GetError) -> Result<Opening, GetError> {
         let is_whole = |held: &Holding| held.state.whole;
         if !self.holdings.current.as_ref().is_some_and(is_whole) {
-            // One block was bad again and again; all other bytes stay.
+            // One block was bad repeatedly; all other bytes stay.
             return Err(error);
         }
         if let Some(opening) = self.mend()? {
@@ -26,7 +26,7 @@ impl Transfer<'_> {
         self.keep_digest();
         if let Some(held) = &mut self.holdings.current {
             held.has_wrong_checksum = true;
-            // Were this to fail, the bytes are only fetched again.
+            // A failure costs a repeated download at most.
             let _ = held
                 .part
                 .sync_data()
@@ -109,5 +109,5 @@ impl Transfer<'_> {
     }
 }
 
-/// A file that has become another one this often is not going to hold still.
+/// Versions of a file after which the download fails: it changes too often.
 pub(super) const MAX_VERSIONS: u32 = 5;
