@@ -1,5 +1,5 @@
-//! TLS in both directions: a session over rustls without a socket, and what either side makes its
-//! sessions from. Nothing outside names a method of rustls' connections.
+//! TLS in both directions: sessions over rustls without a socket, and each side's settings of them.
+//! No other module calls rustls' connections.
 
 pub(crate) mod client;
 pub(crate) mod identity;

@@ -1,8 +1,8 @@
 //! The sandbox, held by the kernel: landlock(7) for files and connections, seccomp(2) for system
 //! calls.
 //!
-//! Both hold for the calling thread and for those it starts. landlock(7) knows no other way before
-//! its ABI 8, so a process that has more threads is refused.
+//! Both hold for the calling thread and those that it starts. A process with more threads is
+//! refused: landlock(7) reaches them from ABI 8 on.
 
 mod allowed_paths;
 #[cfg(all(target_os = "linux", not(feature = "portable")))]
@@ -45,8 +45,8 @@ impl std::fmt::Display for Confinement {
     }
 }
 
-/// Gives up all but `places` and the system calls of a running server. Features that this kernel
-/// lacks are left out.
+/// Confines the process to `places` and the system calls of a running server. Features that this
+/// kernel lacks are left out.
 ///
 /// # Errors
 /// A part that the kernel has cannot be put in place.

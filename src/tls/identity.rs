@@ -1,4 +1,4 @@
-//! Certificates and keys: from files, or of this server's own making.
+//! Certificates and keys: from files, or self-signed.
 
 use std::fmt;
 use std::fs;
@@ -14,12 +14,12 @@ use x509_cert::der::Decode;
 
 use crate::tls::provider::provider;
 
-/// Why a certificate, a key or a set of them is of no use: for the operator.
+/// A fault of a certificate or key, for the operator.
 #[derive(Debug)]
 pub enum IdentityError {
     /// A file cannot be read.
     Read(PathBuf, io::Error),
-    /// A file is no PEM.
+    /// A file is not in PEM.
     Pem(PathBuf, pem::Error),
     /// A file holds no certificate.
     NoCertificate(PathBuf),
@@ -112,8 +112,8 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// A certificate that this server signs itself, for a key that it keeps in `directory`. The
-/// certificate is new each time; the pin is that of the key, and stays.
+/// A self-signed certificate, for a key that is kept in `directory`. The certificate is new each
+/// time; its pin stays, since it is the key's.
 ///
 /// # Errors
 /// The key cannot be made, kept or read.
@@ -142,8 +142,8 @@ fn sign(key: &KeyPair, names: Vec<String>) -> Result<CertificateDer<'static>, rc
     Ok(parameters.self_signed(key)?.der().clone())
 }
 
-/// Makes a key that only this user can read. Another server may do so at the same moment: then
-/// its key is the one.
+/// Makes a key that only this user can read. A key that another server made at the same moment is
+/// taken instead.
 fn make_key(path: &Path) -> io::Result<String> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(directory)?;

@@ -1,5 +1,4 @@
-//! A server's session whose records the kernel seals and opens: what is left of it here is the
-//! way to the next keys.
+//! A server's session whose records the kernel seals and opens. rustls derives the next keys.
 
 use std::fmt;
 
@@ -18,15 +17,15 @@ pub(crate) struct Parameters {
     pub record_limit: u64,
 }
 
-/// What the kernel would take over.
+/// A session that the kernel can take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handover {
     pub parameters: Parameters,
-    /// The most records that were sealed so far.
+    /// Upper bound of the records sealed so far.
     pub sealed: u64,
 }
 
-/// What the kernel needs to go on with a session.
+/// A session's keys in both directions.
 #[derive(Debug)]
 pub(crate) struct SessionKeys {
     pub send: TrafficKeys,
@@ -49,7 +48,7 @@ impl fmt::Debug for KernelSession {
 }
 
 impl KernelSession {
-    /// Takes the keys out of a session, which ends with that. Nothing may be under way in it.
+    /// Takes the keys out of a session. No bytes may be under way in it.
     ///
     /// # Errors
     /// The handshake is not over, something is to be sent, or its settings keep keys inside.
@@ -79,7 +78,7 @@ impl KernelSession {
     /// The keys of one direction that follow those in use (RFC 8446 section 7.2).
     ///
     /// # Errors
-    /// TLS 1.2 has no such thing.
+    /// The session is of TLS 1.2, which has no key updates.
     pub(crate) fn next_keys(&mut self, direction: Direction) -> Result<TrafficKeys, Error> {
         let (sequence, secret) = match direction {
             Direction::Send => self.connection.update_tx_secret(),
@@ -115,7 +114,7 @@ impl KernelSession {
 }
 
 impl Parameters {
-    /// Those of a session; `None` before they are agreed upon, and if the kernel has no such.
+    /// A session's parameters; `None` before they are agreed upon, or if the kernel lacks them.
     pub(crate) fn of(state: &CommonState) -> Option<Self> {
         use rustls::CipherSuite as Suite;
         let version = match state.protocol_version()? {
@@ -148,9 +147,11 @@ impl Parameters {
     }
 }
 
-/// With AES-GCM in TLS 1.2 a record shows its nonce, which the kernel counts up from the first one
-/// (RFC 5288 section 3). The library has shown those that differ from the initial one in the lower
-/// half: the upper half is another one from here on.
+/// A nonce for the kernel to count up from, none of which rustls has used with this key.
+///
+/// A record of TLS 1.2 with AES-GCM carries the nonce behind the salt (RFC 5288 section 3). rustls
+/// varies its last 4 bytes alone, for fewer records than they have values. The changed byte in
+/// front of them keeps both ranges apart.
 fn unused_nonce(mut nonce: [u8; NONCE_BYTES]) -> [u8; NONCE_BYTES] {
     nonce[SALT_BYTES] ^= 0x80;
     nonce[NONCE_BYTES - 4..].fill(0);
@@ -161,7 +162,7 @@ fn unknown() -> Error {
     Error::General("the kernel knows no such keys".into())
 }
 
-/// The part of a nonce that no record of TLS 1.2 with AES-GCM shows.
+/// The secret part of a nonce of TLS 1.2 with AES-GCM (RFC 5288 section 3).
 const SALT_BYTES: usize = 4;
 
 #[cfg(test)]
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_nonce_is_shown_twice() {
+    fn no_nonce_is_used_twice() {
         for initial in [[0; NONCE_BYTES], [0xff; NONCE_BYTES], *b"saltexplicit"] {
             let kernel = unused_nonce(initial);
             assert_eq!(
@@ -177,8 +178,7 @@ mod tests {
                 initial[..SALT_BYTES],
                 "the salt is a secret of both"
             );
-            // The library adds its numbers to the lower half by exclusive or, for fewer records than
-            // the half has numbers, and so does the kernel by counting.
+            // rustls and the kernel vary the last 4 bytes alone.
             let upper = SALT_BYTES..NONCE_BYTES - 4;
             assert_ne!(kernel[upper.clone()], initial[upper]);
             assert_eq!(kernel[NONCE_BYTES - 4..], [0; 4]);

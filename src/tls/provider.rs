@@ -20,7 +20,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// New keys for tickets, which change by themselves from time to time.
+/// Keys for tickets, which rustls replaces from time to time.
 ///
 /// # Errors
 /// The system has no random numbers.

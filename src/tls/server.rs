@@ -1,5 +1,5 @@
-//! The basis of a server's sessions: certificates by name, tickets, and the issuers of clients'
-//! certificates. The settings can be loaded anew while sessions go on.
+//! The settings of a server's sessions: certificates by name, tickets, and the issuers of clients'
+//! certificates. They can be loaded anew while sessions go on.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::tls::pin::Pin;
 use crate::tls::provider::{provider, ticketer};
 use crate::tls::session::{Error, Session};
 
-/// Which certificates a server shows, and which it asks for.
+/// A server's certificates, and those that it asks clients for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// Certificate chains and their keys. A client that names no host, or one that is in none of
@@ -39,10 +39,10 @@ pub struct IdentityFiles {
     pub key: PathBuf,
 }
 
-/// Where a server keeps a key of its own, and which names its certificate has.
+/// The place of a server's own key, and the names in its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnIdentity {
-    /// The directory; `None` if there is none, which is an error to tell the operator.
+    /// The directory; `None` if there is none, which the operator is told as an error.
     pub directory: Option<PathBuf>,
     /// Host names and addresses.
     pub names: Vec<String>,
@@ -51,18 +51,18 @@ pub struct OwnIdentity {
 /// Whether clients need a certificate, where they are asked for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// No handshake without.
+    /// A handshake without a certificate fails.
     #[default]
     Require,
-    /// A certificate that is shown has to be good.
+    /// A certificate may be missing, but not invalid.
     Allow,
 }
 
-/// The current basis of sessions.
+/// The current settings of sessions.
 #[derive(Debug)]
 pub(crate) struct ServerTls {
     config: TlsConfig,
-    /// The kernel's share of the work, if it is to have any.
+    /// Kernel TLS, if sessions may be handed to it.
     kernel: Option<KernelTls>,
     current: RwLock<Loaded>,
 }
@@ -70,7 +70,7 @@ pub(crate) struct ServerTls {
 #[derive(Clone, Debug)]
 struct Loaded {
     sessions: Arc<ServerConfig>,
-    /// A key takes about a millisecond to sign (RSA).
+    /// Whether a key is RSA, which takes about a millisecond to sign.
     is_slow: bool,
     /// The pins of all keys.
     pins: Vec<Pin>,
@@ -104,12 +104,12 @@ impl ServerTls {
     /// A new session.
     ///
     /// # Errors
-    /// None that is known; the library says so if its configuration lacks something.
+    /// rustls finds the configuration incomplete, which no setting is known to cause.
     pub(crate) fn session(&self) -> Result<Session, Error> {
         Session::server(self.current().sessions)
     }
 
-    /// What sessions may be handed to.
+    /// Kernel TLS, if sessions may be handed to it.
     pub(crate) fn kernel(&self) -> Option<KernelTls> {
         self.kernel
     }
@@ -207,7 +207,7 @@ fn sessions(config: &TlsConfig, keys: Certificates) -> Result<ServerConfig, Iden
     };
     let mut sessions = builder.with_cert_resolver(Arc::new(keys));
     sessions.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
-    // With the keys of the tickets goes what was agreed with clients under the old certificates.
+    // New ticket keys end the resumption of sessions that began under the old certificates.
     sessions.ticketer = ticketer().map_err(|error| unusable(&error))?;
     Ok(sessions)
 }
@@ -241,7 +241,7 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// The keys for a host: by its own name, or by a wildcard in the place of its first label.
+    /// The keys for a host: by its name, or by a wildcard for its first label.
     fn of(&self, host: &str) -> Option<&Vec<Arc<CertifiedKey>>> {
         let host = host.to_ascii_lowercase();
         self.by_name.get(&host).or_else(|| {

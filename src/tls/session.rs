@@ -1,12 +1,11 @@
-//! A TLS session of either side, without a socket: ciphertext in, plaintext out, and the other
-//! way round.
+//! A TLS session of either side, without a socket: ciphertext in, plaintext out, and the reverse.
 //!
 //! The caller owns the buffers. Received bytes go to [`Session::open`]; bytes to send go through
 //! [`Session::seal`] into a buffer of the caller's choice. Sealed bytes are never sealed again (a
-//! nonce is spent): what the socket has not taken the caller hands to [`Session::keep`].
+//! nonce is spent): the caller hands those that the socket has not taken to [`Session::keep`].
 //!
-//! [`Session::unsent`] holds what must leave before anything that is sealed later: flights of the
-//! handshake, tickets, key updates, alerts, and what was kept.
+//! [`Session::unsent`] holds the bytes that go before any sealed later: flights of the handshake,
+//! tickets, key updates, alerts, and kept bytes.
 
 #[cfg(test)]
 mod tests;
@@ -34,15 +33,15 @@ pub(crate) struct Session {
     side: Side,
     unsent: Unsent,
     is_closed_by_peer: bool,
-    /// The received records that begin a message behind the handshake. The library remembers where
-    /// in them it was, and looks there again whenever it is called.
+    /// Received records that begin a message after the handshake. rustls keeps its place in them,
+    /// and wants them again at each call.
     joining: Vec<u8>,
-    /// Nothing has come since bytes were last sealed. What came may be a request for new keys, which
-    /// the library answers in front of what is sealed next.
+    /// No record has come since bytes were last sealed. One may request new keys, which rustls
+    /// answers in front of the bytes sealed next.
     has_answered: bool,
-    /// The most records that were sealed after the handshake.
+    /// Upper bound of the records sealed after the handshake.
     sealed: u64,
-    /// After a failure the library is not called again.
+    /// rustls is not called again after a failure.
     has_failed: bool,
 }
 
@@ -64,7 +63,7 @@ impl fmt::Debug for Side {
 #[derive(Debug, Default)]
 struct Unsent {
     bytes: Vec<u8>,
-    /// So many of them were taken.
+    /// Bytes at the front that the socket has taken.
     taken: usize,
 }
 
@@ -72,7 +71,7 @@ impl Session {
     /// A server's session, before the client's first byte.
     ///
     /// # Errors
-    /// The configuration lacks something.
+    /// The configuration is incomplete.
     pub(crate) fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
         let connection = UnbufferedServerConnection::new(config)?;
         Ok(Self::new(Side::Server(Box::new(connection))))
@@ -81,7 +80,7 @@ impl Session {
     /// A client's session to `name`; its first flight is in [`Self::unsent`].
     ///
     /// # Errors
-    /// The configuration lacks something.
+    /// The configuration is incomplete.
     pub(crate) fn client(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -105,11 +104,11 @@ impl Session {
     }
 
     /// Processes the records at the front of `received`, in place, and hands their plaintext to
-    /// `take` piece by piece. Returns how many bytes of `received` are done with; those behind
-    /// begin a record that is not whole.
+    /// `take` piece by piece. Returns the bytes of `received` that are done with; those behind
+    /// begin an incomplete record.
     ///
     /// # Errors
-    /// The peer broke the protocol, or its certificate is no good. An alert is in
+    /// The peer broke the protocol, or its certificate is invalid. An alert is in
     /// [`Self::unsent`]; the session is over.
     pub(crate) fn open(
         &mut self,
@@ -128,7 +127,7 @@ impl Session {
         self.has_failed |= done.is_err();
         let done = done?;
         self.joining.clear();
-        // Within the handshake the library is called for what came, and for nothing else.
+        // During the handshake rustls is called for new bytes alone.
         if !self.is_handshaking() && begins_with_a_record(&received[done..]) {
             self.joining.extend_from_slice(&received[done..]);
         }
@@ -152,14 +151,14 @@ impl Session {
             Side::Client(connection) => seal(&mut **connection, joining, plaintext, sealed),
             Side::Server(connection) => seal(&mut **connection, joining, plaintext, sealed),
         };
-        // The library would have `close_notify` follow what is not whole.
+        // rustls would send `close_notify` behind an incomplete response.
         self.has_failed |= sealed == Err(Error::EncryptError);
         self.has_answered |= sealed.is_ok() && !plaintext.is_empty();
         self.sealed += plaintext.len().div_ceil(RECORD_BYTES) as u64 + 1;
         sealed
     }
 
-    /// Seals all of `plaintext` behind what is unsent: for little.
+    /// Seals all of a short `plaintext` behind the unsent bytes.
     ///
     /// # Errors
     /// As [`Self::seal`].
@@ -170,7 +169,7 @@ impl Session {
         Ok(())
     }
 
-    /// Has `close_notify` sent behind what is unsent: the peer then knows that it has all.
+    /// Puts `close_notify` behind the unsent bytes, by which the peer knows that it has all.
     pub(crate) fn close(&mut self) {
         if self.has_failed || self.is_handshaking() {
             return;
@@ -185,7 +184,7 @@ impl Session {
         }
     }
 
-    /// What the kernel would take over, if it can now: nothing is under way in either direction.
+    /// The session for the kernel; `None` while bytes are under way in either direction.
     pub(crate) fn for_kernel(&self) -> Option<Handover> {
         let is_open = !self.has_failed && !self.is_closed_by_peer && !self.is_handshaking();
         let is_quiet = self.has_answered && self.joining.is_empty() && self.unsent().is_empty();
@@ -198,10 +197,10 @@ impl Session {
         })
     }
 
-    /// Takes the keys out of a server's session, of which [`Self::for_kernel`] spoke well.
+    /// Takes the keys out of a server's session, for which [`Self::for_kernel`] is `Some`.
     ///
     /// # Errors
-    /// It is a client's, or its settings keep keys inside.
+    /// The session is a client's, or its settings forbid to extract keys.
     pub(crate) fn into_kernel(self) -> Result<(KernelSession, SessionKeys), Error> {
         match self.side {
             Side::Server(connection) => KernelSession::new(*connection),
@@ -209,7 +208,7 @@ impl Session {
         }
     }
 
-    /// Bytes that are kept of what was received.
+    /// Received bytes that are kept.
     pub(crate) fn kept(&self) -> usize {
         self.joining.len()
     }
@@ -228,7 +227,7 @@ impl Session {
         }
     }
 
-    /// Keeps sealed bytes that the socket has not taken, behind what is unsent already.
+    /// Keeps sealed bytes that the socket has not taken, behind the unsent ones.
     pub(crate) fn keep(&mut self, sealed: &[u8]) {
         self.unsent.push(sealed);
     }
@@ -253,7 +252,7 @@ impl Session {
         self.is_closed_by_peer
     }
 
-    /// The agreement of both sides, for questions that only one kind of caller has.
+    /// The state that the connections of both sides share.
     pub(crate) fn state(&self) -> &CommonState {
         match &self.side {
             Side::Client(connection) => connection,
@@ -286,10 +285,10 @@ const RECORD_OVERHEAD: usize = 64;
 
 const HEADER_BYTES: usize = 5;
 
-/// Records of the handshake that are sealed with the keys of what follows: its end, and tickets.
+/// Records of the handshake that are sealed with the traffic keys: its end, and tickets.
 const HANDSHAKE_RECORDS: u64 = 64;
 
-/// An alert, and what the library may put in front of it.
+/// Bytes of an alert, and of records that rustls may put in front of it.
 const CLOSE_ROOM: usize = 512;
 
 /// A connection of rustls, on either side.
@@ -345,14 +344,14 @@ fn open<Data>(
                 }
             }
             Ok(ConnectionState::EncodeTlsData(flight)) => encode(flight, unsent),
-            // Unsent records are kept in order, so to the library they are sent.
+            // Unsent records are kept in order, so rustls may count them as sent.
             Ok(ConnectionState::TransmitTlsData(flight)) => flight.done(),
             Ok(ConnectionState::PeerClosed) => *is_closed_by_peer = true,
-            // Early data is never invited.
+            // Early data is never enabled.
             Ok(_) => return Ok(done + discard),
             Err(error) => {
-                // The alert comes last, behind what of a flight was ready. After it the library
-                // would look at the same bytes again, and may not send another alert.
+                // The alert is the last to be encoded. A further call would fail on the same bytes
+                // and add an alert.
                 let rest = &mut received[done + discard..];
                 while connection.has_unsent()
                     && let Ok(ConnectionState::EncodeTlsData(flight)) =
@@ -402,7 +401,7 @@ fn seal<Data>(
     }
 }
 
-/// Whether the first record is whole: it was looked at, and is kept for those behind it.
+/// Whether the first record is whole, so that rustls has begun to read it.
 fn begins_with_a_record(bytes: &[u8]) -> bool {
     record_len(bytes).is_some_and(|len| len <= bytes.len())
 }

@@ -1,5 +1,4 @@
-//! Cold files: whatever a disk or a network file system makes others wait for, nobody whose bytes
-//! are at hand waits as well.
+//! Cold files: requests for bytes in memory do not wait for those that need a slow file system.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -19,15 +18,15 @@ use crate::slowfs::{Call, SlowFs, content, skip};
 use crate::support::{Answer, Client, PATIENCE, TestServer, noise};
 
 /// Two workers, four disk workers, and a cached file `hot`.
-struct Stage {
-    // In this order: the file systems end before the server does.
+struct Fixture {
+    // The file systems have to end before the server, so they are dropped first.
     slow: SlowFs,
     server: TestServer,
     hot: Vec<u8>,
 }
 
-impl Stage {
-    fn set() -> Option<Self> {
+impl Fixture {
+    fn new() -> Option<Self> {
         let server = TestServer::with(|config| {
             config.disk_workers = NonZeroUsize::new(4).expect("4 is not 0");
         });
@@ -48,7 +47,7 @@ impl Stage {
         (0..count).map(ask).collect()
     }
 
-    /// Requests for the cached file: on fresh connections, and on one that is kept.
+    /// Requests the cached file on new connections, and on a persistent one.
     #[track_caller]
     fn serves_the_cached_file(&self) {
         let mut kept = self.server.connect();
@@ -59,7 +58,7 @@ impl Stage {
         }
     }
 
-    /// No hot worker had to wait, and every connection ended well.
+    /// Asserts that no hot worker had to wait, and that every connection was completed.
     #[track_caller]
     fn ends_well(self) {
         let Self { slow, server, .. } = self;
@@ -88,18 +87,18 @@ fn all_whole(clients: Vec<Client>, number: impl Fn(u64) -> u64) {
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
-    let Some(mut stage) = Stage::set() else {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.delay(Call::Read, Duration::from_millis(200));
-    let mut cold = stage.ask(64, |number| format!("slow/f{number}"));
-    stage.slow.wait_for(Call::Read, 2);
-    stage.serves_the_cached_file();
-    cold.extend(stage.ask(192, |number| format!("slow/f{}", 64 + number)));
-    stage.serves_the_cached_file();
-    stage.slow.delay(Call::Read, Duration::ZERO);
+    fixture.slow.delay(Call::Read, Duration::from_millis(200));
+    let mut cold = fixture.ask(64, |number| format!("slow/f{number}"));
+    fixture.slow.wait_for(Call::Read, 2);
+    fixture.serves_the_cached_file();
+    cold.extend(fixture.ask(192, |number| format!("slow/f{}", 64 + number)));
+    fixture.serves_the_cached_file();
+    fixture.slow.delay(Call::Read, Duration::ZERO);
     all_whole(cold, |number| number);
-    stage.ends_well();
+    fixture.ends_well();
 }
 
 #[test]
@@ -107,24 +106,24 @@ fn cold_readers_do_not_keep_those_of_a_cached_file_waiting() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn a_file_system_that_hangs_keeps_nobody_else_out() {
-    let Some(mut stage) = Stage::set() else {
+fn reads_that_hang_delay_no_request_for_another_file_system() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.hold(Call::Read);
-    let dead = stage.ask(40, |number| format!("slow/f{number}"));
-    stage.slow.wait_for(Call::Read, 2);
-    stage.serves_the_cached_file();
-    // Never looked up before: it takes the disk lane, hung or not.
+    fixture.slow.hold(Call::Read);
+    let dead = fixture.ask(40, |number| format!("slow/f{number}"));
+    fixture.slow.wait_for(Call::Read, 2);
+    fixture.serves_the_cached_file();
+    // A name that was never looked up takes a disk worker, while others hang.
     for number in 0..8 {
         let name = format!("fresh/{number}");
         let fresh = noise(50_000, number);
-        cool(&stage.server.put(&name, &fresh));
-        assert!(stage.server.by_name(&name) == fresh);
+        cool(&fixture.server.put(&name, &fresh));
+        assert!(fixture.server.by_name(&name) == fresh);
     }
-    stage.slow.release(Call::Read);
+    fixture.slow.release(Call::Read);
     all_whole(dead, |number| number);
-    stage.ends_well();
+    fixture.ends_well();
 }
 
 #[test]
@@ -132,23 +131,23 @@ fn a_file_system_that_hangs_keeps_nobody_else_out() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn look_ups_that_hang_keep_nobody_else_out() {
-    let Some(mut stage) = Stage::set() else {
+fn look_ups_that_hang_delay_no_request_for_another_file_system() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.hold(Call::LookUp);
-    // In as many directories: they hang together nevertheless.
-    let dead = stage.ask(40, |number| format!("slow/d{number}/f{number}"));
-    stage.slow.wait_for(Call::LookUp, 1);
-    stage.serves_the_cached_file();
+    fixture.slow.hold(Call::LookUp);
+    // The look-ups hang together, although their directories differ.
+    let dead = fixture.ask(40, |number| format!("slow/d{number}/f{number}"));
+    fixture.slow.wait_for(Call::LookUp, 1);
+    fixture.serves_the_cached_file();
     for number in 0..8 {
         let name = format!("fresh/{number}");
-        stage.server.put(&name, b"at hand");
-        assert_eq!(stage.server.by_name(&name), b"at hand");
+        fixture.server.put(&name, b"at hand");
+        assert_eq!(fixture.server.by_name(&name), b"at hand");
     }
-    stage.slow.release(Call::LookUp);
+    fixture.slow.release(Call::LookUp);
     all_whole(dead, |number| number);
-    stage.ends_well();
+    fixture.ends_well();
 }
 
 #[test]
@@ -156,27 +155,27 @@ fn look_ups_that_hang_keep_nobody_else_out() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn opens_that_hang_keep_nobody_else_out() {
-    let Some(mut stage) = Stage::set() else {
+fn opens_that_hang_delay_no_request_for_another_file_system() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.hold(Call::Open);
-    let opening = stage.ask(20, |number| format!("slow/f{number}"));
-    stage.slow.wait_for(Call::Open, 1);
-    stage.serves_the_cached_file();
-    stage.slow.release(Call::Open);
+    fixture.slow.hold(Call::Open);
+    let opening = fixture.ask(20, |number| format!("slow/f{number}"));
+    fixture.slow.wait_for(Call::Open, 1);
+    fixture.serves_the_cached_file();
+    fixture.slow.release(Call::Open);
     all_whole(opening, |number| number);
-    stage.ends_well();
+    fixture.ends_well();
 }
 
-/// In a process of its own: whatever this one started meanwhile would inherit the files, and wait
-/// for their close on its way to another program.
+/// The server has a process of its own: children of this one would inherit the files, and hang in
+/// their close before they execute another program.
 #[test]
 #[cfg_attr(
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn closes_that_hang_keep_nobody_else_out() {
+fn closes_that_hang_delay_no_request_for_another_file_system() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("hot"), b"at hand").expect("a file");
     let server = Program::serve(directory.path());
@@ -188,12 +187,12 @@ fn closes_that_hang_keep_nobody_else_out() {
     };
     slow.hold(Call::Close);
     for number in 0..40 {
-        // Nobody waits for the close of what was sent.
+        // The clients do not wait for the close of a sent file.
         assert!(server.fetch(&format!("slow/f{number}")) == content(number));
         assert_eq!(server.fetch("hot"), b"at hand");
     }
     slow.wait_for(Call::Close, 1);
-    // The files of another such file system are closed as ever.
+    // The files of another file system are closed meanwhile.
     for number in 0..8 {
         assert!(server.fetch(&format!("other/f{number}")) == content(number));
     }
@@ -207,7 +206,7 @@ fn closes_that_hang_keep_nobody_else_out() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
+fn a_client_that_takes_nothing_from_a_slow_file_system_is_closed_as_stalled() {
     let server = TestServer::with(|config| {
         config.deadlines.send_stall = Duration::from_millis(500);
     });
@@ -218,7 +217,7 @@ fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
     client.send("GET /slow/f1 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000));
     let counters = server.counters_when(|counters| counters.closed_in_all() == 1);
     assert_eq!(counters.closed(CloseReason::Stalled), 1, "{counters:#?}");
-    // It did not go to and fro between the lanes meanwhile.
+    // The connection did not alternate between hot and disk workers meanwhile.
     assert!(counters.disk_visits < 500, "{counters:#?}");
     drop(slow);
 }
@@ -228,7 +227,7 @@ fn who_takes_nothing_from_a_slow_file_system_is_waited_for_and_then_cut_off() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn look_ups_do_not_go_before_those_who_were_sent_a_lot() {
+fn a_flood_of_look_ups_does_not_go_before_a_client_that_was_sent_much() {
     let server = TestServer::with(|config| {
         config.disk_workers = NonZeroUsize::new(1).expect("1 is not 0");
     });
@@ -261,7 +260,7 @@ fn look_ups_do_not_go_before_those_who_were_sent_a_lot() {
 
 #[test]
 #[cfg_attr(feature = "portable", ignore = "only Linux says what is in memory")]
-fn every_range_is_looked_for_in_memory() {
+fn the_residency_of_every_range_is_checked() {
     let server = TestServer::start();
     let path = server.put("cold", noise(8 << 20, 4));
     if !cool(&path) {
@@ -283,20 +282,20 @@ fn every_range_is_looked_for_in_memory() {
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn readers_of_one_cold_extent_cause_one_read() {
-    let Some(mut stage) = Stage::set() else {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    assert!(stage.server.by_name("slow/f1") == content(1));
-    let by_one = stage.slow.count(Call::Read);
-    stage.slow.hold(Call::Read);
-    let clients = stage.ask(20, |_| "slow/f2".into());
-    stage
+    assert!(fixture.server.by_name("slow/f1") == content(1));
+    let by_one = fixture.slow.count(Call::Read);
+    fixture.slow.hold(Call::Read);
+    let clients = fixture.ask(20, |_| "slow/f2".into());
+    fixture
         .server
         .counters_when(|counters| counters.extents_shared == 19);
-    stage.slow.release(Call::Read);
+    fixture.slow.release(Call::Read);
     all_whole(clients, |_| 2);
-    assert_eq!(stage.slow.count(Call::Read), 2 * by_one);
-    stage.ends_well();
+    assert_eq!(fixture.slow.count(Call::Read), 2 * by_one);
+    fixture.ends_well();
 }
 
 #[test]
@@ -304,25 +303,25 @@ fn readers_of_one_cold_extent_cause_one_read() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn what_does_not_stay_in_memory_is_sent_all_the_same() {
-    let Some(mut stage) = Stage::set() else {
+fn a_file_that_does_not_stay_in_memory_is_sent_whole() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    assert!(stage.server.by_name("slow/x1") == content(1));
-    stage.slow.delay(Call::Read, Duration::from_millis(20));
-    let clients = stage.ask(16, |number| format!("slow/x{number}"));
-    stage.serves_the_cached_file();
-    stage.slow.delay(Call::Read, Duration::ZERO);
+    assert!(fixture.server.by_name("slow/x1") == content(1));
+    fixture.slow.delay(Call::Read, Duration::from_millis(20));
+    let clients = fixture.ask(16, |number| format!("slow/x{number}"));
+    fixture.serves_the_cached_file();
+    fixture.slow.delay(Call::Read, Duration::ZERO);
     all_whole(clients, |number| number);
-    // With both lanes in the middle of it: hot workers do not wait for such a file either.
-    stage.slow.hold(Call::Read);
-    let before = stage.slow.count(Call::Read);
-    let clients = stage.ask(16, |number| format!("slow/x{number}"));
-    stage.slow.wait_for(Call::Read, before + 1);
-    stage.serves_the_cached_file();
-    stage.slow.release(Call::Read);
+    // Hot workers do not wait for such a file either, while disk workers hang in it.
+    fixture.slow.hold(Call::Read);
+    let before = fixture.slow.count(Call::Read);
+    let clients = fixture.ask(16, |number| format!("slow/x{number}"));
+    fixture.slow.wait_for(Call::Read, before + 1);
+    fixture.serves_the_cached_file();
+    fixture.slow.release(Call::Read);
     all_whole(clients, |number| number);
-    stage.ends_well();
+    fixture.ends_well();
 }
 
 #[test]
@@ -330,12 +329,12 @@ fn what_does_not_stay_in_memory_is_sent_all_the_same() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn what_the_caches_can_answer_is_no_disk_job() {
-    let Some(mut stage) = Stage::set() else {
+fn requests_that_caches_can_answer_take_no_disk_worker() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.server.put("site/index.html", b"at hand");
-    stage.server.put("bare/file", b"at hand");
+    fixture.server.put("site/index.html", b"at hand");
+    fixture.server.put("bare/file", b"at hand");
     let requests = [
         ("GET /site/", 200, ""),
         ("GET /site", 301, ""),
@@ -349,22 +348,22 @@ fn what_the_caches_can_answer_is_no_disk_job() {
     ];
     let ask = |(request, status, fields): (&str, u16, &str)| {
         let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
-        let answer = Answer::parse(&stage.server.exchange(&request));
+        let answer = Answer::parse(&fixture.server.exchange(&request));
         assert_eq!(answer.status, status, "{request}");
     };
-    // On both workers.
-    stage.slow.hold(Call::Read);
-    let cold = stage.ask(40, |number| format!("slow/f{number}"));
-    stage.slow.wait_for(Call::Read, 2);
+    // Both hot workers get the requests.
+    fixture.slow.hold(Call::Read);
+    let cold = fixture.ask(40, |number| format!("slow/f{number}"));
+    fixture.slow.wait_for(Call::Read, 2);
     for _ in 0..20 {
         requests.into_iter().for_each(ask);
     }
-    let before = stage.server.counters().disk_visits;
+    let before = fixture.server.counters().disk_visits;
     requests.into_iter().for_each(ask);
-    assert_eq!(stage.server.counters().disk_visits, before);
-    stage.slow.release(Call::Read);
+    assert_eq!(fixture.server.counters().disk_visits, before);
+    fixture.slow.release(Call::Read);
     all_whole(cold, |number| number);
-    assert_eq!(stage.server.counters().hot_waits, 0);
+    assert_eq!(fixture.server.counters().hot_waits, 0);
 }
 
 #[test]
@@ -373,24 +372,24 @@ fn what_the_caches_can_answer_is_no_disk_job() {
     ignore = "only Linux says what is in memory, and what may hang"
 )]
 fn look_ups_do_not_wait_for_reads_of_the_same_file_system() {
-    let Some(mut stage) = Stage::set() else {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.hold(Call::Read);
-    let cold = stage.ask(40, |number| format!("slow/f{number}"));
-    stage.slow.wait_for(Call::Read, 2);
+    fixture.slow.hold(Call::Read);
+    let cold = fixture.ask(40, |number| format!("slow/f{number}"));
+    fixture.slow.wait_for(Call::Read, 2);
     for number in 0..8 {
         let missing = format!("/slow/missing{number}");
-        assert_eq!(stage.server.get(&missing, "").status, 404);
+        assert_eq!(fixture.server.get(&missing, "").status, 404);
     }
-    stage.slow.release(Call::Read);
+    fixture.slow.release(Call::Read);
     all_whole(cold, |number| number);
-    assert_eq!(stage.server.counters().hot_waits, 0);
+    assert_eq!(fixture.server.counters().hot_waits, 0);
 }
 
 #[test]
 #[cfg_attr(feature = "portable", ignore = "only Linux says what is in memory")]
-fn an_extent_of_which_a_client_has_primed_some_pages_is_not_taken_to_be_there() {
+fn an_extent_with_some_pages_in_memory_is_not_taken_to_be_resident() {
     const LEN: u64 = 8 << 20;
     let server = TestServer::start();
     let content = noise(LEN as usize, 6);
@@ -401,7 +400,7 @@ fn an_extent_of_which_a_client_has_primed_some_pages_is_not_taken_to_be_there() 
     }
     assert!(once_in(10, || {
         cool(&path);
-        // As a client can by ranges of a byte, after which nothing is read ahead.
+        // A client can do the same by ranges of a byte, without read-ahead.
         let file = File::open(&path).expect("the file");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random).expect("advice");
         for page in (0..LEN / 4096).filter(|page| page % 128 == 0 || page % 512 == 511) {
@@ -420,59 +419,59 @@ fn an_extent_of_which_a_client_has_primed_some_pages_is_not_taken_to_be_there() 
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn a_slow_layer_of_an_overlay_keeps_no_reader_of_another_layer_waiting() {
-    let Some(mut stage) = Stage::set() else {
+fn a_slow_layer_of_an_overlay_delays_no_reader_of_another_layer() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
     let layers = tempfile::tempdir().expect("a directory");
-    let lower = stage.server.root().join("slow");
+    let lower = fixture.server.root().join("slow");
     let [upper, work] = ["upper", "work"].map(|name| layers.path().join(name));
     for directory in [&upper, &work] {
         fs::create_dir(directory).expect("a directory");
     }
-    fs::write(upper.join("near"), &stage.hot).expect("a file");
+    fs::write(upper.join("near"), &fixture.hot).expect("a file");
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         lower.display(),
         upper.display(),
         work.display()
     );
-    let Some(overlay) = Mount::new(&stage.server.root().join("over"), "overlay", &options) else {
+    let Some(overlay) = Mount::new(&fixture.server.root().join("over"), "overlay", &options) else {
         return;
     };
-    let near = |stage: &Stage| assert!(stage.server.by_name("over/near") == stage.hot);
+    let near = |fixture: &Fixture| assert!(fixture.server.by_name("over/near") == fixture.hot);
     // Once both hot workers have it, neither look-ups nor reads take a disk worker.
     assert!(once_in(10, || {
-        let before = stage.server.counters();
+        let before = fixture.server.counters();
         for _ in 0..20 {
-            near(&stage);
+            near(&fixture);
         }
-        let after = stage.server.counters();
+        let after = fixture.server.counters();
         after.extents_warmed == before.extents_warmed && after.disk_visits == before.disk_visits
     }));
     for call in [Call::Read, Call::Open, Call::Attributes] {
-        stage.slow.hold(call);
-        let so_far = stage.slow.count(call);
+        fixture.slow.hold(call);
+        let so_far = fixture.slow.count(call);
         let first = 100 * call as u64;
-        // Those whose attributes are never cached, besides those whose attributes are.
+        // The attributes of files named `t` are never cached.
         let kind = if call == Call::Attributes { 't' } else { 'f' };
         let clients = if call == Call::Read { 8 } else { 1 };
-        let cold = stage.ask(clients, |number| format!("over/{kind}{}", first + number));
-        stage.slow.wait_for(call, so_far + 1);
+        let cold = fixture.ask(clients, |number| format!("over/{kind}{}", first + number));
+        fixture.slow.wait_for(call, so_far + 1);
         for _ in 0..20 {
-            near(&stage);
+            near(&fixture);
         }
-        stage.serves_the_cached_file();
-        stage.slow.release(call);
+        fixture.serves_the_cached_file();
+        fixture.slow.release(call);
         all_whole(cold, |number| first + number);
     }
-    let counters = stage.server.counters();
+    let counters = fixture.server.counters();
     assert_eq!(counters.hot_waits, 0);
-    // What was replaced or removed shows at once.
+    // A replaced file shows at once.
     fs::write(upper.join("near2"), b"another").expect("a file");
     fs::rename(overlay.path.join("near2"), overlay.path.join("near")).expect("renamed");
-    assert_eq!(stage.server.by_name("over/near"), b"another");
-    drop(stage);
+    assert_eq!(fixture.server.by_name("over/near"), b"another");
+    drop(fixture);
     drop(overlay);
 }
 
@@ -555,15 +554,15 @@ fn a_file_system_with_the_number_of_an_earlier_one_is_not_taken_for_it() {
 }
 
 #[test]
-fn a_reader_that_leaves_a_file_system_that_hangs_is_let_go() {
-    let Some(mut stage) = Stage::set() else {
+fn clients_that_left_are_closed_once_the_file_system_answers() {
+    let Some(mut fixture) = Fixture::new() else {
         return;
     };
-    stage.slow.hold(Call::Read);
-    drop(stage.ask(40, |number| format!("slow/f{number}")));
-    stage.slow.wait_for(Call::Read, 2);
-    stage.slow.release(Call::Read);
-    let counters = stage
+    fixture.slow.hold(Call::Read);
+    drop(fixture.ask(40, |number| format!("slow/f{number}")));
+    fixture.slow.wait_for(Call::Read, 2);
+    fixture.slow.release(Call::Read);
+    let counters = fixture
         .server
         .counters_when(|counters| counters.open == 0 && counters.accepted > 40);
     assert_eq!(counters.closed_in_all(), counters.accepted);
@@ -574,28 +573,28 @@ fn a_reader_that_leaves_a_file_system_that_hangs_is_let_go() {
     feature = "portable",
     ignore = "only Linux says what is in memory, and what may hang"
 )]
-fn who_leaves_while_a_file_system_hangs_is_let_go_while_it_hangs() {
+fn clients_that_leave_are_closed_while_the_file_system_hangs() {
     for one_file in [false, true] {
-        let Some(mut stage) = Stage::set() else {
+        let Some(mut fixture) = Fixture::new() else {
             return;
         };
-        stage.slow.hold(Call::Read);
-        let leaving = stage.ask(40, |number| match one_file {
+        fixture.slow.hold(Call::Read);
+        let leaving = fixture.ask(40, |number| match one_file {
             true => "slow/f7".to_owned(),
             false => format!("slow/f{number}"),
         });
-        let staying = stage.ask(1, |_| "slow/f99".to_owned());
-        stage.slow.wait_for(Call::Read, 1);
+        let staying = fixture.ask(1, |_| "slow/f99".to_owned());
+        fixture.slow.wait_for(Call::Read, 1);
         leaving.into_iter().for_each(Client::reset);
-        // Those for whom a disk worker waits, and the one that stays.
-        let counters = stage
+        // Four have a disk worker that hangs, and one stays.
+        let counters = fixture
             .server
             .counters_when(|counters| counters.accepted > 41 && counters.open <= 5);
         assert!(counters.swept >= 36, "{counters:#?}");
-        stage.serves_the_cached_file();
-        stage.slow.release(Call::Read);
+        fixture.serves_the_cached_file();
+        fixture.slow.release(Call::Read);
         all_whole(staying, |_| 99);
-        let counters = stage.server.counters_when(|counters| counters.open == 0);
+        let counters = fixture.server.counters_when(|counters| counters.open == 0);
         assert_eq!((counters.hot_waits, counters.panics), (0, 0));
     }
 }
@@ -690,7 +689,7 @@ fn a_file_that_is_not_in_memory_is_served_whole() {
     let counters = server.counters();
     assert!(counters.extents_warmed > 0, "{counters:#?}");
     assert_eq!(counters.hot_waits, 0);
-    // Once more, now that it is in memory: the disk lane has nothing to do with it.
+    // A second request finds all bytes in memory, and takes no disk worker.
     assert!(server.by_name("cold") == content);
     let again = server.counters();
     assert_eq!(again.extents_sent_cold, 0);
@@ -698,7 +697,7 @@ fn a_file_that_is_not_in_memory_is_served_whole() {
 }
 
 #[test]
-fn readers_of_different_cold_files_all_get_theirs() {
+fn readers_of_different_cold_files_get_them_whole() {
     let server = TestServer::start();
     let contents: Vec<_> = (0..8).map(|number| noise(5 << 20, number)).collect();
     for (number, content) in contents.iter().enumerate() {
@@ -730,7 +729,7 @@ fn pages_are_dropped_behind_the_only_reader_if_asked_to() {
     }));
 }
 
-/// Of a file that was not in memory nothing is there once it is hashed.
+/// The pages of a file that was not in memory are dropped once they are hashed.
 #[test]
 fn pages_are_dropped_behind_the_hasher() {
     let server = TestServer::start();
@@ -761,7 +760,7 @@ fn pages_are_dropped_behind_the_hasher() {
 }
 
 #[test]
-fn pages_stay_for_another_reader_whichever_version_of_the_file_it_has_open() {
+fn pages_stay_for_another_reader_that_opened_the_file_before_it_changed() {
     let server =
         TestServer::with(|config| config.cache = haul::server::config::CacheChoice::DropBehind);
     let content = noise(32 << 20, 5);
@@ -773,7 +772,7 @@ fn pages_stay_for_another_reader_whichever_version_of_the_file_it_has_open() {
     let mut first = Client::with_small_window(server.address());
     first.send("twice\n");
     server.wait_until_under_way();
-    // Whoever comes now opens it anew.
+    // The change of the inode makes the next request open the file anew.
     let mut mode = fs::metadata(&path).expect("the file").permissions();
     mode.set_mode(0o600);
     fs::set_permissions(&path, mode).expect("a change of the inode");
@@ -784,7 +783,7 @@ fn pages_stay_for_another_reader_whichever_version_of_the_file_it_has_open() {
 }
 
 #[test]
-fn threads_stay_the_same_whatever_hangs() {
+fn the_number_of_threads_stays_the_same_while_reads_hang() {
     let directory = tempfile::tempdir().expect("a directory");
     fs::write(directory.path().join("hot"), b"at hand").expect("a file");
     let server = Program::serve(directory.path());
@@ -810,8 +809,8 @@ fn threads_stay_the_same_whatever_hangs() {
     assert_eq!(server.threads(), threads);
 }
 
-/// `haul serve` in a process of its own. Its file systems must end before it does: a process that
-/// waits for one cannot be killed.
+/// `haul serve` in a process of its own. Its file systems must end before it: a process that waits
+/// for one cannot be killed.
 struct Program {
     process: Child,
     address: SocketAddr,
@@ -869,7 +868,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts at a path that is made for it. `None`, after saying so, where that cannot be done.
+    /// Mounts at a path that is made for it; `None`, with a note, where that cannot be done.
     pub fn new(path: &Path, kind: &str, options: &str) -> Option<Self> {
         fs::create_dir_all(path).expect("a place to mount");
         let mount = Command::new("mount")
@@ -885,7 +884,7 @@ impl Mount {
         Some(Self { path })
     }
 
-    /// Unmounts it for good, once nobody has a file of it open.
+    /// Unmounts it at once, when no process has a file of it open any more.
     #[track_caller]
     fn unmount(self) {
         let begun = Instant::now();
@@ -908,13 +907,13 @@ impl Drop for Mount {
     }
 }
 
-/// Whether something comes true at least once. What the kernel keeps in memory is its own affair:
-/// a page that is being written or was just asked for stays whatever anybody says.
+/// Whether one of the attempts succeeds: the kernel may keep a page that is being written or was
+/// just requested.
 fn once_in(attempts: u32, mut attempt: impl FnMut() -> bool) -> bool {
     (0..attempts).any(|_| attempt())
 }
 
-/// A file that can be asked for a page without the kernel reading ahead from there (Linux 6.18 does).
+/// A file whose pages can be looked up without the read-ahead that Linux 6.18 begins at each.
 fn without_read_ahead(path: &Path) -> File {
     let file = File::open(path).expect("the file");
     #[cfg(target_os = "linux")]
@@ -922,7 +921,7 @@ fn without_read_ahead(path: &Path) -> File {
     file
 }
 
-/// Takes a file out of the page cache. Whether that worked.
+/// Takes a file out of the page cache. Returns whether that worked.
 fn cool(path: &Path) -> bool {
     let file = without_read_ahead(path);
     file.sync_all().expect("written to the disk");

@@ -9,7 +9,7 @@ use crate::server::client_share::ShareHandle;
 use crate::server::connection::deferred_record::{DeferredRecord, outstanding};
 use crate::server::connection::observed::Observed;
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::request_buffer::RequestBuffer;
 use crate::server::connection::send_queue::SendQueue;
 use crate::server::connection::step::{Admission, Resolved};
 use crate::server::disk_waits::DiskWait;

@@ -6,7 +6,7 @@ use crate::http::parse::CONTINUE;
 use crate::http::parse::body::{Discard, Discarded};
 use crate::http::{Expectation, Persistence, Refusal, Request, Version};
 use crate::server::connection::prepare::Pending;
-use crate::server::connection::receive::{ByteSource, RequestBuffer};
+use crate::server::connection::request_buffer::{ByteSource, RequestBuffer};
 use crate::server::transmit::tls::Layer;
 use crate::sys::socket;
 

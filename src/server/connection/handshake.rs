@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::http::parse;
 use crate::server::config::Deadlines;
-use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::request_buffer::RequestBuffer;
 use crate::server::transmit::tls::UserSpace;
 use crate::sys::poller::Interest;
 use crate::tls::session::Error;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::server::config::ServeConfig;
-use crate::server::connection::receive::{ByteSource, RequestBuffer};
+use crate::server::connection::request_buffer::{ByteSource, RequestBuffer};
 use crate::server::telemetry::CloseReason;
 
 /// The response is sent, and our side closed or about to be.

@@ -47,14 +47,15 @@ impl Observed {
             SendStep::Done | SendStep::Broken(_) => return,
         };
         let card = account.card.get_or_insert_with(|| {
-            let (request, begun) = sending.request_seen();
+            let exchange = sending.exchange();
+            let (request, begun) = exchange.request_seen();
             let card = TransferCard::new(TransferFacts {
                 connection,
                 peer,
-                protocol: sending.protocol(),
+                protocol: exchange.protocol(),
                 request,
-                status: sending.status(),
-                intended: sending.intended(),
+                status: exchange.status(),
+                intended: exchange.intended(),
                 begun,
             });
             service.transfers.show(&card);

@@ -8,7 +8,7 @@ use crate::http::{BodyLength, ClientFields, Protocol, Refusal, Request, Response
 use crate::name_protocol;
 use crate::server::access::{Access, Grant, is_beneath};
 use crate::server::connection::access::AccessCheck;
-use crate::server::connection::receive::RequestBuffer;
+use crate::server::connection::request_buffer::RequestBuffer;
 use crate::server::connection::step::Resolved;
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::open_file_cache::OpenFileCache;

@@ -1,71 +1,51 @@
 //! Sending: a response from its first byte to its last.
 
+mod cold;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use crate::http::{Persistence, Plan, Protocol, Segment};
+use crate::http::{Plan, Protocol, Segment};
 use crate::server::client_share::ClientShare;
 use crate::server::config::CacheChoice;
+use crate::server::connection::exchange::Exchange;
 use crate::server::connection::pacer::Pacer;
-use crate::server::connection::prepare::{Logged, Pending, PreparedResponse};
+use crate::server::connection::prepare::{Pending, PreparedResponse};
+use crate::server::connection::send::cold::Cold;
 use crate::server::connection::stall::StallDetector;
-use crate::server::connection::step::{DiskAction, DiskJob, ExtentKey, TurnContext};
+use crate::server::connection::step::{DiskAction, DiskJob, TurnContext};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::files::OpenFile;
 use crate::server::listing::Memory;
 use crate::server::rate_limit::Allowance;
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
-use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer, access_log};
+use crate::server::telemetry::{AccessRecord, CloseReason, Counters, Peer};
 use crate::server::transmit::read_ahead::{ReadAhead, read_into_cache};
 use crate::server::transmit::sink::{IoBuffers, Sink};
 use crate::server::transmit::{Extent, Prefill, Progress, RunContext, Transfer, TransmitError};
 use crate::sys::file::Blocking;
 
-/// A response on its way.
+/// A response that is being sent.
 #[derive(Debug)]
 pub(super) struct Sending {
+    exchange: Exchange,
     transfer: Transfer,
     /// Content that disk workers have yet to produce.
     streamed: Option<StreamedBody>,
     ending: Ending,
     /// The reason why the disk worker stopped, for the hot worker to act upon.
     disk_progress: Option<Progress>,
-    request: Answered,
-    protocol: Protocol,
-    is_answer_to_last: bool,
-    status: u16,
-    persistence: Persistence,
-    outcome: CloseReason,
-    detail: &'static str,
-    /// The user who has logged in, for the log.
-    user: Option<Box<[u8]>>,
-    /// Bytes of content promised; `None` where that is not known beforehand.
-    content_length: Option<u64>,
-    /// Bytes before the content: the head, and what an interim response left.
-    head_bytes: u64,
     /// Bytes given to the kernel, the head included.
     sent: u64,
-    since: Instant,
     stall: StallDetector,
     cold: Cold,
     is_paused: bool,
     _bulk: Option<Permit>,
 }
 
-/// The part of the request that is kept.
-#[derive(Debug)]
-enum Answered {
-    /// All of it: until the first byte leaves or the peer has to be waited for, the response may
-    /// have to be made anew.
-    Whole(Pending),
-    /// The log's part.
-    Logged(Logged),
-}
-
-/// How the peer knows that it has all.
+/// The sign by which the peer knows the response's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     /// By a length or by chunks.
@@ -74,23 +54,12 @@ enum Ending {
     Close,
 }
 
-/// The presence of the file in memory, as far as it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cold {
-    /// The bytes sent were in memory.
-    Never,
-    /// Some bytes were missing, and were sent by a disk worker.
-    Before,
-    /// The bytes at `offset` were missing `times` times in a row.
-    At { offset: u64, times: u8 },
-}
-
-/// Where a response stands after a turn.
+/// The outcome of a response's turn.
 pub(super) enum SendStep {
     Done,
     Blocked(Instant),
     Throttled(Instant),
-    /// A listing waits for memory that others have, of a directory on this file system.
+    /// A listing waits for memory that others hold; its directory is on this file system.
     Paused(Instant, u64),
     Spent,
     Disk(DiskJob),
@@ -120,29 +89,29 @@ impl Sending {
                 segments.push_front(Segment::Memory(bytes));
             }
         }
-        let (since, now) = (pending.asked, Instant::now());
+        let exchange = Exchange::new(
+            pending,
+            (response.status, response.persistence),
+            (outcome, detail),
+            (content_length, head_bytes),
+        );
         Self {
+            exchange,
             transfer: Transfer::new(Plan { segments }, file, service.config.transmit),
             streamed,
             ending,
             disk_progress: None,
-            protocol: pending.protocol(),
-            user: pending.access.grant().user().map(Box::from),
-            is_answer_to_last: pending.is_last(),
-            request: Answered::Whole(pending),
-            status: response.status,
-            persistence: response.persistence,
-            outcome,
-            detail,
-            content_length,
-            head_bytes,
             sent: 0,
-            since,
-            stall: StallDetector::new(now),
+            stall: StallDetector::new(Instant::now()),
             cold: Cold::Never,
             is_paused: false,
             _bulk: bulk,
         }
+    }
+
+    /// The request, and the response's facts for the log.
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// Whether the end of the stream alone tells the peer that it has all.
@@ -150,35 +119,35 @@ impl Sending {
         self.ending == Ending::Close
     }
 
-    /// Whether its listing has taken a scan further that others may go on with.
+    /// Whether its listing has taken a shared scan a step further.
     pub(super) fn scan_is_under_way(&self) -> bool {
         self.streamed
             .as_ref()
             .is_some_and(StreamedBody::scan_is_under_way)
     }
 
-    /// Whether it waits for the time alone: for memory that others have.
+    /// Whether it waits for memory that others hold, for which time alone wakes it.
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// What the peer took at a time, for the connection's next response.
+    /// The prefill that the peer's pace gave, for the connection's next response.
     pub(super) fn prefill(&self) -> Prefill {
         self.transfer.prefill()
     }
 
-    /// Begins with what the peer took of the last response.
+    /// Begins with the prefill of the connection's last response.
     pub(super) fn set_prefill(&mut self, prefill: Prefill) {
         self.transfer.set_prefill(prefill);
     }
 
-    /// Its bytes that are left, if most are a file's and take many calls to send.
+    /// The remaining bytes, if most are a file's and take many calls to send.
     pub(super) fn large(&self) -> Option<u64> {
         let remaining = self.transfer.remaining();
         (self.transfer.file().is_some() && remaining > LARGE_BYTES).then_some(remaining)
     }
 
-    /// Whether the peer seems to take nothing any more.
+    /// Whether the peer seems to have stopped reading.
     pub(super) fn seems_stalled(&self) -> bool {
         self.stall.seems_stalled()
     }
@@ -188,51 +157,14 @@ impl Sending {
         self.sent
     }
 
-    /// The request as it came, cut if it is long, and when it was whole.
-    pub(super) fn request_seen(&self) -> (Vec<u8>, Instant) {
-        let mut line = match &self.request {
-            Answered::Whole(pending) => pending.line().to_vec(),
-            Answered::Logged(logged) => logged.line.clone(),
-        };
-        access_log::cut(&mut line);
-        (line, self.since)
-    }
-
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
-    }
-
-    pub(super) fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// Bytes intended, the head included; `None` for a listing, whose length is unknown.
-    pub(super) fn intended(&self) -> Option<u64> {
-        self.content_length.map(|length| length + self.head_bytes)
-    }
-
-    pub(super) fn persistence(&self) -> Persistence {
-        self.persistence
-    }
-
-    /// Whether the peer has said that its request is the last.
-    pub(super) fn is_answer_to_last(&self) -> bool {
-        self.is_answer_to_last
-    }
-
-    /// Forgets what was thought to be in memory: a hot worker had to wait.
+    /// Forgets the file's residency, in which a hot worker had to wait.
     pub(super) fn forget_residency(&self) {
         if let Some(file) = self.transfer.file() {
             file.forget_residency();
         }
     }
 
-    /// How it came out, now that all is sent.
-    pub(super) fn outcome(&self) -> CloseReason {
-        self.outcome
-    }
-
-    /// Sends for a quantum at the most.
+    /// Sends at most a quantum.
     pub(super) fn advance(
         &mut self,
         sink: &mut impl Sink,
@@ -252,7 +184,7 @@ impl Sending {
             self.transfer.forget_residency();
         }
         let quantum = turn.service.config.quantum_bytes;
-        // However small a quantum is, a turn gets on.
+        // A turn sends something even with a quantum below the least charge.
         if turn.served > 0 && turn.served + LEAST_CHARGE > quantum {
             return SendStep::Spent;
         }
@@ -290,8 +222,8 @@ impl Sending {
             Progress::Reserved => self.disk_step(|_, _| DiskAction::Send),
             Progress::Cold(extent) => self.disk_step(|cold, file| cold.action(extent, file)),
             Progress::Blocked => {
-                // Memory for peers that read nothing is what an attacker would ask for.
-                self.keep_line_only(turn.service);
+                // An attacker that reads no response must not hold much memory.
+                self.exchange.keep_line_only(turn.service);
                 self.transfer.shrink();
                 match self.stall.block(sink, self.sent, turn.service, turn.now) {
                     Ok(deadline) => SendStep::Blocked(self.hold_listing(deadline, turn.now)),
@@ -302,7 +234,7 @@ impl Sending {
         }
     }
 
-    /// The step after the last byte that is there.
+    /// The step after the last byte of the plan.
     fn step_after_all(&mut self) -> SendStep {
         let Some(body) = &mut self.streamed else {
             return SendStep::Done;
@@ -330,7 +262,7 @@ impl Sending {
         })
     }
 
-    /// The deadline of a blocked response has passed: goes on to the next one if bytes arrive at
+    /// Handles the passed deadline of a blocked response. Returns the next one if bytes arrive at
     /// the peer after all.
     pub(super) fn expire(
         &mut self,
@@ -342,8 +274,8 @@ impl Sending {
         Ok(self.hold_listing(deadline, now))
     }
 
-    /// The response is blocked until `deadline`. Gives back what a listing can make anew once it
-    /// has been for some time, or at once if others need it. Returns when to look again.
+    /// Releases memory that a blocked listing can make anew: after some time, or at once if others
+    /// need it. Returns when to look again, at the latest at `deadline`.
     fn hold_listing(&mut self, deadline: Instant, now: Instant) -> Instant {
         let Some(body) = &mut self.streamed else {
             return deadline;
@@ -359,7 +291,7 @@ impl Sending {
         }
     }
 
-    /// Does in a disk worker what a hot worker must not. Returns the bytes sent.
+    /// Runs a job that may wait for a disk. Returns the bytes sent.
     pub(super) fn run_disk_job(
         &mut self,
         action: DiskAction,
@@ -386,21 +318,12 @@ impl Sending {
         self.transfer.next_read_ahead()
     }
 
-    /// The request again, if it is to be answered anew: the file has changed, and no byte of the
-    /// response has left. A file that changes each time is not waited for.
+    /// The request, if it is to be answered anew, as [`Exchange::restart_after`].
     pub(super) fn restart_after(
-        self: Box<Self>,
+        mut self: Box<Self>,
         reason: CloseReason,
     ) -> Result<Pending, Box<Self>> {
-        match self.request {
-            Answered::Whole(mut pending)
-                if reason == CloseReason::Changed && pending.restarts < MAX_RESTARTS =>
-            {
-                pending.restarts += 1;
-                Ok(pending)
-            }
-            request => Err(Box::new(Self { request, ..*self })),
-        }
+        self.exchange.restart_after(reason).ok_or(self)
     }
 
     /// Ends the response. Returns its access record, if there is a log.
@@ -413,31 +336,7 @@ impl Sending {
         if self.transfer.choice() != service.config.transmit {
             Counters::add_one(&service.counters.copied_bodies);
         }
-        let duration = self.since.elapsed();
-        let responses = &service.responses;
-        responses.count_end(self.protocol, self.status, outcome, duration);
-        if !service.journal.is_on() {
-            return None;
-        }
-        let logged = match self.request {
-            Answered::Whole(mut pending) => pending.take_logged(),
-            Answered::Logged(logged) => logged,
-        };
-        Some(AccessRecord {
-            at: SystemTime::now() - duration,
-            peer,
-            protocol: Some(self.protocol),
-            status: self.status,
-            sent: self.sent.saturating_sub(self.head_bytes),
-            intended: self.content_length,
-            duration,
-            outcome,
-            detail: self.detail,
-            user: self.user,
-            request: logged.line,
-            tls: None,
-            client_fields: logged.client_fields,
-        })
+        self.exchange.into_record(self.sent, outcome, peer, service)
     }
 
     fn run(
@@ -449,26 +348,15 @@ impl Sending {
         let (sent, progress) = self.transfer.run(sink, context);
         if self.sent == 0 && sent > 0 {
             let responses = &service.responses;
-            responses.count_first_byte(self.since.elapsed());
+            responses.count_first_byte(self.exchange.elapsed());
         }
         self.sent += sent;
         if sent > 0 {
-            self.keep_line_only(service);
+            self.exchange.keep_line_only(service);
         }
         let counters = &service.counters;
         counters.bytes_sent.add(sent);
         (sent, progress)
-    }
-
-    /// Gives up the request but for its line: the response cannot be made anew any more.
-    fn keep_line_only(&mut self, service: &Shared) {
-        if let Answered::Whole(pending) = &mut self.request {
-            let logged = match service.journal.is_on() || service.transfers.are_observed() {
-                true => pending.take_logged(),
-                false => Logged::default(),
-            };
-            self.request = Answered::Logged(logged);
-        }
     }
 
     fn read_in(
@@ -485,7 +373,7 @@ impl Sending {
         }
         read_into_cache(&file, extent, tools).map_err(TransmitError::File)?;
         Counters::add_one(&service.counters.extents_warmed);
-        // Pages that do not stay in memory show at once.
+        // Pages that do not stay in memory are missing again at once.
         if file.file_system.is_remote() || !file.may_wait(extent, Instant::now()) {
             self.transfer.note_resident(extent);
         }
@@ -531,23 +419,6 @@ impl Sending {
     }
 }
 
-impl Cold {
-    /// Notes that an extent is missing. The extent is read, or sent by a disk worker if it would
-    /// not stay in memory.
-    fn action(&mut self, extent: Extent, file: &OpenFile) -> DiskAction {
-        let times = match *self {
-            Self::At { offset, times } if offset == extent.offset => times.saturating_add(1),
-            _ => 1,
-        };
-        let offset = extent.offset;
-        *self = Self::At { offset, times };
-        match times > MAX_READS {
-            true => DiskAction::Send,
-            false => DiskAction::Read(extent, ExtentKey::new(file, extent)),
-        }
-    }
-}
-
 fn reason_of(error: &TransmitError) -> CloseReason {
     match error {
         TransmitError::Network(_) => CloseReason::Aborted,
@@ -556,23 +427,17 @@ fn reason_of(error: &TransmitError) -> CloseReason {
     }
 }
 
-/// Pages that were seen in memory may be gone after so long.
+/// Wait after which the residency of pages is doubtful.
 const STALE_AFTER: Duration = Duration::from_millis(200);
 
-/// A peer that takes nothing for so long has its listing's names looked up anew.
+/// Wait after which a blocked listing releases its names, to look them up anew.
 const HOLD_LISTING: Duration = Duration::from_millis(100);
 
-/// A listing that has no permit for its names in memory tries again after this.
+/// Pause of a listing that has no permit for its names in memory.
 const PERMIT_WAIT: Duration = Duration::from_millis(5);
 
-/// An extent that was read so often and is still not in memory is sent from the disk lane.
-const MAX_READS: u8 = 2;
-
-/// Responses to one request that a changing file may cost before the connection is reset.
-const MAX_RESTARTS: u8 = 8;
-
-/// The least a turn costs, in bytes of service, so that tiny responses count as well.
+/// Least cost of a turn, in bytes, so that tiny responses count as well.
 pub(super) const LEAST_CHARGE: u64 = 4 << 10;
 
-/// Responses up to this size leave by three calls: the head, most of the file, the end of it.
+/// Largest response that leaves by three calls: the head, most of the file, the end of it.
 const LARGE_BYTES: u64 = 256 << 10;

@@ -1,9 +1,8 @@
-//! A connection's send queue in the kernel: how much may wait in it, and when incomplete segments
-//! leave it.
+//! A connection's send queue in the kernel: its limit, and the incomplete segments held back in it.
 //!
-//! A long queue helps fast readers: each time it fills costs a wake-up. A stalled reader's queue is
-//! kernel memory that other connections lack. So every queue begins short, and becomes long for a
-//! limited number of peers that acknowledged enough.
+//! A long queue saves wake-ups for fast readers. A stalled reader's queue is kernel memory that
+//! other connections lack. Every queue begins short, and becomes long for a limited number of peers
+//! that acknowledged enough.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -22,8 +21,7 @@ pub(super) struct SendQueue {
 }
 
 impl SendQueue {
-    /// A response begins whose content comes from a file by sendfile(2), which would send each
-    /// piece's last segment incomplete.
+    /// Begins a response from a file: sendfile(2) would send each piece's last segment incomplete.
     pub(super) fn begin_large(&mut self, stream: &TcpStream) {
         self.corked = socket::cork(stream, true).is_ok();
     }
@@ -54,7 +52,7 @@ impl SendQueue {
         }
     }
 
-    /// A response is in the queue: lets its last segment go, and starts the next one short.
+    /// Ends a response: its last segment leaves, and the next response's queue begins short.
     pub(super) fn end(&mut self, stream: &TcpStream) {
         if std::mem::take(&mut self.corked) {
             let _ = socket::cork(stream, false);
@@ -63,8 +61,7 @@ impl SendQueue {
     }
 }
 
-/// A queue that drains at its rate never runs dry with a tenth of a second of bytes; more would
-/// waste memory.
+/// Bytes of a long queue: at a `rate`, a tenth of a second's keep it from running dry.
 fn long_bytes(rate: Option<u64>) -> u32 {
     let paced = rate.map_or(u64::MAX, |rate| (rate / 10).max(u64::from(UNSENT_BYTES)));
     u32::try_from(paced).unwrap_or(u32::MAX).min(LONG_BYTES)

@@ -1,4 +1,4 @@
-//! Reading ahead of readers whose file comes from a disk.
+//! Read-ahead for readers whose file comes from a disk.
 
 use std::io;
 use std::ops::Range;
@@ -26,7 +26,7 @@ impl ReadAhead {
     }
 }
 
-/// How far a transfer's file was asked to be read ahead.
+/// The progress of a transfer's read-ahead.
 #[derive(Debug, Default)]
 pub(super) struct ReadAheadCursor {
     /// Every extent before this offset was asked for.
@@ -36,8 +36,7 @@ pub(super) struct ReadAheadCursor {
 }
 
 impl ReadAheadCursor {
-    /// The next extent of `rest`, the bytes not yet sent, that should be read ahead; each is named
-    /// once.
+    /// The next extent of `rest`, the unsent bytes, to be read ahead; each is returned once.
     pub(super) fn next(&mut self, file: &Arc<OpenFile>, rest: Range<u64>) -> Option<ReadAhead> {
         let next = (rest.start / EXTENT_BYTES + 1) * EXTENT_BYTES;
         let from = self.until.max(next);
@@ -61,7 +60,7 @@ impl ReadAheadCursor {
     }
 }
 
-/// Reads an extent into the page cache and learns from the time it takes.
+/// Reads an extent into the page cache, and notes the time for later choices.
 pub(crate) fn read_into_cache(
     file: &OpenFile,
     extent: Extent,
@@ -75,7 +74,7 @@ pub(crate) fn read_into_cache(
     let mut at = extent.offset;
     while at < extent.end() {
         match tools.populate(file.file(), at, extent.end() - at)? {
-            // The file has shrunk: the send finds that out.
+            // The file has shrunk, which sending finds again.
             0 => break,
             count => at += count as u64,
         }
@@ -89,5 +88,5 @@ pub(crate) fn read_into_cache(
     Ok(())
 }
 
-/// Extents that are read ahead of one reader.
+/// Extents that are read ahead for one reader.
 pub(crate) const READ_AHEAD_EXTENTS: u64 = 8;

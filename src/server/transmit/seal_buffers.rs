@@ -3,7 +3,7 @@
 use crate::sys::buffer::Buffer;
 use crate::tls::session::sealed_len;
 
-/// The records of what is sealed.
+/// Room for the records of one batch.
 #[derive(Debug)]
 pub(crate) struct SealBuffers {
     pub(super) sealed: Buffer,
@@ -17,8 +17,8 @@ impl Default for SealBuffers {
     }
 }
 
-/// Bytes that are sealed at a time at the most: more is not faster.
+/// Most plaintext bytes sealed at once: more is not faster.
 pub(super) const LARGEST_BATCH: usize = 256 << 10;
 
-/// Most heads are shorter: what may go before a full batch.
+/// Room for a head before a full batch: most heads are shorter.
 pub(super) const HEAD_BYTES: usize = 1 << 10;

@@ -20,8 +20,8 @@ pub enum More {
     No,
 }
 
-/// Where a plan's bytes go. Counts may be short; `WouldBlock` means that the peer must take some
-/// first.
+/// A destination of a plan's bytes. Counts may be short; `WouldBlock` means that the peer must take
+/// some first.
 pub trait Sink {
     /// Sends bytes at hand.
     fn send(&mut self, bytes: &[u8], more: More) -> io::Result<usize>;
@@ -29,27 +29,26 @@ pub trait Sink {
     /// Sends bytes of a file; zero means that the file ends at `offset`.
     fn send_file(&mut self, part: FilePart<'_>, tools: &mut IoBuffers) -> Result<usize, SendError>;
 
-    /// The socket, if bytes go to the peer as they are: then the kernel can send a file's pages,
-    /// and nothing has to be copied.
+    /// The socket, if bytes go to the peer unchanged, so that the kernel can send a file's pages.
     fn socket(&self) -> Option<&TcpStream>;
 
-    /// Bytes that are best given in one call, where they have to be copied for it.
+    /// Most bytes worth copying in order to send them in one call.
     fn at_once(&self) -> usize;
 
-    /// Sends what was taken before and has not gone to the socket.
+    /// Sends bytes that were taken before and have not gone to the socket.
     ///
     /// # Errors
     /// As send(2); `WouldBlock` if some of it is left.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Sends what waits for a full segment.
+    /// Sends bytes that wait for a full segment.
     fn push(&self) -> io::Result<()>;
 
     /// Bytes sent that the peer has not acknowledged, where the system tells.
     fn unacknowledged(&self) -> Option<u64>;
 }
 
-/// Bytes of a file, and how they are to be sent.
+/// Bytes of a file, and the way to send them.
 #[derive(Debug)]
 pub struct FilePart<'a> {
     /// The file.
@@ -60,15 +59,15 @@ pub struct FilePart<'a> {
     pub len: u64,
     /// Whether more bytes of the response follow.
     pub more: More,
-    /// How much goes into the pipe before the peer takes it.
+    /// Bytes that go into the pipe before the peer takes them.
     pub prefill_bytes: usize,
     /// Bytes in the pipe that were prepared for this response and not taken.
     pub lease: &'a mut Option<PipeLease>,
-    /// Set to [`SendChoice::Copy`] once the file refused sendfile(2).
+    /// The way to send; [`SendChoice::Copy`] once the file refused sendfile(2).
     pub choice: &'a mut SendChoice,
 }
 
-/// Why file bytes could not be sent.
+/// The reason why file bytes could not be sent.
 #[derive(Debug)]
 pub enum SendError {
     /// The send queue is full.
@@ -84,9 +83,9 @@ pub enum SendError {
 pub struct IoBuffers {
     /// Memory for copying.
     pub(crate) scratch: Buffer,
-    /// The requests that are being put together.
+    /// Memory for a request that is being received.
     pub(crate) request: Vec<u8>,
-    /// The buffers of TLS, once a connection needed them.
+    /// Buffers of TLS, once a connection needed them.
     pub(crate) sealing: Option<SealBuffers>,
     pipe: Option<SendPipe>,
 }
@@ -103,8 +102,8 @@ impl Default for IoBuffers {
 }
 
 impl IoBuffers {
-    /// With a pipe, for large transfers. Without one, if the system has none left, sending takes
-    /// a little longer.
+    /// Buffers with a pipe, for large transfers. If the system has no pipe left, sending takes a
+    /// little longer.
     #[must_use]
     pub fn with_pipe() -> Self {
         Self {
@@ -113,29 +112,28 @@ impl IoBuffers {
         }
     }
 
-    /// Whether this is still at hand.
+    /// Whether the leased bytes are still in the pipe.
     #[must_use]
     pub fn holds(&self, lease: &PipeLease) -> bool {
         self.pipe.as_ref().is_some_and(|pipe| pipe.holds(lease))
     }
 
-    /// Takes bytes of a file into the pipe, all or none: `None` if there is no pipe, or it does not
-    /// take them all.
+    /// Moves bytes of a file into the pipe; `None` if there is no pipe, or it does not take all.
     pub fn load(&mut self, file: &File, offset: u64, len: usize) -> Option<Loaded<'_>> {
         let loaded = self.pipe.as_mut()?.load(file, offset, len).ok()?;
         (loaded.len() == len).then_some(loaded)
     }
 
-    /// Reads bytes of a file into the page cache, waits for them, and says how many they are. Zero
-    /// means that the file ends at `offset`. The bytes are copied only if need be.
+    /// Reads bytes of a file into the page cache, and waits for them. Returns how many they are;
+    /// zero means that the file ends at `offset`. Bytes are copied only where no pipe takes them.
     ///
     /// # Errors
     /// As reading the file.
     pub fn populate(&mut self, file: &File, offset: u64, len: u64) -> io::Result<usize> {
-        // Not before it is needed: a user's pipes are limited.
+        // The pipe is made late, since a user's pipes are limited.
         self.pipe = self.pipe.take().or_else(|| SendPipe::new().ok());
         let taken = match (&mut self.pipe, send_file::dev_null()) {
-            // Reads of this size have the kernel read ahead as much.
+            // The kernel reads as much ahead as one call asks for.
             (Some(pipe), _) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX);
                 pipe.load(file, offset, len).map(|loaded| loaded.len())
@@ -188,7 +186,7 @@ impl Sink for &TcpStream {
         if count == 0 {
             return Ok(0);
         }
-        // Bytes that the socket does not take are read again: the page cache has them.
+        // Bytes that the socket does not take are read again from the page cache.
         let more = if (count as u64) < part.len {
             More::Yes
         } else {
@@ -221,8 +219,8 @@ impl Sink for &TcpStream {
     }
 }
 
-/// Sends what was loaded. Bytes that the peer does not take are thrown away. Zero means that the
-/// file has shrunk since.
+/// Sends the loaded bytes, and discards those that the peer does not take. Zero means that the file
+/// has shrunk since.
 pub(super) fn send_loaded(stream: &TcpStream, loaded: Loaded<'_>) -> Result<usize, SendError> {
     match loaded.send(stream, false) {
         Ok(sent) => Ok(sent),
@@ -233,8 +231,8 @@ pub(super) fn send_loaded(stream: &TcpStream, loaded: Loaded<'_>) -> Result<usiz
     }
 }
 
-/// Sends through the worker's pipe if that is worth it. Errors of the file are left to the calls
-/// that come after.
+/// Sends through the worker's pipe if that is worth it. `None` leaves errors of the file to the
+/// calls without it.
 fn send_through_pipe(
     stream: &TcpStream,
     part: &mut FilePart<'_>,
@@ -253,7 +251,7 @@ fn send_through_pipe(
     }
 }
 
-/// Reads at an offset, over interruptions.
+/// Reads at an offset; interruptions do not end it.
 pub(crate) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> Result<usize, SendError> {
     loop {
         match file.read_at(bytes, offset) {
@@ -272,7 +270,7 @@ pub(crate) fn blocked_or_network(error: io::Error) -> SendError {
     }
 }
 
-/// sendfile(2) reports the file's errors and the socket's alike; the socket has these.
+/// The error of sendfile(2), which reports those of the file and of the socket alike.
 fn blame(error: io::Error) -> SendError {
     use io::ErrorKind as Kind;
     match error.kind() {
@@ -289,12 +287,12 @@ fn blame(error: io::Error) -> SendError {
     }
 }
 
-/// Responses up to this size, head included, are gathered and sent in one call. Beyond it,
-/// copying costs more than the calls it saves.
+/// Largest response, head included, that is gathered for one call. Copying more costs more than the
+/// calls it saves.
 const SMALL_BYTES: usize = 16 << 10;
 
-/// Less than this goes as fast without the pipe.
+/// Least part sent through the pipe: less goes as fast without.
 const PIPED_BYTES: u64 = 128 << 10;
 
-/// Enough for a copy to be about its bytes, and little enough to stay in the processor's cache.
+/// Bytes copied per call: many enough to outweigh the call, few enough for the processor's cache.
 const SCRATCH_BYTES: usize = 256 << 10;

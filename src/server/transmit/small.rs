@@ -1,5 +1,5 @@
-//! Small responses: gathered in memory and sent in one call, and the content of small files that
-//! are asked for again kept in memory.
+//! Small responses are gathered in memory and sent in one call. The content of small files that are
+//! requested again is kept in memory.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -43,8 +43,8 @@ pub(super) fn gather(
     Ok(Gathered::Whole)
 }
 
-/// Keeps the file's content in memory, if it is small and can be read without waiting.
-/// Whatever speaks against it shows again, and better, when the file is sent.
+/// Keeps the file's content in memory, if it is small and can be read without waiting. Errors are
+/// ignored, since sending finds them again.
 pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (blocking, now): (Blocking, Instant)) {
     let len = usize::try_from(file.meta.len).unwrap_or(usize::MAX);
     if len > KEPT_BYTES || !file.has_settled() {
@@ -60,9 +60,9 @@ pub(super) fn keep(file: &OpenFile, scratch: &mut [u8], (blocking, now): (Blocki
     }
 }
 
-/// Sends a plan that draws from kept content, and says how many bytes were taken; `None` if the
-/// plan wants what the content does not have. Gathered first: the kernel copies from two unaligned
-/// places for longer than from one aligned.
+/// Sends a plan that draws from kept content, and returns the bytes taken; `None` if the plan wants
+/// bytes beyond the content. They are gathered first: the kernel copies faster from one aligned
+/// place than from two unaligned ones.
 pub(super) fn send_kept(
     plan: &Plan,
     content: &[u8],
@@ -93,7 +93,7 @@ fn within(content: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     content.get(offset..)?.get(..usize::try_from(len).ok()?)
 }
 
-/// Reads all of a small piece, or says `None` if that might wait for a disk.
+/// Reads all of a small piece; `None` if that might wait for a disk.
 fn read(
     file: &OpenFile,
     bytes: &mut [u8],
@@ -109,6 +109,5 @@ fn read(
     read.map_err(SendError::File)
 }
 
-/// The content of files up to this size is kept. To copy 64 KiB takes longer than to send the
-/// file's own pages.
+/// Largest file whose content is kept: to copy 64 KiB takes longer than to send the file's pages.
 const KEPT_BYTES: usize = 16 << 10;

@@ -1,5 +1,4 @@
-//! TLS on a connection: a session in user space, which the kernel takes over where it can and
-//! where that is worth it.
+//! TLS on a connection: a session in user space, which the kernel takes over for large bodies.
 
 mod kernel;
 mod messages;
@@ -27,15 +26,15 @@ pub(crate) use self::user_space::UserSpace;
 #[derive(Debug)]
 pub(crate) struct TlsStream {
     layer: Layer,
-    /// What sessions can be handed to.
+    /// Kernel TLS, if the session may be handed to it.
     kernel: Option<KernelTls>,
-    /// Bytes of a file that are to follow what is sent now, and are many.
+    /// Length of the large body that follows the bytes sent now.
     body: Option<u64>,
     /// The subject of the client's certificate.
     subject: Option<Arc<str>>,
 }
 
-/// Where records are sealed and opened.
+/// The place where records are sealed and opened.
 #[derive(Debug)]
 pub(crate) enum Layer {
     /// In this process.
@@ -57,7 +56,7 @@ impl TlsStream {
         }
     }
 
-    /// Where records are sealed and opened now.
+    /// The place where records are sealed and opened now.
     pub(crate) fn layer(&mut self) -> &mut Layer {
         &mut self.layer
     }
@@ -75,7 +74,7 @@ impl TlsStream {
         matches!(self.layer, Layer::Kernel(_))
     }
 
-    /// Gives the session up. Returns what came and was not opened.
+    /// Drops the session. Returns the received bytes that were not opened.
     pub(crate) fn into_partial(self) -> Vec<u8> {
         match self.layer {
             Layer::UserSpace(session) => session.into_partial(),
@@ -83,7 +82,7 @@ impl TlsStream {
         }
     }
 
-    /// Notes whose certificate the client has shown, now that it may have.
+    /// Notes the subject of the client's certificate, after the handshake.
     pub(crate) fn note_subject(&mut self) {
         let session = self.user_space().map(|tls| tls.session());
         self.subject = session.and_then(Session::peer_subject).map(Arc::from);
@@ -94,7 +93,7 @@ impl TlsStream {
         self.subject.clone()
     }
 
-    /// Notes that a response begins with so many bytes of a file; `None` if they are few.
+    /// Notes that `len` bytes of a file are to follow; `None` if they are few.
     pub(crate) fn announce_body(&mut self, stream: &TcpStream, len: Option<u64>) {
         self.body = len;
         if let (Layer::Kernel(kernel), Some(len)) = (&mut self.layer, len) {
@@ -102,7 +101,7 @@ impl TlsStream {
         }
     }
 
-    /// Bytes that a peer which has sent part of something has kept for it, the session included.
+    /// Memory for a peer's incomplete record or message, the session included.
     pub(crate) fn held_bytes(&self) -> usize {
         match &self.layer {
             Layer::UserSpace(session) => session.held_bytes(),
@@ -111,7 +110,7 @@ impl TlsStream {
         }
     }
 
-    /// Bytes of `close_notify`, once it was sealed: no response has them.
+    /// Bytes of `close_notify`, once it was sealed: they belong to no response.
     pub(crate) fn closing(&self) -> u64 {
         match &self.layer {
             Layer::UserSpace(session) => session.closing(),
@@ -120,7 +119,7 @@ impl TlsStream {
         }
     }
 
-    /// Bytes that were sealed, or given to the kernel for that, and that TCP has not taken.
+    /// Bytes that were sealed here, or given to the kernel, and that TCP has not taken.
     pub(crate) fn unsent(&self, stream: &TcpStream) -> u64 {
         match &self.layer {
             Layer::UserSpace(session) => session.unsent(),
@@ -129,7 +128,7 @@ impl TlsStream {
         }
     }
 
-    /// Sends what is sealed.
+    /// Sends the sealed bytes.
     ///
     /// # Errors
     /// As send(2); `WouldBlock` if some of it is left. The kernel does so by itself.
@@ -141,7 +140,7 @@ impl TlsStream {
         }
     }
 
-    /// Sends `close_notify` behind all that is to be sent, once.
+    /// Sends `close_notify` behind the sealed bytes, once.
     ///
     /// # Errors
     /// As send(2); `WouldBlock` if TCP has not taken all.
@@ -156,8 +155,8 @@ impl TlsStream {
         }
     }
 
-    /// Hands the session to the kernel, if it knows such records, a large body is to follow, and
-    /// nothing is under way.
+    /// Hands the session to the kernel, if that knows such records, a large body follows, and no
+    /// bytes are under way.
     fn hand_over(&mut self, stream: &TcpStream) {
         let (Some(len), Some(kernel)) = (self.body, self.kernel) else {
             return;
@@ -166,7 +165,7 @@ impl TlsStream {
             return;
         };
         let Some(handover) = session.for_kernel() else {
-            // Once some of the body was sealed nothing may be under way any more.
+            // A later call of the same body may find no bytes under way.
             return;
         };
         self.body = None;
@@ -257,7 +256,7 @@ fn is_for_kernel(kernel: KernelTls, handover: Handover, len: u64) -> bool {
             || record_count::fits(len, handover.sealed, parameters.record_limit))
 }
 
-/// Whether such a session's keys can be changed in the kernel: TLS 1.2 has no other keys.
+/// Whether the session's keys can be changed in the kernel: TLS 1.2 has no key updates.
 fn changes_keys(kernel: KernelTls, parameters: Parameters) -> bool {
     kernel.changes_keys && parameters.version == Version::Tls13
 }

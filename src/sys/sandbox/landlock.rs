@@ -41,13 +41,13 @@ fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetErr
     for path in &places.change {
         rules = allow(rules, path, change & !special)?;
     }
-    // Counters of the process and its limits; where a pipe is emptied.
+    // /proc has the counters and limits of the process; /dev/null takes the rest of a pipe.
     rules = allow(rules, Path::new("/proc/self"), read)?;
     rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// A place that does not exist cannot be allowed.
+/// Adds a rule for `path`, unless it does not exist.
 fn allow(
     rules: RulesetCreated,
     path: &Path,
@@ -63,5 +63,5 @@ fn allow(
     rules.add_rule(PathBeneath::new(descriptor, access))
 }
 
-/// Linux 6.12; what is newer only concerns the audit log.
+/// The ABI of Linux 6.12: later ones only concern the audit log.
 const KNOWN: ABI = ABI::V6;

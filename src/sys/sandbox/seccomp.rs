@@ -17,7 +17,7 @@ pub(super) fn install() -> io::Result<bool> {
         return Ok(false);
     };
     let [calls, threads] = programs(arch).map_err(io::Error::other)?;
-    // The first one must not refuse seccomp(2) itself.
+    // The first filter must not refuse seccomp(2), which installs the second.
     match apply_filter(&threads).and_then(|()| apply_filter(&calls)) {
         Ok(()) => Ok(true),
         Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
@@ -35,11 +35,11 @@ fn programs(arch: TargetArch) -> Result<[BpfProgram; 2], seccompiler::BackendErr
         CALLS.iter().map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(OLD_CALLS.iter().map(|call| (*call, Vec::new())));
-    // Threads are started, processes are not, and no thread leaves for a namespace of its own.
+    // clone(2) starts threads, but no processes, and makes no namespaces.
     let threads = libc::CLONE_THREAD as u64;
     let looked_at = SeccompCmpOp::MaskedEq(threads | NAMESPACES);
     rules.insert(libc::SYS_clone, vec![only(0, looked_at, threads)?]);
-    // To tell systemd how things go. Daemons that obey whoever connects listen for streams.
+    // Datagrams carry notes to systemd. Streams would reach daemons that obey every client.
     let datagrams = SeccompRule::new(vec![
         condition(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?,
         condition(
@@ -57,22 +57,22 @@ fn programs(arch: TargetArch) -> Result<[BpfProgram; 2], seccompiler::BackendErr
     ] {
         rules.insert(call, vec![only(argument, SeccompCmpOp::Eq, 0)?]);
     }
-    // How much is queued, and what a terminal is like: no input is typed into it.
+    // ioctl(2) asks for lengths of queues and for terminals; TIOCSTI, which types, stays refused.
     let asked = IOCTLS.map(|request| only(1, SeccompCmpOp::Eq, request));
     rules.insert(
         libc::SYS_ioctl,
         asked.into_iter().collect::<Result<_, _>>()?,
     );
-    // Descriptors are not made to signal other processes.
+    // F_SETOWN stays refused, by which a descriptor signals other processes.
     let asked = FCNTLS.map(|command| only(1, SeccompCmpOp::Eq, command as u64));
     rules.insert(
         libc::SYS_fcntl,
         asked.into_iter().collect::<Result<_, _>>()?,
     );
-    // A thread's signals to itself, as by abort(3).
+    // abort(3) signals the process itself.
     let process = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![only(0, SeccompCmpOp::Eq, process)?]);
-    // Memory is never executed that was not when the program was loaded.
+    // No memory becomes executable after the program was loaded.
     let executable = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![only(2, executable.clone(), 0)?]);

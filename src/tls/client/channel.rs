@@ -1,5 +1,5 @@
-//! A client's session over a stream: records are decrypted where they were received, and their
-//! content is handed on in large pieces.
+//! A client's session over a stream. Records are decrypted in place, and their content is handed on
+//! in large pieces.
 
 use std::io::{self, Read, Write};
 
@@ -15,15 +15,15 @@ pub(crate) struct Channel {
     held: Vec<u8>,
     /// Decrypted bytes that had no room in a caller's buffer.
     plain: Vec<u8>,
-    /// So many of them were taken since.
+    /// Bytes at the front of `plain` that were taken since.
     taken: usize,
     /// The failure that comes after `plain`.
     failure: Option<Failure>,
-    /// The first bytes that ever came: they tell what speaks no TLS.
+    /// The first bytes of the stream, which show a server without TLS.
     first: Vec<u8>,
 }
 
-/// Where records are received and decrypted; channels may share one.
+/// Memory in which records are received and decrypted; channels may share one.
 #[derive(Debug)]
 pub(crate) struct Scratch(Buffer);
 
@@ -49,12 +49,12 @@ impl Channel {
         self.session.is_handshaking()
     }
 
-    /// Something has to be sent before anything else.
+    /// Whether sealed bytes wait to be sent.
     pub(crate) fn has_unsent(&self) -> bool {
         !self.session.unsent().is_empty()
     }
 
-    /// Goes on with the handshake: sends what is to be sent, and receives once.
+    /// Continues the handshake: sends the sealed bytes, and receives once.
     ///
     /// # Errors
     /// The stream's, or a [`Failure`]; `UnexpectedEof` when the server closes.
@@ -77,7 +77,7 @@ impl Channel {
         sealed.map_err(|error| io::Error::other(self.explain(&error)))
     }
 
-    /// Sends what is to be sent.
+    /// Sends the sealed bytes.
     pub(crate) fn flush(&mut self, stream: &mut impl Write) -> io::Result<()> {
         while self.has_unsent() {
             match stream.write(self.session.unsent()) {
@@ -109,7 +109,7 @@ impl Channel {
         })
     }
 
-    /// Throws away up to `most` bytes of the content, and says how many; otherwise as
+    /// Discards up to `most` bytes of the content, and returns how many; otherwise as
     /// [`Self::read`].
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl Channel {
         })
     }
 
-    /// Says that nothing more will be sent, as far as the stream takes it.
+    /// Sends `close_notify`, as far as the stream takes it.
     pub(crate) fn close(&mut self, stream: &mut impl Write) {
         if !self.is_handshaking() && self.failure.is_none() {
             self.session.close();
@@ -137,7 +137,7 @@ impl Channel {
         }
     }
 
-    /// Passes content to `take`, which says how much of each piece it has taken.
+    /// Passes content to `take`, which returns how much of each piece it has taken.
     fn pass(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -157,7 +157,7 @@ impl Channel {
                 return Ok(0);
             }
             let count = self.receive(stream, scratch, take)?;
-            // The answer to a key update, perhaps.
+            // A key update may have been answered.
             self.flush(stream)?;
             if count > 0 {
                 return Ok(count);
@@ -165,15 +165,15 @@ impl Channel {
         }
     }
 
-    /// Receives once, decrypts what is whole, and passes it to `take`; what that leaves goes into
-    /// `plain`.
+    /// Receives once, decrypts whole records, and passes their content to `take`; the rest goes
+    /// into `plain`.
     fn receive(
         &mut self,
         stream: &mut (impl Read + Write),
         Scratch(scratch): &mut Scratch,
         take: &mut dyn FnMut(&[u8]) -> usize,
     ) -> io::Result<usize> {
-        // The kernel always copies to the same place in a page, whatever is held in front.
+        // A fixed place in a page, since the kernel's copy costs more elsewhere.
         let count = stream.read(&mut scratch[HEADROOM..])?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -207,12 +207,12 @@ impl Channel {
                 }
             }
             Err(error) => {
-                // The alert says to the server what is wrong; it may be gone already.
+                // The server may be gone already, and the alert with it.
                 let _ = self.flush(stream);
                 self.explain(&error)
             }
         };
-        // Bytes before it are true.
+        // Bytes decrypted before the failure are authentic.
         self.failure = Some(failure.clone());
         match passed {
             0 if self.plain.is_empty() => Err(io::Error::other(failure)),
@@ -227,7 +227,7 @@ impl Channel {
 
 /// Room for the beginning of a record, or of a message of the handshake in many records.
 const HEADROOM: usize = 80 << 10;
-/// Bytes that are received at once: so many that they still are in the processor's cache when they
-/// are decrypted and written.
+/// Bytes that are received at once: few enough to stay in the processor's cache until they are
+/// written.
 const RECEIVE_BYTES: usize = 128 << 10;
 const FIRST_BYTES: usize = 8;

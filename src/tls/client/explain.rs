@@ -1,4 +1,4 @@
-//! The fault of a session, and advice, in words for the user.
+//! Faults of sessions in words for the user, with advice.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -12,14 +12,14 @@ use webpki::EndEntityCert;
 
 use crate::tls::pin::Pin;
 
-/// Why there is no session, or no more of it.
+/// The failure of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
     pub(crate) text: String,
 }
 
-/// The use of another attempt after a failure.
+/// The kind of a failure, by which it is decided whether to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The server's certificate is not trusted.
@@ -28,7 +28,7 @@ pub(crate) enum Kind {
     Refused,
     /// Another attempt will fail as well.
     Permanent,
-    /// The line may have done it.
+    /// The network may be at fault: another attempt may succeed.
     Passing,
 }
 
@@ -40,19 +40,19 @@ impl fmt::Display for Failure {
 
 impl StdError for Failure {}
 
-/// Why a certificate will not do.
+/// The reason why a certificate is rejected.
 #[derive(Debug)]
-pub(super) struct Distrust(pub(super) String);
+pub(super) struct Rejection(pub(super) String);
 
-impl fmt::Display for Distrust {
+impl fmt::Display for Rejection {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
 }
 
-impl StdError for Distrust {}
+impl StdError for Rejection {}
 
-/// The meaning of `error`. `first` are the first bytes that came: they tell what speaks no TLS.
+/// The meaning of `error`. The `first` bytes of the stream show a server without TLS.
 pub(crate) fn explain(error: &Error, first: &[u8]) -> Failure {
     let failure = |kind, text: &str| Failure {
         kind,
@@ -60,7 +60,7 @@ pub(crate) fn explain(error: &Error, first: &[u8]) -> Failure {
     };
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(why)))
-            if why.downcast_ref::<Distrust>().is_some() =>
+            if why.downcast_ref::<Rejection>().is_some() =>
         {
             failure(Kind::Untrusted, &why.to_string())
         }
@@ -134,12 +134,12 @@ fn refused(alert: AlertDescription) -> Failure {
     Failure { kind, text }
 }
 
-/// The bytes may begin a TLS record: a content type, and a version of 3.x.
+/// Whether the bytes may begin a TLS record: a content type, and a version of 3.x.
 fn is_record(first: &[u8]) -> bool {
     matches!(first, [20..=24, 3, ..] | [20..=24])
 }
 
-/// A certificate that is marked as an authority's was shown by a server.
+/// Whether a server's certificate is marked as an authority's.
 pub(super) fn is_authority(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => matches!(
@@ -150,7 +150,7 @@ pub(super) fn is_authority(error: &Error) -> bool {
     }
 }
 
-/// Why the certificate of `name` will not do, and what to do.
+/// The reason why the certificate of `name` is rejected, with advice.
 pub(super) fn certificate(
     error: &Error,
     certificate: &CertificateDer<'_>,
@@ -209,7 +209,7 @@ pub(super) fn certificate(
     }
 }
 
-/// The key is none of those that were given.
+/// The rejection of a key that is none of the pinned ones.
 pub(super) fn other_key(name: &ServerName<'_>, seen: Pin) -> String {
     format!(
         "the key of {} is not the one of --pin, but {seen}: somebody else may be answering, or the \
@@ -222,10 +222,10 @@ fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
     EndEntityCert::try_from(certificate).is_ok_and(|it| it.issuer() == it.subject())
 }
 
-/// The first few names, as they would be typed.
+/// The first few names, without webpki's types.
 fn named(presented: &[String]) -> String {
     let shown = presented.iter().take(NAMES_SHOWN).map(|name| {
-        // webpki shows a name with its type: DnsName("a.example"), IpAddress(10.0.0.1).
+        // Names come as DnsName("a.example"), IpAddress(10.0.0.1).
         let value = name.split_once('(').map_or(&**name, |(_, value)| value);
         value.trim_end_matches(')').trim_matches('"')
     });

@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use crate::tls::pin::Pin;
 use crate::tls::provider::provider;
 
-/// How a client knows https servers, and what it shows them.
+/// The authorities and pins that servers are verified by, and the client's own certificate.
 #[derive(Clone, Debug, Default)]
 pub struct ClientTls {
     /// Authorities in the place of the system's.
@@ -26,14 +26,14 @@ pub enum Verification {
     /// Servers' certificates are verified.
     #[default]
     On,
-    /// Any server will do (`--insecure`).
+    /// Any certificate is accepted (`--insecure`).
     Off,
 }
 
 impl ClientTls {
-    /// Reads PEM files: the authorities to trust in the place of the system's, and a certificate
-    /// chain with its private key, to be shown to servers that ask. With `pins`, a server's key
-    /// has to be one of them, and nothing else is asked of its certificate.
+    /// Reads PEM files: authorities in the place of the system's, and a certificate chain with its
+    /// private key, for servers that ask for one. With `pins`, a server's key has to be one of
+    /// them, and its certificate is not verified otherwise.
     ///
     /// # Errors
     /// The file with a fault, and the fault.

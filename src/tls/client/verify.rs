@@ -1,4 +1,4 @@
-//! Whether a server's certificate will do, and if not, why not, in words.
+//! The verification of servers' certificates, with the reasons of rejections in words.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::explain::{self, Distrust};
+use super::explain::{self, Rejection};
 use super::options::Verification;
 use crate::tls::pin::Pin;
 use crate::tls::provider::provider;
@@ -20,12 +20,12 @@ use crate::tls::provider::provider;
 #[derive(Debug)]
 pub(super) struct Roots {
     store: RootCertStore,
-    /// As they are in the files: a certificate that is among them may be a server's own.
+    /// The certificates as given: a server's own may be among them.
     given: Vec<CertificateDer<'static>>,
 }
 
 impl Roots {
-    /// An empty list of issuers: no certificate is judged by its issuer.
+    /// An empty list: certificates are not verified by their issuer.
     pub(super) fn none() -> Self {
         Self::given(&[])
     }
@@ -55,7 +55,7 @@ impl Roots {
     }
 }
 
-/// Judges servers' certificates.
+/// The verifier of servers' certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
     roots: Roots,
@@ -74,7 +74,7 @@ impl Verifier {
         }
     }
 
-    fn judge(
+    fn verify(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -90,8 +90,7 @@ impl Verifier {
             self.algorithms.all,
         );
         match signed {
-            // A server's own certificate that is marked as an authority's: the last thing that is
-            // looked at before its issuer, so the dates are right.
+            // webpki checks this mark after the dates and before the issuer, so the dates hold.
             Err(error) if explain::is_authority(&error) && self.is_given(certificate) => {}
             signed => signed?,
         }
@@ -117,7 +116,7 @@ impl ServerCertVerifier for Verifier {
         }
         let pin = Pin::of(certificate);
         let text = if self.pins.is_empty() {
-            match self.judge(certificate, intermediates, name, now) {
+            match self.verify(certificate, intermediates, name, now) {
                 Ok(()) => return Ok(ServerCertVerified::assertion()),
                 Err(error) => explain::certificate(&error, certificate, name, pin),
             }
@@ -135,8 +134,8 @@ impl ServerCertVerifier for Verifier {
                 ),
             }
         };
-        let distrust = OtherError(Arc::new(Distrust(text)));
-        Err(CertificateError::Other(distrust).into())
+        let rejection = OtherError(Arc::new(Rejection(text)));
+        Err(CertificateError::Other(rejection).into())
     }
 
     fn verify_tls12_signature(

@@ -1,4 +1,4 @@
-//! Turns of a response, over a sink that does as it is told.
+//! Turns of a response over a scripted sink.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -6,16 +6,17 @@ use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 
 use super::*;
-use crate::http::{Refusal, Response};
+use crate::http::{Persistence, Refusal, Response};
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
+use crate::server::connection::exchange::MAX_RESTARTS;
 use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::transmit::sink::{FilePart, More, SendError};
 use crate::sys::process::WaitWatch;
 
 const HEAD: &[u8] = b"0123456789";
 
-/// A sink that does what it was told, call by call.
+/// A sink with a scripted outcome for each call.
 #[derive(Default)]
 struct Script {
     outcomes: RefCell<VecDeque<Result<usize, ErrorKind>>>,
@@ -55,15 +56,15 @@ impl Sink for &Script {
     }
 }
 
-/// A response of ten bytes, and what its turns need.
-struct Bench {
+/// The parts that the turns of a response of ten bytes need.
+struct Fixture {
     _root: tempfile::TempDir,
     service: Shared,
     clients: ClientShares,
     sink: Script,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let config = ServeConfig {
@@ -96,7 +97,7 @@ impl Bench {
         Box::new(Sending::new(pending, prepared, &self.service))
     }
 
-    /// One turn, in which the sink does this.
+    /// One turn, with these outcomes of the sink.
     fn turn(&self, sending: &mut Sending, script: &[Result<usize, ErrorKind>]) -> SendStep {
         self.sink.outcomes.borrow_mut().extend(script);
         let mut turn = TurnContext {
@@ -119,55 +120,55 @@ fn pending() -> Pending {
 
 #[test]
 fn short_counts_go_on_where_they_left_off_and_a_full_queue_parks() {
-    let bench = Bench::new();
-    let mut sending = bench.sending(pending());
-    let blocked = bench.turn(&mut sending, &[Ok(3), Err(ErrorKind::WouldBlock)]);
+    let fixture = Fixture::new();
+    let mut sending = fixture.sending(pending());
+    let blocked = fixture.turn(&mut sending, &[Ok(3), Err(ErrorKind::WouldBlock)]);
     assert!(matches!(blocked, SendStep::Blocked(_)));
     assert_eq!(sending.sent(), 3);
-    let done = bench.turn(&mut sending, &[Ok(1), Ok(0), Ok(6)]);
+    let done = fixture.turn(&mut sending, &[Ok(1), Ok(0), Ok(6)]);
     assert!(matches!(done, SendStep::Done));
-    assert_eq!(*bench.sink.taken.borrow(), HEAD);
+    assert_eq!(*fixture.sink.taken.borrow(), HEAD);
 }
 
 #[test]
-fn a_broken_pipe_is_the_peer_s_end_and_no_reason_to_start_anew() {
-    let bench = Bench::new();
-    let mut sending = bench.sending(pending());
+fn a_broken_pipe_aborts_the_response_and_does_not_restart_it() {
+    let fixture = Fixture::new();
+    let mut sending = fixture.sending(pending());
     let script = [Ok(3), Ok(0), Err(ErrorKind::BrokenPipe)];
-    let broken = bench.turn(&mut sending, &script);
+    let broken = fixture.turn(&mut sending, &script);
     assert!(matches!(broken, SendStep::Broken(CloseReason::Aborted)));
     assert!(sending.restart_after(CloseReason::Aborted).is_err());
 }
 
 #[test]
-fn a_response_is_made_anew_only_before_its_first_byte_and_not_for_ever() {
-    let bench = Bench::new();
-    let mut sending = bench.sending(pending());
+fn a_response_is_restarted_only_before_its_first_byte_and_a_limited_number_of_times() {
+    let fixture = Fixture::new();
+    let mut sending = fixture.sending(pending());
     for _ in 0..MAX_RESTARTS {
         let pending = sending.restart_after(CloseReason::Changed);
-        sending = bench.sending(pending.expect("nothing was sent"));
+        sending = fixture.sending(pending.expect("nothing was sent"));
     }
     assert!(sending.restart_after(CloseReason::Changed).is_err());
 
-    // A peer that has to be waited for costs no more than its line.
+    // A blocked response keeps no more of its request than the line.
     for script in [
         &[Err(ErrorKind::WouldBlock)][..],
         &[Ok(1), Err(ErrorKind::WouldBlock)],
     ] {
-        let mut sending = bench.sending(pending());
-        let blocked = bench.turn(&mut sending, script);
+        let mut sending = fixture.sending(pending());
+        let blocked = fixture.turn(&mut sending, script);
         assert!(matches!(blocked, SendStep::Blocked(_)));
         assert!(sending.restart_after(CloseReason::Changed).is_err());
     }
 }
 
 #[test]
-fn what_is_left_of_an_interim_response_goes_before_the_head() {
-    let bench = Bench::new();
+fn the_rest_of_an_interim_response_goes_before_the_head() {
+    let fixture = Fixture::new();
     let mut pending = pending();
     pending.interim = b"nue\r\n\r\n";
-    let mut sending = bench.sending(pending);
-    let done = bench.turn(&mut sending, &[Ok(7), Ok(10)]);
+    let mut sending = fixture.sending(pending);
+    let done = fixture.turn(&mut sending, &[Ok(7), Ok(10)]);
     assert!(matches!(done, SendStep::Done));
-    assert_eq!(*bench.sink.taken.borrow(), b"nue\r\n\r\n0123456789");
+    assert_eq!(*fixture.sink.taken.borrow(), b"nue\r\n\r\n0123456789");
 }

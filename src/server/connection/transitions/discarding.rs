@@ -3,7 +3,7 @@
 use crate::http::Refusal;
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::discard::{DiscardStep, Discarding};
-use crate::server::connection::receive::ByteSource;
+use crate::server::connection::request_buffer::ByteSource;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;

@@ -4,7 +4,8 @@ use crate::server::connection::common_state::CommonState;
 use crate::server::connection::handshake::Handshaking;
 use crate::server::connection::introduction::{Introduced, Introduction};
 use crate::server::connection::prepare;
-use crate::server::connection::receive::{self, Receiving};
+use crate::server::connection::receive::Receiving;
+use crate::server::connection::request_buffer;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;
@@ -55,7 +56,7 @@ fn refuse(
     common: &CommonState,
     turn: &TurnContext<'_>,
 ) -> Flow {
-    let line = receive::first_line(introduction.head());
+    let line = request_buffer::first_line(introduction.head());
     prepare::record_request(line, why, common.peer, turn.service);
     Flow::Stop(State::Introducing(introduction), Step::Close(why.0))
 }

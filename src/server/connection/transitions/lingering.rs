@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::server::connection::common_state::CommonState;
 use crate::server::connection::deferred_record::LOOK_EVERY;
 use crate::server::connection::lingering_close::{LingerStep, Lingering};
-use crate::server::connection::receive::ByteSource;
+use crate::server::connection::request_buffer::ByteSource;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Step, TurnContext};
 use crate::server::telemetry::CloseReason;

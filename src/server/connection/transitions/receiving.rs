@@ -8,7 +8,8 @@ use crate::server::connection::common_state::CommonState;
 use crate::server::connection::deferred_record::{DeferredRecord, LOOK_EVERY};
 use crate::server::connection::discard::Discarding;
 use crate::server::connection::prepare::{self, Pending};
-use crate::server::connection::receive::{ByteSource, Received, Receiving};
+use crate::server::connection::receive::{Received, Receiving};
+use crate::server::connection::request_buffer::ByteSource;
 use crate::server::connection::state::{Flow, State};
 use crate::server::connection::step::{Admission, REJECTED_WAIT, Step, TurnContext};
 use crate::server::connection::transitions::lingering;
@@ -24,9 +25,7 @@ pub(super) fn advance(
 ) -> Flow {
     let is_kept = common.requests > 0;
     let mut source = ByteSource::new(&common.stream, &mut common.tls);
-    let received = common
-        .received
-        .recognize(&mut receiving, &mut source, turn, is_kept);
+    let received = receiving.recognize(&mut common.received, &mut source, turn, is_kept);
     let close = |reason| Flow::Stop(State::Receiving(receiving), Step::Close(reason));
     match received {
         Received::Incomplete(wait_until) => {

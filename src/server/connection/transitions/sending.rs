@@ -134,8 +134,9 @@ fn finish(sending: Box<Sending>, common: &mut CommonState, turn: &mut TurnContex
     common.reset_socket(sending.ends_by_close());
     common.observed.note_end(sending.sent());
     common.prefill = sending.prefill();
-    let (outcome, persistence) = (sending.outcome(), sending.persistence());
-    let is_last = sending.is_answer_to_last() && !sending.ends_by_close();
+    let exchange = sending.exchange();
+    let (outcome, persistence) = (exchange.outcome(), exchange.persistence());
+    let is_last = exchange.is_answer_to_last() && !sending.ends_by_close();
     common.unconfirmed = sending
         .into_record(outcome, common.peer, turn.service)
         .map(|record| common.with_tls_client(record))

@@ -1,8 +1,7 @@
 //! A session whose records the kernel seals and opens: bytes go to the socket as in plain text.
 //!
-//! The kernel keeps a record open for bytes to come. No call here leaves one so, but where the
-//! socket is full. What it has sealed and TCP has not taken shows in no number of TCP's: records
-//! and bytes are counted for that.
+//! Every call here ends its last record, unless the socket is full. No counter of TCP includes the
+//! sealed bytes that it has not taken, so records and bytes are counted here.
 
 use std::io;
 use std::net::TcpStream;
@@ -26,52 +25,51 @@ pub(crate) struct KernelStream {
     count: RecordCount,
     sealed: Sealed,
     sending: SendState,
-    /// New keys that the peer may still ask for, renegotiations, and messages that mean nothing.
+    /// Key updates, renegotiations and ignored messages that the peer may still send.
     messages_left: u8,
 }
 
-/// What the kernel was given, and what has become of it.
+/// The bytes given to the kernel, and the records that they became.
 #[derive(Clone, Copy, Debug)]
 struct Sealed {
     /// Bytes of content.
     plain: u64,
-    /// Records of keys that came before.
+    /// Records sealed with earlier keys.
     earlier: u64,
     /// The number of the first record with the present key.
     first: u64,
-    /// What TCP had taken when the kernel began.
+    /// Bytes that TCP had taken when the kernel began.
     taken_before: u64,
     overhead: u64,
 }
 
-/// What may be sent.
+/// The state of the sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendState {
     Open,
-    /// The peer has asked for new keys, which come before anything else.
+    /// The peer has requested a key update, which is sent before other bytes.
     OwesKeys,
     /// `close_notify` was sent.
     Closed,
-    /// An alert was sent, or new keys were announced and are not there.
+    /// An alert was sent, or announced keys could not be set.
     Failed,
 }
 
-/// What was received.
+/// The outcome of receiving once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// So many bytes of content.
+    /// Number of bytes of content.
     Bytes(usize),
-    /// A message that is nothing to the caller.
+    /// A message without content for the caller.
     Message,
-    /// The peer sends nothing more, or nothing that could be opened.
+    /// The peer sends no more bytes, or none that could be opened.
     End,
-    /// The TCP stream has ended without a word.
-    Cut,
+    /// The TCP stream has ended without `close_notify`.
+    Truncated,
 }
 
 impl KernelStream {
-    /// Hands a session to the kernel, of whose sockets `stream` is one that was readied
-    /// ([`kernel_tls::attach`]).
+    /// Hands a session to the kernel; `stream` was prepared by [`kernel_tls::attach`].
     ///
     /// # Errors
     /// The kernel refuses the keys: the session is lost.
@@ -114,7 +112,7 @@ impl KernelStream {
         part: FilePart<'_>,
         tools: &mut IoBuffers,
     ) -> Result<usize, SendError> {
-        // What is copied goes by the buffer, so that each call ends its last record.
+        // The length of a copy is bounded by the buffer, so that each call ends its last record.
         let most = match *part.choice {
             SendChoice::Auto => u64::MAX,
             SendChoice::Copy => tools.scratch.len() as u64,
@@ -126,7 +124,7 @@ impl KernelStream {
         };
         self.admit(stream, part.len).map_err(blocked_or_network)?;
         let sent = Sink::send_file(&mut stream, part, tools).map_err(|error| match error {
-            // sendfile(2) reports what the socket found in a record that came.
+            // sendfile(2) also reports faults of received records.
             SendError::File(error) if self.fails_by(stream, &error) => SendError::Network(error),
             error => error,
         })?;
@@ -134,8 +132,8 @@ impl KernelStream {
         Ok(sent)
     }
 
-    /// Notes that so many bytes of a file are to follow. If they might be too many for the key, the
-    /// session ends before the first of them: a client asks again on another connection.
+    /// Notes that `len` bytes of a file follow. If the key might not seal so many, the session ends
+    /// before the first of them, and the client asks again on another connection.
     pub(crate) fn announce_body(&mut self, stream: &TcpStream, len: u64) {
         let Parameters {
             cipher,
@@ -164,11 +162,11 @@ impl KernelStream {
         })?;
         let version = self.session.parameters().version;
         let message = match kind {
-            None if len == 0 => return Ok(Incoming::Cut),
+            None if len == 0 => return Ok(Incoming::Truncated),
             None | Some(record_type::APPLICATION_DATA) if len > 0 => {
                 return Ok(Incoming::Bytes(len));
             }
-            // A record without content, and one of another type behind it.
+            // The record is empty, with one of another type behind it.
             None | Some(record_type::APPLICATION_DATA) => Message::Nothing,
             Some(kind) => messages::parse(kind, &buffer[..len], version),
         };
@@ -181,7 +179,7 @@ impl KernelStream {
             }
             Message::Renegotiation if self.takes_message() => {
                 match self.send_alert(stream, Alert::NO_RENEGOTIATION) {
-                    // A full queue is no reason to leave what comes behind unread.
+                    // A full send queue does not stop the receiving direction.
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
                     _ => Ok(Incoming::Message),
                 }
@@ -196,7 +194,7 @@ impl KernelStream {
         }
     }
 
-    /// Sends `close_notify` behind all that was sent.
+    /// Sends `close_notify` behind the sent bytes.
     ///
     /// # Errors
     /// `WouldBlock` as long as TCP has not taken all; as sendmsg(2).
@@ -214,7 +212,7 @@ impl KernelStream {
         }
     }
 
-    /// Bytes of `close_notify`, once it was sent: no response has them.
+    /// Bytes of `close_notify`, once it was sent: they belong to no response.
     pub(crate) fn closing(&self) -> u64 {
         match self.sending {
             SendState::Closed => Alert::CLOSE_NOTIFY.bytes().len() as u64 + self.sealed.overhead,
@@ -232,7 +230,7 @@ impl KernelStream {
         taken.map_or(0, |taken| self.sealed.not_taken(next, taken))
     }
 
-    /// Sees to it that the key may seal `len` bytes more.
+    /// Counts `len` bytes more for the key, and changes it if it may not seal them.
     fn admit(&mut self, stream: &TcpStream, len: u64) -> io::Result<()> {
         match self.sending {
             SendState::Open => {}
@@ -260,7 +258,7 @@ impl KernelStream {
     /// Announces the next key, and has the kernel seal with it.
     fn change_sending_keys(&mut self, stream: &TcpStream) -> io::Result<()> {
         self.send_record(stream, record_type::HANDSHAKE, &messages::KEY_UPDATE)?;
-        // What is sent from here on must not be sealed with the old key.
+        // Later bytes must not be sealed with the old key.
         self.sending = SendState::Failed;
         let parameters = self.session.parameters();
         let next = kernel_tls::records_sent(stream, parameters.cipher)?;
@@ -273,14 +271,14 @@ impl KernelStream {
         Ok(())
     }
 
-    /// The peer seals with the next key from now on.
+    /// Sets the next key to open with, which the peer has announced.
     fn change_receiving_keys(
         &mut self,
         stream: &TcpStream,
         is_answer_wanted: bool,
     ) -> io::Result<Incoming> {
         if !self.changes_keys {
-            // What was asked for is answered, and the connection ends in order.
+            // The pending requests are answered, and the connection ends in order.
             return Ok(Incoming::End);
         }
         let keys = self.session.next_keys(Direction::Receive);
@@ -297,7 +295,7 @@ impl KernelStream {
         left.is_some()
     }
 
-    /// Ends the session if the error is that of a record that came. Returns whether it is.
+    /// Ends the session if the error is that of a received record. Returns whether it is.
     fn fails_by(&mut self, stream: &TcpStream, error: &io::Error) -> bool {
         let fault = RecordFault::of(error);
         if let Some(fault) = fault {
@@ -308,7 +306,7 @@ impl KernelStream {
 
     /// Ends the session by an alert, if the socket takes it.
     fn fail(&mut self, stream: &TcpStream, alert: Alert) {
-        // The kernel has the socket refuse everything after a record that is no good.
+        // The socket would refuse all calls after a bad record.
         let _ = stream.take_error();
         if matches!(self.sending, SendState::Open | SendState::OwesKeys) {
             let _ = self.send_alert(stream, alert);
@@ -328,8 +326,8 @@ impl KernelStream {
 }
 
 impl Sealed {
-    /// Bytes that TCP has not taken, if the next record's number is `next` and TCP has taken `taken` in
-    /// all. A record that is not complete has no number, and its bytes are among them.
+    /// Bytes that TCP has not taken, by the `next` record's number and the bytes `taken` in all.
+    /// They include those of an incomplete record.
     fn not_taken(&self, next: u64, taken: u64) -> u64 {
         let records = self.earlier + next.saturating_sub(self.first);
         let given = self.plain + records * self.overhead;
@@ -337,7 +335,7 @@ impl Sealed {
     }
 }
 
-/// Messages of that kind that a peer may send; the library has the same limit.
+/// Most messages without content that a peer may send, as in rustls.
 const MAX_MESSAGES: u8 = 32;
 
 #[cfg(test)]
@@ -345,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tcp_has_not_taken_is_told_by_bytes_and_records() {
+    fn bytes_that_tcp_has_not_taken_are_computed_from_bytes_and_records() {
         let sealed = Sealed {
             plain: 20_000,
             earlier: 1,
@@ -353,7 +351,7 @@ mod tests {
             taken_before: 500,
             overhead: 22,
         };
-        // Two complete records, one of them with an earlier key.
+        // Two records are complete, one of them with an earlier key.
         let all = 20_000 + 2 * 22;
         assert_eq!(sealed.not_taken(8, 500), all);
         assert_eq!(sealed.not_taken(8, 500 + all), 0);

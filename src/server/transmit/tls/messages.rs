@@ -1,25 +1,25 @@
-//! Messages of a session that the kernel hands over as they are: alerts, and what comes after the
-//! handshake (RFC 8446 sections 4.6 and 6).
+//! Messages that the kernel passes on: alerts, and those after the handshake (RFC 8446 sections 4.6
+//! and 6).
 
 use crate::sys::kernel_tls::{RecordFault, Version, record_type};
 
-/// The meaning of a record that is no content.
+/// The meaning of a record without content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// A warning that means nothing here.
+    /// A warning without consequence.
     Nothing,
     /// `close_notify`.
     Closed,
     /// A fatal alert.
     Fatal,
-    /// What follows is sealed with the next key.
+    /// Later records are sealed with the next key.
     KeyUpdate {
-        /// Whether the peer wants the other direction's key changed too.
+        /// Whether the peer requests a key update in the other direction.
         is_answer_wanted: bool,
     },
-    /// A new handshake, which TLS 1.2 knows.
+    /// A new handshake, as TLS 1.2 allows.
     Renegotiation,
-    /// Against the protocol.
+    /// A violation of the protocol.
     Unexpected,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn parse(kind: u8, bytes: &[u8], version: Version) -> Message {
     }
 }
 
-/// What to tell a peer whose record the kernel could not open.
+/// The alert for a record that the kernel could not open.
 pub(super) fn alert_for(fault: RecordFault) -> Alert {
     match fault {
         RecordFault::Undecipherable => Alert::BAD_RECORD_MAC,
@@ -66,7 +66,7 @@ pub(super) fn alert_for(fault: RecordFault) -> Alert {
     }
 }
 
-/// `KeyUpdate`, which wants no answer.
+/// A `KeyUpdate` that requests no answer.
 pub(super) const KEY_UPDATE: [u8; 5] = [0x18, 0, 0, 1, 0];
 
 /// Levels of alerts.

@@ -3,7 +3,7 @@
 use crate::server::files::extent::EXTENT_BYTES;
 use crate::tls::session::RECORD_BYTES;
 
-/// Records sealed with one key: as many as the kernel said, and the most that followed.
+/// Upper bound of the records sealed with one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordCount {
     limit: u64,
@@ -19,13 +19,13 @@ impl RecordCount {
         }
     }
 
-    /// Corrects the number by what the kernel says.
+    /// Replaces the bound by the kernel's number.
     pub(super) fn correct(&mut self, sealed: u64) {
         self.most = sealed;
     }
 
-    /// Counts the records that `len` bytes may become; `false`, and nothing is counted, if the key may
-    /// not seal so many.
+    /// Counts the records that `len` bytes may become. `false` means that the key may not seal so
+    /// many, and none were counted.
     pub(super) fn admit(&mut self, len: u64) -> bool {
         let most = self.most.saturating_add(most_records(len));
         let is_within = most <= self.limit;
@@ -36,16 +36,16 @@ impl RecordCount {
     }
 }
 
-/// Whether a body of `len` bytes may go on with a key that has sealed `sealed` records of `limit`, if
-/// it has to do with this key. Calls that end within a record cost some more than full ones.
+/// Whether a key that has sealed `sealed` records of `limit` most likely suffices for a body of
+/// `len` bytes. A quarter more than full records allows for calls that end within one.
 pub(super) fn fits(len: u64, sealed: u64, limit: u64) -> bool {
     let full = len.div_ceil(RECORD_BYTES as u64);
-    let feared = most_records(len.min(MOST_AT_ONCE)) + 2 * RESERVE;
-    let likely = full.saturating_add(full / 4).saturating_add(feared);
+    let spare = most_records(len.min(MOST_AT_ONCE)) + 2 * RESERVE;
+    let likely = full.saturating_add(full / 4).saturating_add(spare);
     sealed.saturating_add(likely) <= limit
 }
 
-/// The most records that one call makes of so many bytes: each page of a file may be one.
+/// The most records that one call makes of `len` bytes: each page of a file may be one.
 fn most_records(len: u64) -> u64 {
     len.div_ceil(LEAST_PAGE) + 1
 }
@@ -53,10 +53,10 @@ fn most_records(len: u64) -> u64 {
 /// The smallest page of any processor.
 const LEAST_PAGE: u64 = 4 << 10;
 
-/// The most bytes of one call.
+/// Most bytes of one call.
 const MOST_AT_ONCE: u64 = EXTENT_BYTES;
 
-/// Records for alerts and new keys.
+/// Records kept for alerts and key updates.
 const RESERVE: u64 = 64;
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
         }
         assert_eq!(admitted, 90);
         assert!(!count.admit(1), "not even one more");
-        // The records were fuller than was feared.
+        // The records were fuller than the bound.
         count.correct(40);
         assert!(count.admit(59 * LEAST_PAGE));
         assert!(!count.admit(0));
@@ -100,7 +100,7 @@ mod tests {
     fn no_limit_is_no_limit() {
         let mut count = RecordCount::new(u64::MAX, u64::MAX - RESERVE - 2);
         assert!(count.admit(1));
-        assert!(!count.admit(1), "but numbers do not run over");
+        assert!(!count.admit(1), "but the count does not overflow");
         assert!(fits(300 << 30, 0, u64::MAX));
     }
 

@@ -1,8 +1,8 @@
 //! A session whose records are sealed and opened here: bytes are sealed, then sent.
 //!
-//! Sealed bytes count as taken: their nonces are spent, so they are never sealed again, and the
-//! records that the socket has no room for are kept. A batch is as large as the peer has shown that
-//! it takes at once, so that a peer that reads nothing has little kept for it.
+//! Sealed bytes count as taken: their nonces are spent, so they are never sealed again. Records
+//! that the socket has no room for are kept. The size of a batch follows what the peer takes at
+//! once, so that little is kept for a peer that does not read.
 
 use std::io;
 use std::net::TcpStream;
@@ -16,13 +16,13 @@ use crate::sys::socket;
 use crate::tls::kernel::Handover;
 use crate::tls::session::{self, Error, RECORD_BYTES, Session};
 
-/// A connection's session, and what its peer takes.
+/// A connection's session, and the pace of its peer.
 #[derive(Debug)]
 pub(crate) struct UserSpace {
     session: Session,
-    /// The beginning of a record whose end has not come.
+    /// The beginning of an incomplete record.
     partial: Vec<u8>,
-    /// Bytes that are sealed at a time.
+    /// Plaintext bytes that are sealed at once.
     batch: usize,
     /// Bytes of `close_notify`, once it was sealed.
     closing: u64,
@@ -39,39 +39,38 @@ impl UserSpace {
         }
     }
 
-    /// The session.
     pub(crate) fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Ciphertext that came and has not been opened.
+    /// Received ciphertext that has not been opened.
     pub(crate) fn partial(&self) -> &[u8] {
         &self.partial
     }
 
-    /// Bytes that a peer which has sent part of something has kept for it, the session included.
+    /// Memory for a peer's incomplete record or message, the session included.
     pub(crate) fn held_bytes(&self) -> usize {
         SESSION_BYTES + self.partial.len() + self.session.kept()
     }
 
-    /// How much to read at the most: no part of a record behind the one that is on its way, since
-    /// the plaintext of that one may have to wait.
+    /// Most bytes to read: none beyond the record that is incomplete, since its plaintext may have
+    /// to wait.
     pub(crate) fn most_wanted(&self) -> usize {
         session::missing(&self.partial).unwrap_or(usize::MAX)
     }
 
-    /// Gives the session up. Returns what came and was not opened.
+    /// Drops the session. Returns the received bytes that were not opened.
     pub(crate) fn into_partial(self) -> Vec<u8> {
         self.partial
     }
 
-    /// Notes what the socket gave.
+    /// Adds received bytes.
     pub(crate) fn take_in(&mut self, ciphertext: &[u8]) {
         self.partial.reserve_exact(ciphertext.len());
         self.partial.extend_from_slice(ciphertext);
     }
 
-    /// Opens the records that are whole; their plaintext goes to the end of `plaintext`.
+    /// Opens the whole records, and appends their content to `plaintext`.
     ///
     /// # Errors
     /// The session has failed; an alert is ready to be sent.
@@ -86,19 +85,19 @@ impl UserSpace {
         Ok(())
     }
 
-    /// Has `close_notify` follow what is to be sent.
+    /// Puts `close_notify` behind the unsent bytes.
     pub(crate) fn close(&mut self) {
         let before = self.unsent();
         self.session.close();
         self.closing += self.unsent() - before;
     }
 
-    /// Bytes of `close_notify`, once it was sealed: no response has them.
+    /// Bytes of `close_notify`, once it was sealed: they belong to no response.
     pub(crate) fn closing(&self) -> u64 {
         self.closing
     }
 
-    /// Seals a few bytes behind what is to be sent.
+    /// Seals a few bytes behind the unsent ones.
     ///
     /// # Errors
     /// The session is not open.
@@ -106,12 +105,12 @@ impl UserSpace {
         self.session.enqueue(bytes).map_err(io::Error::other)
     }
 
-    /// Bytes that were sealed and that the socket has not taken.
+    /// Sealed bytes that the socket has not taken.
     pub(crate) fn unsent(&self) -> u64 {
         self.session.unsent().len() as u64
     }
 
-    /// Sends what is sealed.
+    /// Sends the sealed bytes.
     ///
     /// # Errors
     /// As send(2); `WouldBlock` if some of it is left.
@@ -120,7 +119,7 @@ impl UserSpace {
             match socket::send(stream, self.session.unsent(), false) {
                 Ok(sent) => self.session.note_sent(sent),
                 Err(error) => {
-                    // Where the window is known, it bounds the next batch.
+                    // A known window bounds the next batch.
                     if error.kind() == io::ErrorKind::WouldBlock
                         && socket::window_left(stream, 0).is_none()
                     {
@@ -133,20 +132,18 @@ impl UserSpace {
         Ok(())
     }
 
-    /// What the kernel would take over now, if it can: all that was sealed is in the socket, and all
-    /// that came is opened.
+    /// The session for the kernel; `None` while sealed bytes are unsent, or received ones unopened.
     pub(crate) fn for_kernel(&self) -> Option<Handover> {
         self.session
             .for_kernel()
             .filter(|_| self.partial.is_empty())
     }
 
-    /// Gives the session away.
     pub(crate) fn into_session(self) -> Session {
         self.session
     }
 
-    /// Bytes that are best given in one call.
+    /// Most bytes worth copying in order to send them in one call.
     pub(crate) fn at_once(&self) -> usize {
         self.batch
     }
@@ -159,7 +156,7 @@ impl UserSpace {
         buffers: &mut SealBuffers,
     ) -> io::Result<usize> {
         self.flush(stream)?;
-        // A head before a full record should not cost the record its last bytes.
+        // A head goes beside a full record, which would lose its last bytes to it.
         let len = bytes.len().min(self.room(stream) + HEAD_BYTES);
         let more = match len < bytes.len() {
             true => More::Yes,
@@ -194,8 +191,8 @@ impl UserSpace {
         Ok(count)
     }
 
-    /// How much of a file may be sealed now; what came before has left. What was sealed and is not
-    /// taken is memory, for as long as the peer likes.
+    /// Plaintext bytes that may be sealed now, when all sealed before are sent. The limit bounds
+    /// the memory that a peer can hold by not reading.
     fn room(&self, stream: &TcpStream) -> usize {
         let batch = self.batch;
         if batch == LEAST_BATCH {
@@ -231,7 +228,7 @@ impl UserSpace {
     }
 }
 
-/// The largest batch of so many bytes that wastes no record.
+/// The largest batch of at most `bytes` that is made of full records.
 fn whole_records(bytes: usize) -> usize {
     match bytes / RECORD_BYTES {
         0 => bytes / LEAST_BATCH * LEAST_BATCH,
@@ -239,8 +236,8 @@ fn whole_records(bytes: usize) -> usize {
     }
 }
 
-/// Sealed for a peer that takes little: a record of its own, which may stay here for long.
+/// Bytes of a batch for a slow peer, whose only record may stay here for long.
 const LEAST_BATCH: usize = 4 << 10;
 
-/// About what a session takes that holds no bytes.
+/// Approximate memory of a session without any bytes.
 pub(super) const SESSION_BYTES: usize = 8 << 10;
