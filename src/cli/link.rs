@@ -16,14 +16,14 @@ use crate::cli::values::positive_duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  haul link --new-key >key; chmod 600 key     a key, for `haul serve --link-key key` as well
-  haul link --key key --expires 24h big.iso   opens that one file for a day
-  haul link --key key --expires 7d --subtree --base http://files.example photos
+  (umask 77; haul link --new-key >~/key)      a key, for `haul serve --link-key ~/key` as well
+  haul link --key ~/key --expires 24h big.iso opens that one file for a day
+  haul link --key ~/key --expires 7d --subtree --base http://files.example photos
                                               opens all that lies beneath photos for a week
 
-PATH is the path beneath the directory that is served, as it is named there. To rotate keys, put the
-new one above the old one in the file, send SIGHUP to `haul serve`, and take the old one out when its
-links have expired.";
+PATH is the path beneath the directory that is served, as it is named there; the file of keys must
+not lie in it. To rotate keys, put the new one above the old one in the file, send SIGHUP to
+`haul serve`, and take the old one out when its links have expired.";
 
 /// Print a link that opens a file, or what lies beneath a directory, until it expires
 #[derive(Args, Debug)]

@@ -14,6 +14,7 @@
 mod attempts;
 mod globs;
 mod passwords;
+pub(crate) mod secret_files;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};

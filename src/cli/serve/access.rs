@@ -13,11 +13,12 @@ use haul::server::config::{AccessConfig, ServeConfig};
 #[command(next_help_heading = "Access")]
 pub(super) struct AccessArgs {
     /// Ask for a user and a password of this file, which `htpasswd -B` writes (bcrypt, SHA-crypt or
-    /// argon2)
+    /// argon2). It must not lie in what is served
     #[arg(long, env = "HAUL_HTPASSWD", value_name = "FILE")]
     htpasswd: Option<PathBuf>,
 
-    /// Let links in that `haul link` has signed with a key of this file, one key a line
+    /// Let links in that `haul link` has signed with a key of this file, one key a line. It must not
+    /// lie in what is served
     #[arg(long, env = "HAUL_LINK_KEY", value_name = "FILE")]
     link_key: Option<PathBuf>,
 

@@ -64,6 +64,59 @@ fn what_is_wrong_with_a_file_ends_the_start() {
 }
 
 #[test]
+fn secrets_in_what_is_served_end_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let place = |name: &str, content: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().expect("beneath")).expect("directories");
+        fs::write(&path, content).expect("written");
+        path
+    };
+    let users = place("d/users", &secrets_of("x"));
+    let keys = place("keys", KEY);
+    let hidden = place(".users", &secrets_of("x"));
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let way = elsewhere.path().join("way");
+    symlink(&users, &way).expect("a link");
+    let start = ["serve", "--listen", "0", "--root", text(root.path())];
+    for (option, path, others) in [
+        ("--htpasswd", &users, &[][..]),
+        ("--htpasswd", &way, &["--protect", "x"]),
+        ("--link-key", &keys, &[]),
+        ("--htpasswd", &hidden, &["--hidden"]),
+        (
+            "--tls-key",
+            &keys,
+            &["--listen-tls", "0", "--tls-cert", text(&keys)],
+        ),
+    ] {
+        let arguments = [&start[..], &[option, text(path)], others].concat();
+        let said = complaint(&arguments);
+        let expected = format!("{option} {}: it lies in what is served", path.display());
+        assert!(said.contains(&expected), "{arguments:?}: {said}");
+    }
+    let state = root.path().join("state");
+    let own = ["--listen-tls", "0", "--tls-self", "--state", text(&state)];
+    let said = complaint(&[&start[..], &own].concat());
+    assert!(said.contains("it lies in what is served"), "{said}");
+    let named = [
+        "serve",
+        "--listen",
+        "0",
+        "--link-key",
+        text(&keys),
+        text(&keys),
+    ];
+    let said = complaint(&named);
+    assert!(said.contains("it lies in what is served"), "{said}");
+    // A name that is not served, and files beside those that are.
+    let mut server = Program::serve(["--root", text(root.path()), "--htpasswd", text(&hidden)]);
+    server.address();
+    let mut server = Program::serve(["--link-key", text(&keys), text(&users)]);
+    server.address();
+}
+
+#[test]
 fn plain_text_and_open_files_are_warned_of() {
     let secrets = Secrets::new();
     let keys = secrets.keys(&[KEY]);
