@@ -117,6 +117,43 @@ fn secrets_in_what_is_served_end_the_start() {
 }
 
 #[test]
+fn a_path_to_protect_that_is_not_there_is_told() {
+    let secrets = Secrets::new();
+    let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("private")).expect("made");
+    let absolute = root.path().join("private");
+    let start = ["--root", text(root.path()), "--htpasswd", text(&htpasswd)];
+    for (glob, is_told) in [
+        ("private", false),
+        ("./private/", false),
+        ("/private", false),
+        ("/", false),
+        ("none*", false),
+        ("prviate", true),
+        ("private/none", true),
+        (text(&absolute), true),
+    ] {
+        let mut server = Program::serve([&start[..], &["--protect", glob]].concat());
+        server.address();
+        let said = server.said.join("\n");
+        let expected = format!("haul: --protect {glob}: nothing here has that path now");
+        assert_eq!(said.contains(&expected), is_told, "{glob}: {said}");
+    }
+    for glob in ["../private", "private/../x", "{/private,/x}"] {
+        let said = complaint(
+            &[
+                &["serve", "--listen", "0"],
+                &start[..],
+                &["--protect", glob],
+            ]
+            .concat(),
+        );
+        assert!(said.contains(&format!("--protect {glob}: ")), "{said}");
+    }
+}
+
+#[test]
 fn plain_text_and_open_files_are_warned_of() {
     let secrets = Secrets::new();
     let keys = secrets.keys(&[KEY]);
