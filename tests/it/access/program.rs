@@ -154,6 +154,34 @@ fn a_path_to_protect_that_is_not_there_is_told() {
 }
 
 #[test]
+fn files_are_read_as_editors_and_other_servers_write_them() {
+    let secrets = Secrets::new();
+    let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);
+    let line = fs::read_to_string(&htpasswd).expect("read");
+    let line = line.trim_end();
+    // A byte order mark, CRLF, and a comment in a third field, as in nginx's files.
+    fs::write(&htpasswd, format!("\u{feff}{line}:Anna, 1st floor\r\n")).expect("written");
+    let keys = secrets.path("keys");
+    fs::write(&keys, format!("\u{feff}{KEY}\r\n")).expect("written");
+    let server = TestServer::with(|config| {
+        config.access.htpasswd = Some(htpasswd.clone());
+        config.access.link_keys = Some(keys.clone());
+    });
+    server.put("f", "content");
+    assert_eq!(server.get("/f", &login("anna:s3cret")).body, b"content");
+    assert_eq!(server.get("/f", "").status, 401);
+    let target = format!("/f?{}", link("f", Scope::Path, 60));
+    assert_eq!(server.get(&target, "").body, b"content");
+    // A cost that bcrypt does not know fits no password.
+    fs::write(&htpasswd, line.replace("$04$", "$03$")).expect("written");
+    let said = complaint(&["serve", "--listen", "0", "--htpasswd", text(&htpasswd)]);
+    assert!(
+        said.contains("line 1: its bcrypt cost is less than 4"),
+        "{said}"
+    );
+}
+
+#[test]
 fn plain_text_and_open_files_are_warned_of() {
     let secrets = Secrets::new();
     let keys = secrets.keys(&[KEY]);
