@@ -262,6 +262,8 @@ fn links_are_made_by_haul_link() {
     assert_eq!(server.get(&target, "").body, b"content");
     let target = make(&["--client", "127.0.0.0/8", "/d//a b"]);
     assert_eq!(server.get(&target, "").body, b"content");
+    let target = make(&["--client", "::ffff:127.0.0.0/104", "/d/a b"]);
+    assert_eq!(server.get(&target, "").body, b"content");
     let target = make(&["--client", "10.0.0.1", "/d/a b"]);
     assert_eq!(server.get(&target, "").status, 403);
     let target = make(&["--subtree", "--base", "http://files.example/", "d"]);
@@ -281,6 +283,11 @@ fn links_are_made_by_haul_link() {
     }
     complaint(&["link", "--key", text(&keys), "f"]);
     complaint(&["link", "f"]);
+    complaint(&["link", "--new-key", "f"]);
+    let another = run(haul()
+        .args(["link", "--new-key"])
+        .env("HAUL_LINK_KEY", &keys));
+    assert!(another.status.success(), "{another:?}");
 }
 
 #[test]
