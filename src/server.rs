@@ -62,7 +62,7 @@ use crossbeam_channel::Receiver;
 use threadpool::ThreadPool;
 
 use crate::server::acceptor::{Acceptor, RemoteCongestion};
-use crate::server::access::Access;
+use crate::server::access::{Access, secret_files};
 use crate::server::admin::{AdminListener, Observer};
 use crate::server::config::{InheritedListener, KernelTlsChoice, SandboxChoice, ServeConfig};
 use crate::server::disk_queue::DiskQueue;
@@ -134,6 +134,8 @@ impl Server {
             // Places that are opened from here on have to be the user's to open again.
             user.assume().map_err(StartupError::User)?;
         }
+        // Before a key is made.
+        secret_files::check(&config).map_err(StartupError::Access)?;
         let log = config.access_log.clone();
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;

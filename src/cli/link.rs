@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use haul::internals::Target;
 use haul::signed_link::{self, LinkGrant, Scope};
@@ -16,14 +16,14 @@ use crate::cli::values::positive_duration;
 
 const EXAMPLES: &str = "\
 Examples:
-  haul link --new-key >key; chmod 600 key     a key, for `haul serve --link-key key` as well
-  haul link --key key --expires 24h big.iso   opens that one file for a day
-  haul link --key key --expires 7d --subtree --base http://files.example photos
+  (umask 77; haul link --new-key >~/key)      a key, for `haul serve --link-key ~/key` as well
+  haul link --key ~/key --expires 24h big.iso opens that one file for a day
+  haul link --key ~/key --expires 7d --subtree --base http://files.example photos
                                               opens all that lies beneath photos for a week
 
-PATH is the path beneath the directory that is served, as it is named there. To rotate keys, put the
-new one above the old one in the file, send SIGHUP to `haul serve`, and take the old one out when its
-links have expired.";
+PATH is the path beneath the directory that is served, as it is named there; the file of keys must
+not lie in it. To rotate keys, put the new one above the old one in the file, send SIGHUP to
+`haul serve`, and take the old one out when its links have expired.";
 
 /// Print a link that opens a file, or what lies beneath a directory, until it expires
 #[derive(Args, Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct LinkArguments {
     base: String,
 
     /// Print a new random key instead
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["expires", "client", "subtree", "path"])]
     new_key: bool,
 
     /// What the link opens; a directory's name ends in a slash
@@ -114,9 +114,23 @@ fn print(line: &str) -> io::Result<()> {
 fn net(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     let net = address.or_else(|_| text.parse::<IpNet>());
-    net.map(|net| net.trunc())
+    net.map(|net| canonical(net).trunc())
         .map_err(|_| format!("`{text}` is no network; write 10.0.0.0/8 or 2001:db8::/32"))
 }
+
+/// A network of IPv4 addresses that were mapped to IPv6 as they are compared: in IPv4.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else { return net };
+    let address = mapped.addr().to_ipv4_mapped();
+    let prefix = mapped.prefix_len().checked_sub(MAPPED_BITS);
+    let found = address
+        .zip(prefix)
+        .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    found.map_or(net, IpNet::V4)
+}
+
+/// The bits before an IPv4 address in an IPv6 address (RFC 4291 section 2.5.5.2).
+const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -128,6 +142,9 @@ mod tests {
             ("10.1.2.3", "10.1.2.3/32"),
             ("10.1.2.3/8", "10.0.0.0/8"),
             ("2001:db8::1/32", "2001:db8::/32"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3/64", "::/64"),
         ];
         for (text, expected) in cases {
             assert_eq!(net(text).map(|net| net.to_string()), Ok(expected.into()));

@@ -14,6 +14,7 @@
 mod attempts;
 mod globs;
 mod passwords;
+pub(crate) mod secret_files;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -134,7 +135,7 @@ impl Access {
         if fields.any(|field| field.name.eq_ignore_ascii_case("Cache-Control")) {
             // Two lines of the field would contradict each other.
             return Err(
-                "--header Cache-Control would let caches keep what is protected;                  use --cache-control"
+                "--header Cache-Control would let caches keep what is protected; use --cache-control"
                     .into(),
             );
         }
@@ -260,8 +261,7 @@ impl Access {
 
     /// Whether a grant for `path` also covers the real path behind it.
     pub(crate) fn permits(&self, grant: &Grant, path: &[u8], real: &RealPath) -> bool {
-        // The signature of a path covers the target of its links.
-        if matches!(grant, Grant::User(_) | Grant::Path(_)) || self.is_everything_to(grant) {
+        if *grant != Grant::Open && !self.wants_real_path(grant, path) {
             return true;
         }
         match real {
@@ -276,17 +276,15 @@ impl Access {
         grant.covers(path) || !self.protected.contains(path)
     }
 
-    /// Whether the access of a request with this grant depends on the target of links.
-    pub(crate) fn wants_real_path(&self, grant: &Grant) -> bool {
+    /// Whether the access to this path with this grant depends on the target of links.
+    pub(crate) fn wants_real_path(&self, grant: &Grant, path: &[u8]) -> bool {
         match grant {
             Grant::Open => !self.protected.is_everything(),
-            Grant::Subtree(_) => !self.is_everything_to(grant),
-            Grant::User(_) | Grant::Path(_) => false,
+            // The signature of a path covers the target of its links, but no other path.
+            Grant::Path(_) => !grant.covers(path),
+            Grant::Subtree(granted) => !granted.is_empty(),
+            Grant::User(_) => false,
         }
-    }
-
-    fn is_everything_to(&self, grant: &Grant) -> bool {
-        matches!(grant, Grant::Subtree(granted) if granted.is_empty())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::server::access::Access;
+use crate::server::access::{Access, secret_files};
 use crate::server::config::{AdminAddress, SandboxChoice, ServeConfig};
 use crate::server::shared;
 use crate::server::startup_error::StartupError;
@@ -39,6 +39,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
     if let Destination::File(path) = &config.access_log {
         note(may_append(path).map_err(StartupError::AccessLog));
     }
+    note(secret_files::check(&config).map_err(StartupError::Access));
     note(look_at_tls(&config).map_err(StartupError::Tls));
     let access = Access::load(&config, Arc::default());
     note(access.map(drop).map_err(StartupError::Access));

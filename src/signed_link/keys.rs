@@ -59,6 +59,8 @@ impl Keys {
     /// [`KeysError`] names the line without its content.
     pub fn parse(text: &str) -> Result<Self, KeysError> {
         let mut keys = Vec::new();
+        // Some editors write a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in (1..).zip(text.lines()) {
             let key = line.trim();
             if key.is_empty() || key.starts_with('#') {

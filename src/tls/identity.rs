@@ -118,7 +118,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 /// # Errors
 /// The key cannot be made, kept or read.
 pub(crate) fn own(directory: &Path, names: Vec<String>) -> Result<CertifiedKey, IdentityError> {
-    let path = directory.join(OWN_KEY);
+    let path = own_key_in(directory);
     let failed = |why: String| IdentityError::Own(path.clone(), why);
     let pem = match fs::read_to_string(&path) {
         Ok(pem) => pem,
@@ -132,6 +132,11 @@ pub(crate) fn own(directory: &Path, names: Vec<String>) -> Result<CertifiedKey, 
     let private = PrivatePkcs8KeyDer::from(key.serialize_der());
     CertifiedKey::from_der(vec![certificate], private.into(), &provider())
         .map_err(|error| failed(error.to_string()))
+}
+
+/// The file in `directory` that holds the server's own key.
+pub(super) fn own_key_in(directory: &Path) -> PathBuf {
+    directory.join(OWN_KEY)
 }
 
 fn sign(key: &KeyPair, names: Vec<String>) -> Result<CertificateDer<'static>, rcgen::Error> {

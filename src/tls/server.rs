@@ -134,6 +134,12 @@ impl ServerTls {
 }
 
 impl TlsConfig {
+    /// The file of the server's own key, which may still have to be made.
+    pub(crate) fn own_key(&self) -> Option<PathBuf> {
+        let directory = self.own.as_ref()?.directory.as_deref()?;
+        Some(identity::own_key_in(directory))
+    }
+
     /// The directories whose files are read again by a reload. A renewed certificate may lie
     /// elsewhere than the link that names it (certbot's `archive` beside `live`).
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {

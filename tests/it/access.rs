@@ -13,6 +13,7 @@ use haul::signed_link::{self, Keys, LinkGrant, Scope};
 
 use crate::support::{Answer, Client, TestServer};
 
+mod file_links;
 mod guesses;
 mod links;
 mod passwords;

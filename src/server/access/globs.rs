@@ -14,23 +14,25 @@ pub(super) struct Protected {
 }
 
 impl Protected {
-    /// A path matches if one of these globs does; without any, every path does. A slash in front
-    /// stands for the root, as it does in the globs anyhow. Upper and lower case count as the same,
-    /// since some file systems take them so.
+    /// A path matches if one of these globs does; without any, every path does, as with the root
+    /// for a glob. Upper and lower case count as the same, since some file systems take them so.
     ///
     /// # Errors
     /// The glob with a fault, and the fault.
     pub(super) fn new(globs: &[String]) -> Result<Self, String> {
-        if globs.is_empty() {
-            return Ok(Self { globs: None });
-        }
         let mut set = GlobSetBuilder::new();
+        let mut is_everything = globs.is_empty();
         for text in globs {
-            let glob = GlobBuilder::new(text.trim_matches('/'))
+            let relative = from_root(text).map_err(|why| format!("--protect {text}: {why}"))?;
+            is_everything |= relative.is_empty();
+            let glob = GlobBuilder::new(&relative)
                 .case_insensitive(true)
                 .build()
                 .map_err(|error| format!("--protect {text}: {error}"))?;
             set.add(glob);
+        }
+        if is_everything {
+            return Ok(Self { globs: None });
         }
         let set = set.build();
         set.map(|globs| Self { globs: Some(globs) })
@@ -55,6 +57,23 @@ impl Protected {
             matches(&path[..end]) || matches(&directory)
         })
     }
+}
+
+/// A glob as canonical paths are written: from the root, without empty and dot components. What no
+/// canonical path can match is a fault, since it would protect nothing.
+fn from_root(glob: &str) -> Result<String, &'static str> {
+    let components = glob.split('/').filter(|it| !matches!(*it, "" | "."));
+    let components: Vec<_> = components.collect();
+    if components.contains(&"..") {
+        return Err("no path holds `..` by the time it is compared; name the directory itself");
+    }
+    let relative = components.join("/");
+    let begins_component = relative.starts_with('{') || relative.contains("/{");
+    let holds = |it: &&str| relative.contains(it);
+    if begins_component && ["{/", ",/", "{./", ",./"].iter().any(holds) {
+        return Err("what begins in braces begins with a name, without `/` and `./`");
+    }
+    Ok(relative)
 }
 
 #[cfg(test)]
@@ -82,7 +101,18 @@ mod tests {
         assert_protects("*.iso", &["x.iso", "a/X.ISO", "a.iso/b"], &["x.iso.txt"]);
         assert_protects("*", &["", "a", "a/b"], &[]);
         assert_protects("**", &["", "a", "a/b"], &[]);
-        assert!(Protected::new(&["a[".to_owned()]).is_err());
+        for glob in ["/", "//", "", ".", "./"] {
+            assert_protects(glob, &["", "a", "a/b"], &[]);
+        }
+        for glob in ["./a", "//a", "a//", "a/.", ".//a/./**"] {
+            assert_protects(glob, &["a", "a/b"], &["", "ab"]);
+        }
+        assert_protects("a//b", &["a/b"], &["a"]);
+        assert_protects("{a,b/c}", &["a/x", "b/c/x"], &["b"]);
+        assert_protects("a{/b,/c}", &["a/b", "a/c"], &["a"]);
+        for glob in ["a[", "../a", "a/..", "b/../a", "{/a,/b}", "x/{./a,b}"] {
+            assert!(Protected::new(&[glob.to_owned()]).is_err(), "{glob}");
+        }
         assert!(Protected::new(&[]).expect("none").contains(b""));
     }
 

@@ -50,13 +50,15 @@ impl fmt::Debug for Passwords {
 
 impl Passwords {
     /// Reads `user:hash` lines; `key` is random. Empty lines and those that begin with `#` are
-    /// left out.
+    /// left out, and so are further fields, which other servers take for comments.
     ///
     /// # Errors
     /// The number of the line with a fault, and the fault; the line itself is not repeated.
     pub(super) fn parse(text: &[u8], key: [u8; blake3::KEY_LEN]) -> Result<Self, String> {
         let mut users = HashMap::new();
         let mut hashes = Vec::new();
+        // Some editors write a byte order mark.
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
@@ -65,7 +67,8 @@ impl Passwords {
             let wrong = |why: &str| format!("line {number}: {why}");
             let colon = memchr::memchr(b':', line).filter(|colon| *colon > 0);
             let colon = colon.ok_or_else(|| wrong("it is not user:hash"))?;
-            let (user, hash) = (&line[..colon], &line[colon + 1..]);
+            let (user, rest) = (&line[..colon], &line[colon + 1..]);
+            let hash = rest.split(|byte| *byte == b':').next().unwrap_or(rest);
             let hash = Hash::parse(hash).map_err(wrong)?;
             if users.insert(Box::from(user), hashes.len()).is_some() {
                 return Err(wrong("the user has a line already"));
@@ -131,9 +134,10 @@ impl Hash {
         match format {
             "$2a" | "$2b" | "$2y" => {
                 let parts: HashParts = text.parse().map_err(|_| "its bcrypt hash is malformed")?;
-                match parts.get_cost() <= MAX_BCRYPT_COST {
-                    true => Ok(Self::Bcrypt(text.into())),
-                    false => Err("its bcrypt cost is more than 16, which takes seconds"),
+                match parts.get_cost() {
+                    ..MIN_BCRYPT_COST => Err("its bcrypt cost is less than 4, which fits nothing"),
+                    MIN_BCRYPT_COST..=MAX_BCRYPT_COST => Ok(Self::Bcrypt(text.into())),
+                    _ => Err("its bcrypt cost is more than 16, which takes seconds"),
                 }
             }
             "$5$" => check_sha_crypt(text, 43).map(Self::ShaCrypt),
@@ -206,6 +210,8 @@ const MALFORMED_ARGON2: &str = "its argon2 hash is malformed";
 /// How long credentials that were right need no other look.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
+/// The least that bcrypt knows.
+const MIN_BCRYPT_COST: u32 = 4;
 /// Some four seconds.
 const MAX_BCRYPT_COST: u32 = 16;
 const MAX_SHA_ROUNDS: u32 = 5_000_000;
@@ -228,7 +234,10 @@ mod tests {
             hash.expect("hashed").to_string()
         };
         let bcrypt = bcrypt::hash("bcrypt", 4).expect("hashed");
-        format!("# users\r\nanna:{bcrypt}\r\n\nbert:{SHA256}\ncara:{SHA512}\ndora:{argon2}\n")
+        format!(
+            "\u{feff}anna:{bcrypt}\r\n# users\r\n\nbert:{SHA256}:Bert, 1st floor\ncara:{SHA512}:19000:0:99:7:::\n\
+             dora:{argon2}\n"
+        )
     }
 
     const SHA256: &str = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
@@ -295,6 +304,7 @@ mod tests {
             "anna:$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/",
             "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
             "anna:$2y$05$short",
+            "anna:$2y$03$abcdefghijklmnopqrstuuKSa01pU6HNDmSUxPFwNwAHuFwJ4dLw6",
             "anna:$2y$31$abcdefghijklmnopqrstuuKSa01pU6HNDmSUxPFwNwAHuFwJ4dLw6",
             "anna:$5$salt$short",
             "anna:$6$rounds=999999999$salt$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1",

@@ -13,7 +13,9 @@ use crate::http::{
 use crate::server::access::{Access, Grant, INDEX, beneath};
 use crate::server::config::{IndexChoice, ListingChoice};
 use crate::server::connection::access::AccessCheck;
-use crate::server::connection::prepare::{BULK_BYTES, Cache, PreparedResponse, look_up};
+use crate::server::connection::prepare::{
+    BULK_BYTES, Cache, PreparedResponse, listed_paths, look_up,
+};
 use crate::server::connection::streamed_body::StreamedBody;
 use crate::server::digests::DigestLookUp;
 use crate::server::files::{Found, LookUp, NAMES_DEVICE, Names, OpenFile};
@@ -102,9 +104,21 @@ fn refuse_access(request: &Request, refusal: &Refusal, service: &Shared) -> Prep
 }
 
 /// Says which names in a directory are shown.
-fn shown(access: &Arc<Access>, grant: &Grant, directory: &[u8]) -> Visible {
-    let (access, grant, directory) = (Arc::clone(access), grant.clone(), directory.to_vec());
-    Visible::new(move |name| access.may_see(&grant, &beneath(&directory, name)))
+fn shown(
+    access: &Arc<Access>,
+    grant: &Grant,
+    (path, listed): (&[u8], &Listed<'_>),
+    service: &Shared,
+) -> Visible {
+    let paths = match listed {
+        Listed::Directory(directory) => listed_paths(path, grant, directory, access, service),
+        Listed::Names(_) => vec![path.to_vec()],
+    };
+    let (access, grant) = (Arc::clone(access), grant.clone());
+    Visible::new(move |name| {
+        let mut paths = paths.iter().map(|path| beneath(path, name));
+        paths.all(|path| access.may_see(&grant, &path))
+    })
 }
 
 fn answer_with_file(
@@ -302,6 +316,8 @@ fn list(
         return Ok(answer);
     }
     let path = request.target.path.clone();
+    let access = service.access.as_ref();
+    let visible = access.map(|access| shown(access, grant, (&path, &listed), service));
     let directory = match &listed {
         Listed::Directory(directory) => Some(ListedDirectory {
             path: &path,
@@ -331,8 +347,6 @@ fn list(
         dot_names,
         ..ListingPolicy::default()
     };
-    let access = service.access.as_ref();
-    let visible = access.map(|access| shown(access, grant, &path));
     let permitted = (visible, service.pages(device));
     let shared = (directory.as_ref(), &service.scans);
     let listing = Listing::new(source, request, policy, permitted, shared);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::{BodyLength, ClientFields, Protocol, Refusal, Request, Response, Target};
 use crate::name_protocol;
-use crate::server::access::{Access, Grant, is_beneath};
+use crate::server::access::{Access, Grant, beneath, is_beneath};
 use crate::server::connection::access::AccessCheck;
 use crate::server::connection::request_buffer::RequestBuffer;
 use crate::server::connection::step::Resolved;
@@ -16,6 +16,7 @@ use crate::server::files::{Found, LookUp, OpenFile, RealPath};
 use crate::server::semaphore::Permit;
 use crate::server::shared::Shared;
 use crate::server::telemetry::{AccessRecord, CloseReason, Peer, access_log};
+use crate::sys::beneath::PathHandle;
 use crate::sys::file::Blocking;
 
 /// A request that waits for its response.
@@ -179,7 +180,7 @@ pub(super) enum Cache<'a> {
 }
 
 /// Looks up a target under this grant. `None` means that it takes a disk. A target whose real path
-/// the grant does not cover is not found.
+/// the grant does not cover is not found, and does not show why it could not be read either.
 pub(super) fn look_up(
     target: &Target,
     grant: &Grant,
@@ -188,16 +189,20 @@ pub(super) fn look_up(
     cache: &mut Cache<'_>,
 ) -> Option<LookUp> {
     let found = find(target, service, blocking, cache)?;
-    let (Some(access), LookUp::Found(found_here)) = (&service.access, &found) else {
+    let Some(access) = &service.access else {
         return Some(found);
     };
-    if !access.wants_real_path(grant) {
+    if !access.wants_real_path(grant, &target.path) {
         return Some(found);
     }
-    let real_path = match found_here {
-        Found::File(file) => file.real_path.clone(),
-        Found::Directory(handle) => service.root.real_path(&target.path, handle),
-        Found::Names(_) => RealPath::AsAsked,
+    let real_path = match &found {
+        LookUp::Found(Found::File(file)) => file.real_path.clone(),
+        LookUp::Found(Found::Directory(handle)) => service.root.real_path(&target.path, handle),
+        LookUp::Found(Found::Names(_)) => RealPath::AsAsked,
+        LookUp::Refused(Refusal::NotFound | Refusal::Overloaded) | LookUp::NotCached => {
+            return Some(found);
+        }
+        LookUp::Refused(_) => nearest_real_path(&target.path, service, blocking)?,
     };
     if access.permits(grant, &target.path, &real_path)
         || leads_within(grant, &real_path, service, blocking)?
@@ -205,6 +210,25 @@ pub(super) fn look_up(
         return Some(found);
     }
     Some(LookUp::Refused(Refusal::NotFound))
+}
+
+/// The real path of what cannot be read, as far as its components can be followed; `None` if only a
+/// disk worker can find out.
+fn nearest_real_path(path: &[u8], service: &Shared, blocking: Blocking) -> Option<RealPath> {
+    let slashes = memchr::memrchr_iter(b'/', path);
+    for end in std::iter::once(path.len()).chain(slashes).chain([0]) {
+        match service.root.resolve(&path[..end], blocking) {
+            Ok(RealPath::Other(real)) => {
+                let rest = path[end..].strip_prefix(b"/");
+                let whole = rest.map(|rest| beneath(&real, rest).into());
+                return Some(RealPath::Other(whole.unwrap_or(real)));
+            }
+            Ok(other) => return Some(other),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            Err(_) => {}
+        }
+    }
+    Some(RealPath::Unknown)
 }
 
 /// Whether a path leads into the granted subtree, even through links; `None` if only a disk worker
@@ -223,6 +247,27 @@ fn leads_within(
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         Ok(_) | Err(_) => Some(false),
     }
+}
+
+/// The paths by which a directory's names have to be accessible to be listed: the requested one, and
+/// the real one unless that is what is granted.
+pub(super) fn listed_paths(
+    path: &[u8],
+    grant: &Grant,
+    directory: &PathHandle,
+    access: &Access,
+    service: &Shared,
+) -> Vec<Vec<u8>> {
+    let mut paths = vec![path.to_vec()];
+    if access.wants_real_path(grant, path) {
+        let found = service.root.real_path(path, directory);
+        if let RealPath::Other(real) = &found
+            && access.permits(grant, path, &found)
+        {
+            paths.push(real.to_vec());
+        }
+    }
+    paths
 }
 
 /// Looks a target up, in the worker's names first. `None` means that it takes a disk.

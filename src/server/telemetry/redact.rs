@@ -9,8 +9,8 @@ pub(crate) fn redact(request: &mut Vec<u8>) {
     redact_field(request);
 }
 
-/// `sig=…`: also with its name in capitals, or with any of it percent-encoded, which opens nothing
-/// but holds what would.
+/// `sig=…`: also with its name in capitals, or with any of it percent-encoded, even twice, which
+/// opens nothing but holds what would.
 fn redact_signatures(request: &mut Vec<u8>) {
     let mut from = 0;
     while let Some(value) = find_signature(&request[from..]).map(|at| from + at) {
@@ -33,15 +33,26 @@ fn find_signature(bytes: &[u8]) -> Option<usize> {
     })
 }
 
-/// The first byte of a query, percent-decoded (RFC 3986 section 2.1), and what follows it.
+/// The first byte of a query, percent-decoded (RFC 3986 section 2.1), however often it was encoded,
+/// and what follows it.
 fn decode_first(bytes: &[u8]) -> Option<(u8, &[u8])> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    if let [b'%', high, low, rest @ ..] = bytes
-        && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+    let mut code = bytes.strip_prefix(b"%").unwrap_or_default();
+    while let Some(inner) = code.strip_prefix(b"25")
+        && byte_of(inner).is_some()
     {
-        return Some((u8::try_from(high * 16 + low).ok()?, rest));
+        code = inner;
     }
-    bytes.split_first().map(|(first, rest)| (*first, rest))
+    match byte_of(code) {
+        Some(byte) => Some((byte, &code[2..])),
+        None => bytes.split_first().map(|(first, rest)| (*first, rest)),
+    }
+}
+
+/// The byte that two hexadecimal digits in front stand for.
+fn byte_of(code: &[u8]) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (high, low) = (digit(*code.first()?)?, digit(*code.get(1)?)?);
+    u8::try_from(high * 16 + low).ok()
 }
 
 /// A field in the place of a request, as after a head that was cut off.
@@ -57,9 +68,9 @@ fn redact_field(request: &mut Vec<u8>) {
     }
 }
 
-/// `http://user:password@host`, which no client should send.
+/// `http://user:password@host`, or what CONNECT names, which no client should send.
 fn redact_userinfo(request: &mut Vec<u8>) {
-    let Some(start) = memmem::find(request, b"://").map(|at| at + 3) else {
+    let Some(start) = authority_at(request) else {
         return;
     };
     let rest = &request[start..];
@@ -69,6 +80,13 @@ fn redact_userinfo(request: &mut Vec<u8>) {
     }
 }
 
+/// Where a request names a host: behind a scheme, or as the target of CONNECT (RFC 9112 section 3.2).
+fn authority_at(request: &[u8]) -> Option<usize> {
+    let connects = request.starts_with(CONNECT).then_some(CONNECT.len());
+    connects.or_else(|| memmem::find(request, b"://").map(|at| at + 3))
+}
+
+const CONNECT: &[u8] = b"CONNECT ";
 const ELLIPSIS: &str = "…";
 
 #[cfg(test)]
@@ -86,7 +104,10 @@ mod tests {
             ("GET /f?sig=abc&SIG=def", "GET /f?sig=…&SIG=…"),
             ("f?sig%3Dabc", "f?sig%3D…"),
             ("f?%73ig=abc&s%49%67%3d=def", "f?%73ig=…&s%49%67%3d…"),
+            ("f%3Fx%26sig%253Dabc", "f%3Fx%26sig%253D…"),
+            ("f?%2573ig%25253dabc", "f?%2573ig%25253d…"),
             ("f?%zzsig%", "f?%zzsig%"),
+            ("f?sig%25", "f?sig%25"),
             ("authorization: Basic dTpw", "authorization:…"),
             ("GET /sig HTTP/1.1", "GET /sig HTTP/1.1"),
             (
@@ -94,6 +115,9 @@ mod tests {
                 "GET http://…@h/x@y HTTP/1.1",
             ),
             ("GET http://h/a@b HTTP/1.1", "GET http://h/a@b HTTP/1.1"),
+            ("CONNECT a:b@h:80 HTTP/1.1", "CONNECT …@h:80 HTTP/1.1"),
+            ("GET /a@b HTTP/1.1", "GET /a@b HTTP/1.1"),
+            ("a b@c", "a b@c"),
         ] {
             let mut line = request.as_bytes().to_vec();
             redact(&mut line);

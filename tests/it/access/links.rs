@@ -111,6 +111,46 @@ fn a_subtree_ends_where_links_of_the_file_system_lead_out() {
 }
 
 #[test]
+fn a_link_of_one_path_covers_no_target_of_another() {
+    let secrets = Secrets::new();
+    let keys = secrets.keys(&[KEY]);
+    let server = TestServer::with(|config| {
+        config.access.link_keys = Some(keys);
+        config.access.protect = vec!["private".to_owned()];
+        config.precompressed = haul::server::config::Precompressed::Serve;
+    });
+    server.put("private/f", "SECRET");
+    server.put("open/x", "plain");
+    let root = server.root();
+    let old = SystemTime::UNIX_EPOCH;
+    let file = fs::File::options().write(true).open(root.join("open/x"));
+    file.and_then(|it| it.set_modified(old))
+        .expect("an old file");
+    symlink("../private/f", root.join("open/x.gz")).expect("a link");
+    symlink("../private/f", root.join("open/way")).expect("a link");
+    let fields = "Accept-Encoding: gzip\r\n";
+    for target in [
+        "/open/x".to_owned(),
+        format!("/open/x?{}", link("open/x", Scope::Path, 60)),
+    ] {
+        assert_eq!(server.get(&target, fields).body, b"plain", "{target}");
+    }
+    let of_directory = link("open", Scope::Path, 60);
+    let listing = server.get(&format!("/open/?{of_directory}&format=ndjson"), "");
+    let listing = String::from_utf8(listing.body).expect("UTF-8");
+    assert!(
+        listing.contains("\"x\"") && !listing.contains("way"),
+        "{listing}"
+    );
+    // The target of the path that was signed is covered.
+    let signed = link("open/way", Scope::Path, 60);
+    assert_eq!(
+        server.get(&format!("/open/way?{signed}"), "").body,
+        b"SECRET"
+    );
+}
+
+#[test]
 fn a_link_is_for_its_clients_and_its_keys() {
     let (server, secrets) = with_key(&[]);
     server.put("f", "content");

@@ -191,47 +191,6 @@ fn listings_show_what_the_requester_may_have() {
 }
 
 #[test]
-fn a_link_from_an_open_place_into_a_protected_one_leads_nowhere() {
-    let (server, _secrets) = with_user(&["private/**"]);
-    server.put("private/f", "content");
-    server.put("private/d/g", "content");
-    server.put("open/f", "open");
-    let root = server.root();
-    symlink("../private/f", root.join("open/file")).expect("a link");
-    symlink("../private", root.join("open/folder")).expect("a link");
-    symlink("folder/d", root.join("open/far")).expect("a link");
-    symlink("f", root.join("open/near")).expect("a link");
-    symlink("../open/f", root.join("private/back")).expect("a link");
-    let missing = server.get("/open/missing", "");
-    for target in [
-        "file",
-        "folder",
-        "folder/",
-        "folder/f",
-        "far/g",
-        "far/",
-        "folder/none",
-    ] {
-        // Twice, since what is looked up is remembered.
-        for _ in 0..2 {
-            let answer = server.get(&format!("/open/{target}"), "");
-            assert_eq!(answer.status, 404, "{target}");
-            assert_alike(&answer, &missing);
-        }
-        assert_eq!(server.by_name(&format!("open/{target}")), b"");
-    }
-    assert_eq!(server.get("/open/near", "").body, b"open");
-    assert_eq!(server.by_name("open/near"), b"open");
-    assert_eq!(server.get("/private/back", "").status, 401);
-    let user = login("anna:s3cret");
-    assert_eq!(server.get("/open/file", &user).body, b"content");
-    assert_eq!(server.get("/open/far/g", &user).body, b"content");
-    assert_eq!(server.get("/private/back", &user).body, b"open");
-    // And again without, now that it is open.
-    assert_eq!(server.get("/open/file", "").status, 404);
-}
-
-#[test]
 fn a_directory_counts_as_its_index() {
     let (server, _secrets) = with_user(&["d/index.html"]);
     server.put("d/index.html", "<p>secret");

@@ -64,6 +64,124 @@ fn what_is_wrong_with_a_file_ends_the_start() {
 }
 
 #[test]
+fn secrets_in_what_is_served_end_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let place = |name: &str, content: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().expect("beneath")).expect("directories");
+        fs::write(&path, content).expect("written");
+        path
+    };
+    let users = place("d/users", &secrets_of("x"));
+    let keys = place("keys", KEY);
+    let hidden = place(".users", &secrets_of("x"));
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let way = elsewhere.path().join("way");
+    symlink(&users, &way).expect("a link");
+    let start = ["serve", "--listen", "0", "--root", text(root.path())];
+    for (option, path, others) in [
+        ("--htpasswd", &users, &[][..]),
+        ("--htpasswd", &way, &["--protect", "x"]),
+        ("--link-key", &keys, &[]),
+        ("--htpasswd", &hidden, &["--hidden"]),
+        (
+            "--tls-key",
+            &keys,
+            &["--listen-tls", "0", "--tls-cert", text(&keys)],
+        ),
+    ] {
+        let arguments = [&start[..], &[option, text(path)], others].concat();
+        let said = complaint(&arguments);
+        let expected = format!("{option} {}: it lies in what is served", path.display());
+        assert!(said.contains(&expected), "{arguments:?}: {said}");
+    }
+    let state = root.path().join("state");
+    let own = ["--listen-tls", "0", "--tls-self", "--state", text(&state)];
+    let said = complaint(&[&start[..], &own].concat());
+    assert!(said.contains("it lies in what is served"), "{said}");
+    let named = [
+        "serve",
+        "--listen",
+        "0",
+        "--link-key",
+        text(&keys),
+        text(&keys),
+    ];
+    let said = complaint(&named);
+    assert!(said.contains("it lies in what is served"), "{said}");
+    // A name that is not served, and files beside those that are.
+    let mut server = Program::serve(["--root", text(root.path()), "--htpasswd", text(&hidden)]);
+    server.address();
+    let mut server = Program::serve(["--link-key", text(&keys), text(&users)]);
+    server.address();
+}
+
+#[test]
+fn a_path_to_protect_that_is_not_there_is_told() {
+    let secrets = Secrets::new();
+    let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("private")).expect("made");
+    let absolute = root.path().join("private");
+    let start = ["--root", text(root.path()), "--htpasswd", text(&htpasswd)];
+    for (glob, is_told) in [
+        ("private", false),
+        ("./private/", false),
+        ("/private", false),
+        ("/", false),
+        ("none*", false),
+        ("prviate", true),
+        ("private/none", true),
+        (text(&absolute), true),
+    ] {
+        let mut server = Program::serve([&start[..], &["--protect", glob]].concat());
+        server.address();
+        let said = server.said.join("\n");
+        let expected = format!("haul: --protect {glob}: nothing here has that path now");
+        assert_eq!(said.contains(&expected), is_told, "{glob}: {said}");
+    }
+    for glob in ["../private", "private/../x", "{/private,/x}"] {
+        let said = complaint(
+            &[
+                &["serve", "--listen", "0"],
+                &start[..],
+                &["--protect", glob],
+            ]
+            .concat(),
+        );
+        assert!(said.contains(&format!("--protect {glob}: ")), "{said}");
+    }
+}
+
+#[test]
+fn files_are_read_as_editors_and_other_servers_write_them() {
+    let secrets = Secrets::new();
+    let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);
+    let line = fs::read_to_string(&htpasswd).expect("read");
+    let line = line.trim_end();
+    // A byte order mark, CRLF, and a comment in a third field, as in nginx's files.
+    fs::write(&htpasswd, format!("\u{feff}{line}:Anna, 1st floor\r\n")).expect("written");
+    let keys = secrets.path("keys");
+    fs::write(&keys, format!("\u{feff}{KEY}\r\n")).expect("written");
+    let server = TestServer::with(|config| {
+        config.access.htpasswd = Some(htpasswd.clone());
+        config.access.link_keys = Some(keys.clone());
+    });
+    server.put("f", "content");
+    assert_eq!(server.get("/f", &login("anna:s3cret")).body, b"content");
+    assert_eq!(server.get("/f", "").status, 401);
+    let target = format!("/f?{}", link("f", Scope::Path, 60));
+    assert_eq!(server.get(&target, "").body, b"content");
+    // A cost that bcrypt does not know fits no password.
+    fs::write(&htpasswd, line.replace("$04$", "$03$")).expect("written");
+    let said = complaint(&["serve", "--listen", "0", "--htpasswd", text(&htpasswd)]);
+    assert!(
+        said.contains("line 1: its bcrypt cost is less than 4"),
+        "{said}"
+    );
+}
+
+#[test]
 fn plain_text_and_open_files_are_warned_of() {
     let secrets = Secrets::new();
     let keys = secrets.keys(&[KEY]);
@@ -144,6 +262,8 @@ fn links_are_made_by_haul_link() {
     assert_eq!(server.get(&target, "").body, b"content");
     let target = make(&["--client", "127.0.0.0/8", "/d//a b"]);
     assert_eq!(server.get(&target, "").body, b"content");
+    let target = make(&["--client", "::ffff:127.0.0.0/104", "/d/a b"]);
+    assert_eq!(server.get(&target, "").body, b"content");
     let target = make(&["--client", "10.0.0.1", "/d/a b"]);
     assert_eq!(server.get(&target, "").status, 403);
     let target = make(&["--subtree", "--base", "http://files.example/", "d"]);
@@ -163,6 +283,11 @@ fn links_are_made_by_haul_link() {
     }
     complaint(&["link", "--key", text(&keys), "f"]);
     complaint(&["link", "f"]);
+    complaint(&["link", "--new-key", "f"]);
+    let another = run(haul()
+        .args(["link", "--new-key"])
+        .env("HAUL_LINK_KEY", &keys));
+    assert!(another.status.success(), "{another:?}");
 }
 
 #[test]

@@ -89,6 +89,11 @@ fn no_spelling_of_a_protected_path_gets_around_it() {
         &["/private"],
         &["private/*", "private"],
         &["*/f", "private*"],
+        &["./private"],
+        &["/private//./"],
+        &["private//f", "private/.", "/./private/*/"],
+        &["/"],
+        &["."],
     ] {
         let (server, _secrets) = with_user(globs);
         server.put("private/f", "SECRET");
