@@ -99,6 +99,37 @@ fn a_server_that_gives_a_wrong_digest_is_not_believed() {
     }
 }
 
+/// Answers as `file` does, with these lines in the head.
+fn with_lines(file: &Served, request: &Request, lines: &[u8]) -> Vec<Act> {
+    let answer = file.answer(request);
+    let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
+    let body = match request.method.as_str() {
+        "HEAD" => answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4,
+        _ => answer.len(),
+    };
+    vec![Act::Send(
+        [&answer[..end], lines, &answer[end..body]].concat(),
+    )]
+}
+
+/// Lines of one field are one list (RFC 9110 section 5.3): an unknown algorithm hides no other.
+#[test]
+fn a_digest_counts_on_whichever_line_it_comes() {
+    let old = b"\r\nDigest: SHA-256=RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=";
+    for (wrong, other) in [
+        (WRONG_DIGEST, &b"\r\nRepr-Digest: unixsum=:AAAA:"[..]),
+        (old, b"\r\nDigest: adler32=03da0195"),
+    ] {
+        for lines in [[wrong, other].concat(), [other, wrong].concat()] {
+            let file = Served::new(3, 100_000);
+            let server = Server::start(move |request| with_lines(&file, request, &lines));
+            let client = Client::new();
+            client.get(&["-s1", &server.url("/f")]).assert_status(7);
+            assert!(!client.path("f").exists());
+        }
+    }
+}
+
 /// A server whose first answer is of one version, with a digest that its bytes do not have, and
 /// which has another version from then on.
 fn changing(old: Served, new: Served) -> Server {
