@@ -391,6 +391,10 @@ impl<'a> Transfer<'a> {
                 .sync_data()
                 .and_then(|()| held.part.save(&held.state));
         }
+        if self.proof.checksums().is_empty() && !self.expected.has_length() {
+            // A digest is required, and there is none.
+            return Err(error.and("what came is kept"));
+        }
         if self.is_outdated()? && self.versions + 1 < MAX_VERSIONS {
             self.versions += 1;
             let why = format!("{error}; the file has changed on the server meanwhile");
@@ -423,12 +427,9 @@ impl<'a> Transfer<'a> {
             return Ok(false);
         };
         let identity = state.identity.as_ref();
-        let mirror = self.mirrors.find(&state.url);
-        match (mirror, identity.and_then(|it| it.validator.as_ref())) {
-            (Some(mirror), Some(validator)) => {
-                let url = self.mirrors.url(mirror);
-                self.proof.is_outdated(self.shared, url, validator)
-            }
+        let url = source_of(&self.mirrors, state);
+        match (url, identity.and_then(|it| it.validator.as_ref())) {
+            (Some(url), Some(validator)) => self.proof.is_outdated(self.shared, url, validator),
             _ => Ok(false),
         }
     }
@@ -446,7 +447,8 @@ impl<'a> Transfer<'a> {
         let Some(identity) = identity.filter(can_resume).filter(|_| self.list.is_none()) else {
             return Ok(None);
         };
-        let list = self.proof.list(self.shared, self.url, identity)?;
+        let url = source_of(&self.mirrors, &held.state).unwrap_or(self.url);
+        let list = self.proof.list(self.shared, url, identity)?;
         self.list = list.map(Arc::new);
         Ok(self.list.as_ref().map(|_| Opening::Resume))
     }
@@ -464,7 +466,8 @@ impl<'a> Transfer<'a> {
         let file = (held.part.file(), held.part.path());
         let version = (validator, held.state.done.total());
         let took = self.began.elapsed();
-        self.proof.hold(self.shared, self.url, file, version, took)
+        let url = source_of(&self.mirrors, &held.state).unwrap_or(self.url);
+        self.proof.hold(self.shared, url, file, version, took)
     }
 
     /// Keeps the longer of two attempts that cannot be resumed.
@@ -520,6 +523,11 @@ impl<'a> Transfer<'a> {
             verified: !self.proof.checksums().is_empty(),
         })
     }
+}
+
+/// The address that the version came from; `None` if an earlier run had it from another one.
+fn source_of<'a>(mirrors: &'a Mirrors, state: &State) -> Option<&'a HttpUrl> {
+    mirrors.find(&state.url).map(|mirror| mirrors.url(mirror))
 }
 
 const KEPT: &str = "what is here is kept; --restart fetches the new one";

@@ -76,6 +76,7 @@ fn a_required_digest_is_waited_for_or_missed() {
     let client = Client::new();
     let ran = client.get(&["--require-digest", &url]);
     ran.assert_status(7).assert_says("no digest");
+    assert!(!ran.stderr.contains("what the server says"));
     assert!(client.path("file.part").exists());
     client.get(&[&url]).assert_status(0);
 }
@@ -128,6 +129,90 @@ fn a_digest_counts_on_whichever_line_it_comes() {
             assert!(!client.path("f").exists());
         }
     }
+}
+
+#[test]
+fn a_stream_is_held_against_the_digest_too() {
+    let file = Served::new(3, 100_000);
+    let served = file.clone();
+    let server = Server::start(move |request| with_lines(&served, request, WRONG_DIGEST));
+    let client = Client::new();
+    for more in [&[][..], &["--require-digest"]] {
+        let ran = client.get(&[&["-o", "-", &server.url("/f")][..], more].concat());
+        ran.assert_status(7)
+            .assert_says("the bytes are not the expected ones");
+        assert_eq!(ran.stdout, *file.bytes);
+    }
+
+    // Computed while the server sends.
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let wrong = super::blocks::blake3_field(b"another");
+        let digest = match request.method.as_str() {
+            "HEAD" => format!("\r\nServer: haul\r\nRepr-Digest-BLAKE3: {wrong}"),
+            _ => "\r\nServer: haul".to_owned(),
+        };
+        with_lines(&served, request, digest.as_bytes())
+    });
+    client
+        .get(&["-o", "-", &server.url("/f")])
+        .assert_status(7)
+        .assert_says("the bytes are not the expected ones");
+}
+
+#[test]
+fn a_stream_whose_digest_is_required_waits_for_it_or_brings_nothing() {
+    let server = TestServer::start();
+    let content = noise(2, 3 << 20);
+    server.put("file", &content);
+    let url = format!("http://{}/file", server.address());
+    let client = Client::new();
+    let ran = client.get(&["--require-digest", "-o", "-", &url]);
+    ran.assert_status(0).assert_says("verified");
+    assert_eq!(ran.stdout, content);
+
+    let without = Server::of(Served::new(3, 100_000));
+    let ran = client.get(&["--require-digest", "-o", "-", &without.url("/f")]);
+    ran.assert_status(7).assert_says("no digest");
+    assert_eq!(ran.stdout, b"");
+}
+
+#[test]
+fn what_the_name_protocol_does_not_have_is_not_passed_over() {
+    let server = TestServer::start();
+    server.put("file", b"theirs");
+    let url = format!("name://{}/file", server.address());
+    let client = Client::new();
+    let path = client.path("file");
+    let name = path.to_str().unwrap();
+    fs::write(name, b"mine").unwrap();
+    for options in [&[][..], &["--dry-run"], &["--in-place"]] {
+        let ran = client.get(&[options, &["--repair", name, &url]].concat());
+        ran.assert_status(2).assert_says("--repair needs");
+        client.assert_whole("file", b"mine");
+    }
+    for place in ["other", "-"] {
+        let ran = client.get(&["--require-digest", "-o", place, &url]);
+        ran.assert_status(7).assert_says("no digest");
+        assert_eq!(ran.stdout, b"");
+    }
+    client.assert_whole("file", b"mine");
+    let sum = blake3::hash(b"theirs").to_hex().to_string();
+    let ran = client.get(&["--require-digest", "--blake3", &sum, "-o", "other", &url]);
+    ran.assert_status(0);
+}
+
+/// The digest is that of the address that the file came from, not of one that has no such file.
+#[test]
+fn a_required_digest_comes_from_the_mirror_that_has_the_file() {
+    let (dead, server) = (TestServer::start(), TestServer::start());
+    let content = noise(2, 3 << 20);
+    server.put("file", &content);
+    let url = |server: &TestServer| format!("http://{}/file", server.address());
+    let client = Client::new();
+    let ran = client.get(&["--require-digest", &url(&dead), "--mirror", &url(&server)]);
+    ran.assert_status(0).assert_says("verified");
+    client.assert_whole("file", &content);
 }
 
 /// A server whose first answer is of one version, with a digest that its bytes do not have, and
