@@ -319,12 +319,81 @@ fn a_repair_whose_copy_breaks_off_goes_on() {
     let ran = super::support::finish(command.spawn().unwrap());
     assert_ne!(ran.status, Some(0));
     super::support::assert_same(&name, &old);
+    // The copy would only take the room that is missing.
+    assert_eq!(client.names(), ["disk.img"]);
     let name = name.to_str().unwrap();
     let before = server.counters().bytes_sent;
     client.get(&["--repair", name, &url]).assert_status(0);
     client.assert_whole("disk.img", &new);
     let sent = server.counters().bytes_sent - before;
     assert!(sent < 2 * BLOCK as u64, "{sent} bytes for one block");
+}
+
+/// A sum decides, even where nothing differs, and a wrong BLAKE3 before a byte is written.
+#[test]
+fn a_repair_to_another_file_than_the_expected_one_is_refused() {
+    let server = TestServer::start();
+    let content = noise(9, BLOCK + 5);
+    server.put("disk.img", &content);
+    let url = format!("http://{}/disk.img", server.address());
+    let client = Client::new();
+    let path = client.path("disk.img");
+    let name = path.to_str().unwrap();
+    let (wrong, mut other) = ("5".repeat(64), content.clone());
+    other[7] ^= 1;
+    for (here, sum, options) in [
+        (&content, "--sha256", &[][..]),
+        (&content, "--sha256", &["--dry-run"]),
+        (&content, "--blake3", &["--in-place"]),
+        (&other, "--blake3", &["--in-place"]),
+        (&other, "--blake3", &[]),
+    ] {
+        fs::write(name, here).unwrap();
+        let ran = client.get(&[options, &[sum, &wrong, "--repair", name, &url]].concat());
+        ran.assert_status(7);
+        client.assert_whole("disk.img", here);
+    }
+    let right = blake3::hash(&content).to_hex().to_string();
+    client
+        .get(&["--blake3", &right, "--repair", name, &url])
+        .assert_status(0);
+    client.assert_whole("disk.img", &content);
+}
+
+#[test]
+fn a_repair_that_broke_off_goes_on_to_the_next_version() {
+    let server = TestServer::start();
+    let mut new = noise(10, 6 * BLOCK);
+    server.put("disk.img", &new);
+    let client = Client::new();
+    let path = client.path("disk.img");
+    let name = path.to_str().unwrap();
+    // Two blocks are right.
+    let mut old = new.clone();
+    (0..4).for_each(|block| old[block * BLOCK] ^= 1);
+    fs::write(name, &old).unwrap();
+    // The list and two blocks pass.
+    let broken = Proxy::start(server.address(), |before, bytes| {
+        if before > (2 * BLOCK + (1 << 20)) as u64 {
+            bytes.clear();
+        }
+    });
+    let options = ["-s1", "--repair", name];
+    let quick = ["--stall-timeout", "1s", "--retries", "0"];
+    let ran = client.get(&[&options[..], &quick, &[&broken.url("/disk.img")]].concat());
+    assert_ne!(ran.status, Some(0));
+    assert!(client.path("disk.img.part").exists());
+
+    new[5 * BLOCK] ^= 1;
+    server.put("disk.img", &new);
+    let before = server.counters().bytes_sent;
+    let url = format!("http://{}/disk.img", server.address());
+    client
+        .get(&[&options[..], &[&url]].concat())
+        .assert_status(0);
+    client.assert_whole("disk.img", &new);
+    let sent = server.counters().bytes_sent - before;
+    assert!(sent < 3 * BLOCK as u64 + (64 << 10), "{sent}");
 }
 
 #[test]
