@@ -60,6 +60,8 @@ pub(super) struct Transfer<'a> {
     suspicions: (u32, u64),
     /// Times that the file turned out to be another one meanwhile.
     versions: u32,
+    /// The wrong sum for which one address is asked alone.
+    mismatch: Option<GetError>,
 }
 
 impl<'a> Transfer<'a> {
@@ -95,6 +97,7 @@ impl<'a> Transfer<'a> {
             has_proven_mirrors: false,
             suspicions: (0, 0),
             versions: 0,
+            mismatch: None,
         }
     }
 
@@ -146,7 +149,7 @@ impl<'a> Transfer<'a> {
                     Err(error) if error.kind == ErrorKind::Verification => {
                         self.wrong_checksum(error)?
                     }
-                    Err(error) => return Err(self.give_up(error)),
+                    Err(error) => self.failed(error)?,
                 },
                 Ok(SessionEnd::Broken) => self.next_opening(),
                 Ok(SessionEnd::StartOver { why, response }) => {
@@ -165,7 +168,7 @@ impl<'a> Transfer<'a> {
                 Err(error) if error.kind == ErrorKind::Verification => {
                     self.wrong_checksum(error)?
                 }
-                Err(error) => return Err(self.give_up(error)),
+                Err(error) => self.failed(error)?,
             };
         }
     }
@@ -402,22 +405,57 @@ impl<'a> Transfer<'a> {
             self.mirrors.forget();
             return Ok(Opening::Request);
         }
-        if self.mirrors.only_first() {
-            self.reporter.note(format!("{error}; no mirrors any more"));
-            return Ok(Opening::Request);
+        if let Some(opening) = self.next_alone(&error) {
+            return Ok(opening);
         }
         if from_before && self.shared.config.kept == KeptChoice::Restart {
             self.reporter.note(format!("{error}; fetching it anew"));
             return Ok(Opening::Request);
         }
-        Err(error.and(match self.proof.given() {
+        Err(self.explain_mismatch(error))
+    }
+
+    /// The request of the whole file from the next address alone, after a wrong sum; `None` if
+    /// there is none. The server's own digest is that of the first address.
+    fn next_alone(&mut self, mismatch: &GetError) -> Option<Opening> {
+        let most = match self.proof.given() {
+            [] => 1,
+            _ => MAX_ALONE,
+        };
+        let mirror = self.mirrors.next_alone(most)?;
+        let text = format!("{mismatch}; no mirrors any more, but {mirror} alone");
+        self.reporter.note(text);
+        self.mismatch = Some(mismatch.clone());
+        self.attempts.start_over();
+        Some(Opening::Request)
+    }
+
+    /// Handles the end of the attempts. An address that was to bring the file alone leaves that to
+    /// the next one.
+    fn failed(&mut self, error: GetError) -> Result<Opening, GetError> {
+        let is_remote = !error.is_stop() && error.kind != ErrorKind::LocalFile;
+        let Some(mismatch) = self.mismatch.take().filter(|_| is_remote) else {
+            return Err(self.give_up(error));
+        };
+        self.reporter.note(error.to_string());
+        if let Some(held) = &mut self.holdings.current {
+            held.has_wrong_checksum = true;
+        }
+        match self.next_alone(&mismatch) {
+            Some(opening) => Ok(opening),
+            None => Err(self.explain_mismatch(mismatch)),
+        }
+    }
+
+    fn explain_mismatch(&self, error: GetError) -> GetError {
+        error.and(match self.proof.given() {
             [] if self.expected.has_length() => "what came is kept, --restart fetches it anew",
             [] => "that is what the server says of its file; what came is kept, --restart fetches it anew",
             _ => {
                 "what came is kept: the same command with the right sum finishes it without the \
                  network, --restart fetches it anew"
             }
-        }))
+        })
     }
 
     /// Whether the server has another version by now than the whole file that is here: bytes that
@@ -491,7 +529,9 @@ impl<'a> Transfer<'a> {
             return Err(GetError::directory(self.url, self.url.as_directory()));
         }
         let bytes = held.state.done.total();
+        let is_void = |old: &Holding| old.has_wrong_checksum && !self.proof.given().is_empty();
         if let Some(old) = &self.holdings.old
+            && !is_void(old)
             && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
         {
             held.part.discard();
@@ -535,5 +575,7 @@ const KEPT: &str = "what is here is kept; --restart fetches the new one";
 const SUSPICIONS: u32 = 3;
 /// The beginning of a page, by which it is recognized.
 const PAGE_BEGINS_BYTES: u64 = 256;
+/// Times that a file is fetched from one address after the other.
+const MAX_ALONE: usize = 3;
 /// A file that has become another one this often is not going to hold still.
 const MAX_VERSIONS: u32 = 5;
