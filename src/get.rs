@@ -29,6 +29,7 @@ mod names;
 pub(crate) mod part_file;
 mod repair;
 mod sequential;
+mod server_digest;
 mod shared;
 mod source;
 pub(crate) mod tree;

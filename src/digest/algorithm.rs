@@ -57,7 +57,9 @@ impl Algorithm {
 
     /// The algorithm that coreutils, OpenSSL, b3sum and HTTP call `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let name = name.to_ascii_lowercase().replace('-', "");
+        let name = name.to_ascii_lowercase();
+        // OpenSSL 3 writes SHA2-256.
+        let name = name.replace("sha2-", "sha").replace('-', "");
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.name() == name)

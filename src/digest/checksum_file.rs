@@ -215,10 +215,12 @@ mod tests {
             "# made by hand\n{EMPTY}  a b.iso\n{EMPTY} *./dir/b\n\\{EMPTY}  c\\nd\n\
              SHA256 (e (1).iso) = {EMPTY}\nBLAKE3 (f) = {EMPTY}\n\
              d41d8cd98f00b204e9800998ecf8427e  g\nda39a3ee5e6b4b0d3255bfef95601890afd80709  h\n\
-             SHA1 (i) = da39a3ee5e6b4b0d3255bfef95601890afd80709\n"
+             SHA1 (i) = da39a3ee5e6b4b0d3255bfef95601890afd80709\n\
+             SHA2-256(openssl 3)= {EMPTY}\n"
         );
         let sums = ChecksumFile::parse(&text).unwrap();
         for name in [
+            "openssl 3",
             "a b.iso",
             "dir/b",
             "x/a b.iso",

@@ -174,5 +174,12 @@ pub(super) fn digest(list: &BlockList) -> Option<Checksum> {
     Checksum::new(Algorithm::Blake3, *list.root())
 }
 
+/// Whether no BLAKE3 digest among these is another one than the list's.
+pub(super) fn agrees(list: &BlockList, checksums: &[Checksum]) -> bool {
+    let mut known = checksums.iter();
+    let blake3 = known.find(|sum| sum.algorithm() == Algorithm::Blake3);
+    blake3.is_none_or(|blake3| digest(list).as_ref() == Some(blake3))
+}
+
 /// A piece that stays in the processor's second cache between being read and being hashed.
 pub(super) const PIECE_BYTES: usize = 128 << 10;

@@ -8,6 +8,7 @@ use sha2::digest::DynDigest;
 
 use crate::digest::Checksum;
 use crate::get::error::{ErrorKind, GetError};
+use crate::get::shared::Shared;
 
 /// Hashes a file from its start, up to its contiguous bytes.
 pub(super) struct Verifier {
@@ -68,15 +69,41 @@ impl Verifier {
     pub(super) fn finish(self) -> Result<(), GetError> {
         for (expected, hasher) in self.hashers {
             let found = Checksum::new(expected.algorithm(), hasher.finalize());
-            if let Some(found) = found
-                && found != expected
-            {
-                let text = format!("the bytes are not the expected ones: {found}, not {expected}");
-                return Err(GetError::new(ErrorKind::Verification, text));
+            if let Some(found) = found {
+                compare(&found, &expected)?;
             }
         }
         Ok(())
     }
+}
+
+/// Holds the first `length` bytes of a file against sums.
+///
+/// # Errors
+/// Verification, LocalFile, or the run is stopped.
+pub(super) fn verify(
+    shared: &Shared,
+    file: (&File, &Path),
+    length: u64,
+    expected: &[Checksum],
+) -> Result<(), GetError> {
+    let mut verifier = Verifier::new(expected);
+    while verifier.follow(file, length)? == Caught::Behind {
+        shared.check()?;
+    }
+    verifier.finish()
+}
+
+/// Compares the sum of the bytes that came with the expected one.
+///
+/// # Errors
+/// Verification, with both sums.
+pub(super) fn compare(found: &Checksum, expected: &Checksum) -> Result<(), GetError> {
+    if found == expected {
+        return Ok(());
+    }
+    let text = format!("the bytes are not the expected ones: {found}, not {expected}");
+    Err(GetError::new(ErrorKind::Verification, text))
 }
 
 /// See [`Verifier::follow`].

@@ -27,7 +27,7 @@ use super::destination::{self, Destination, Standing};
 use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
 use super::part_file;
-use super::repair::{self, RepairPlan};
+use super::repair::{self, RepairPlan, Repaired};
 use super::sequential::{self, name_protocol};
 use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
@@ -96,8 +96,13 @@ pub(super) fn fetch(
             let mirrors = Mirrors::new(urls);
             let mut transfer = Transfer::new(shared, reporter, url, mirrors, place, &checksums);
             if shared.config.repair != RepairChoice::Off {
-                let what = (&*target, shared.config.repair);
-                match repair::prepare(shared, reporter, url, what)? {
+                let repaired = Repaired {
+                    target: &target,
+                    choice: shared.config.repair,
+                    checksums: &checksums,
+                    length: job.length,
+                };
+                match repair::prepare(shared, reporter, url, repaired)? {
                     RepairPlan::Nothing => {
                         reporter.send(|file| Event::Skipped { file, name: target });
                         return Ok(None);

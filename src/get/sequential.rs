@@ -2,10 +2,11 @@
 //! a broken download resumes exactly or not at all.
 
 pub(super) mod name_protocol;
+mod proof;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::client_response::Framing;
 use crate::sys::buffer::Buffer;
@@ -15,15 +16,17 @@ use super::client::body::Body;
 use super::client::cancellation::Cancellation;
 use super::client::refusal;
 use super::client::{Method, RangeRequest, Request, Response};
-use super::config::Job;
+use super::config::{DigestChoice, Job};
 use super::destination::checksums_for;
 use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
 use super::part_file::validate::{Identity, Trust, Validator, Verdict};
+use super::server_digest;
 use super::shared::attempts::Attempts;
 use super::shared::rate::RateFloor;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
+use proof::Proof;
 
 /// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
 pub(super) fn fetch(
@@ -34,10 +37,14 @@ pub(super) fn fetch(
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
     let checksums = checksums_for(shared, job, name)?;
+    let proof = match checksums[..] {
+        [] => Proof::None,
+        _ => Proof::Sums(Verifier::new(&checksums)),
+    };
     let mut sink = Sink {
         name,
         out,
-        verifier: Verifier::new(&checksums),
+        proof,
         written: 0,
     };
     let mut attempts = Attempts::new(shared.config.retry);
@@ -47,21 +54,23 @@ pub(super) fn fetch(
             reporter,
             url,
             cancellation: shared.cancellation(),
+            has_sums: !checksums.is_empty(),
         }
         .run(&mut sink, &mut attempts)?,
         Source::Name(url) => {
+            name_protocol::check(shared, url, &checksums)?;
             let take = |bytes: &[u8]| sink.write(bytes).map(|_| ());
             name_protocol::receive(shared, url, &shared.cancellation(), take)?;
             Reader::Listens
         }
     };
     let bytes = sink.written;
-    let verified = !checksums.is_empty() && flow == Reader::Listens;
+    let mut verified = false;
     if flow == Reader::Listens {
         sink.out
             .flush()
             .map_err(|error| GetError::local("write", name, &error))?;
-        sink.verifier.finish()?;
+        verified = sink.proof.finish(shared, began.elapsed())?;
     }
     let (elapsed, retries) = (began.elapsed(), attempts.retries());
     Ok(Summary {
@@ -95,7 +104,7 @@ enum End {
 struct Sink<'a> {
     name: &'a Path,
     out: &'a mut dyn Write,
-    verifier: Verifier,
+    proof: Proof,
     written: u64,
 }
 
@@ -106,7 +115,7 @@ impl Sink<'_> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reader::Gone),
             Err(error) => return Err(GetError::local("write", self.name, &error)),
         }
-        self.verifier.update(bytes);
+        self.proof.update(bytes);
         self.written += bytes.len() as u64;
         Ok(Reader::Listens)
     }
@@ -117,11 +126,14 @@ struct Flow<'a> {
     reporter: &'a Reporter,
     url: &'a HttpUrl,
     cancellation: Cancellation,
+    /// The user gave sums.
+    has_sums: bool,
 }
 
 impl Flow<'_> {
     fn run(&self, sink: &mut Sink<'_>, attempts: &mut Attempts) -> Result<Reader, GetError> {
         let mut identity = None;
+        self.wait_for_digest()?;
         loop {
             let began_at = sink.written;
             let error = match self.attempt(sink, &mut identity) {
@@ -137,6 +149,21 @@ impl Flow<'_> {
             self.reporter
                 .wait(attempts, error, sink.written, &self.cancellation)?;
         }
+    }
+
+    /// Waits until the server has a digest, if one is required: what is written cannot be taken
+    /// back. The first response decides whether it has one at all.
+    fn wait_for_digest(&self) -> Result<(), GetError> {
+        let choice = self.shared.config.digests;
+        if choice == DigestChoice::Required && !self.has_sums {
+            let timeout = server_digest::timeout(choice, Duration::ZERO);
+            let digest = server_digest::wait_for(self.shared, self.url, |_| true, timeout);
+            digest.or_else(|error| match error.is_stop() {
+                true => Err(error),
+                false => Ok(None),
+            })?;
+        }
+        Ok(())
     }
 
     fn attempt(
@@ -161,6 +188,9 @@ impl Flow<'_> {
         let Response { head, body, url } = self.shared.client.send(&request, &self.cancellation)?;
         match (head.status, range, identity.as_ref()) {
             (200 | 203, None, _) => {
+                if !self.has_sums {
+                    sink.proof = Proof::offered(self.shared, &url, &head)?;
+                }
                 *identity = Identity::of(&head).filter(|it| it.is_enough(Trust::Signs));
                 let length = match head.framing() {
                     Framing::Length(length) => Some(length),
@@ -250,4 +280,4 @@ impl Flow<'_> {
 /// Less than this at a time is not worth its request.
 const MIN_CLIPPED_BYTES: u64 = 64 * 1024;
 const CLIPPED: &str = "the server sends less than was asked for";
-const SHOW_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+const SHOW_EVERY: Duration = Duration::from_millis(200);

@@ -77,11 +77,11 @@ pub(crate) struct Head {
     pub content_encoding: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
-    /// `Repr-Digest`, unparsed.
+    /// `Repr-Digest`, all fields of it in one, unparsed.
     pub repr_digest: Option<String>,
     /// The BLAKE3 digest, unparsed.
     pub blake3_digest: Option<String>,
-    /// `Digest` (RFC 3230), unparsed.
+    /// `Digest` (RFC 3230), all fields of it in one, unparsed.
     pub legacy_digest: Option<String>,
     /// `Link`, all fields of it in one, unparsed.
     pub link: Option<String>,
@@ -237,9 +237,9 @@ impl Head {
             "content-disposition" => self.content_disposition = Some(text()),
             "content-encoding" => append(&mut self.content_encoding, &text()),
             "content-type" => self.content_type = Some(text()),
-            "repr-digest" => self.repr_digest = Some(text()),
+            "repr-digest" => append(&mut self.repr_digest, &text()),
             "repr-digest-blake3" => self.blake3_digest = Some(text()),
-            "digest" => self.legacy_digest = Some(text()),
+            "digest" => append(&mut self.legacy_digest, &text()),
             "link" => append(&mut self.link, &text()),
             "server" => self.server = Some(text()),
             _ => {}

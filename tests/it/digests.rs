@@ -229,6 +229,12 @@ fn changes_of_the_tree_are_followed() {
         fs::rename(path, server.root().join(name)).unwrap();
     };
     assert!(is_followed("renamed", &renamed));
+    let linked = |name: &str, content: &[u8]| {
+        let path = outside.path().join(name);
+        fs::write(&path, content).unwrap();
+        fs::hard_link(path, server.root().join(name)).unwrap();
+    };
+    assert!(is_followed("linked", &linked));
 }
 
 /// A server in a separate process, with its state.

@@ -182,14 +182,18 @@ fn why_not_opened(error: DatabaseError) -> OpenError {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse
         }
-        // The error of `redb` for a file that is not a database.
-        DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() != io::ErrorKind::InvalidData =>
-        {
-            OpenError::Io(error)
+        // The errors of `redb` for a file that is not a database, or ends in its header.
+        DatabaseError::Storage(StorageError::Io(error)) if is_of_content(&error) => {
+            OpenError::Damaged(error.to_string())
         }
+        DatabaseError::Storage(StorageError::Io(error)) => OpenError::Io(error),
         other => OpenError::Damaged(other.to_string()),
     }
+}
+
+fn is_of_content(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof)
 }
 
 fn text(error: impl std::fmt::Display) -> String {

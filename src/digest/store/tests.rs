@@ -82,6 +82,26 @@ fn garbage_is_made_anew_with_a_word() {
     }
 }
 
+/// As a full disk may leave it.
+#[test]
+fn a_store_that_was_cut_off_is_made_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let (store, _) = Store::open(Some(directory.path()));
+    store.put(&identity(1, 1), digests(1), None);
+    store.flush();
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    for len in [9, 64, 319, 4096, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..len]).unwrap();
+        let (_, notice) = Store::open(Some(directory.path()));
+        assert!(
+            matches!(notice, Some(Notice::MadeAnew(..))),
+            "{len} bytes: {notice:?}"
+        );
+    }
+}
+
 /// A flipped bit is found, or is where it does no harm: never another digest.
 #[test]
 fn a_damaged_store_gives_no_wrong_digest() {

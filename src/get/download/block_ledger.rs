@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::digest::blocks::{self, BLOCK_BYTES};
-use crate::digest::{Algorithm, BlockList, Checksum};
+use crate::digest::{BlockList, Checksum};
 use crate::get::blocks::digest;
 use crate::get::part_file::extents::{Extent, Extents, Run};
 use crate::get::part_file::validate::Validator;
@@ -270,13 +270,6 @@ impl State {
             ListState::Unsought | ListState::Pending | ListState::None => true,
         }
     }
-}
-
-/// Whether no BLAKE3 digest among these is another one than the list's.
-pub(super) fn agrees(list: &BlockList, checksums: &[Checksum]) -> bool {
-    let mut known = checksums.iter();
-    let blake3 = known.find(|sum| sum.algorithm() == Algorithm::Blake3);
-    blake3.is_none_or(|blake3| digest(list).as_ref() == Some(blake3))
 }
 
 const MOMENT: Duration = Duration::from_millis(100);

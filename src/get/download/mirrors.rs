@@ -1,5 +1,7 @@
 //! The addresses that one file can be had from, and how they have done so far.
 
+use std::collections::VecDeque;
+
 use crate::get::part_file::validate::Validator;
 use crate::get::source::HttpUrl;
 
@@ -8,6 +10,8 @@ use crate::get::source::HttpUrl;
 pub(crate) struct Mirrors {
     mirrors: Vec<Mirror>,
     ranges: Ranges,
+    /// The addresses that are still to bring the file alone, once that has begun.
+    untried_alone: Option<VecDeque<usize>>,
 }
 
 /// Whether more than one response can be used.
@@ -70,6 +74,7 @@ impl Mirrors {
         Self {
             mirrors: urls.into_iter().enumerate().map(mirror).collect(),
             ranges: Ranges::Possible,
+            untried_alone: None,
         }
     }
 
@@ -180,20 +185,26 @@ impl Mirrors {
         self.admit_unproven();
     }
 
-    /// Only the first address is used from now on; returns whether that makes a difference.
-    pub(crate) fn only_first(&mut self) -> bool {
-        let mirrors = self
-            .mirrors
-            .iter()
-            .skip(1)
-            .any(|mirror| mirror.standing == MirrorState::Good);
-        for mirror in self.mirrors.iter_mut().skip(1) {
-            mirror.standing = MirrorState::Dropped;
+    /// Has one address bring the whole file, after the sum of what several brought was wrong: the
+    /// first one, and the next one each time, up to `most`; `None` if that cannot help, or can no
+    /// more.
+    pub(crate) fn next_alone(&mut self, most: usize) -> Option<&HttpUrl> {
+        let mirrors = &self.mirrors;
+        let untried = self.untried_alone.get_or_insert_with(|| {
+            let others = mirrors.iter().skip(1);
+            let others = others.filter(|mirror| mirror.standing == MirrorState::Good);
+            let others: Vec<_> = others.map(|mirror| mirror.index).collect();
+            let first = (!others.is_empty()).then_some(0);
+            first.into_iter().chain(others).take(most).collect()
+        });
+        let next = untried.pop_front()?;
+        for mirror in &mut self.mirrors {
+            mirror.standing = match mirror.index == next {
+                true => MirrorState::Good,
+                false => MirrorState::Dropped,
+            };
         }
-        if let Some(first) = self.mirrors.first_mut() {
-            first.standing = MirrorState::Good;
-        }
-        mirrors
+        Some(&self.mirrors[next].url)
     }
 
     /// The file can be had from another address than this one.

@@ -4,17 +4,14 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use super::block_ledger::agrees;
 use crate::digest::{BlockList, Checksum};
-use crate::get::blocks;
-use crate::get::checksum::{Caught, Verifier};
-use crate::get::client::cancellation::Cancellation;
-use crate::get::client::{Method, Request};
+use crate::get::blocks::{self, agrees};
+use crate::get::checksum;
 use crate::get::config::DigestChoice;
-use crate::get::error::{ErrorKind, GetError};
+use crate::get::error::GetError;
 use crate::get::part_file::validate::{Identity, Validator};
+use crate::get::server_digest;
 use crate::get::shared::Shared;
-use crate::get::shared::polling::Polling;
 use crate::get::source::HttpUrl;
 use crate::http::client_response::Head;
 
@@ -110,7 +107,7 @@ impl<'a> Proof<'a> {
         if !self.given.is_empty() {
             return Ok(false);
         }
-        match ask_head(shared, url, &shared.cancellation()) {
+        match server_digest::head(shared, url, &shared.cancellation()) {
             Err(error) if error.is_stop() => Err(error),
             Err(_) => Ok(false),
             Ok(head) => {
@@ -134,69 +131,23 @@ impl<'a> Proof<'a> {
         (validator, length): (Option<&Validator>, u64),
         took: Duration,
     ) -> Result<(), GetError> {
-        let is_required = shared.config.digests == DigestChoice::Required;
+        let choice = shared.config.digests;
+        let is_required = choice == DigestChoice::Required;
         if self.has_good_blocks || !self.checksums().is_empty() || !(is_required || self.is_haul) {
             return Ok(());
         }
-        let timeout = match is_required {
-            true => REQUIRED_TIMEOUT,
-            false => (took / 10).clamp(MIN_TIMEOUT, MAX_TIMEOUT),
-        };
-        self.offered = match ask_digest(shared, url, validator, timeout) {
+        let is_version = |head: &Head| Validator::of(head).as_ref() == validator;
+        let timeout = server_digest::timeout(choice, took);
+        self.offered = match server_digest::wait_for(shared, url, is_version, timeout) {
             Err(error) if error.is_stop() || is_required => return Err(error),
             digest => digest.ok().flatten().into_iter().collect(),
         };
         if self.offered.is_empty() && is_required {
-            let text = format!("{url}: the server gives no digest of the file");
-            let error = GetError::new(ErrorKind::Verification, text);
-            return Err(error.and("--require-digest asks for one"));
+            return Err(server_digest::missing(url));
         }
-        let mut verifier = Verifier::new(&self.offered);
-        while verifier.follow(file, length)? == Caught::Behind {
-            shared.check()?;
-        }
-        verifier.finish()
-    }
-}
-
-/// What the server says of the file.
-fn ask_head(shared: &Shared, url: &HttpUrl, cancellation: &Cancellation) -> Result<Head, GetError> {
-    let request = Request {
-        url,
-        method: Method::Head,
-        accept: "*/*",
-        range: None,
-    };
-    let response = shared.client.send(&request, cancellation)?;
-    Ok(shared.client.release(response))
-}
-
-/// The digest of the version with this validator, as soon as the server has it.
-fn ask_digest(
-    shared: &Shared,
-    url: &HttpUrl,
-    validator: Option<&Validator>,
-    timeout: Duration,
-) -> Result<Option<Checksum>, GetError> {
-    let (mut polling, cancellation) = (Polling::new(timeout), shared.cancellation());
-    loop {
-        let head = ask_head(shared, url, &cancellation)?;
-        if head.status != 200 || Validator::of(&head).as_ref() != validator {
-            return Ok(None);
-        }
-        if let Some(digest) = head.digests().into_iter().next() {
-            return Ok(Some(digest));
-        }
-        if head.retry_after.is_none() || !polling.wait(&cancellation)? {
-            return Ok(None);
-        }
+        checksum::verify(shared, file, length, &self.offered)
     }
 }
 
 /// For a server to compute a list that would save fetching everything.
 const LIST_TIMEOUT: Duration = Duration::from_secs(600);
-/// For a server to compute a digest that is required.
-const REQUIRED_TIMEOUT: Duration = Duration::from_secs(3600);
-/// For a server that is still computing: a tenth of the download's time, within these.
-const MIN_TIMEOUT: Duration = Duration::from_millis(200);
-const MAX_TIMEOUT: Duration = Duration::from_secs(10);

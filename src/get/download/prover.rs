@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::block_ledger::{BadBlock, ListState, agrees};
+use super::block_ledger::{BadBlock, ListState};
 use super::session::Session;
 use crate::digest::BlockList;
 use crate::digest::blocks::BLOCK_BYTES;
-use crate::get::blocks::{self, ListAnswer};
+use crate::get::blocks::{self, ListAnswer, agrees};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::error::GetError;
 

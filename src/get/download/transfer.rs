@@ -66,6 +66,7 @@ impl<'a> Transfer<'a> {
             has_proven_mirrors: false,
             suspicions: (0, 0),
             versions: 0,
+            mismatch: None,
         }
     }
 
@@ -117,7 +118,7 @@ impl<'a> Transfer<'a> {
                     Err(error) if error.kind == ErrorKind::Verification => {
                         self.wrong_checksum(error)?
                     }
-                    Err(error) => return Err(self.give_up(error)),
+                    Err(error) => self.failed(error)?,
                 },
                 Ok(SessionEnd::Broken) => self.next_opening(),
                 Ok(SessionEnd::StartOver { why, response }) => {
@@ -136,7 +137,7 @@ impl<'a> Transfer<'a> {
                 Err(error) if error.kind == ErrorKind::Verification => {
                     self.wrong_checksum(error)?
                 }
-                Err(error) => return Err(self.give_up(error)),
+                Err(error) => self.failed(error)?,
             };
         }
     }
@@ -185,7 +186,9 @@ impl<'a> Transfer<'a> {
             return Err(GetError::directory(self.url, self.url.as_directory()));
         }
         let bytes = held.state.done.total();
+        let is_void = |old: &Holding| old.has_wrong_checksum && !self.proof.given().is_empty();
         if let Some(old) = &self.holdings.old
+            && !is_void(old)
             && !keep::may_replace(old.kept().bytes, bytes, self.shared.config.kept)
         {
             held.part.discard();

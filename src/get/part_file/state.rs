@@ -41,6 +41,15 @@ impl State {
         }
     }
 
+    /// Whether the validators show that the two are of different versions.
+    pub(crate) fn is_of_other_version(&self, other: &Self) -> bool {
+        let validator = |state: &Self| state.identity.as_ref()?.validator.clone();
+        match (validator(self), validator(other)) {
+            (Some(own), Some(other)) => own != other,
+            _ => false,
+        }
+    }
+
     /// The digest that the server gave of the file.
     pub(crate) fn digest(&self) -> Option<Checksum> {
         let (name, hex) = self.digest.as_ref()?.split_once(' ')?;

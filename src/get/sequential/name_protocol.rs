@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::digest::Checksum;
-use crate::get::checksum::{Caught, Verifier};
+use crate::get::checksum::{self, Verifier};
 use crate::get::client::cancellation::Cancellation;
 use crate::get::client::connection::Connection;
+use crate::get::config::{DigestChoice, RepairChoice};
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::event::{Event, Summary};
 use crate::get::part_file::keep;
 use crate::get::part_file::{self, PartFile, Slot, State};
+use crate::get::server_digest;
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::{NameUrl, Source};
@@ -31,6 +33,7 @@ pub(crate) fn fetch(
 ) -> Result<Summary, GetError> {
     let began = Instant::now();
     let cancellation = shared.cancellation();
+    check(shared, url, checksums)?;
     reporter.note(PLAIN_WORD.to_owned());
     // An earlier run's bytes go once this file is whole, and not shorter.
     let is_foreign = shared.is_foreign_part(target, source);
@@ -124,17 +127,36 @@ pub(crate) fn fetch(
     }
 }
 
+/// Refuses what takes a server's digest or block list, which this protocol does not have.
+///
+/// # Errors
+/// Usage: a repair. Verification: a digest is required, and the user gave no sum.
+pub(crate) fn check(
+    shared: &Shared,
+    url: &NameUrl,
+    checksums: &[Checksum],
+) -> Result<(), GetError> {
+    if shared.config.repair != RepairChoice::Off {
+        let text = format!("{url}: --repair needs an address of http:// or https://");
+        return Err(GetError::new(ErrorKind::Usage, text));
+    }
+    match shared.config.digests == DigestChoice::Required && checksums.is_empty() {
+        true => Err(server_digest::missing(url)),
+        false => Ok(()),
+    }
+}
+
 /// Whether the whole file that an earlier run left has the sums that were given.
 fn has(shared: &Shared, part: &PartFile, checksums: &[Checksum]) -> Result<bool, GetError> {
     let length = part.file().metadata().map_or(0, |found| found.len());
     if checksums.is_empty() {
         return Ok(false);
     }
-    let mut verifier = Verifier::new(checksums);
-    while verifier.follow((part.file(), part.path()), length)? == Caught::Behind {
-        shared.check()?;
+    match checksum::verify(shared, (part.file(), part.path()), length, checksums) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind == ErrorKind::Verification => Ok(false),
+        Err(error) => Err(error),
     }
-    Ok(verifier.finish().is_ok())
 }
 
 /// Gives the whole file its name.

@@ -80,6 +80,12 @@ impl Attempts {
         }
     }
 
+    /// Another server has the file now: its failures count from here on.
+    pub(crate) fn start_over(&mut self) {
+        self.failures = 0;
+        self.failing_since = None;
+    }
+
     /// All retries so far, for the summary.
     pub(crate) fn retries(&self) -> u32 {
         self.retries

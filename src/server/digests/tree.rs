@@ -69,7 +69,11 @@ impl Follower<'_> {
 
     fn look_at(&mut self, path: Vec<u8>) -> Option<()> {
         match look_up(self.root, &path) {
-            LookUp::Found(Found::File(file)) => self.have_digest(&file),
+            LookUp::Found(Found::File(file)) => {
+                // It may have been open for writing before.
+                file.digests().forget_failure();
+                self.have_digest(&file)
+            }
             LookUp::Found(Found::Directory(_)) => self.walk_from(path),
             _ => Some(()),
         }

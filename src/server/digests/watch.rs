@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 /// Watches directories of a tree.
@@ -124,11 +124,12 @@ fn take(event: notify::Result<Event>, root: &Path, changes: &Sender<PathBuf>, lo
     if event.need_rescan() || (is_gone && event.paths.iter().any(is_root)) {
         return lost.store(true, Ordering::Relaxed);
     }
-    // A file that is still being written is reported again when it is closed.
+    // A file that is still being written is reported again when it is closed; one that a link has
+    // put there is not.
     let is_wanted = matches!(
         event.kind,
         EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Create(CreateKind::Folder)
+            | EventKind::Create(_)
             | EventKind::Modify(ModifyKind::Name(RenameMode::To) | ModifyKind::Metadata(_))
     );
     if !is_wanted {

@@ -66,6 +66,11 @@ impl DigestSlot {
         state.failed = Some(Instant::now());
     }
 
+    /// The file has changed, or was closed: it may be hashed now.
+    pub(crate) fn forget_failure(&self) {
+        self.state().failed = None;
+    }
+
     /// Forgets the BLAKE3 digest, whose block list was lost.
     pub(crate) fn forget_blake3(&self) {
         self.state().known.blake3 = None;

@@ -219,7 +219,7 @@ fn liar(content: &[u8], says: Says) -> Server {
     })
 }
 
-fn blake3_field(content: &[u8]) -> String {
+pub(super) fn blake3_field(content: &[u8]) -> String {
     use base64::Engine as _;
     let digest = blake3::hash(content);
     format!(

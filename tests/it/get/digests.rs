@@ -76,6 +76,7 @@ fn a_required_digest_is_waited_for_or_missed() {
     let client = Client::new();
     let ran = client.get(&["--require-digest", &url]);
     ran.assert_status(7).assert_says("no digest");
+    assert!(!ran.stderr.contains("what the server says"));
     assert!(client.path("file.part").exists());
     client.get(&[&url]).assert_status(0);
 }
@@ -97,6 +98,121 @@ fn a_server_that_gives_a_wrong_digest_is_not_believed() {
         ran.assert_status(7);
         assert!(!client.path("f").exists());
     }
+}
+
+/// Answers as `file` does, with these lines in the head.
+fn with_lines(file: &Served, request: &Request, lines: &[u8]) -> Vec<Act> {
+    let answer = file.answer(request);
+    let end = answer.windows(2).position(|it| it == b"\r\n").unwrap();
+    let body = match request.method.as_str() {
+        "HEAD" => answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4,
+        _ => answer.len(),
+    };
+    vec![Act::Send(
+        [&answer[..end], lines, &answer[end..body]].concat(),
+    )]
+}
+
+/// Lines of one field are one list (RFC 9110 section 5.3): an unknown algorithm hides no other.
+#[test]
+fn a_digest_counts_on_whichever_line_it_comes() {
+    let old = b"\r\nDigest: SHA-256=RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=";
+    for (wrong, other) in [
+        (WRONG_DIGEST, &b"\r\nRepr-Digest: unixsum=:AAAA:"[..]),
+        (old, b"\r\nDigest: adler32=03da0195"),
+    ] {
+        for lines in [[wrong, other].concat(), [other, wrong].concat()] {
+            let file = Served::new(3, 100_000);
+            let server = Server::start(move |request| with_lines(&file, request, &lines));
+            let client = Client::new();
+            client.get(&["-s1", &server.url("/f")]).assert_status(7);
+            assert!(!client.path("f").exists());
+        }
+    }
+}
+
+#[test]
+fn a_stream_is_held_against_the_digest_too() {
+    let file = Served::new(3, 100_000);
+    let served = file.clone();
+    let server = Server::start(move |request| with_lines(&served, request, WRONG_DIGEST));
+    let client = Client::new();
+    for more in [&[][..], &["--require-digest"]] {
+        let ran = client.get(&[&["-o", "-", &server.url("/f")][..], more].concat());
+        ran.assert_status(7)
+            .assert_says("the bytes are not the expected ones");
+        assert_eq!(ran.stdout, *file.bytes);
+    }
+
+    // Computed while the server sends.
+    let served = file.clone();
+    let server = Server::start(move |request| {
+        let wrong = super::blocks::blake3_field(b"another");
+        let digest = match request.method.as_str() {
+            "HEAD" => format!("\r\nServer: haul\r\nRepr-Digest-BLAKE3: {wrong}"),
+            _ => "\r\nServer: haul".to_owned(),
+        };
+        with_lines(&served, request, digest.as_bytes())
+    });
+    client
+        .get(&["-o", "-", &server.url("/f")])
+        .assert_status(7)
+        .assert_says("the bytes are not the expected ones");
+}
+
+#[test]
+fn a_stream_whose_digest_is_required_waits_for_it_or_brings_nothing() {
+    let server = TestServer::start();
+    let content = noise(2, 3 << 20);
+    server.put("file", &content);
+    let url = format!("http://{}/file", server.address());
+    let client = Client::new();
+    let ran = client.get(&["--require-digest", "-o", "-", &url]);
+    ran.assert_status(0).assert_says("verified");
+    assert_eq!(ran.stdout, content);
+
+    let without = Server::of(Served::new(3, 100_000));
+    let ran = client.get(&["--require-digest", "-o", "-", &without.url("/f")]);
+    ran.assert_status(7).assert_says("no digest");
+    assert_eq!(ran.stdout, b"");
+}
+
+#[test]
+fn what_the_name_protocol_does_not_have_is_not_passed_over() {
+    let server = TestServer::start();
+    server.put("file", b"theirs");
+    let url = format!("name://{}/file", server.address());
+    let client = Client::new();
+    let path = client.path("file");
+    let name = path.to_str().unwrap();
+    fs::write(name, b"mine").unwrap();
+    for options in [&[][..], &["--dry-run"], &["--in-place"]] {
+        let ran = client.get(&[options, &["--repair", name, &url]].concat());
+        ran.assert_status(2).assert_says("--repair needs");
+        client.assert_whole("file", b"mine");
+    }
+    for place in ["other", "-"] {
+        let ran = client.get(&["--require-digest", "-o", place, &url]);
+        ran.assert_status(7).assert_says("no digest");
+        assert_eq!(ran.stdout, b"");
+    }
+    client.assert_whole("file", b"mine");
+    let sum = blake3::hash(b"theirs").to_hex().to_string();
+    let ran = client.get(&["--require-digest", "--blake3", &sum, "-o", "other", &url]);
+    ran.assert_status(0);
+}
+
+/// The digest is that of the address that the file came from, not of one that has no such file.
+#[test]
+fn a_required_digest_comes_from_the_mirror_that_has_the_file() {
+    let (dead, server) = (TestServer::start(), TestServer::start());
+    let content = noise(2, 3 << 20);
+    server.put("file", &content);
+    let url = |server: &TestServer| format!("http://{}/file", server.address());
+    let client = Client::new();
+    let ran = client.get(&["--require-digest", &url(&dead), "--mirror", &url(&server)]);
+    ran.assert_status(0).assert_says("verified");
+    client.assert_whole("file", &content);
 }
 
 /// A server whose first answer is of one version, with a digest that its bytes do not have, and
@@ -203,12 +319,81 @@ fn a_repair_whose_copy_breaks_off_goes_on() {
     let ran = super::support::finish(command.spawn().unwrap());
     assert_ne!(ran.status, Some(0));
     super::support::assert_same(&name, &old);
+    // The copy would only take the room that is missing.
+    assert_eq!(client.names(), ["disk.img"]);
     let name = name.to_str().unwrap();
     let before = server.counters().bytes_sent;
     client.get(&["--repair", name, &url]).assert_status(0);
     client.assert_whole("disk.img", &new);
     let sent = server.counters().bytes_sent - before;
     assert!(sent < 2 * BLOCK as u64, "{sent} bytes for one block");
+}
+
+/// A sum decides, even where nothing differs, and a wrong BLAKE3 before a byte is written.
+#[test]
+fn a_repair_to_another_file_than_the_expected_one_is_refused() {
+    let server = TestServer::start();
+    let content = noise(9, BLOCK + 5);
+    server.put("disk.img", &content);
+    let url = format!("http://{}/disk.img", server.address());
+    let client = Client::new();
+    let path = client.path("disk.img");
+    let name = path.to_str().unwrap();
+    let (wrong, mut other) = ("5".repeat(64), content.clone());
+    other[7] ^= 1;
+    for (here, sum, options) in [
+        (&content, "--sha256", &[][..]),
+        (&content, "--sha256", &["--dry-run"]),
+        (&content, "--blake3", &["--in-place"]),
+        (&other, "--blake3", &["--in-place"]),
+        (&other, "--blake3", &[]),
+    ] {
+        fs::write(name, here).unwrap();
+        let ran = client.get(&[options, &[sum, &wrong, "--repair", name, &url]].concat());
+        ran.assert_status(7);
+        client.assert_whole("disk.img", here);
+    }
+    let right = blake3::hash(&content).to_hex().to_string();
+    client
+        .get(&["--blake3", &right, "--repair", name, &url])
+        .assert_status(0);
+    client.assert_whole("disk.img", &content);
+}
+
+#[test]
+fn a_repair_that_broke_off_goes_on_to_the_next_version() {
+    let server = TestServer::start();
+    let mut new = noise(10, 6 * BLOCK);
+    server.put("disk.img", &new);
+    let client = Client::new();
+    let path = client.path("disk.img");
+    let name = path.to_str().unwrap();
+    // Two blocks are right.
+    let mut old = new.clone();
+    (0..4).for_each(|block| old[block * BLOCK] ^= 1);
+    fs::write(name, &old).unwrap();
+    // The list and two blocks pass.
+    let broken = Proxy::start(server.address(), |before, bytes| {
+        if before > (2 * BLOCK + (1 << 20)) as u64 {
+            bytes.clear();
+        }
+    });
+    let options = ["-s1", "--repair", name];
+    let quick = ["--stall-timeout", "1s", "--retries", "0"];
+    let ran = client.get(&[&options[..], &quick, &[&broken.url("/disk.img")]].concat());
+    assert_ne!(ran.status, Some(0));
+    assert!(client.path("disk.img.part").exists());
+
+    new[5 * BLOCK] ^= 1;
+    server.put("disk.img", &new);
+    let before = server.counters().bytes_sent;
+    let url = format!("http://{}/disk.img", server.address());
+    client
+        .get(&[&options[..], &[&url]].concat())
+        .assert_status(0);
+    client.assert_whole("disk.img", &new);
+    let sent = server.counters().bytes_sent - before;
+    assert!(sent < 3 * BLOCK as u64 + (64 << 10), "{sent}");
 }
 
 #[test]

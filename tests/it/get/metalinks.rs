@@ -99,6 +99,27 @@ fn a_metalink_of_another_file_makes_no_file() {
         .assert_says("no file name");
 }
 
+/// One address after the other, once the sum of what came is wrong.
+#[test]
+fn a_mirror_with_another_file_of_that_length_costs_only_time() {
+    let (file, other) = (Served::new(6, 100_000), Served::new(7, 100_000));
+    let (wrong, right) = (Server::of(other.clone()), Server::of(file.clone()));
+    let also_wrong = Server::of(other);
+    let gone = Server::start(|_| vec![Act::Reset]);
+    for urls in [
+        vec![wrong.url("/a"), gone.url("/b"), right.url("/c")],
+        vec![wrong.url("/a"), right.url("/b")],
+        vec![wrong.url("/a"), also_wrong.url("/b"), right.url("/c")],
+    ] {
+        let client = Client::new();
+        let text = document("f", file.len(), &sha256(&file.bytes), &urls);
+        fs::write(client.path("x.meta4"), text).unwrap();
+        client.get(&["-s1", "x.meta4"]).assert_status(0);
+        fs::remove_file(client.path("x.meta4")).unwrap();
+        client.assert_whole("f", &file.bytes);
+    }
+}
+
 #[test]
 fn duplicates_of_a_link_take_over_where_the_digest_proves_them() {
     let file = Served::new(3, 400_000);

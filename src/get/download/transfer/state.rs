@@ -10,6 +10,7 @@ use crate::get::download::expected::Expected;
 use crate::get::download::holdings::Holdings;
 use crate::get::download::mirrors::Mirrors;
 use crate::get::download::proof::Proof;
+use crate::get::error::GetError;
 use crate::get::part_file::validate::Trust;
 use crate::get::shared::attempts::Attempts;
 use crate::get::shared::{Reporter, Shared};
@@ -40,6 +41,8 @@ pub(crate) struct Transfer<'a> {
     pub(super) suspicions: (u32, u64),
     /// Times that the file was replaced on the server meanwhile.
     pub(super) versions: u32,
+    /// The wrong sum for which one address is asked alone.
+    pub(super) mismatch: Option<GetError>,
 }
 
 impl Transfer<'_> {
