@@ -102,6 +102,9 @@ impl LinkArguments {
         };
         let query = signed_link::make(&grant, &keys);
         let base = self.base.trim_end_matches('/');
+        if base.contains(['?', '#']) {
+            return Err(io::Error::other("--base ends before a query"));
+        }
         print(&format!("{base}{}?{query}", target.url_path()))
     }
 }

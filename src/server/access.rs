@@ -140,7 +140,7 @@ impl Access {
             );
         }
         Ok(Some(Self {
-            protected: Protected::new(&config.protect)?,
+            protected: Protected::new(&config.protect, settings.precompressed)?,
             index: settings.index,
             passwords: Reloaded::load(config.htpasswd.as_deref(), read_passwords)?,
             keys: Reloaded::load(config.link_keys.as_deref(), read_keys)?,

@@ -307,3 +307,27 @@ fn the_log_names_the_user_and_no_password() {
         assert!(!log.contains(secret), "{log}");
     }
 }
+
+#[test]
+fn what_answers_for_a_protected_file_is_protected_as_well() {
+    let (server, _secrets) = with_user_and(&["*.iso"], |config| {
+        config.precompressed = haul::server::config::Precompressed::Serve;
+    });
+    server.put("x.iso", "content");
+    server.put("x.iso.gz", "coded");
+    server.put("y.gz", "open");
+    let user = login("anna:s3cret");
+    for target in ["/x.iso", "/x.iso.gz"] {
+        assert_eq!(server.get(target, "").status, 401, "{target}");
+        assert_eq!(server.get(target, &user).status, 200, "{target}");
+    }
+    let coded = server.get("/x.iso", &format!("{user}Accept-Encoding: gzip\r\n"));
+    assert_eq!(coded.body, b"coded");
+    assert_eq!(server.get("/y.gz", "").body, b"open");
+    let listing = server.get("/?format=ndjson", "").body;
+    let listing = String::from_utf8(listing).expect("UTF-8");
+    assert!(
+        listing.contains("y.gz") && !listing.contains("x.iso"),
+        "{listing}"
+    );
+}

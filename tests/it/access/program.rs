@@ -272,7 +272,12 @@ fn links_are_made_by_haul_link() {
         .expect("the base");
     assert!(target.starts_with("/d/?expires="), "{target}");
     assert_eq!(server.get(target, "").status, 200);
-    for arguments in [&["d/"][..], &["d/../x"], &["--client", "x", "f"]] {
+    for arguments in [
+        &["d/"][..],
+        &["d/../x"],
+        &["--client", "x", "f"],
+        &["--base", "http://files.example/?x", "f"],
+    ] {
         complaint(
             &[
                 &["link", "--key", text(&keys), "--expires", "1h"],
