@@ -26,7 +26,8 @@ pub(crate) struct KernelStream {
     count: RecordCount,
     sealed: Sealed,
     sending: SendState,
-    /// New keys that the peer may still ask for, renegotiations, and messages that mean nothing.
+    /// New keys that the peer may still ask for before its next content, renegotiations, and messages
+    /// that mean nothing.
     messages_left: u8,
 }
 
@@ -166,6 +167,7 @@ impl KernelStream {
         let message = match kind {
             None if len == 0 => return Ok(Incoming::Cut),
             None | Some(record_type::APPLICATION_DATA) if len > 0 => {
+                self.messages_left = MAX_MESSAGES;
                 return Ok(Incoming::Bytes(len));
             }
             // A record without content, and one of another type behind it.
@@ -337,7 +339,8 @@ impl Sealed {
     }
 }
 
-/// Messages of that kind that a peer may send; the library has the same limit.
+/// Messages of that kind that a peer may send without content between them; the library has the same
+/// limit of key updates.
 const MAX_MESSAGES: u8 = 32;
 
 #[cfg(test)]
