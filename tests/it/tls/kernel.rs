@@ -277,6 +277,18 @@ fn who_ends_the_tcp_stream_behind_a_request_gets_all_of_the_response() {
         client.stream.sock.shutdown(Shutdown::Write).expect("open");
         assert!(client.answer().body == content);
     }
+    // The kernel takes no session of a stream that has ended: here it has it before.
+    for nth in 0..4 {
+        let before = tls.server.counters().kernel_tls;
+        let mut client = slow_client(&tls, tls.authority.client());
+        client.request("/large", "");
+        let mut bytes = client.take(400_000);
+        client.stream.sock.shutdown(Shutdown::Write).expect("open");
+        let whole = Answer::parse(&bytes).head.len() + 4 + content.len();
+        bytes.extend(client.take(whole - bytes.len()));
+        assert!(Answer::parse(&bytes).body == content, "{nth}");
+        assert_eq!(tls.server.counters().kernel_tls, before + 1);
+    }
 }
 
 #[test]
@@ -304,24 +316,28 @@ fn invitations_to_send_a_body_take_nothing_from_the_end_of_what_follows() {
 }
 
 #[test]
-fn a_record_that_is_too_long_is_no_fault_of_the_file() {
+fn what_is_no_record_is_no_fault_of_the_file() {
     if Kernel::look().is_none() {
         return;
     }
     let tls = TlsServer::start();
     tls.server.put("large", noise(32 << 20, 51));
-    let mut client = slow_client(&tls, tls.authority.client());
-    client.request("/large", "");
-    client.take(400_000);
-    client
-        .stream
-        .sock
-        .write_all(&[23, 3, 3, 0xff, 0xff])
-        .expect("taken");
-    let (_, end) = client.try_rest();
-    end.expect_err("no close_notify");
-    let counters = tls.server.counters_when(|counters| counters.open == 0);
-    assert_eq!(counters.closed(CloseReason::Aborted), 1, "{counters:#?}");
+    // Too long, and of no version.
+    for (nth, bytes) in [&[23, 3, 3, 0xff, 0xff], b"GET / HTTP/1.1\r\n\r\n" as &[u8]]
+        .into_iter()
+        .enumerate()
+    {
+        let mut client = slow_client(&tls, tls.authority.client());
+        client.request("/large", "");
+        client.take(400_000);
+        client.stream.sock.write_all(bytes).expect("taken");
+        let (_, end) = client.try_rest();
+        end.expect_err("no close_notify");
+        let counters = tls.server.counters_when(|counters| counters.open == 0);
+        let aborted = counters.closed(CloseReason::Aborted);
+        assert_eq!(aborted, nth as u64 + 1, "{counters:#?}");
+        assert_eq!(counters.copied_bodies, 0, "{counters:#?}");
+    }
 }
 
 #[test]
@@ -374,4 +390,35 @@ fn keys_that_a_client_changes_are_changed_or_end_the_connection_behind_the_respo
     let counters = tls.server.counters_when(|counters| counters.open == 0);
     assert_eq!(counters.closed(CloseReason::Complete), 1);
     assert_eq!(counters.kernel_tls, 1);
+}
+
+/// A client that has its keys changed before each of so many requests.
+fn changes_keys_often(tls: &TlsServer, client: &mut TlsClient) {
+    for nth in 0..40 {
+        let session = &mut client.stream.conn;
+        session.refresh_traffic_keys().expect("of TLS 1.3");
+        client.stream.flush().expect("taken");
+        client.request("/small", "");
+        assert_eq!(client.answer().body, b"content", "{nth}");
+    }
+    assert_eq!(tls.server.counters().accepted, 1);
+}
+
+#[test]
+fn keys_may_be_changed_before_every_request() {
+    let tls = TlsServer::start();
+    let content = noise(1 << 20, 52);
+    tls.server.put("large", &content);
+    tls.server.put("small", "content");
+    let mut client = tls.connect();
+    client.request("/small", "");
+    assert_eq!(client.answer().body, b"content");
+    changes_keys_often(&tls, &mut client);
+    if !Kernel::look().is_some_and(|kernel| kernel.changes_keys) {
+        return;
+    }
+    client.request("/large", "");
+    assert!(client.answer().body == content);
+    changes_keys_often(&tls, &mut client);
+    assert_eq!(tls.server.counters().kernel_tls, 1);
 }

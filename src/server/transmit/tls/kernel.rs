@@ -25,7 +25,7 @@ pub(crate) struct KernelStream {
     count: RecordCount,
     sealed: Sealed,
     sending: SendState,
-    /// Key updates, renegotiations and ignored messages that the peer may still send.
+    /// Key updates, renegotiations and empty messages that the peer may still send before content.
     messages_left: u8,
 }
 
@@ -164,6 +164,7 @@ impl KernelStream {
         let message = match kind {
             None if len == 0 => return Ok(Incoming::Truncated),
             None | Some(record_type::APPLICATION_DATA) if len > 0 => {
+                self.messages_left = MAX_MESSAGES;
                 return Ok(Incoming::Bytes(len));
             }
             // The record is empty, with one of another type behind it.
@@ -335,7 +336,7 @@ impl Sealed {
     }
 }
 
-/// Most messages without content that a peer may send, as in rustls.
+/// Most messages without content in a row, as in rustls.
 const MAX_MESSAGES: u8 = 32;
 
 #[cfg(test)]
