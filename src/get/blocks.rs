@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::client::cancellation::Cancellation;
 use super::client::{Method, Request, Response};
@@ -102,10 +102,13 @@ fn read(
         return Ok(ListAnswer::None);
     };
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    let began = Instant::now();
+    // A list that drips must not hold up a file that is whole.
+    let longest = shared.config.stall_timeout + Duration::from_secs(expected as u64 / MIN_RATE);
     loop {
         let count = body.read(&mut buffer, cancellation)?;
         bytes.extend_from_slice(&buffer[..count]);
-        if bytes.len() > expected {
+        if bytes.len() > expected || began.elapsed() > longest {
             return Ok(ListAnswer::None);
         }
         if count == 0 {
@@ -181,5 +184,7 @@ pub(super) fn agrees(list: &BlockList, checksums: &[Checksum]) -> bool {
     blake3.is_none_or(|blake3| digest(list).as_ref() == Some(blake3))
 }
 
+/// The least rate of a list, in bytes a second: that of its file is 131,072 times as high.
+const MIN_RATE: u64 = 16 << 10;
 /// A piece that stays in the processor's second cache between being read and being hashed.
 pub(super) const PIECE_BYTES: usize = 128 << 10;

@@ -101,6 +101,7 @@ pub(super) fn fetch(
                     choice: shared.config.repair,
                     checksums: &checksums,
                     length: job.length,
+                    mirrors: &job.mirrors,
                 };
                 match repair::prepare(shared, reporter, url, repaired)? {
                     RepairPlan::Nothing => {

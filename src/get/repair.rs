@@ -41,6 +41,16 @@ pub(super) struct Repaired<'a> {
     pub(super) checksums: &'a [Checksum],
     /// The length that it must have.
     pub(super) length: Option<u64>,
+    /// Other addresses of it.
+    pub(super) mirrors: &'a [HttpUrl],
+}
+
+/// What an address says of its file.
+struct Version<'a> {
+    url: &'a HttpUrl,
+    identity: Identity,
+    content_type: Option<String>,
+    list: BlockList,
 }
 
 /// Makes a part file of the matching blocks of the file.
@@ -55,13 +65,12 @@ pub(super) fn prepare(
     repaired: Repaired<'_>,
 ) -> Result<RepairPlan, GetError> {
     let Repaired { target, choice, .. } = repaired;
-    let (identity, content_type) = ask(shared, url)?;
-    let patience = shared.config.max_time.unwrap_or(TIMEOUT);
-    let list = blocks::list(shared, url, &identity, patience)?;
-    let list = list.ok_or_else(|| {
-        let text = format!("{url}: the server gives no list of blocks");
-        GetError::new(ErrorKind::Network, text).and("without --repair the whole file is fetched")
-    })?;
+    let Version {
+        url,
+        identity,
+        content_type,
+        list,
+    } = repaired.version(shared, reporter, url)?;
     repaired.check(url, &list)?;
     let file = receive::open_to_read(target);
     let file = file.map_err(|error| GetError::local("open", target, &error))?;
@@ -113,7 +122,27 @@ pub(super) fn prepare(
     Ok(RepairPlan::Part(list))
 }
 
-impl Repaired<'_> {
+impl<'a> Repaired<'a> {
+    /// The version of the first address that has a list of its blocks.
+    fn version(
+        &self,
+        shared: &Shared,
+        reporter: &Reporter,
+        first: &'a HttpUrl,
+    ) -> Result<Version<'a>, GetError> {
+        let mut found = ask(shared, first);
+        for mirror in self.mirrors {
+            match found {
+                Err(error) if !error.is_stop() => {
+                    reporter.note(format!("{error}; a mirror is next"));
+                    found = ask(shared, mirror);
+                }
+                _ => break,
+            }
+        }
+        found
+    }
+
     /// Refuses a list that cannot be of the expected file, before any byte of it is here.
     fn check(&self, url: &HttpUrl, list: &BlockList) -> Result<(), GetError> {
         let text = match self.length {
@@ -129,8 +158,8 @@ impl Repaired<'_> {
     }
 }
 
-/// Which version of the file the server has.
-fn ask(shared: &Shared, url: &HttpUrl) -> Result<(Identity, Option<String>), GetError> {
+/// Which version of the file the server has, and its blocks.
+fn ask<'a>(shared: &Shared, url: &'a HttpUrl) -> Result<Version<'a>, GetError> {
     let request = Request {
         url,
         method: Method::Head,
@@ -143,12 +172,22 @@ fn ask(shared: &Shared, url: &HttpUrl) -> Result<(Identity, Option<String>), Get
         return Err(refusal::of_response(&head, url, SystemTime::now()));
     }
     let content_type = head.content_type.clone();
-    Identity::of(&head)
-        .map(|identity| (identity, content_type))
-        .ok_or_else(|| {
-            let text = format!("{url}: the server does not say how long the file is");
-            GetError::new(ErrorKind::Network, text)
-        })
+    let identity = Identity::of(&head).ok_or_else(|| {
+        let text = format!("{url}: the server does not say how long the file is");
+        GetError::new(ErrorKind::Network, text)
+    })?;
+    let patience = shared.config.max_time.unwrap_or(TIMEOUT);
+    let list = blocks::list(shared, url, &identity, patience)?;
+    let list = list.ok_or_else(|| {
+        let text = format!("{url}: the server gives no list of blocks");
+        GetError::new(ErrorKind::Network, text).and("without --repair the whole file is fetched")
+    })?;
+    Ok(Version {
+        url,
+        identity,
+        content_type,
+        list,
+    })
 }
 
 /// The file that is copied, and where it is.

@@ -292,6 +292,36 @@ fn lists_that_lie() {
     client.assert_whole("f", &content);
 }
 
+/// The file is here long before its list would be.
+#[test]
+fn a_list_that_drips_is_not_waited_for() {
+    let file = Served::new(12, BLOCK + 1);
+    let served = file.clone();
+    let server = Server::start(move |request: &Request| {
+        let more = "Server: haul\r\nContent-Type: application/vnd.haul.blocks\r\n";
+        if request.target.ends_with("?blocks") {
+            let list = [&b"HAULBLK\x01"[..], &[0; 120]].concat();
+            return vec![
+                Act::Send(served.head("200 OK", list.len() as u64, more)),
+                Act::Drip {
+                    bytes: list,
+                    piece: 1,
+                    pause: Duration::from_millis(600),
+                },
+            ];
+        }
+        let answer = served.answer(request);
+        let line = answer.iter().position(|it| *it == b'\n').unwrap() + 1;
+        let head = b"Server: haul\r\n";
+        vec![Act::Send([&answer[..line], head, &answer[line..]].concat())]
+    });
+    let client = Client::new();
+    client
+        .get(&["-s1", "--stall-timeout", "1s", &server.url("/f")])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
 #[test]
 fn digests_that_lie() {
     let content = noise(8, 2 * BLOCK);

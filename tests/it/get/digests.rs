@@ -145,14 +145,13 @@ fn a_stream_is_held_against_the_digest_too() {
     }
 
     // Computed while the server sends.
-    let served = file.clone();
     let server = Server::start(move |request| {
         let wrong = super::blocks::blake3_field(b"another");
         let digest = match request.method.as_str() {
             "HEAD" => format!("\r\nServer: haul\r\nRepr-Digest-BLAKE3: {wrong}"),
             _ => "\r\nServer: haul".to_owned(),
         };
-        with_lines(&served, request, digest.as_bytes())
+        with_lines(&file, request, digest.as_bytes())
     });
     client
         .get(&["-o", "-", &server.url("/f")])
@@ -358,6 +357,27 @@ fn a_repair_to_another_file_than_the_expected_one_is_refused() {
         .get(&["--blake3", &right, "--repair", name, &url])
         .assert_status(0);
     client.assert_whole("disk.img", &content);
+}
+
+#[test]
+fn a_repair_takes_the_list_of_the_first_address_that_has_one() {
+    let (dead, server) = (TestServer::start(), TestServer::start());
+    let plain = Server::of(Served::new(12, 100_000));
+    let content = noise(11, BLOCK + 5);
+    server.put("f", &content);
+    let url = |server: &TestServer| format!("http://{}/f", server.address());
+    for first in [url(&dead), plain.url("/f")] {
+        for options in [&[][..], &["--in-place"]] {
+            let client = Client::new();
+            fs::write(client.path("f"), &content[..BLOCK]).unwrap();
+            let name = client.path("f");
+            let mirror = url(&server);
+            let more = ["--repair", name.to_str().unwrap(), "--mirror", &mirror];
+            let ran = client.get(&[options, &more, &[&*first]].concat());
+            ran.assert_status(0).assert_says("a mirror is next");
+            client.assert_whole("f", &content);
+        }
+    }
 }
 
 #[test]
