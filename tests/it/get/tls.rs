@@ -4,14 +4,16 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
-use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ContentType, HandshakeKind, ServerConnection, StreamOwned};
 
 use super::support::{Act, Client, Ran, Served, Server, assert_same, cut, finish, noise};
 use crate::support::TestServer;
 use crate::tls_front::{Authority, Ending, Front, Leaf};
+use crate::tls_records::RecordSealer;
 
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
 
@@ -517,7 +519,7 @@ fn a_mirror_that_cannot_prove_itself_is_dropped() {
         vec![Act::Drip {
             bytes: served.answer(request),
             piece: 256 << 10,
-            pause: std::time::Duration::from_millis(5),
+            pause: Duration::from_millis(5),
         }]
     });
     let other = Server::of(file.clone());
@@ -574,7 +576,7 @@ fn later_connections_of_a_run_resume_the_session() {
         vec![Act::Drip {
             bytes: file.answer(request),
             piece: 256 << 10,
-            pause: std::time::Duration::from_millis(5),
+            pause: Duration::from_millis(5),
         }]
     });
     let front = trusting.front(server.address);
@@ -632,3 +634,59 @@ fn a_handshake_that_never_ends_is_given_up() {
         .assert_status(4)
         .assert_says("handshake");
 }
+
+#[test]
+fn a_handshake_that_comes_without_pause_has_no_more_time() {
+    let trusting = Trusting::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/f", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        let hello = [b"\x16\x03\x03\x40\x00\x02\x00\xff\xf0", &[0; 3000][..]].concat();
+        hello.into_iter().all(|byte| {
+            thread::sleep(Duration::from_millis(5));
+            stream.write_all(&[byte]).is_ok()
+        })
+    });
+    trusting
+        .get(&["--connect-timeout", "300ms", "--retries", "0", &url])
+        .assert_status(4)
+        .assert_says("handshake takes too long");
+    assert!(!server.join().unwrap(), "all of it came");
+}
+
+#[test]
+fn tickets_without_end_are_nothing_that_comes() {
+    let trusting = Trusting::new();
+    let mut config = trusting.leaf().config_of(None, &[&TLS13]);
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/f", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let session = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        let mut sealer = RecordSealer::of_server(stream.conn);
+        (0..MANY).all(|_| {
+            let tickets = (0..100).flat_map(|_| sealer.seal(ContentType::Handshake, TICKET));
+            stream.sock.write_all(&tickets.collect::<Vec<_>>()).is_ok()
+        })
+    });
+    trusting
+        .get(&["--stall-timeout", "300ms", "--retries", "0", &url])
+        .assert_status(4)
+        .assert_says("nothing came");
+    assert!(!server.join().unwrap(), "all of them were read");
+}
+
+/// A session ticket for an hour: its age's addend, a nonce, the ticket, no extensions.
+const TICKET: &[u8] = b"\x04\0\0\x14\0\0\x0e\x10abcd\x01n\0\x06ticket\0\0";
+/// Takes much longer to read than the test waits.
+const MANY: u32 = 5_000;
