@@ -222,7 +222,10 @@ fn files_that_are_no_certificates_are_named_before_anything_is_asked() {
     let cases: [(&[&str], &str); 4] = [
         (&["--cacert", &empty], "no certificate"),
         (&["--cacert", &missing], "missing.pem"),
-        (&["--cert", &a, "--key", &b], "do not go together"),
+        (
+            &["--cert", &a, "--key", &b],
+            "not that of the first certificate",
+        ),
         (&["--cert", &a], "--key"),
     ];
     for (arguments, words) in cases {

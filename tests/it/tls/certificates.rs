@@ -145,6 +145,21 @@ fn what_is_wrong_with_a_certificate_is_one_clear_line() {
     let other = authority.identity("other", &["localhost"]);
     let junk = authority.path("junk");
     fs::write(&junk, "no PEM at all").expect("written");
+    let file = |name: &str, text: &str| {
+        let path = authority.path(name);
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let old_encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                         DEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                     -----END ENCRYPTED PRIVATE KEY-----\n";
+    let no_key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    let cut = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    let good_with = |key: &std::path::Path| IdentityFiles {
+        certificate: good.certificate.clone(),
+        key: key.to_owned(),
+    };
     let pair = |certificate, key: &std::path::Path| IdentityFiles {
         certificate,
         key: key.to_owned(),
@@ -158,6 +173,16 @@ fn what_is_wrong_with_a_certificate_is_one_clear_line() {
         ),
         (pair(good.key.clone(), &good.key), "holds no certificate"),
         (pair(authority.path("none"), &good.key), "cannot read"),
+        (
+            good_with(&file("old-encrypted", old_encrypted)),
+            "has a passphrase",
+        ),
+        (good_with(&file("encrypted", encrypted)), "has a passphrase"),
+        (good_with(&file("no-key", no_key)), "P-256"),
+        (
+            pair(file("cut", cut), &good.key),
+            "it ends within a section",
+        ),
     ] {
         let root = tempfile::tempdir().expect("a directory");
         let config = ServeConfig {
