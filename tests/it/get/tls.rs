@@ -9,6 +9,7 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ContentType, HandshakeKind, ServerConnection, StreamOwned};
+use sha2::Digest;
 
 use super::support::{Act, Client, Ran, Served, Server, assert_same, cut, finish, noise};
 use crate::support::TestServer;
@@ -175,6 +176,31 @@ fn a_pin_suffices_and_another_key_is_refused() {
     trusting
         .get(&["--pin", "sha256:abc", &good.url("/f")])
         .assert_status(2);
+}
+
+#[test]
+fn a_pin_goes_with_no_address_that_has_no_key() {
+    let (client, file) = (Client::new(), Served::new(1, 1000));
+    let server = Server::of(file.clone());
+    let pin = format!("sha256:{}", "0".repeat(64));
+    let plain = server.url("/f");
+    let (bare, name) = (plain.replace("http://", ""), plain.replace("http", "name"));
+    let secure = "https://127.0.0.1:1/f";
+    let cases: [&[&str]; 4] = [&[&plain], &[&bare], &[&name], &[secure, "--mirror", &plain]];
+    for addresses in cases {
+        client
+            .get(&[&["--pin", &pin], addresses].concat())
+            .assert_status(2)
+            .assert_says("--pin");
+    }
+    assert!(server.requests().is_empty() && client.names().is_empty());
+    // A digest says as much about the bytes as a key.
+    let digest = sha2::Sha256::digest(&*file.bytes).into_iter();
+    let digest: String = digest.map(|byte| format!("{byte:02x}")).collect();
+    client
+        .get(&["--pin", &pin, "--sha256", &digest, &plain])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
 }
 
 #[test]
