@@ -15,7 +15,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::support::{Authority, TlsClient, TlsServer, has, run};
+use super::support::{Authority, TlsClient, TlsServer, client_with, has, run};
 
 fn shown(tls: &TlsServer, host: &str) -> CertificateDer<'static> {
     let config = Arc::new(tls.authority.client());
@@ -265,6 +265,40 @@ fn clients_show_certificates_where_they_are_asked_for_them() {
         let log = fs::read_to_string(log.path()).expect("a log");
         assert!(log.contains(" https \"GET /file"), "{log}");
         assert!(log.contains("complete \"CN=alice\""), "{log}");
-        assert!(log.contains("TLS: "), "{log}");
+        assert!(log.contains("TLS: the client's certificate"), "{log}");
     }
+}
+
+/// What the log says of handshakes that `try_some` has fail.
+fn logged(try_some: impl FnOnce(&TlsServer)) -> String {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let tls = TlsServer::with(|config, _| {
+        config.access_log = Destination::File(log.path().to_owned());
+    });
+    try_some(&tls);
+    tls.server
+        .counters_when(|counters| counters.closed_in_all() > 0);
+    tls.server.shut_down();
+    fs::read_to_string(log.path()).expect("a log")
+}
+
+#[test]
+fn a_client_that_fits_no_certificate_has_nothing_in_common_and_is_refused_nothing() {
+    let log = logged(|tls| {
+        let suite = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+        let mut client = tls.connect_as(client_with(tls, suite));
+        let error = client.shake_hands().expect_err("the key is ECDSA");
+        assert!(error.to_string().contains("HandshakeFailure"), "{error}");
+    });
+    assert!(log.contains("in common with the client"), "{log}");
+}
+
+#[test]
+fn a_client_that_does_not_accept_the_certificate_is_told_of() {
+    let log = logged(|tls| {
+        let config = Arc::new(tls.authority.client());
+        let mut client = TlsClient::over(tls.socket(), config, "other.example");
+        client.shake_hands().expect_err("another name");
+    });
+    assert!(log.contains("does not accept the certificate"), "{log}");
 }
