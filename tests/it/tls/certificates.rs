@@ -1,14 +1,16 @@
 //! Which certificate a client gets, which ones clients show, and how they are replaced.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use haul::server::config::{ClientAuth, OwnIdentity, TlsConfig};
 use haul::server::config::{IdentityFiles, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 use haul::server::{Pin, Server, StartupError};
+use nix::sys::signal::Signal;
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
 };
@@ -16,6 +18,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::support::{Authority, TlsClient, TlsServer, client_with, has, run};
+use crate::process::{Program, haul};
+use crate::support::PATIENCE;
 
 fn shown(tls: &TlsServer, host: &str) -> CertificateDer<'static> {
     let config = Arc::new(tls.authority.client());
@@ -136,6 +140,41 @@ fn a_reload_takes_what_is_good_and_leaves_the_rest() {
     tls.server.put("file", "content");
     kept.request("/file", "");
     assert_eq!(kept.answer().body, b"content");
+}
+
+#[test]
+fn a_key_that_cannot_be_read_yet_delays_no_other_signal() {
+    let authority = Authority::new();
+    let files = authority.identity("one", &["localhost"]);
+    let mut program = Program::start(
+        haul()
+            .args(["serve", "--listen-tls", "127.0.0.1:0", "--root"])
+            .arg(authority.directory.path())
+            .arg("--tls-cert")
+            .arg(&files.certificate)
+            .arg("--tls-key")
+            .arg(&files.key),
+    );
+    program.line("listening on ");
+    fs::remove_file(&files.key).expect("a file");
+    nix::unistd::mkfifo(&files.key, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    program.signal(Signal::SIGHUP);
+    // There is a writer as soon as there is a reader, and it writes nothing.
+    let begun = Instant::now();
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        options.open(&files.key)
+    };
+    let _writer = loop {
+        match open() {
+            Ok(writer) => break writer,
+            Err(_) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            Err(error) => panic!("nobody reads: {error}"),
+        }
+    };
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
 }
 
 #[test]
