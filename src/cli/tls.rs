@@ -28,6 +28,11 @@ pub(crate) struct TlsArguments {
 }
 
 impl TlsArguments {
+    /// Whether servers are known by their keys.
+    pub(crate) fn has_pins(&self) -> bool {
+        !self.pin.is_empty()
+    }
+
     /// Reads the files that are named, and warns where nothing is checked.
     ///
     /// # Errors

@@ -63,7 +63,9 @@ impl Stream {
     pub(super) fn receive(&mut self, room: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         match &mut self.channel {
             None => client_socket::receive(&self.socket, room),
-            Some(channel) => channel.read(&mut self.socket, scratch, room),
+            Some(channel) => channel
+                .read(&mut self.socket, scratch, room)
+                .map_err(wait_instead),
         }
     }
 
@@ -71,7 +73,9 @@ impl Stream {
     pub(super) fn discard(&mut self, room: &mut [u8], scratch: &mut Scratch) -> io::Result<usize> {
         match &mut self.channel {
             None => client_socket::discard(&self.socket, room),
-            Some(channel) => channel.discard(&mut self.socket, scratch, room.len()),
+            Some(channel) => channel
+                .discard(&mut self.socket, scratch, room.len())
+                .map_err(wait_instead),
         }
     }
 
@@ -97,6 +101,14 @@ impl Stream {
             self.poller = Some(Arc::clone(poller));
         }
         poller.rearm(&self.socket, token as u64, interest)
+    }
+}
+
+/// What came was no content, and the poller reports at once if there is more.
+fn wait_instead(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Interrupted => io::ErrorKind::WouldBlock.into(),
+        _ => error,
     }
 }
 

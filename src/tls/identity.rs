@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -25,6 +26,8 @@ pub enum IdentityError {
     NoCertificate(PathBuf),
     /// A file holds no private key.
     NoKey(PathBuf),
+    /// A private key is encrypted.
+    Encrypted(PathBuf),
     /// The key in the second file is not that of the certificate in the first.
     Mismatch(PathBuf, PathBuf),
     /// A certificate or key is of a kind that cannot be used.
@@ -40,7 +43,8 @@ impl fmt::Display for IdentityError {
         match self {
             Self::Read(path, error) => write!(formatter, "cannot read {}: {error}", path.display()),
             Self::Pem(path, error) => {
-                write!(formatter, "{} is not in PEM: {error}", path.display())
+                let why = words(error);
+                write!(formatter, "{} is not in PEM: {why}", path.display())
             }
             Self::NoCertificate(path) => write!(
                 formatter,
@@ -49,7 +53,13 @@ impl fmt::Display for IdentityError {
             ),
             Self::NoKey(path) => write!(
                 formatter,
-                "{} holds no private key without a passphrase (-----BEGIN PRIVATE KEY-----)",
+                "{} holds no private key (-----BEGIN PRIVATE KEY-----)",
+                path.display()
+            ),
+            Self::Encrypted(path) => write!(
+                formatter,
+                "the private key in {} has a passphrase: openssl pkey -in FILE -out FILE2 makes \
+                 one without",
                 path.display()
             ),
             Self::Mismatch(certificate, key) => write!(
@@ -82,19 +92,37 @@ pub(crate) fn load(certificate: &Path, key: &Path) -> Result<CertifiedKey, Ident
     let chain = certificates(certificate)?;
     let pem = read(key)?;
     let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        _ if memmem::find(&pem, b"ENCRYPTED").is_some() => IdentityError::Encrypted(key.to_owned()),
         pem::Error::NoItemsFound => IdentityError::NoKey(key.to_owned()),
         error => IdentityError::Pem(key.to_owned(), error),
     })?;
-    let certified = CertifiedKey::from_der(chain, private, &provider());
-    certified.map_err(|error| match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            IdentityError::Mismatch(certificate.to_owned(), key.to_owned())
+    let private = provider().key_provider.load_private_key(private);
+    let private =
+        private.map_err(|_| IdentityError::Unusable(key.to_owned(), KINDS_OF_KEYS.to_owned()))?;
+    let certified = CertifiedKey::new(chain, private);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(Error::InconsistentKeys(_)) => Err(IdentityError::Mismatch(
+            certificate.to_owned(),
+            key.to_owned(),
+        )),
+        Err(error) => Err(IdentityError::Unusable(
+            certificate.to_owned(),
+            error.to_string(),
+        )),
+    }
+}
+
+/// The fault of a file; the library shows some bytes of it as numbers.
+fn words(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "it ends within a section".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => {
+            "a section's first line has no end (-----BEGIN …-----)".to_owned()
         }
-        Error::InvalidCertificate(error) => {
-            IdentityError::Unusable(certificate.to_owned(), format!("{error:?}"))
-        }
-        error => IdentityError::Unusable(key.to_owned(), error.to_string()),
-    })
+        pem::Error::Base64Decode(_) => "a section holds what is no base64".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 /// All certificates in a file.
@@ -177,6 +205,9 @@ pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let subject = certificate.tbs_certificate().subject().to_string();
     (!subject.is_empty()).then_some(subject)
 }
+
+/// Keys that the cryptography of all builds signs with.
+const KINDS_OF_KEYS: &str = "a key is RSA (2048 to 4096 bits), ECDSA (P-256 or P-384) or Ed25519";
 
 /// The file of the server's own key, in its state directory.
 const OWN_KEY: &str = "tls-self.key";

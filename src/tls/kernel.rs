@@ -101,15 +101,15 @@ impl KernelSession {
         if material.len() != cipher.key_len() {
             return Err(unknown());
         }
-        let mut key = [0; 32];
-        key[..material.len()].copy_from_slice(material);
-        Ok(TrafficKeys {
+        let mut keys = TrafficKeys {
             version,
             cipher,
-            key,
+            key: [0; 32],
             nonce,
             sequence,
-        })
+        };
+        keys.key[..material.len()].copy_from_slice(material);
+        Ok(keys)
     }
 }
 

@@ -264,7 +264,9 @@ impl ResolvesServerCert for Certificates {
             let schemes = hello.signature_schemes();
             key.key.choose_scheme(schemes).is_some()
         };
-        let mut candidates = named.unwrap_or(&self.all).iter();
-        candidates.find(fits).cloned()
+        let candidates = named.unwrap_or(&self.all);
+        // Without any key the library would deny access; with one it says that nothing fits.
+        let chosen = candidates.iter().find(fits).or(candidates.first());
+        chosen.cloned()
     }
 }

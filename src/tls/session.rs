@@ -22,7 +22,7 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
 
-pub(crate) use rustls::Error;
+pub(crate) use rustls::{AlertDescription, CertificateError, Error};
 
 use crate::tls::identity::subject;
 use crate::tls::kernel::{Handover, KernelSession, Parameters, SessionKeys};

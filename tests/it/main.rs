@@ -48,6 +48,7 @@ mod support;
 mod systemd;
 mod tls;
 mod tls_front;
+mod tls_records;
 mod top;
 mod truth;
 mod unix_sockets;

@@ -49,6 +49,31 @@ fn it_says_what_it_serves_and_where() {
 }
 
 #[test]
+fn what_it_says_of_tls_is_true_of_tls() {
+    let root = tempfile::tempdir().expect("a directory");
+    let directory = root.path().to_str().expect("UTF-8");
+    let mut program = Program::start(haul().args([
+        "serve",
+        directory,
+        "--state",
+        directory,
+        "--tls-self",
+        "--listen-tls",
+        "127.0.0.1:0",
+    ]));
+    let address: SocketAddr = program.line("listening on ").parse().expect("an address");
+    let all = program.said.join("\n");
+    let port = address.port();
+    assert!(
+        all.contains(&format!("network: --listen-tls 0.0.0.0:{port}")),
+        "{all}"
+    );
+    let fetch = all.lines().find(|line| line.contains("haul get --pin "));
+    let url = format!(" https://{address}/FILE");
+    assert!(fetch.is_some_and(|line| line.ends_with(&url)), "{all}");
+}
+
+#[test]
 fn it_listens_on_ipv6_and_ipv4_side_by_side() {
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("SKIPPED: no IPv6 here");

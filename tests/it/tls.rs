@@ -5,5 +5,6 @@ mod handshake;
 mod interoperability;
 mod kernel;
 mod kernel_programs;
+mod records;
 pub mod support;
 mod transfers;

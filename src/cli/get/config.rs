@@ -37,6 +37,7 @@ pub(crate) fn of(args: GetArguments) -> Result<Checked, Unusable> {
     let described = described(&args)?;
     check(&args, described.len())?;
     let jobs = jobs(&args, described)?;
+    check_pins(&args, &jobs)?;
     let display = display(&args);
     let config = config(args)?;
     Ok(Checked {
@@ -105,6 +106,35 @@ fn check(args: &GetArguments, urls: usize) -> Result<(), Unusable> {
         return Err("standard output is a terminal: --force writes to it all the same".into());
     }
     Ok(())
+}
+
+/// Refuses addresses whose servers have no key for `--pin`, unless a digest is known: anybody on the
+/// way could answer.
+fn check_pins(args: &GetArguments, jobs: &[Job]) -> Result<(), Unusable> {
+    if !args.tls.has_pins() || args.checksum.is_some() || checksums(args).next().is_some() {
+        return Ok(());
+    }
+    let plain = jobs
+        .iter()
+        .filter(|job| job.checksums.is_empty())
+        .find_map(plain_address);
+    match plain {
+        Some(address) => {
+            Err(format!("{address} has no key that --pin could know: write https://").into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first address of a job that is no `https://`.
+fn plain_address(job: &Job) -> Option<String> {
+    match &job.source {
+        Source::Http(url) if url.is_secure() => {
+            let plain = job.mirrors.iter().find(|url| !url.is_secure());
+            plain.map(HttpUrl::to_string)
+        }
+        source => Some(source.to_string()),
+    }
 }
 
 fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> {

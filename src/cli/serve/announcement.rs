@@ -33,18 +33,20 @@ pub(super) fn announce(config: &ServeConfig, server: &Server) {
     if config.tls.own.is_some()
         && let (Some(pin), Some(address)) = (server.pins().last(), server.tls_addrs().first())
     {
-        let host = host_name();
         say(format_args!(
-            "whoever is to trust this server's own key fetches by\n  \
-             haul get --pin {pin} https://{host}:{}/FILE",
-            address.port()
+            "whoever is to trust this server's own key fetches by\n  haul get --pin {pin} {}FILE",
+            origin_of(address, true)
         ));
     }
     let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-    if is_local && !addresses.is_empty() {
-        let port = addresses.first().map_or(0, SocketAddr::port);
+    if let Some(address) = addresses.first().filter(|_| is_local) {
+        let option = match server.tls_addrs().contains(address) {
+            true => "--listen-tls",
+            false => "--listen",
+        };
         say(format_args!(
-            "only this host can reach it; for the network: --listen 0.0.0.0:{port}"
+            "only this host can reach it; for the network: {option} 0.0.0.0:{}",
+            address.port()
         ));
     }
     for address in addresses {

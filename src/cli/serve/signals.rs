@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -29,15 +30,13 @@ pub(super) fn follow_signals(
     let status = Arc::new(AtomicU8::new(0));
     let cut_short = Arc::clone(&status);
     let handle = reload.handle.clone();
+    let reloads = start_reloads(reload, supervisor.clone())?;
     let follow = move || {
         let mut asked = false;
         loop {
             match signals.next() {
-                SIGHUP => {
-                    supervisor.tell(Phase::Reloading);
-                    reload.run();
-                    supervisor.tell(Phase::Ready);
-                }
+                // A full channel has a reload that has not begun.
+                SIGHUP => drop(reloads.try_send(())),
                 SIGUSR2 => upgrade.begin(&handle, &supervisor),
                 signal if asked => {
                     status.store(128 + signal as u8, Ordering::Relaxed);
@@ -68,6 +67,22 @@ pub(super) fn follow_signals(
         .name("haul-signals".into())
         .spawn(follow)?;
     Ok(cut_short)
+}
+
+/// Starts the thread that reads settings again: a file that cannot be read yet delays no signal.
+fn start_reloads(reload: Reload, supervisor: Supervisor) -> io::Result<SyncSender<()>> {
+    let (sender, requests) = sync_channel(1);
+    let follow = move || {
+        for () in requests {
+            supervisor.tell(Phase::Reloading);
+            reload.run();
+            supervisor.tell(Phase::Ready);
+        }
+    };
+    std::thread::Builder::new()
+        .name("haul-reload".into())
+        .spawn(follow)?;
+    Ok(sender)
 }
 
 /// Time for the resets and their lines in the log after the second signal.

@@ -71,6 +71,10 @@ fn tell(phases: &Receiver<Message>, handle: &Handle) {
             Err(RecvTimeoutError::Timeout) => (None, None),
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        // A reload may end behind the end's beginning.
+        let is_late = last_phase == Some(Phase::Stopping)
+            && matches!(phase, Some(Phase::Ready | Phase::Reloading));
+        let phase = phase.filter(|_| !is_late);
         last_phase = phase.or(last_phase);
         let status = status(last_phase, handle);
         let mut states = Vec::new();

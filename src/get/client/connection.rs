@@ -129,15 +129,13 @@ impl Connection {
         let (stream, mut scratch) = (&mut self.stream, Scratch::new());
         while channel.is_handshaking() || channel.has_unsent() {
             let shaken = wait_for(cancellation, || {
-                match channel.shake_hands(stream, &mut scratch) {
-                    Err(error) if is_tick(&error) && has_passed(deadline) => {
-                        let kind = Kind::Passing;
-                        let text =
-                            "the TLS handshake takes too long (--connect-timeout)".to_owned();
-                        Err(io::Error::other(Failure { kind, text }))
-                    }
-                    shaken => shaken.map(|()| 0),
+                // A server that never pauses has no more time than one that is silent.
+                if has_passed(deadline) {
+                    let kind = Kind::Passing;
+                    let text = "the TLS handshake takes too long (--connect-timeout)".to_owned();
+                    return Err(io::Error::other(Failure { kind, text }));
                 }
+                channel.shake_hands(stream, &mut scratch).map(|()| 0)
             });
             shaken.map_err(|error| error.at(place))?;
         }
@@ -226,7 +224,6 @@ impl Connection {
         }
         let peeked = match &mut self.secure {
             None => self.stream.peek(&mut [0]),
-            // Tickets and the like are no content.
             Some(secure) => secure.read(&mut self.stream, &mut [0]),
         };
         if self.stream.set_nonblocking(false).is_err() {
@@ -235,7 +232,7 @@ impl Connection {
         match peeked {
             Ok(0) => Pending::End,
             Ok(_) => Pending::Bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pending::Nothing,
+            Err(error) if is_tick(&error) => Pending::Nothing,
             Err(_) => Pending::End,
         }
     }

@@ -9,7 +9,7 @@ use crate::server::config::Deadlines;
 use crate::server::connection::request_buffer::RequestBuffer;
 use crate::server::transmit::tls::UserSpace;
 use crate::sys::poller::Interest;
-use crate::tls::session::Error;
+use crate::tls::session::{AlertDescription, CertificateError, Error};
 
 /// A handshake that is not over.
 #[derive(Debug)]
@@ -125,9 +125,9 @@ fn plain(text: &[u8]) -> Option<HandshakeStep> {
 /// The fault, for the log.
 pub(super) fn explain(error: &Error) -> &'static str {
     match error {
-        Error::AlertReceived(_) => "TLS: the client broke the handshake off, by an alert",
+        Error::AlertReceived(alert) => explain_alert(*alert),
         Error::NoCertificatesPresented => "TLS: the client has no certificate",
-        Error::InvalidCertificate(_) => "TLS: the client's certificate is not accepted",
+        Error::InvalidCertificate(why) => explain_certificate(why),
         Error::PeerIncompatible(_) => "TLS: no version or cipher in common with the client",
         Error::NoApplicationProtocol => "TLS: the client speaks no protocol of this server (ALPN)",
         Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "TLS: malformed",
@@ -137,6 +137,34 @@ pub(super) fn explain(error: &Error) -> &'static str {
             "TLS: the client breaks the protocol"
         }
         _ => "TLS: the handshake failed",
+    }
+}
+
+fn explain_alert(alert: AlertDescription) -> &'static str {
+    use AlertDescription as Alert;
+    match alert {
+        Alert::BadCertificate
+        | Alert::CertificateExpired
+        | Alert::CertificateRevoked
+        | Alert::CertificateUnknown
+        | Alert::UnknownCA
+        | Alert::UnsupportedCertificate => "TLS: the client does not accept the certificate",
+        _ => "TLS: the client broke the handshake off, by an alert",
+    }
+}
+
+fn explain_certificate(why: &CertificateError) -> &'static str {
+    use CertificateError as Bad;
+    match why {
+        Bad::Expired | Bad::ExpiredContext { .. } => "TLS: the client's certificate has expired",
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+            "TLS: the client's certificate is not valid yet"
+        }
+        Bad::UnknownIssuer => "TLS: the issuer of the client's certificate is unknown",
+        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => {
+            "TLS: the client's certificate is not one for clients"
+        }
+        _ => "TLS: the client's certificate is not accepted",
     }
 }
 

@@ -11,6 +11,7 @@ use nix::sys::socket::sockopt::{GetStruct, TcpTlsRx, TcpTlsTx, TcpUlp, TlsCrypto
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, TlsGetRecordType, getsockopt, recvmsg, setsockopt,
 };
+use zeroize::Zeroize;
 
 use crate::sys::kernel_tls::keys::{
     Cipher, Direction, NONCE_BYTES, TrafficKeys, Version, record_type,
@@ -34,11 +35,17 @@ pub(crate) fn set_keys(
     direction: Direction,
     keys: &TrafficKeys,
 ) -> io::Result<()> {
-    let keys = crypto_info(keys);
-    Ok(match direction {
+    let mut keys = crypto_info(keys);
+    let set = match direction {
         Direction::Send => setsockopt(stream, TcpTlsTx, &keys),
         Direction::Receive => setsockopt(stream, TcpTlsRx, &keys),
-    }?)
+    };
+    match &mut keys {
+        TlsCryptoInfo::Aes128Gcm(info) => info.key.zeroize(),
+        TlsCryptoInfo::Aes256Gcm(info) => info.key.zeroize(),
+        TlsCryptoInfo::Chacha20Poly1305(info) => info.key.zeroize(),
+    }
+    Ok(set?)
 }
 
 /// The number of the next record to be sealed. A record that is not complete is not counted.
@@ -46,10 +53,18 @@ pub(crate) fn set_keys(
 /// # Errors
 /// As getsockopt(2).
 pub(crate) fn records_sent(stream: &TcpStream, cipher: Cipher) -> io::Result<u64> {
+    // The kernel shows the key as well.
+    macro_rules! sequence {
+        ($option:expr) => {{
+            let mut info = getsockopt(stream, $option)?;
+            info.key.zeroize();
+            info.rec_seq
+        }};
+    }
     let sequence = match cipher {
-        Cipher::Aes128Gcm => getsockopt(stream, SealsAes128)?.rec_seq,
-        Cipher::Aes256Gcm => getsockopt(stream, SealsAes256)?.rec_seq,
-        Cipher::ChaCha20Poly1305 => getsockopt(stream, SealsChaCha20)?.rec_seq,
+        Cipher::Aes128Gcm => sequence!(SealsAes128),
+        Cipher::Aes256Gcm => sequence!(SealsAes256),
+        Cipher::ChaCha20Poly1305 => sequence!(SealsChaCha20),
     };
     Ok(u64::from_be_bytes(sequence))
 }

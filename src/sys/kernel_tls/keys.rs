@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use zeroize::Zeroize;
+
 /// A protocol version whose records the kernel may know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -25,8 +27,8 @@ pub(crate) enum Direction {
     Receive,
 }
 
-/// The keys of one direction.
-#[derive(Clone)]
+/// The keys of one direction. What is dropped leaves none of them in memory, but for copies that a
+/// move has made.
 #[cfg_attr(
     not(all(target_os = "linux", not(feature = "portable"))),
     allow(dead_code, reason = "only Linux takes keys")
@@ -50,6 +52,13 @@ impl fmt::Debug for TrafficKeys {
             .field("version", &self.version)
             .field("cipher", &self.cipher)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for TrafficKeys {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.nonce.zeroize();
     }
 }
 
@@ -86,15 +95,20 @@ pub(crate) enum RecordFault {
     Undecipherable,
     /// It is longer than a record may be.
     TooLong,
+    /// Its header is that of no record.
+    Malformed,
 }
 
 impl RecordFault {
-    /// What an error of receiving means, if it is the record's (`EBADMSG`, `EMSGSIZE`).
+    /// What an error of receiving means, or one that the socket has (`SO_ERROR`), if it is the
+    /// record's (`EBADMSG`, `EMSGSIZE`, `EINVAL`). Calls that send fail with these for other reasons
+    /// as well.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
-        use nix::libc::{EBADMSG, EMSGSIZE};
+        use nix::libc::{EBADMSG, EINVAL, EMSGSIZE};
         match error.raw_os_error() {
             Some(EBADMSG) => Some(Self::Undecipherable),
             Some(EMSGSIZE) => Some(Self::TooLong),
+            Some(EINVAL) => Some(Self::Malformed),
             _ => None,
         }
     }

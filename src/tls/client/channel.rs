@@ -94,6 +94,7 @@ impl Channel {
     ///
     /// # Errors
     /// The stream's, or a [`Failure`]; `UnexpectedEof` when the stream ends without that.
+    /// `Interrupted` when what came was no content: more may have come.
     pub(crate) fn read(
         &mut self,
         stream: &mut (impl Read + Write),
@@ -144,6 +145,7 @@ impl Channel {
         scratch: &mut Scratch,
         take: &mut dyn FnMut(&[u8]) -> usize,
     ) -> io::Result<usize> {
+        let mut has_received = false;
         loop {
             if self.taken < self.plain.len() {
                 let count = take(&self.plain[self.taken..]);
@@ -156,12 +158,17 @@ impl Channel {
             if self.session.is_closed_by_peer() {
                 return Ok(0);
             }
+            // Tickets may come without end: how long that may go on is the caller's choice.
+            if has_received {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let count = self.receive(stream, scratch, take)?;
             // A key update may have been answered.
             self.flush(stream)?;
             if count > 0 {
                 return Ok(count);
             }
+            has_received = true;
         }
     }
 

@@ -113,7 +113,11 @@ fn refused(alert: AlertDescription) -> Failure {
             Kind::Refused,
             "the server refuses the client certificate of --cert, or wants one",
         ),
-        Alert::ProtocolVersion => (Kind::Permanent, TOO_OLD),
+        Alert::ProtocolVersion => (
+            Kind::Permanent,
+            "the server speaks only TLS 1.1 or older, which nobody should trust, or no TLS on this \
+             port: then the address begins with http://",
+        ),
         Alert::HandshakeFailure | Alert::InsufficientSecurity => (
             Kind::Permanent,
             "the server and haul have no kind of TLS in common, or it wants a client certificate",

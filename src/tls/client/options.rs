@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use crate::tls::identity;
 use crate::tls::pin::Pin;
-use crate::tls::provider::provider;
 
 /// The authorities and pins that servers are verified by, and the client's own certificate.
 #[derive(Clone, Debug, Default)]
@@ -40,13 +39,20 @@ impl ClientTls {
     pub fn new(
         authorities: Option<&Path>,
         pins: Vec<Pin>,
-        identity: Option<(&Path, &Path)>,
+        chain_and_key: Option<(&Path, &Path)>,
         verification: Verification,
     ) -> Result<Self, String> {
         Ok(Self {
-            authorities: authorities.map(certificates).transpose()?,
+            authorities: authorities
+                .map(identity::certificates)
+                .transpose()
+                .map_err(|error| error.to_string())?,
             pins,
-            identity: identity.map(read_identity).transpose()?.map(Arc::new),
+            identity: chain_and_key
+                .map(|(chain, key)| identity::load(chain, key))
+                .transpose()
+                .map_err(|error| error.to_string())?
+                .map(Arc::new),
             verification,
         })
     }
@@ -56,27 +62,4 @@ impl ClientTls {
     pub fn verification(&self) -> Verification {
         self.verification
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
-    match found {
-        Ok(certificates) if certificates.is_empty() => Err(format!(
-            "{} has no certificate: a PEM file with BEGIN CERTIFICATE is needed",
-            path.display()
-        )),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("cannot read {}: {error}", path.display())),
-    }
-}
-
-fn read_identity((chain, key): (&Path, &Path)) -> Result<CertifiedKey, String> {
-    let certificates = certificates(chain)?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("cannot read a private key from {}: {error}", key.display()))?;
-    CertifiedKey::from_der(certificates, private, &provider()).map_err(|error| {
-        let (chain, key) = (chain.display(), key.display());
-        format!("the certificate in {chain} and the key in {key} do not go together: {error}")
-    })
 }

@@ -4,14 +4,17 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, date_time_ymd};
-use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ContentType, HandshakeKind, ServerConnection, StreamOwned};
+use sha2::Digest;
 
 use super::support::{Act, Client, Ran, Served, Server, assert_same, cut, finish, noise};
 use crate::support::TestServer;
 use crate::tls_front::{Authority, Ending, Front, Leaf};
+use crate::tls_records::RecordSealer;
 
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
 
@@ -176,6 +179,31 @@ fn a_pin_suffices_and_another_key_is_refused() {
 }
 
 #[test]
+fn a_pin_goes_with_no_address_that_has_no_key() {
+    let (client, file) = (Client::new(), Served::new(1, 1000));
+    let server = Server::of(file.clone());
+    let pin = format!("sha256:{}", "0".repeat(64));
+    let plain = server.url("/f");
+    let (bare, name) = (plain.replace("http://", ""), plain.replace("http", "name"));
+    let secure = "https://127.0.0.1:1/f";
+    let cases: [&[&str]; 4] = [&[&plain], &[&bare], &[&name], &[secure, "--mirror", &plain]];
+    for addresses in cases {
+        client
+            .get(&[&["--pin", &pin], addresses].concat())
+            .assert_status(2)
+            .assert_says("--pin");
+    }
+    assert!(server.requests().is_empty() && client.names().is_empty());
+    // A digest says as much about the bytes as a key.
+    let digest = sha2::Sha256::digest(&*file.bytes).into_iter();
+    let digest: String = digest.map(|byte| format!("{byte:02x}")).collect();
+    client
+        .get(&["--pin", &pin, "--sha256", &digest, &plain])
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
 fn a_servers_own_certificate_may_be_the_one_that_is_trusted() {
     let (trusting, file) = (Trusting::new(), Served::new(1, 1000));
     let server = Server::of(file.clone());
@@ -220,7 +248,10 @@ fn files_that_are_no_certificates_are_named_before_anything_is_asked() {
     let cases: [(&[&str], &str); 4] = [
         (&["--cacert", &empty], "no certificate"),
         (&["--cacert", &missing], "missing.pem"),
-        (&["--cert", &a, "--key", &b], "do not go together"),
+        (
+            &["--cert", &a, "--key", &b],
+            "not that of the first certificate",
+        ),
         (&["--cert", &a], "--key"),
     ];
     for (arguments, words) in cases {
@@ -517,7 +548,7 @@ fn a_mirror_that_cannot_prove_itself_is_dropped() {
         vec![Act::Drip {
             bytes: served.answer(request),
             piece: 256 << 10,
-            pause: std::time::Duration::from_millis(5),
+            pause: Duration::from_millis(5),
         }]
     });
     let other = Server::of(file.clone());
@@ -574,7 +605,7 @@ fn later_connections_of_a_run_resume_the_session() {
         vec![Act::Drip {
             bytes: file.answer(request),
             piece: 256 << 10,
-            pause: std::time::Duration::from_millis(5),
+            pause: Duration::from_millis(5),
         }]
     });
     let front = trusting.front(server.address);
@@ -632,3 +663,59 @@ fn a_handshake_that_never_ends_is_given_up() {
         .assert_status(4)
         .assert_says("handshake");
 }
+
+#[test]
+fn a_handshake_that_comes_without_pause_has_no_more_time() {
+    let trusting = Trusting::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/f", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        let hello = [b"\x16\x03\x03\x40\x00\x02\x00\xff\xf0", &[0; 3000][..]].concat();
+        hello.into_iter().all(|byte| {
+            thread::sleep(Duration::from_millis(5));
+            stream.write_all(&[byte]).is_ok()
+        })
+    });
+    trusting
+        .get(&["--connect-timeout", "300ms", "--retries", "0", &url])
+        .assert_status(4)
+        .assert_says("handshake takes too long");
+    assert!(!server.join().unwrap(), "all of it came");
+}
+
+#[test]
+fn tickets_without_end_are_nothing_that_comes() {
+    let trusting = Trusting::new();
+    let mut config = trusting.leaf().config_of(None, &[&TLS13]);
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/f", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let session = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        let mut sealer = RecordSealer::of_server(stream.conn);
+        (0..MANY).all(|_| {
+            let tickets = (0..100).flat_map(|_| sealer.seal(ContentType::Handshake, TICKET));
+            stream.sock.write_all(&tickets.collect::<Vec<_>>()).is_ok()
+        })
+    });
+    trusting
+        .get(&["--stall-timeout", "300ms", "--retries", "0", &url])
+        .assert_status(4)
+        .assert_says("nothing came");
+    assert!(!server.join().unwrap(), "all of them were read");
+}
+
+/// A session ticket for an hour: its age's addend, a nonce, the ticket, no extensions.
+const TICKET: &[u8] = b"\x04\0\0\x14\0\0\x0e\x10abcd\x01n\0\x06ticket\0\0";
+/// Takes much longer to read than the test waits.
+const MANY: u32 = 5_000;

@@ -1,21 +1,25 @@
 //! Which certificate a client gets, which ones clients show, and how they are replaced.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use haul::server::config::{ClientAuth, OwnIdentity, TlsConfig};
 use haul::server::config::{IdentityFiles, ServeConfig};
 use haul::server::telemetry::access_log::Destination;
 use haul::server::{Pin, Server, StartupError};
+use nix::sys::signal::Signal;
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::support::{Authority, TlsClient, TlsServer, has, run};
+use super::support::{Authority, TlsClient, TlsServer, client_with, has, run};
+use crate::process::{Program, haul};
+use crate::support::PATIENCE;
 
 fn shown(tls: &TlsServer, host: &str) -> CertificateDer<'static> {
     let config = Arc::new(tls.authority.client());
@@ -139,12 +143,62 @@ fn a_reload_takes_what_is_good_and_leaves_the_rest() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_yet_delays_no_other_signal() {
+    let authority = Authority::new();
+    let files = authority.identity("one", &["localhost"]);
+    let mut program = Program::start(
+        haul()
+            .args(["serve", "--listen-tls", "127.0.0.1:0", "--root"])
+            .arg(authority.directory.path())
+            .arg("--tls-cert")
+            .arg(&files.certificate)
+            .arg("--tls-key")
+            .arg(&files.key),
+    );
+    program.line("listening on ");
+    fs::remove_file(&files.key).expect("a file");
+    nix::unistd::mkfifo(&files.key, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    program.signal(Signal::SIGHUP);
+    // There is a writer as soon as there is a reader, and it writes nothing.
+    let begun = Instant::now();
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(nix::libc::O_NONBLOCK);
+        options.open(&files.key)
+    };
+    let _writer = loop {
+        match open() {
+            Ok(writer) => break writer,
+            Err(_) if begun.elapsed() < PATIENCE => std::thread::yield_now(),
+            Err(error) => panic!("nobody reads: {error}"),
+        }
+    };
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
+}
+
+#[test]
 fn what_is_wrong_with_a_certificate_is_one_clear_line() {
     let authority = Authority::new();
     let good = authority.identity("good", &["localhost"]);
     let other = authority.identity("other", &["localhost"]);
     let junk = authority.path("junk");
     fs::write(&junk, "no PEM at all").expect("written");
+    let file = |name: &str, text: &str| {
+        let path = authority.path(name);
+        fs::write(&path, text).expect("written");
+        path
+    };
+    let old_encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                         DEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n\
+                     -----END ENCRYPTED PRIVATE KEY-----\n";
+    let no_key = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
+    let cut = "-----BEGIN CERTIFICATE-----\nAAAA\n";
+    let good_with = |key: &std::path::Path| IdentityFiles {
+        certificate: good.certificate.clone(),
+        key: key.to_owned(),
+    };
     let pair = |certificate, key: &std::path::Path| IdentityFiles {
         certificate,
         key: key.to_owned(),
@@ -158,6 +212,16 @@ fn what_is_wrong_with_a_certificate_is_one_clear_line() {
         ),
         (pair(good.key.clone(), &good.key), "holds no certificate"),
         (pair(authority.path("none"), &good.key), "cannot read"),
+        (
+            good_with(&file("old-encrypted", old_encrypted)),
+            "has a passphrase",
+        ),
+        (good_with(&file("encrypted", encrypted)), "has a passphrase"),
+        (good_with(&file("no-key", no_key)), "P-256"),
+        (
+            pair(file("cut", cut), &good.key),
+            "it ends within a section",
+        ),
     ] {
         let root = tempfile::tempdir().expect("a directory");
         let config = ServeConfig {
@@ -240,6 +304,40 @@ fn clients_show_certificates_where_they_are_asked_for_them() {
         let log = fs::read_to_string(log.path()).expect("a log");
         assert!(log.contains(" https \"GET /file"), "{log}");
         assert!(log.contains("complete \"CN=alice\""), "{log}");
-        assert!(log.contains("TLS: "), "{log}");
+        assert!(log.contains("TLS: the client's certificate"), "{log}");
     }
+}
+
+/// What the log says of handshakes that `try_some` has fail.
+fn logged(try_some: impl FnOnce(&TlsServer)) -> String {
+    let log = tempfile::NamedTempFile::new().expect("a file");
+    let tls = TlsServer::with(|config, _| {
+        config.access_log = Destination::File(log.path().to_owned());
+    });
+    try_some(&tls);
+    tls.server
+        .counters_when(|counters| counters.closed_in_all() > 0);
+    tls.server.shut_down();
+    fs::read_to_string(log.path()).expect("a log")
+}
+
+#[test]
+fn a_client_that_fits_no_certificate_has_nothing_in_common_and_is_refused_nothing() {
+    let log = logged(|tls| {
+        let suite = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+        let mut client = tls.connect_as(client_with(tls, suite));
+        let error = client.shake_hands().expect_err("the key is ECDSA");
+        assert!(error.to_string().contains("HandshakeFailure"), "{error}");
+    });
+    assert!(log.contains("in common with the client"), "{log}");
+}
+
+#[test]
+fn a_client_that_does_not_accept_the_certificate_is_told_of() {
+    let log = logged(|tls| {
+        let config = Arc::new(tls.authority.client());
+        let mut client = TlsClient::over(tls.socket(), config, "other.example");
+        client.shake_hands().expect_err("another name");
+    });
+    assert!(log.contains("does not accept the certificate"), "{log}");
 }

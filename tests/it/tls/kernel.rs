@@ -11,12 +11,9 @@ use haul::server::telemetry::CloseReason;
 use nix::libc;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{TcpTlsTx, TcpUlp, TlsCryptoInfo};
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
-use super::support::{TlsClient, TlsServer};
+use super::support::{TlsClient, TlsServer, client_with};
 use crate::support::{Answer, Client, noise};
 
 /// What this kernel can do.
@@ -47,27 +44,6 @@ impl Kernel {
         let changes_keys = setsockopt(&socket, TcpTlsTx, &keys).is_ok();
         Some(Self { changes_keys })
     }
-}
-
-/// A client's settings with one suite of one version alone, by the end of its name.
-fn client_with(tls: &TlsServer, suite: &str) -> ClientConfig {
-    let mut provider = ring::default_provider();
-    provider
-        .cipher_suites
-        .retain(|known| format!("{:?}", known.suite()) == suite);
-    assert_eq!(provider.cipher_suites.len(), 1, "{suite}");
-    let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_file(tls.authority.path("ca.pem")).expect("the authority");
-    roots.add(ca).expect("a root");
-    let version = match suite.starts_with("TLS13") {
-        true => &rustls::version::TLS13,
-        false => &rustls::version::TLS12,
-    };
-    ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[version])
-        .expect("a version")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }
 
 /// A client that takes little at a time.
@@ -359,6 +335,31 @@ fn a_record_that_does_not_decrypt_is_told_and_ends_the_connection() {
     assert!(error.contains("BadRecordMac"), "{error}");
     let counters = tls.server.counters_when(|counters| counters.open == 0);
     assert_eq!(counters.panics, 0);
+}
+
+#[test]
+fn a_record_of_no_version_is_told_and_ends_the_connection() {
+    if Kernel::look().is_none() {
+        return;
+    }
+    let tls = TlsServer::start();
+    tls.server.put("large", noise(32 << 20, 52));
+    let record = [&[23, 1, 1, 0, 40][..], &[7; 40]].concat();
+    let mut client = tls.connect();
+    client.request("/large", "");
+    client.answer();
+    client.stream.sock.write_all(&record).expect("taken");
+    let error = client.rest().expect_err("no close_notify").to_string();
+    assert!(error.contains("DecodeError"), "{error}");
+    // A response that is on its way ends by a reset.
+    let mut client = slow_client(&tls, tls.authority.client());
+    client.request("/large", "");
+    client.take(400_000);
+    client.stream.sock.write_all(&record).expect("taken");
+    client.rest().expect_err("no close_notify");
+    let counters = tls.server.counters_when(|counters| counters.open == 0);
+    assert_eq!(counters.kernel_tls, 2);
+    assert_eq!(counters.closed(CloseReason::Complete), 0, "{counters:#?}");
 }
 
 #[test]

@@ -152,6 +152,27 @@ impl TlsServer {
     }
 }
 
+/// A client's settings with one suite of one version alone, by the end of its name.
+pub fn client_with(tls: &TlsServer, suite: &str) -> ClientConfig {
+    let mut provider = ring::default_provider();
+    provider
+        .cipher_suites
+        .retain(|known| format!("{:?}", known.suite()) == suite);
+    assert_eq!(provider.cipher_suites.len(), 1, "{suite}");
+    let mut roots = RootCertStore::empty();
+    let ca = CertificateDer::from_pem_file(tls.authority.path("ca.pem")).expect("the authority");
+    roots.add(ca).expect("a root");
+    let version = match suite.starts_with("TLS13") {
+        true => &rustls::version::TLS13,
+        false => &rustls::version::TLS12,
+    };
+    ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[version])
+        .expect("a version")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 /// A client of raw bytes over TLS.
 pub struct TlsClient {
     pub stream: StreamOwned<ClientConnection, TcpStream>,

@@ -125,7 +125,9 @@ impl KernelStream {
         self.admit(stream, part.len).map_err(blocked_or_network)?;
         let sent = Sink::send_file(&mut stream, part, tools).map_err(|error| match error {
             // sendfile(2) also reports faults of received records.
-            SendError::File(error) if self.fails_by(stream, &error) => SendError::Network(error),
+            SendError::File(error) | SendError::Network(error) if self.fails_by_socket(stream) => {
+                SendError::Network(error)
+            }
             error => error,
         })?;
         self.sealed.plain += sent as u64;
@@ -303,6 +305,12 @@ impl KernelStream {
             self.fail(stream, messages::alert_for(fault));
         }
         fault.is_some()
+    }
+
+    /// Ends the session if sending failed for a record that came: the socket has its error then.
+    fn fails_by_socket(&mut self, stream: &TcpStream) -> bool {
+        let error = stream.take_error().ok().flatten();
+        error.is_some_and(|error| self.fails_by(stream, &error))
     }
 
     /// Ends the session by an alert, if the socket takes it.

@@ -33,6 +33,7 @@ impl Alert {
     pub(super) const NO_RENEGOTIATION: Self = Self([WARNING, 100]);
     const BAD_RECORD_MAC: Self = Self([FATAL, 20]);
     const RECORD_OVERFLOW: Self = Self([FATAL, 22]);
+    const DECODE_ERROR: Self = Self([FATAL, 50]);
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
@@ -63,6 +64,7 @@ pub(super) fn alert_for(fault: RecordFault) -> Alert {
     match fault {
         RecordFault::Undecipherable => Alert::BAD_RECORD_MAC,
         RecordFault::TooLong => Alert::RECORD_OVERFLOW,
+        RecordFault::Malformed => Alert::DECODE_ERROR,
     }
 }
 
