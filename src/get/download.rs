@@ -28,6 +28,7 @@ use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
 use super::part_file;
 use super::repair::{self, RepairPlan};
+use super::sequential::device::Device;
 use super::sequential::{self, name_protocol};
 use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
@@ -53,12 +54,8 @@ pub(super) fn fetch(
                 let text = format!("{} is no regular file: --repair needs one", path.display());
                 return Err(GetError::new(ErrorKind::LocalFile, text));
             }
-            // A file that is open already, as /dev/fd/3, may hold other text.
-            let is_file = path.metadata().is_ok_and(|found| found.is_file());
-            let mut options = File::options();
-            let opened = options.write(true).append(is_file).open(&path);
-            let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
-            return sequential::fetch(shared, reporter, job, (&path, &mut file)).map(Some);
+            let mut device = Device::open(&path, shared.cancellation())?;
+            return sequential::fetch(shared, reporter, job, (&path, &mut device)).map(Some);
         }
         Destination::File(path) => path,
     };
