@@ -137,6 +137,7 @@ pub mod internals {
     pub use crate::sys::local_socket::connect_local;
     pub use crate::sys::page_cache::{Residency, drop_behind, residency};
     pub use crate::sys::process::{exit_now, host_name};
+    pub use crate::sys::readable::read_within;
     pub use crate::sys::resources::raise_open_files;
     pub use crate::sys::socket::limit_unsent;
     pub use crate::sys::user::find_group;
