@@ -16,8 +16,7 @@ mod segment_pool;
 mod session;
 mod transfer;
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,8 +45,13 @@ pub(super) fn fetch(
 ) -> Result<Option<Summary>, GetError> {
     let target = match destination::choose(shared, reporter, job)? {
         Destination::Stream => {
-            return sequential::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
-                .map(Some);
+            let mut pipe = Device::standard_output(shared.cancellation());
+            let mut stdout = io::stdout();
+            let out: &mut dyn Write = match &mut pipe {
+                Some(pipe) => pipe,
+                None => &mut stdout,
+            };
+            return sequential::fetch(shared, reporter, job, (Path::new("-"), out)).map(Some);
         }
         Destination::Device(path) => {
             if shared.config.repair != RepairChoice::Off {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use crate::get::client::cancellation::{Cancellation, TICK};
@@ -30,6 +31,17 @@ impl Device {
                 None => cancellation.sleep(TICK)?,
             }
         }
+    }
+
+    /// Standard output, if it is a pipe: opened anew, so that no other program that has it must
+    /// write without blocking too.
+    pub(crate) fn standard_output(cancellation: Cancellation) -> Option<Self> {
+        let path = Path::new("/dev/stdout");
+        if !path.metadata().ok()?.file_type().is_fifo() {
+            return None;
+        }
+        let file = receive::open_device(path).ok()??;
+        Some(Self { file, cancellation })
     }
 }
 

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use super::support::{Act, Client, LONGEST, Served, Server, finish, wait_until};
+use super::support::{Act, Client, LONGEST, Served, Server, finish, wait, wait_until};
 
 /// A server for one connection that sends `head`, and then `again` until the connection ends; and
 /// its thread, which ends with it.
@@ -80,7 +80,7 @@ fn framing_that_drips_brings_nothing() {
 }
 
 #[test]
-fn a_fifo_without_a_reader_can_be_interrupted() {
+fn a_pipe_without_a_reader_ends_in_time_or_is_interrupted() {
     let (server, client) = (Server::of(Served::new(1, 1 << 20)), Client::new());
     let path = client.path("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -95,6 +95,9 @@ fn a_fifo_without_a_reader_can_be_interrupted() {
         .write(true)
         .open(&path)
         .unwrap();
+    let arguments = ["-o", "-", "--max-time", "100ms", &server.url("/f")];
+    let mut unread = client.command(&arguments).spawn().unwrap();
+    assert_eq!(wait(&mut unread), Some(5));
     let arguments = ["-o", "fifo", &server.url("/f")];
     let child = client.command(&arguments).spawn().unwrap();
     wait_until(|| rustix::io::ioctl_fionread(&reader).unwrap() > 0);
