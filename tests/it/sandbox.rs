@@ -321,7 +321,6 @@ fn a_log_that_is_removed_gives_its_room_back() {
     symlink("logs/log", path("link")).expect("a link");
     for log in ["logs/log", "link"] {
         let mut server = Program::serve([
-            "--sandbox=require".as_ref(),
             "--root".as_ref(),
             path("root").as_os_str(),
             "--access-log".as_ref(),
@@ -330,7 +329,7 @@ fn a_log_that_is_removed_gives_its_room_back() {
         let address = server.address();
         let ask = |name: &str| {
             let mut client = server.connect(address);
-            client.send(&format!(
+            client.send(format!(
                 "GET /{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             ));
             client.rest();
