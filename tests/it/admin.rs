@@ -241,7 +241,7 @@ fn clients_that_never_ask_keep_no_other_waiting() {
     let _server = server(&directory);
     let connect = || UnixStream::connect(directory.path().join("admin")).expect("it listens");
     let silent: Vec<_> = (0..100).map(|_| connect()).collect();
-    assert_eq!(ask(&directory, "/readyz").status, 200);
+    assert_eq!(ask(&directory, "/healthz").status, 200);
     let begun: Vec<_> = (0..100)
         .map(|_| {
             let mut stream = connect();
@@ -249,7 +249,7 @@ fn clients_that_never_ask_keep_no_other_waiting() {
             stream
         })
         .collect();
-    assert_eq!(ask(&directory, "/readyz").status, 200);
+    assert_eq!(ask(&directory, "/healthz").status, 200);
     let unread: Vec<_> = (0..100)
         .map(|_| {
             let mut stream = connect();
@@ -257,7 +257,7 @@ fn clients_that_never_ask_keep_no_other_waiting() {
             stream
         })
         .collect();
-    assert_eq!(ask(&directory, "/readyz").status, 200);
+    assert_eq!(ask(&directory, "/healthz").status, 200);
     drop((silent, begun, unread));
 }
 
