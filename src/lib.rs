@@ -147,6 +147,7 @@ pub mod internals {
     pub use crate::sys::launcher::{Launcher, launch_all, tell_ready};
     pub use crate::sys::local_socket::connect_local;
     pub use crate::sys::page_cache::{Residency, drop_behind, residency};
+    pub use crate::sys::poll::read_within;
     pub use crate::sys::process::{exit_now, host_name};
     pub use crate::sys::resources::raise_open_files;
     pub use crate::sys::socket::limit_unsent;

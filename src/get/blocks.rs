@@ -98,7 +98,8 @@ fn read(
     cancellation: &Cancellation,
 ) -> Result<ListAnswer, GetError> {
     let Response { mut body, url, .. } = response;
-    let Ok(expected) = usize::try_from(BlockList::encoded_len(length)) else {
+    let expected = usize::try_from(BlockList::encoded_len(length));
+    let Some(expected) = expected.ok().filter(|bytes| *bytes <= MAX_LIST_BYTES) else {
         return Ok(ListAnswer::None);
     };
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
@@ -186,5 +187,7 @@ pub(super) fn agrees(list: &BlockList, checksums: &[Checksum]) -> bool {
 
 /// The least rate of a list, in bytes a second: that of its file is 131,072 times as high.
 const MIN_RATE: u64 = 16 << 10;
+/// The list of a file of 32 TiB. The length is the server's word, and the list is kept in memory.
+const MAX_LIST_BYTES: usize = 256 << 20;
 /// A piece that stays in the processor's second cache between being read and being hashed.
 pub(super) const PIECE_BYTES: usize = 128 << 10;

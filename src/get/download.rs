@@ -16,8 +16,7 @@ mod segment_pool;
 mod session;
 mod transfer;
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,6 +27,7 @@ use super::error::{ErrorKind, GetError};
 use super::event::{Event, Summary};
 use super::part_file;
 use super::repair::{self, RepairPlan, Repaired};
+use super::sequential::device::Device;
 use super::sequential::{self, name_protocol};
 use super::shared::written::Owner;
 use super::shared::{Reporter, Shared};
@@ -45,20 +45,21 @@ pub(super) fn fetch(
 ) -> Result<Option<Summary>, GetError> {
     let target = match destination::choose(shared, reporter, job)? {
         Destination::Stream => {
-            return sequential::fetch(shared, reporter, job, (Path::new("-"), &mut io::stdout()))
-                .map(Some);
+            let mut pipe = Device::standard_output(shared.cancellation());
+            let mut stdout = io::stdout();
+            let out: &mut dyn Write = match &mut pipe {
+                Some(pipe) => pipe,
+                None => &mut stdout,
+            };
+            return sequential::fetch(shared, reporter, job, (Path::new("-"), out)).map(Some);
         }
         Destination::Device(path) => {
             if shared.config.repair != RepairChoice::Off {
                 let text = format!("{} is no regular file: --repair needs one", path.display());
                 return Err(GetError::new(ErrorKind::LocalFile, text));
             }
-            // A file that is open already, as /dev/fd/3, may hold other text.
-            let is_file = path.metadata().is_ok_and(|found| found.is_file());
-            let mut options = File::options();
-            let opened = options.write(true).append(is_file).open(&path);
-            let mut file = opened.map_err(|error| GetError::local("open", &path, &error))?;
-            return sequential::fetch(shared, reporter, job, (&path, &mut file)).map(Some);
+            let mut device = Device::open(&path, shared.cancellation())?;
+            return sequential::fetch(shared, reporter, job, (&path, &mut device)).map(Some);
         }
         Destination::File(path) => path,
     };

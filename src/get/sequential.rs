@@ -1,6 +1,7 @@
 //! A file into a stream: standard output, a device, a FIFO. Written bytes cannot be taken back, so
 //! a broken download resumes exactly or not at all.
 
+pub(super) mod device;
 pub(super) mod name_protocol;
 mod proof;
 
@@ -113,7 +114,10 @@ impl Sink<'_> {
         match self.out.write_all(bytes) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reader::Gone),
-            Err(error) => return Err(GetError::local("write", self.name, &error)),
+            Err(error) => {
+                let own = error.downcast::<GetError>();
+                return Err(own.unwrap_or_else(|it| GetError::local("write", self.name, &it)));
+            }
         }
         self.proof.update(bytes);
         self.written += bytes.len() as u64;

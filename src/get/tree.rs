@@ -204,10 +204,6 @@ impl<'a> Tree<'a> {
         open: &mut Vec<Directory>,
         sink: &mut Sink<'_>,
     ) -> Result<bool, GetError> {
-        if self.seen.count_directory() > MAX_DIRECTORIES {
-            let text = format!("{}: more than {MAX_DIRECTORIES} directories", directory.url);
-            return Err(GetError::new(ErrorKind::Network, text));
-        }
         let Some((mut document, kind)) = self.listings.fetch(&directory.url)? else {
             // Not a listing: the address names a file.
             let file = self.file(directory, &directory.url, directory.path.clone());
@@ -251,7 +247,7 @@ impl<'a> Tree<'a> {
         let base = document.url.clone();
         let mut wants_more = true;
         let first = open.len();
-        listings::read(&mut document, kind, &mut |traits, link| {
+        listings::read(self.shared, &mut document, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 return true;
             };
@@ -321,7 +317,14 @@ impl<'a> Tree<'a> {
     }
 
     /// Whether a directory was not found before, under this or another address.
+    ///
+    /// # Errors
+    /// LocalFile: its name is taken. Network, once: there are too many.
     fn enters(&self, url: &HttpUrl, path: &Path, link: &Link) -> Result<bool, GetError> {
+        // Directories wait in memory until their turn.
+        if self.seen.directories() > MAX_DIRECTORIES {
+            return Ok(false);
+        }
         if let Some(identity) = &link.identity
             && !self.seen.is_first(url, identity)
         {
@@ -330,7 +333,16 @@ impl<'a> Tree<'a> {
             ));
             return Ok(false);
         }
-        Ok(matches!(self.seen.take(path, url)?, Taken::First))
+        if matches!(self.seen.take(path, url)?, Taken::Again) {
+            return Ok(false);
+        }
+        match self.seen.count_directory() {
+            0..=MAX_DIRECTORIES => Ok(true),
+            _ => {
+                let text = format!("{url}: more than {MAX_DIRECTORIES} directories");
+                Err(GetError::new(ErrorKind::Network, text))
+            }
+        }
     }
 
     /// The file at `url`, which no listing describes, unless it was found before.
@@ -402,7 +414,7 @@ impl<'a> Tree<'a> {
         survey: &mut Survey,
     ) -> Result<Traits, GetError> {
         let base = document.url.clone();
-        listings::read(document, kind, &mut |traits, link| {
+        listings::read(self.shared, document, kind, &mut |traits, link| {
             let Some((url, components)) = below(&base, traits, &link) else {
                 survey.leads_up |= leads_up(&base, &link.reference);
                 return true;

@@ -1,12 +1,13 @@
 //! The sending side: one message, one reply.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::text::{Charset, CharsetError, MAX_MESSAGE_BYTES};
 use crate::dial::{DialError, Dialer, Family};
+use crate::sys::poll::read_within;
 
 /// A message and its destination.
 #[derive(Clone, Debug)]
@@ -109,15 +110,12 @@ pub fn say(config: &SayConfig) -> Result<String, SayError> {
 }
 
 fn exchange(mut stream: &TcpStream, message: &[u8]) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     stream.write_all(message)?;
     // The end of the message, so that the other side need not wait for silence.
     stream.shutdown(Shutdown::Write)?;
-    let mut reply = Vec::new();
-    stream.take(MAX_REPLY_BYTES).read_to_end(&mut reply)?;
-    Ok(reply)
+    read_within(stream, MAX_REPLY_BYTES, TIMEOUT)
 }
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-const MAX_REPLY_BYTES: u64 = 64 * 1_024;
+const MAX_REPLY_BYTES: usize = 64 * 1_024;

@@ -2,8 +2,9 @@
 //! scrapers, on a listener of its own.
 //!
 //! The interface has its own threads and reads counters and cards (`telemetry`), without a lock
-//! that a worker takes. A slow client occupies one of the few threads for some seconds.
+//! that a worker takes. No thread waits for a client.
 
+mod client;
 mod exchange;
 mod metrics;
 mod observer;
@@ -12,8 +13,9 @@ mod predecessor;
 mod process;
 mod status;
 
+use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,7 +25,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::http::MetricsFormat;
-use crate::server::admin::exchange::{Answer, Asked, read_request};
+use crate::server::admin::client::Client;
+use crate::server::admin::exchange::{Answer, Asked};
 pub(super) use crate::server::admin::observer::Observer;
 use crate::server::admin::predecessor::{Predecessor, answer_successor};
 use crate::server::config::AdminReach;
@@ -153,46 +156,58 @@ impl Admin {
 
 fn answer_all(sources: &(TcpListener, UnixStream), reach: AdminReach, observer: &Observer) {
     let (listener, ended) = sources;
-    let wanted = [listener.as_fd(), ended.as_fd()].map(|source| (source, Direction::Read));
-    loop {
+    let mut clients: VecDeque<(Client, bool)> = VecDeque::new();
+    let mut ends = false;
+    while !(ends && clients.is_empty()) {
+        let now = Instant::now();
+        let next = clients.iter().map(|(client, _)| client.ends()).min();
+        let wait = next.map_or(LOOK_EVERY, |next| next.saturating_duration_since(now));
         // An eventfd ends the wait: shutdown(2) would act on every copy of the socket.
-        match wait_ready(&wanted, LOOK_EVERY) {
-            Ok(ready) if ready.contains(&1) => return,
-            Ok(ready) if ready.is_empty() => continue,
-            _ => {}
-        }
-        match socket::accept(listener) {
-            Ok((stream, peer)) => {
-                // A failure of an admin client is of no interest to the operator.
-                let _ = answer(stream, peer.ip().is_some(), reach, observer);
-            }
-            // Another thread was faster.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Descriptors are exhausted, or one connection failed.
-            Err(_) => std::thread::sleep(AFTER_ERROR),
+        let own = [ended.as_fd(), listener.as_fd()].map(|source| (source, Direction::Read));
+        let own = own.into_iter().filter(|_| !ends);
+        let awaited = clients.iter().map(|(client, _)| client.awaited());
+        let awaited: Vec<_> = own.chain(awaited).collect();
+        let ready = wait_ready(&awaited, wait.min(LOOK_EVERY)).unwrap_or_default();
+        // A failure of an admin client is of no interest to the operator.
+        clients.retain_mut(|(client, names_matter)| {
+            client.advance(*names_matter, |asked| answer(asked, observer))
+        });
+        if !ends && ready.contains(&0) {
+            ends = true;
+            clients.retain(|(client, _)| client.has_begun());
+        } else if !ends && ready.contains(&1) {
+            accept(listener, reach, &mut clients);
         }
     }
 }
 
-fn answer(
-    stream: TcpStream,
-    is_inet: bool,
-    reach: AdminReach,
-    observer: &Observer,
-) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    let ends = Instant::now() + TIMEOUT;
-    let names_matter = is_inet && reach == AdminReach::ThisHost;
-    let (answer, has_content) = match read_request(&stream, ends, names_matter)? {
-        Asked::Nothing => return Ok(()),
+fn accept(listener: &TcpListener, reach: AdminReach, clients: &mut VecDeque<(Client, bool)>) {
+    match socket::accept(listener) {
+        Ok((stream, peer)) => {
+            // One that asks gets its answer at once: the oldest is silent, or does not read.
+            if clients.len() >= MAX_CLIENTS {
+                clients.pop_front();
+            }
+            let names_matter = peer.ip().is_some() && reach == AdminReach::ThisHost;
+            clients.push_back((Client::new(stream), names_matter));
+        }
+        // Another thread was faster.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        // Descriptors are exhausted, or one connection failed.
+        Err(_) => std::thread::sleep(AFTER_ERROR),
+    }
+}
+
+/// The answer, and whether its content is sent.
+fn answer(asked: Asked, observer: &Observer) -> (Answer, bool) {
+    match asked {
         Asked::Wrong(status) => (Answer::error(status), true),
         Asked::For {
             path,
             metrics,
             has_content,
         } => (answer_to(&path, metrics, observer), has_content),
-    };
-    answer.send(&stream, has_content, ends)
+    }
 }
 
 fn answer_to(path: &[u8], metrics: MetricsFormat, observer: &Observer) -> Answer {
@@ -212,10 +227,10 @@ fn answer_to(path: &[u8], metrics: MetricsFormat, observer: &Observer) -> Answer
     }
 }
 
-/// As many slow clients hold up the others.
+/// As many long answers are made at once.
 const THREADS: usize = 4;
-/// For a request and its answer together.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients of each thread; the oldest makes room for the next.
+const MAX_CLIENTS: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 const FINISH: Duration = Duration::from_millis(500);

@@ -10,10 +10,10 @@ mod splice;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::geteuid;
 
 pub(crate) use splice::SplicePipe;
@@ -54,6 +54,24 @@ pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
         .open(path)?;
     check_regular(&file)?;
     Ok(file)
+}
+
+/// Opens a device or FIFO for writing, without waiting here or at a write; `None` while a FIFO has
+/// no reader. A regular file, as `/dev/fd/3` may be, is appended to.
+///
+/// # Errors
+/// As open(2).
+pub(crate) fn open_device(path: &Path) -> io::Result<Option<File>> {
+    let kind = path.metadata()?.file_type();
+    let mut options = File::options();
+    options
+        .write(true)
+        .append(kind.is_file())
+        .custom_flags(O_NONBLOCK);
+    match options.open(path) {
+        Err(error) if kind.is_fifo() && error.raw_os_error() == Some(ENXIO) => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 fn check_regular(file: &File) -> io::Result<()> {

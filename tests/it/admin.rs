@@ -235,6 +235,32 @@ fn clients_that_never_ask_stop_nothing() {
     until("ready", || ask(&directory, "/readyz").status == 200);
 }
 
+#[test]
+fn clients_that_never_ask_keep_no_other_waiting() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let _server = server(&directory);
+    let connect = || UnixStream::connect(directory.path().join("admin")).expect("it listens");
+    let silent: Vec<_> = (0..100).map(|_| connect()).collect();
+    assert_eq!(ask(&directory, "/healthz").status, 200);
+    let begun: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect();
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\n");
+            stream
+        })
+        .collect();
+    assert_eq!(ask(&directory, "/healthz").status, 200);
+    let unread: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = connect();
+            let _ = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+            stream
+        })
+        .collect();
+    assert_eq!(ask(&directory, "/healthz").status, 200);
+    drop((silent, begun, unread));
+}
+
 fn ask_by_tcp(address: SocketAddr, request: &str) -> u16 {
     Answer::parse(&Client::connect(address).ask(request)).status
 }

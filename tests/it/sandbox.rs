@@ -13,9 +13,11 @@ use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::socket::sockopt::TcpCongestion;
 use nix::sys::socket::{getsockopt, setsockopt};
+use nix::sys::statvfs::statvfs;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::cold::Mount;
 use crate::old_kernels::filter;
 use crate::process::{Program, haul, run};
 use crate::support::{PATIENCE, own_address};
@@ -305,6 +307,52 @@ fn logs_are_rotated_and_roots_replaced_within_the_sandbox() {
     wait_until("its lines", || {
         fs::read(path("logs/log")).is_ok_and(|log| !log.is_empty())
     });
+}
+
+#[test]
+fn a_log_that_is_removed_gives_its_room_back() {
+    let place = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| place.path().join(name);
+    fs::create_dir(path("root")).expect("a directory");
+    fs::write(path("root/file"), "content").expect("a file");
+    let Some(mount) = Mount::new(&path("logs"), "tmpfs", "size=64k") else {
+        return;
+    };
+    symlink("logs/log", path("link")).expect("a link");
+    for log in ["logs/log", "link"] {
+        let mut server = Program::serve([
+            "--root".as_ref(),
+            path("root").as_os_str(),
+            "--access-log".as_ref(),
+            path(log).as_os_str(),
+        ]);
+        let address = server.address();
+        let ask = |name: &str| {
+            let mut client = server.connect(address);
+            client.send(format!(
+                "GET /{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            ));
+            client.rest();
+        };
+        let free = || statvfs(&path("logs")).expect("a file system").blocks_free();
+        wait_until("a full disk", || {
+            ask(&"x".repeat(1_000));
+            free() == 0
+        });
+        // Lines of which no byte is written.
+        (0..9).for_each(|_| ask(&"x".repeat(1_000)));
+        fs::remove_file(path("logs/log")).expect("removed");
+        server.signal(Signal::SIGHUP);
+        wait_until("room", || free() > 0);
+        wait_until("the lines that were lost, and new ones", || {
+            ask("file");
+            let log = fs::read_to_string(path("logs/log")).unwrap_or_default();
+            log.contains(" access log lines were lost\n") && log.contains("GET /file ")
+        });
+        drop(server);
+        fs::remove_file(path("logs/log")).expect("removed");
+    }
+    drop(mount);
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::time::Duration;
 
-use haul::internals::connect_local;
+use haul::internals::{connect_local, read_within};
 use haul::server::config::LocalAddress;
 
 use crate::cli::values::{ListenAddress, any_address};
@@ -46,13 +47,11 @@ impl AdminUrl {
         match self {
             Self::Inet(address) => {
                 let stream = TcpStream::connect_timeout(address, TIMEOUT)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
                 stream.set_write_timeout(Some(TIMEOUT))?;
                 request(stream)
             }
             Self::Local(address) => {
                 let stream = connect_local(address)?;
-                stream.set_read_timeout(Some(TIMEOUT))?;
                 stream.set_write_timeout(Some(TIMEOUT))?;
                 request(stream)
             }
@@ -69,10 +68,10 @@ impl std::fmt::Display for AdminUrl {
     }
 }
 
-fn request(mut stream: impl Read + Write) -> io::Result<String> {
+fn request(mut stream: impl Read + Write + AsFd) -> io::Result<String> {
     stream.write_all(b"GET /transfers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(MAX_BYTES).read_to_string(&mut answer)?;
+    let answer = read_within(stream, MAX_BYTES, TIMEOUT)?;
+    let answer = String::from_utf8(answer).map_err(io::Error::other)?;
     match answer.split_once("\r\n\r\n") {
         Some((head, content)) if head.starts_with("HTTP/1.1 200 ") => Ok(content.to_owned()),
         _ => Err(io::Error::other("it is no admin interface of haul")),
@@ -81,4 +80,4 @@ fn request(mut stream: impl Read + Write) -> io::Result<String> {
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A hundred thousand transfers.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;

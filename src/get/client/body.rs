@@ -255,6 +255,7 @@ impl Body {
     ) -> Result<usize, GetError> {
         let (mut filled, mut framing_bytes) = (0, 0);
         let fill_bytes = buffer.len().clamp(HEAD_FILL_BYTES, COPY_BUFFER_BYTES);
+        let stall_timer = cancellation.stall_timer();
         let (Rest::Chunks(decoder), connection) = (&mut self.rest, &mut self.connection) else {
             return Ok(0);
         };
@@ -277,6 +278,8 @@ impl Body {
                 }
                 Piece::Partial if filled > 0 => return Ok(filled),
                 Piece::Partial => {
+                    // Framing that drips in, byte by byte, brings nothing.
+                    stall_timer.check()?;
                     if connection.fill(fill_bytes, cancellation)? == 0 {
                         return Err(broke_off("the last chunk is missing"));
                     }

@@ -1,7 +1,7 @@
 //! SOCKS5 (RFC 1928) with a user name and password (RFC 1929); the proxy resolves the host.
 
 use super::connection::{Connection, HEAD_FILL_BYTES};
-use crate::get::client::cancellation::Cancellation;
+use crate::get::client::cancellation::{Cancellation, StallTimer};
 use crate::get::error::{ErrorKind, GetError};
 
 /// Asks the proxy at the other end of `connection` to connect to `host`.
@@ -14,13 +14,15 @@ pub(crate) fn connect(
     credentials: Option<&[u8]>,
     cancellation: &Cancellation,
 ) -> Result<(), GetError> {
+    // An answer that drips in, byte by byte, is bounded as a whole.
+    let stall_timer = &cancellation.stall_timer();
     let method = if credentials.is_some() {
         PASSWORD
     } else {
         NO_LOGIN
     };
     connection.send(&[VERSION, 1, method])?;
-    match take::<2>(connection, cancellation)? {
+    match take::<2>(connection, cancellation, stall_timer)? {
         [VERSION, chosen] if chosen == method => {}
         [VERSION, _] => return Err(refused("it wants another login")),
         _ => return Err(refused("it does not speak SOCKS5")),
@@ -32,7 +34,7 @@ pub(crate) fn connect(
         push_short(&mut login, user)?;
         push_short(&mut login, password.get(1..).unwrap_or_default())?;
         connection.send(&login)?;
-        if take::<2>(connection, cancellation)?[1] != 0 {
+        if take::<2>(connection, cancellation, stall_timer)?[1] != 0 {
             return Err(refused("it refuses user name and password"));
         }
     }
@@ -40,19 +42,19 @@ pub(crate) fn connect(
     push_short(&mut request, host.trim_matches(['[', ']']).as_bytes())?;
     request.extend_from_slice(&port.to_be_bytes());
     connection.send(&request)?;
-    let [_, reply, _, kind] = take::<4>(connection, cancellation)?;
+    let [_, reply, _, kind] = take::<4>(connection, cancellation, stall_timer)?;
     if reply != 0 {
         let text = format!("the SOCKS proxy cannot reach {host}:{port}: {}", why(reply));
         return Err(GetError::passing(ErrorKind::Network, text));
     }
     // The address that the proxy uses has to be read, and is ignored.
     match kind {
-        IPV4 => drop(take::<6>(connection, cancellation)?),
-        IPV6 => drop(take::<18>(connection, cancellation)?),
+        IPV4 => drop(take::<6>(connection, cancellation, stall_timer)?),
+        IPV6 => drop(take::<18>(connection, cancellation, stall_timer)?),
         _ => {
-            let [length] = take::<1>(connection, cancellation)?;
+            let [length] = take::<1>(connection, cancellation, stall_timer)?;
             for _ in 0..usize::from(length) + 2 {
-                take::<1>(connection, cancellation)?;
+                take::<1>(connection, cancellation, stall_timer)?;
             }
         }
     }
@@ -62,8 +64,10 @@ pub(crate) fn connect(
 fn take<const N: usize>(
     connection: &mut Connection,
     cancellation: &Cancellation,
+    stall_timer: &StallTimer<'_>,
 ) -> Result<[u8; N], GetError> {
     while connection.input.unused().len() < N {
+        stall_timer.check()?;
         if connection.fill(HEAD_FILL_BYTES, cancellation)? == 0 {
             return Err(refused("it closed the connection"));
         }

@@ -395,6 +395,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         if error.retry == Retry::Never || self.mirrors.failed(mirror) {
             return self.drop_mirror(mirror, error);
         }
+        if !self.mirrors.mirror(mirror).is_known && !self.segments.is_empty() {
+            // A download that goes on does not end for addresses that never gave anything.
+            self.note(format!("{error}; other addresses are asked first"));
+            return Ok(None);
+        }
         self.retry_later(error)
     }
 

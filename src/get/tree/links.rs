@@ -1,6 +1,7 @@
 //! The entries of a listing, one by one. Pure: text in, entries out; `tree` decides on them.
 
-use std::io::{BufReader, Read};
+use std::cell::Cell;
+use std::io::{self, BufReader, Read};
 use std::time::{Duration, SystemTime};
 
 use html5gum::{IoReader, Token, Tokenizer};
@@ -39,6 +40,24 @@ pub(crate) struct Traits {
     pub(crate) has_scripts: bool,
 }
 
+/// A text that may not go on for long without an entry, which is kept in memory until its end.
+struct Bounded<'a, R> {
+    text: R,
+    bytes_since_entry: &'a Cell<usize>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.text.read(buffer)?;
+        let bytes = self.bytes_since_entry.get() + count;
+        self.bytes_since_entry.set(bytes);
+        match bytes > MAX_ENTRY_BYTES {
+            true => Err(io::Error::other("megabytes of it hold no entry")),
+            false => Ok(count),
+        }
+    }
+}
+
 /// Passes each link in `text`, with the text before it, to `take`, until that returns `false`.
 ///
 /// # Errors
@@ -48,6 +67,15 @@ pub(crate) fn read(
     text: impl Read,
     take: &mut dyn FnMut(&Traits, Link) -> bool,
 ) -> Result<Traits, String> {
+    let bytes_since_entry = &Cell::new(0);
+    let text = Bounded {
+        text,
+        bytes_since_entry,
+    };
+    let take: &mut dyn FnMut(&Traits, Link) -> bool = &mut |traits, link| {
+        bytes_since_entry.set(0);
+        take(traits, link)
+    };
     match kind {
         Kind::Json => in_json(text, take).map(|()| Traits::default()),
         Kind::Html => in_html(text, take),
@@ -58,7 +86,7 @@ pub(crate) fn read(
 /// Whether an HTML page is one that a server makes of a directory.
 pub(crate) fn is_listing(text: impl Read) -> bool {
     let mut links = 0;
-    let traits = in_html(text, &mut |_, _| {
+    let traits = read(Kind::Html, text, &mut |_, _| {
         links += 1;
         true
     });
@@ -304,6 +332,8 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
+/// Some times the scripts and pictures that pages hold inline.
+const MAX_ENTRY_BYTES: usize = 16 << 20;
 /// How nginx, Apache, lighttpd, Python, haul and others title a listing.
 const TITLES: [&[u8]; 3] = [b"index of", b"directory listing", b"listing of"];
 

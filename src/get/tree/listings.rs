@@ -79,14 +79,24 @@ impl<'a> Listings<'a> {
 }
 
 /// Gives the links of a listing to `take`, until that is `false`.
+///
+/// # Errors
+/// Network: it is no listing. Interrupted.
 pub(super) fn read(
+    shared: &Shared,
     document: &mut Document,
     kind: Kind,
     take: &mut dyn FnMut(&Traits, Link) -> bool,
 ) -> Result<Traits, GetError> {
     let url = document.url.clone();
-    links::read(kind, document.rewind()?, take)
-        .map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
+    let mut goes_on = Ok(());
+    let found = links::read(kind, document.rewind()?, &mut |traits, link| {
+        // A listing of a gigabyte takes its time.
+        goes_on = shared.check();
+        goes_on.is_ok() && take(traits, link)
+    });
+    goes_on?;
+    found.map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
 }
 
 const AS_JSON: &str = "format=json";

@@ -41,6 +41,11 @@ impl Seen {
         found.directories
     }
 
+    /// The directories that were counted.
+    pub(super) fn directories(&self) -> usize {
+        self.found().directories
+    }
+
     /// A directory was listed under this address.
     pub(super) fn note_listed(&self, url: &HttpUrl) {
         let address = self.address(url);

@@ -1,8 +1,6 @@
-//! A request and its answer, on a connection that ends with it.
+//! A request of the admin interface, and its answer.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream};
-use std::time::Instant;
+use std::net::IpAddr;
 
 use crate::http::parse::{Parsed, parse_request};
 use crate::http::policy::HttpLimits;
@@ -10,8 +8,6 @@ use crate::http::{BodyLength, Method, MetricsFormat, Request};
 
 /// A client's request.
 pub(super) enum Asked {
-    /// The client sent nothing.
-    Nothing,
     /// The request has no other answer than this status.
     Wrong(u16),
     /// A path without its leading slash, and the format of metrics.
@@ -31,30 +27,16 @@ pub(super) struct Answer {
     content: String,
 }
 
-/// Reads a request until `ends`. With `Names` a `Host` that is no address of this host is refused:
-/// a page from elsewhere may have a name that resolves to it (DNS rebinding).
-pub(super) fn read_request(
-    mut stream: &TcpStream,
-    ends: Instant,
-    names_matter: bool,
-) -> io::Result<Asked> {
-    let limits = HttpLimits::default();
-    let (mut head, mut scanned) = (Vec::new(), 0);
-    loop {
-        let mut buffer = [0; 1024];
-        stream.set_read_timeout(Some(left_until(ends)?))?;
-        let count = match stream.read(&mut buffer) {
-            Ok(0) if head.is_empty() => return Ok(Asked::Nothing),
-            Ok(0) => return Ok(Asked::Wrong(400)),
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        head.extend_from_slice(&buffer[..count]);
-        match parse_request(&head, scanned, &limits) {
-            Parsed::Complete { request, .. } => return Ok(asked(request, names_matter)),
-            Parsed::Malformed(_) => return Ok(Asked::Wrong(400)),
-            Parsed::Partial { scanned: so_far } => scanned = so_far,
+/// The request in `head`, of which `scanned` bytes hold no end; `None` while it is incomplete. If
+/// `names_matter`, a `Host` that is no address of this host is refused: a page from elsewhere may
+/// have a name that resolves to it (DNS rebinding).
+pub(super) fn parse(head: &[u8], scanned: &mut usize, names_matter: bool) -> Option<Asked> {
+    match parse_request(head, *scanned, &HttpLimits::default()) {
+        Parsed::Complete { request, .. } => Some(asked(request, names_matter)),
+        Parsed::Malformed(_) => Some(Asked::Wrong(400)),
+        Parsed::Partial { scanned: so_far } => {
+            *scanned = so_far;
+            None
         }
     }
 }
@@ -126,14 +108,9 @@ impl Answer {
         }
     }
 
-    /// Sends the response, until `ends` at the latest.
-    pub(super) fn send(
-        &self,
-        mut stream: &TcpStream,
-        has_content: bool,
-        ends: Instant,
-    ) -> io::Result<()> {
-        let mut bytes = format!(
+    /// The response, without content for HEAD.
+    pub(super) fn encode(&self, has_content: bool) -> Vec<u8> {
+        let mut text = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
              Content-Security-Policy: {}\r\nX-Content-Type-Options: nosniff\r\n\
              Cache-Control: no-store\r\nConnection: close\r\n\r\n",
@@ -144,27 +121,9 @@ impl Answer {
             self.policy,
         );
         if has_content {
-            bytes.push_str(&self.content);
+            text.push_str(&self.content);
         }
-        let mut rest = bytes.as_bytes();
-        while !rest.is_empty() {
-            stream.set_write_timeout(Some(left_until(ends)?))?;
-            match stream.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => rest = &rest[count..],
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn left_until(ends: Instant) -> io::Result<std::time::Duration> {
-    let left = ends.saturating_duration_since(Instant::now());
-    match left.is_zero() {
-        true => Err(io::ErrorKind::TimedOut.into()),
-        false => Ok(left),
+        text.into_bytes()
     }
 }
 

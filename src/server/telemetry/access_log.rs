@@ -341,9 +341,11 @@ fn write_all(
 ) {
     let mut lost_and_told = 0;
     let lose = |result: Result<(), u64>| {
-        let lines = result.err().unwrap_or_default();
-        counters.log_lines_lost.add(lines);
-        lines == 0
+        counters
+            .log_lines_lost
+            .add(result.err().unwrap_or_default());
+        // Without a lost line, only the note of earlier ones was not written.
+        result.is_ok()
     };
     while let Ok(first) = entries.recv() {
         // Records that arrive meanwhile are written in the same batch, so not every line wakes the

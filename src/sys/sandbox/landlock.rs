@@ -1,7 +1,8 @@
 //! A landlock(7) domain: the files that may be opened, no TCP of its own, no signals to others.
 
 use std::io;
-use std::path::Path;
+use std::iter;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -30,11 +31,14 @@ fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetErr
         rules = allow(rules, path, read)?;
     }
     for path in &places.append {
-        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let parent = parent.unwrap_or_else(|| Path::new("."));
-        rules = allow(rules, parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
-        // A FIFO is opened for reading as well.
-        rules = allow(rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
+        for parent in parents(path) {
+            rules = allow(rules, &parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
+        }
+        // A rule keeps what it names on the disk: a file's would outlive its removal.
+        if !path.is_file() {
+            // A FIFO is opened for reading as well.
+            rules = allow(rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
+        }
     }
     let change = read | AccessFs::from_write(KNOWN);
     let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSym;
@@ -45,6 +49,16 @@ fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetErr
     rules = allow(rules, Path::new("/proc/self"), read)?;
     rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
     Ok(rules.restrict_self()?.ruleset)
+}
+
+/// The directory that a path is in, and its target's where it is a link.
+fn parents(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let target = path.canonicalize().ok().filter(|_| path.is_file());
+    iter::once(parent(path)).chain(target.as_deref().map(parent))
 }
 
 /// Adds a rule for `path`, unless it does not exist.

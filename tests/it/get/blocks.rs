@@ -344,6 +344,32 @@ fn digests_that_lie() {
     }
 }
 
+#[test]
+fn a_list_without_end_is_not_kept_in_memory() {
+    let server = Server::start(|request| {
+        let length = u64::MAX >> 1;
+        let fields = match request.target.as_str() {
+            "/file?blocks" => "Content-Type: application/vnd.haul.blocks\r\n",
+            _ => "",
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nServer: haul\r\nETag: \"a\"\r\nContent-Length: {length}\r\n{fields}\r\n"
+        );
+        match request.method.as_str() {
+            "HEAD" => vec![Act::Send(head.into_bytes())],
+            // It would go on and on.
+            _ => vec![Act::Send(head.into_bytes()), Act::Stall],
+        }
+    });
+    let client = Client::new();
+    std::fs::write(client.path("file"), "old").unwrap();
+    let arguments = ["--repair", "file", "--retries", "0", &server.url("/file")];
+    client
+        .get(&arguments)
+        .assert_status(4)
+        .assert_says("the server gives no list of blocks");
+}
+
 /// A line that harms bytes of heads, lists and files at random.
 fn chaos(seeds: std::ops::Range<u64>) {
     let content = noise(9, 2 * BLOCK + 12_345);

@@ -4,12 +4,13 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 
-use super::support::{Client, LONGEST, Served, Server, finish, wait_until};
+use super::support::{Act, Client, LONGEST, Served, Server, finish, wait, wait_until};
 
 /// A server for one connection that sends `head`, and then `again` until the connection ends; and
 /// its thread, which ends with it.
@@ -57,6 +58,51 @@ fn trailers_without_end_are_refused() {
         .assert_status(4)
         .assert_says("chunked body is broken");
     server.join().unwrap();
+}
+
+#[test]
+fn framing_that_drips_brings_nothing() {
+    let server = Server::start(|_| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5;";
+        let drip = Act::Drip {
+            bytes: vec![b'x'; 4_000],
+            piece: 1,
+            pause: Duration::from_millis(20),
+        };
+        vec![Act::Send(head.as_bytes().to_vec()), drip, Act::Stall]
+    });
+    let client = Client::new();
+    let arguments = ["--retries", "0", "--stall-timeout", "300ms"];
+    client
+        .get(&[&arguments[..], &[&server.url("/f")]].concat())
+        .assert_status(4)
+        .assert_says("nothing came for 300ms");
+}
+
+#[test]
+fn a_pipe_without_a_reader_ends_in_time_or_is_interrupted() {
+    let (server, client) = (Server::of(Served::new(1, 1 << 20)), Client::new());
+    let path = client.path("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let arguments = ["-o", "fifo", "--max-time", "100ms", &server.url("/f")];
+    client
+        .get(&arguments)
+        .assert_status(5)
+        .assert_says("the time of --max-time is over");
+    // A reader that reads nothing.
+    let reader = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let arguments = ["-o", "-", "--max-time", "100ms", &server.url("/f")];
+    let mut unread = client.command(&arguments).spawn().unwrap();
+    assert_eq!(wait(&mut unread), Some(5));
+    let arguments = ["-o", "fifo", &server.url("/f")];
+    let child = client.command(&arguments).spawn().unwrap();
+    wait_until(|| rustix::io::ioctl_fionread(&reader).unwrap() > 0);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    finish(child).assert_status(130).assert_says("interrupted");
 }
 
 /// How many connects to `port` wait for an answer: in state SYN_SENT, 02 in `proc_net_tcp(5)`.

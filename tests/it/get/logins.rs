@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 use super::support::{Act, Client, Served, Server, finish};
 
@@ -166,4 +167,35 @@ fn a_socks_proxy_resolves_the_name() {
     finish(command.spawn().unwrap()).assert_status(0);
     assert!(serving.join().unwrap().starts_with("GET /f HTTP/1.1\r\n"));
     client.assert_whole("f", &file.bytes);
+}
+
+#[test]
+fn a_socks_proxy_that_drips_is_given_up() {
+    let client = Client::new();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let serving = thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().unwrap();
+        stream.read_exact(&mut [0; 3]).unwrap();
+        stream.write_all(&[5, 0]).unwrap();
+        stream.read_exact(&mut [0; 4 + 1 + 12 + 2]).unwrap();
+        stream.write_all(&[5, 0, 0, 3, 255]).unwrap();
+        // The name of the proxy's own end, and its port.
+        for _ in 0..257 {
+            thread::sleep(Duration::from_millis(5));
+            if stream.write_all(b"x").is_err() {
+                return;
+            }
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        let _ = stream.write_all(answer);
+        let _ = stream.read(&mut [0; 4096]);
+    });
+    let arguments = ["--retries", "0", "--stall-timeout", "500ms"];
+    let mut command = client.command(&[&arguments[..], &["http://name.invalid/f"]].concat());
+    command.env("all_proxy", format!("socks5h://{address}"));
+    finish(command.spawn().unwrap())
+        .assert_status(4)
+        .assert_says("nothing came for 500ms");
+    serving.join().unwrap();
 }

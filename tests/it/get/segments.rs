@@ -300,6 +300,34 @@ fn a_mirror_that_failed_once_is_asked_again_when_the_others_fail() {
 }
 
 #[test]
+fn dead_mirrors_do_not_end_a_download_that_goes_on() {
+    let (file, client, gate) = (Served::new(1, LENGTH), Client::new(), Gate::default());
+    let (served, asked) = (file.clone(), gate.clone());
+    let dead = Server::start(move |request| {
+        if request.number == 8 {
+            asked.open();
+        }
+        vec![Act::Reset]
+    });
+    let first = Server::start(move |request| match request.number {
+        0 => {
+            let mut whole = served.whole();
+            let rest = whole.split_off(LENGTH / 8);
+            vec![Act::Send(whole), Act::Hold(gate.clone()), Act::Send(rest)]
+        }
+        _ => vec![Act::Send(served.answer(request))],
+    });
+    let mut arguments = vec!["-s".to_owned(), "4".into(), "--retries".into(), "3".into()];
+    for number in 0..16 {
+        arguments.extend(["--mirror".to_owned(), dead.url(&format!("/{number}"))]);
+    }
+    arguments.push(first.url("/f"));
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    client.get(&arguments).assert_status(0);
+    client.assert_whole("f", &file.bytes);
+}
+
+#[test]
 fn a_mirror_takes_over_when_the_first_address_fails() {
     let (file, client) = (Served::new(1, LENGTH), Client::new());
     let gone = Server::of(file.clone()).url("/f");

@@ -1,5 +1,6 @@
 //! Trees as servers really list them: loops, pages, other formats, odd names, a million entries.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 
 use super::support::{Act, Client, Request, Served, Server, assert_same};
@@ -510,6 +511,51 @@ fn files_come_while_the_walk_goes_on() {
     });
     client.get(&["-r", &server.url("/t/")]).assert_status(0);
     assert_eq!(walk(&client.path("t")).len(), 2);
+}
+
+#[test]
+fn directories_without_end_do_not_fill_the_memory() {
+    let server = Server::start(|request| match request.target.split('?').next() {
+        Some("/t/") => {
+            let names = (0..200_000).map(|number| format!("{{\"name\":\"{number}/\"}}"));
+            let names = names.collect::<Vec<_>>().join(",");
+            ok("application/json", &format!("[{names}]"))
+        }
+        _ => vec![Act::Stall],
+    });
+    let client = Client::new();
+    let mut child = client
+        .command(&["-q", "-r", &server.url("/t/")])
+        .spawn()
+        .unwrap();
+    // It says so before it lists the first of them.
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().next();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = said.unwrap().unwrap();
+    assert!(said.contains("more than 100000 directories"), "{said}");
+}
+
+#[test]
+fn an_entry_without_end_does_not_fill_the_memory() {
+    let long = "x".repeat(20 << 20);
+    for (kind, text) in [
+        ("application/json", format!("[{{\"name\":\"{long}\"}}]")),
+        ("text/html", format!("<a href='{long}'>x</a>")),
+        ("text/html", format!("<a href=x></a>{long}<a href=y>")),
+        ("text/xml", format!("<list><file>{long}</file></list>")),
+    ] {
+        let server = Server::start(move |request| match request.target.split('?').next() {
+            Some("/t/") => ok(kind, &text),
+            _ => file(request),
+        });
+        let client = Client::new();
+        client
+            .get(&["-r", &server.url("/t/")])
+            .assert_status(4)
+            .assert_says("megabytes of it hold no entry");
+        assert!(client.names().is_empty());
+    }
 }
 
 #[test]
