@@ -1,3 +1,5 @@
+//! Tests of access: who may have what, and what names and links show.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
