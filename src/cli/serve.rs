@@ -46,6 +46,7 @@ mod listen;
 mod operations;
 mod reload;
 mod sandbox;
+mod secrets;
 mod settings;
 mod signals;
 mod supervisor;
@@ -59,11 +60,11 @@ Examples:
   haul serve big.iso notes.pdf                just these files, with commands that fetch them
   haul serve --root /data --listen 0.0.0.0:80 a data directory, to the network
   haul serve --total-rate 100MB               at most 100 MB a second in all
-  haul serve --htpasswd users --protect 'private/**'
+  haul serve --htpasswd .users --protect 'private/**'
                                               a password for one directory; `htpasswd -B` adds users
   printf 'big.iso' | nc -N HOST 7788 >big.iso the name protocol: a name, then its bytes
   curl -OC - http://HOST:7788/big.iso         HTTP, resumable
-  haul serve --listen-tls 443 --tls-cert fullchain.pem --tls-key privkey.pem
+  haul serve --listen-tls 443 --tls-cert ../fullchain.pem --tls-key ../privkey.pem
                                               HTTPS
 
 Every option can be given as an environment variable as well: HAUL_ROOT, HAUL_WORKERS, ...; or in a
@@ -312,6 +313,7 @@ impl ServeArguments {
         self.operations.apply(&mut config)?;
         self.listen.apply(&mut config)?;
         tls::check(&config)?;
+        secrets::check(&config)?;
         Ok(config)
     }
 }

@@ -56,7 +56,7 @@ fn what_it_says_of_tls_is_true_of_tls() {
         "serve",
         directory,
         "--state",
-        directory,
+        &format!("{directory}/.state"),
         "--tls-self",
         "--listen-tls",
         "127.0.0.1:0",
@@ -71,6 +71,51 @@ fn what_it_says_of_tls_is_true_of_tls() {
     let fetch = all.lines().find(|line| line.contains("haul get --pin "));
     let url = format!(" https://{address}/FILE");
     assert!(fetch.is_some_and(|line| line.ends_with(&url)), "{all}");
+}
+
+#[test]
+fn secrets_among_what_is_served_end_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| root.path().join(name).display().to_string();
+    std::fs::create_dir(root.path().join(".hidden")).expect("a directory");
+    let (served, hidden) = (path("secret"), path(".hidden/secret"));
+    for file in [&served, &hidden] {
+        std::fs::write(file, "nothing that can be used").expect("written");
+    }
+    let link = tempfile::tempdir().expect("a directory");
+    let link = link.path().join("link");
+    std::os::unix::fs::symlink(&served, &link).expect("a link");
+    let link = link.display().to_string();
+    let said = |arguments: &[&str]| {
+        let mut command = haul();
+        command.args(["serve", "--check"]).args(arguments);
+        String::from_utf8(run(&mut command).stderr).expect("text")
+    };
+    let (root, state) = (path(""), path("not/there/yet"));
+    let tls = ["--listen-tls", "0", "--root", &root];
+    let cert_and_key = ["--tls-cert", &hidden, "--tls-key"];
+    let refused = "for everybody to fetch";
+    for file in [&served, &link] {
+        for option in ["--htpasswd", "--link-key"] {
+            let line = said(&["--listen", "0", "--root", &root, option, file]);
+            assert!(line.contains(option) && line.contains(refused), "{line}");
+        }
+        let line = said(&[&tls[..], &cert_and_key, &[file]].concat());
+        assert!(
+            line.contains("--tls-key") && line.contains(refused),
+            "{line}"
+        );
+    }
+    let line = said(&[&tls[..], &["--tls-self", "--state", &state]].concat());
+    assert!(line.contains("--state") && line.contains(refused), "{line}");
+    let line = said(&["--listen", "0", "--link-key", &served, &served]);
+    assert!(line.contains(refused), "{line}");
+    // What has a dot in front is not served, unless all is.
+    let options = [&tls[..], &cert_and_key, &[&hidden]].concat();
+    let line = said(&options);
+    assert!(!line.contains(refused), "{line}");
+    let line = said(&[&options[..], &["--hidden"]].concat());
+    assert!(line.contains(refused), "{line}");
 }
 
 #[test]
