@@ -56,7 +56,7 @@ fn what_it_says_of_tls_is_true_of_tls() {
         "serve",
         directory,
         "--state",
-        directory,
+        &format!("{directory}/.state"),
         "--tls-self",
         "--listen-tls",
         "127.0.0.1:0",

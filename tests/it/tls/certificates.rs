@@ -146,10 +146,11 @@ fn a_reload_takes_what_is_good_and_leaves_the_rest() {
 fn a_key_that_cannot_be_read_yet_delays_no_other_signal() {
     let authority = Authority::new();
     let files = authority.identity("one", &["localhost"]);
+    let root = tempfile::tempdir().expect("a directory");
     let mut program = Program::start(
         haul()
             .args(["serve", "--listen-tls", "127.0.0.1:0", "--root"])
-            .arg(authority.directory.path())
+            .arg(root.path())
             .arg("--tls-cert")
             .arg(&files.certificate)
             .arg("--tls-key")
