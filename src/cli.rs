@@ -34,15 +34,17 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Reads the command line and the environment, in which an empty variable counts as unset, and
-    /// a flag's value is a word for yes or no.
+    /// Reads the command line and the environment, in which an empty variable counts as unset unless
+    /// everything would be open then, and a flag's value is a word for yes or no.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let is_empty =
             |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
         let mut command = Self::command().mut_subcommands(|command| {
             command.mut_args(
                 |argument| match argument.get_env().map(|name| name.to_owned()) {
-                    Some(name) if is_empty(&name) => argument.env("").hide_env(true),
+                    Some(name) if is_empty(&name) && !CLOSING.iter().any(|it| *it == name) => {
+                        argument.env("").hide_env(true)
+                    }
                     Some(_) if matches!(argument.get_action(), ArgAction::SetTrue) => {
                         argument.value_parser(BoolishValueParser::new())
                     }
@@ -69,6 +71,9 @@ impl Cli {
         Ok(cli)
     }
 }
+
+/// Variables that close what is open without them.
+const CLOSING: [&str; 3] = ["HAUL_HTPASSWD", "HAUL_LINK_KEY", "HAUL_TLS_CLIENT_CA"];
 
 /// The file of settings, if the command line or the environment names one.
 fn config_file(

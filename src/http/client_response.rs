@@ -250,7 +250,9 @@ impl Head {
     fn take_content_length(&mut self, value: &str) -> Result<(), Malformed> {
         // A list of equal values counts as one (RFC 9112, section 6.3, item 5).
         for part in value.split(',') {
-            let length = decimal(part.trim()).ok_or(Malformed::ContentLength)?;
+            // No file is longer than off_t counts.
+            let length = decimal(part.trim()).filter(|it| i64::try_from(*it).is_ok());
+            let length = length.ok_or(Malformed::ContentLength)?;
             if self.content_length.is_some_and(|earlier| earlier != length) {
                 return Err(Malformed::ContentLength);
             }
@@ -324,6 +326,13 @@ mod tests {
         assert_eq!(parse_head(same).unwrap().unwrap().0.content_length, Some(5));
         let signed = b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n";
         assert_eq!(parse_head(signed), Err(Malformed::ContentLength));
+        for (length, fits) in [
+            ("9223372036854775807", true),
+            ("9223372036854775808", false),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(parse_head(head.as_bytes()).is_ok(), fits, "{length}");
+        }
     }
 
     #[test]

@@ -32,6 +32,20 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
+fn an_empty_variable_opens_nothing() {
+    for variable in ["HAUL_HTPASSWD", "HAUL_LINK_KEY", "HAUL_TLS_CLIENT_CA"] {
+        let output = run(haul().args(["serve", "--check"]).env(variable, ""));
+        assert!(!output.status.success(), "{variable}");
+    }
+    // Without it the default holds.
+    assert!(
+        run(haul().args(["serve", "--check"]).env("HAUL_PROTECT", ""))
+            .status
+            .success()
+    );
+}
+
+#[test]
 fn what_is_wrong_with_a_file_ends_the_start() {
     let secrets = Secrets::new();
     let path = secrets.path("htpasswd");
