@@ -260,7 +260,7 @@ impl ResolvesServerCert for Certificates {
         };
         let candidates = named.unwrap_or(&self.all);
         // Without any key the library would deny access; with one it says that nothing fits.
-        let chosen = candidates.iter().find(fits).or(candidates.first());
+        let chosen = candidates.iter().find(fits).or_else(|| candidates.first());
         chosen.cloned()
     }
 }
