@@ -19,13 +19,14 @@ struct Running {
 }
 
 static SERVER: LazyLock<Running> = LazyLock::new(|| {
-    let root = std::env::temp_dir().join(format!("haul-fuzz-{}", std::process::id()));
+    let place = std::env::temp_dir().join(format!("haul-fuzz-{}", std::process::id()));
+    let root = place.join("root");
     std::fs::create_dir_all(root.join("dir")).expect("a directory");
     for (name, length) in [("f", 10), ("large", 300_000), ("dir/f", 1), ("empty", 0)] {
         std::fs::write(root.join(name), vec![b'f'; length]).expect("a file");
     }
     let mut config = ServeConfig {
-        root: root.clone(),
+        root,
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         listen_tls: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
         workers: NonZeroUsize::MIN,
@@ -33,7 +34,7 @@ static SERVER: LazyLock<Running> = LazyLock::new(|| {
         access_log: Destination::Nowhere,
         ..ServeConfig::default()
     };
-    config.tls.own = Some(OwnIdentity { directory: Some(root), names: vec!["x".into()] });
+    config.tls.own = Some(OwnIdentity { directory: Some(place), names: vec!["x".into()] });
     config.deadlines.name_grace = Duration::from_millis(1);
     let server = Server::bind(config).expect("it binds");
     let (plain, tls) = (server.local_addrs()[0], server.tls_addrs()[0]);
