@@ -43,13 +43,10 @@ fn hash(
             task.file().digests().end(None);
             return Some(None);
         }
-        let look = || done_when_idle(task.device());
         let is_cold = task.is_cold();
-        done = match is_cold {
-            true => wait_for_idle_disk(done, MAX_YIELD, look),
-            // Beside it a fresh reader of the disk had 0.6 of its rate.
-            false => wait_for_idle_disk(done.or_else(look), MAX_YIELD_FROM_MEMORY, look),
-        };
+        if is_cold {
+            done = wait_for_idle_disk(done, || done_when_idle(task.device()));
+        }
         let begun = Instant::now();
         let stepped;
         let right = match task.is_small() || without_idle > 0 {
@@ -89,15 +86,11 @@ fn hash(
 
 /// Waits until the disk has been idle since the last step, or for a limited time: a sequential
 /// reader leaves gaps, which are not idle time. Returns the reads of the disk for requests.
-fn wait_for_idle_disk(
-    mut before: Option<u64>,
-    longest: Duration,
-    look: impl Fn() -> Option<u64>,
-) -> Option<u64> {
+fn wait_for_idle_disk(mut before: Option<u64>, look: impl Fn() -> Option<u64>) -> Option<u64> {
     let asked = Instant::now();
     loop {
         let now = look();
-        if (now.is_some() && now == before) || asked.elapsed() >= longest {
+        if (now.is_some() && now == before) || asked.elapsed() >= MAX_YIELD {
             return now;
         }
         before = now;
@@ -117,9 +110,6 @@ const STEPS_WITHOUT_IDLE: u32 = 16;
 /// A disk that is never idle gives a step each time that this is over, and so does a processor.
 const MAX_YIELD: Duration = Duration::from_secs(2);
 
-/// The same for what is in memory: readers of a disk lose only processor time by it.
-const MAX_YIELD_FROM_MEMORY: Duration = Duration::from_millis(100);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,10 +120,10 @@ mod tests {
         let answers = [None, Some(4), None, Some(5), Some(6), Some(6), Some(7)];
         let looked = Cell::new(0);
         let look = || answers[looked.replace(looked.get() + 1)];
-        assert_eq!(wait_for_idle_disk(Some(3), MAX_YIELD, look), Some(6));
+        assert_eq!(wait_for_idle_disk(Some(3), look), Some(6));
         assert_eq!(looked.get(), 6);
         // Nothing was read since: no wait.
-        assert_eq!(wait_for_idle_disk(Some(7), MAX_YIELD, look), Some(7));
+        assert_eq!(wait_for_idle_disk(Some(7), look), Some(7));
         assert_eq!(looked.get(), 7);
     }
 }
