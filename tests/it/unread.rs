@@ -254,7 +254,7 @@ fn get_and_load_end_on_a_signal_while_nobody_reads_them() {
             &["get", "--rate", "100KB", "--json", "-d", into, "-f", &url],
             130,
         ),
-        (&["get", "-o", "-", &url], 143),
+        (&["get", "-o", "-", &url], 130),
         (&["load", "-d", "1h", &url], 0),
     ];
     for (arguments, status) in cases {
