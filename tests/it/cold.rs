@@ -441,7 +441,7 @@ fn a_slow_layer_of_an_overlay_delays_no_reader_of_another_layer() {
     };
     let near = |fixture: &Fixture| assert!(fixture.server.by_name("over/near") == fixture.hot);
     // Once both hot workers have it, neither look-ups nor reads take a disk worker.
-    assert!(once_in(10, || {
+    assert!(once_in(100, || {
         let before = fixture.server.counters();
         for _ in 0..20 {
             near(&fixture);
