@@ -26,6 +26,19 @@ use crate::support::{PATIENCE, own_address};
 type Returned = i64;
 
 #[test]
+fn a_key_or_log_that_is_a_pipe_leaves_the_sandbox() {
+    let root = tempfile::tempdir().expect("a directory");
+    let mut shell = std::process::Command::new("bash");
+    let script = "key=$(\"$0\" link --new-key)
+        exec \"$0\" serve --listen 127.0.0.1:0 --sandbox require --root \"$1\" \
+            --link-key <(echo \"$key\") --access-log >(cat >&2)";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_haul")]);
+    let mut server = Program::start(shell.arg(root.path()));
+    server.line("sandbox: landlock holds");
+    server.line("listening on ");
+}
+
+#[test]
 #[cfg(target_arch = "x86_64")]
 fn a_worker_can_do_nothing_but_serve() {
     let place = tempfile::tempdir().expect("a directory");

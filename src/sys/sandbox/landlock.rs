@@ -5,9 +5,10 @@ use std::iter;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+use nix::libc::EBADFD;
 
 use crate::sys::sandbox::allowed_paths::AllowedPaths;
 
@@ -20,7 +21,7 @@ pub(super) fn enter(places: &AllowedPaths) -> io::Result<bool> {
     Ok(status != RulesetStatus::NotEnforced)
 }
 
-fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::from_all(KNOWN))?
@@ -28,26 +29,30 @@ fn restrict(places: &AllowedPaths) -> Result<RulesetStatus, landlock::RulesetErr
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     for path in &places.read {
-        rules = allow(rules, path, read)?;
+        allow(&mut rules, path, read)?;
     }
     for path in &places.append {
         for parent in parents(path) {
-            rules = allow(rules, &parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
+            allow(&mut rules, &parent, AccessFs::WriteFile | AccessFs::MakeReg)?;
         }
         // A rule keeps what it names on the disk: a file's would outlive its removal.
         if !path.is_file() {
             // A FIFO is opened for reading as well.
-            rules = allow(rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
+            allow(&mut rules, path, AccessFs::WriteFile | AccessFs::ReadFile)?;
         }
     }
     let change = read | AccessFs::from_write(KNOWN);
     let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSym;
     for path in &places.change {
-        rules = allow(rules, path, change & !special)?;
+        allow(&mut rules, path, change & !special)?;
     }
     // /proc has the counters and limits of the process; /dev/null takes the rest of a pipe.
-    rules = allow(rules, Path::new("/proc/self"), read)?;
-    rules = allow(rules, Path::new("/dev/null"), read | AccessFs::WriteFile)?;
+    allow(&mut rules, Path::new("/proc/self"), read)?;
+    allow(
+        &mut rules,
+        Path::new("/dev/null"),
+        read | AccessFs::WriteFile,
+    )?;
     Ok(rules.restrict_self()?.ruleset)
 }
 
@@ -61,20 +66,27 @@ fn parents(path: &Path) -> impl Iterator<Item = PathBuf> {
     iter::once(parent(path)).chain(target.as_deref().map(parent))
 }
 
-/// Adds a rule for `path`, unless it does not exist.
+/// Adds a rule for `path`, unless it does not exist, or is a pipe or socket without a name on a file
+/// system, which the domain does not restrict.
 fn allow(
-    rules: RulesetCreated,
+    rules: &mut RulesetCreated,
     path: &Path,
     access: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, landlock::RulesetError> {
+) -> Result<(), RulesetError> {
     let Ok(descriptor) = PathFd::new(path) else {
-        return Ok(rules);
+        return Ok(());
     };
     let access = match path.is_dir() {
         true => access,
         false => access & AccessFs::from_file(KNOWN),
     };
-    rules.add_rule(PathBeneath::new(descriptor, access))
+    match rules.add_rule(PathBeneath::new(descriptor, access)) {
+        Err(RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall {
+            source,
+            ..
+        }))) if source.raw_os_error() == Some(EBADFD) => Ok(()),
+        added => added.map(|_| ()),
+    }
 }
 
 /// The ABI of Linux 6.12: later ones only concern the audit log.
