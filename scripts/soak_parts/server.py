@@ -226,27 +226,35 @@ class Server:
         """What all processes together said of a counter at their end."""
         return sum(int(value) for line in self.said for value in re.findall(rf"^\s+{counter}: (\d+),$", line))
 
+    def is_running(self, pid):
+        """Whether it is one of this server still: numbers of processes that have ended are given anew."""
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return words[1:2] == [b"serve"] and os.fsencode(self.root) in words
+
     def left_over(self):
         """Processes that handed over and did not end."""
-        return [pid for pid in self.processes[:-1] if is_running(pid)]
+        return [pid for pid in self.processes[:-1] if self.is_running(pid)]
 
     def stop(self):
         """Ends it in order: whether it did."""
         pid = self.pid
-        if not is_running(pid):
+        if not self.is_running(pid):
             return False
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while is_running(pid) and time.monotonic() < deadline:
+        while self.is_running(pid) and time.monotonic() < deadline:
             if pid == self.first.pid:
                 self.first.poll()
             time.sleep(0.05)
-        return not is_running(pid)
+        return not self.is_running(pid)
 
     def clear(self):
         """Nothing of it is left behind, however this ends."""
         for pid in self.processes:
-            if is_running(pid):
+            if self.is_running(pid):
                 os.kill(pid, signal.SIGKILL)
         if self.processes:
             self.first.wait()
@@ -264,13 +272,6 @@ class Server:
                 found = re.search(r"^oom_kill (\d+)", (self.group / name).read_text(), re.MULTILINE)
                 return int(found[1]) if found else 0
         return 0
-
-
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def link_of(path):
