@@ -14,6 +14,7 @@ use haul::diagnostics::say;
 use haul::get::{Algorithm, Checksum, printable};
 use haul::sum::{self, DirectoryChoice, Event, Progress, Style, SumConfig};
 
+use crate::cli::exit_status::NO_READER;
 use crate::cli::signals::stop_on_signals;
 use progress::Bar;
 
@@ -124,8 +125,8 @@ impl SumArguments {
         match done {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
-            // The reader has closed the pipe, as in `haul sum | head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            // As in `haul sum | head`: the other files were not looked at.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(NO_READER),
             Err(error) => {
                 say(format_args!("haul: cannot write standard output: {error}"));
                 ExitCode::FAILURE

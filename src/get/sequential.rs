@@ -29,7 +29,10 @@ use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
 use proof::Proof;
 
-/// Fetches the file of `job` into `out`, which is called `name`. A reader that goes away ends it well.
+/// Fetches the file of `job` into `out`, which is called `name`.
+///
+/// # Errors
+/// Incomplete, too, if the reader of `out` ends before the file does.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
@@ -49,7 +52,7 @@ pub(super) fn fetch(
         written: 0,
     };
     let mut attempts = Attempts::new(shared.config.retry);
-    let flow = match &job.source {
+    match &job.source {
         Source::Http(url) => Flow {
             shared,
             reporter,
@@ -60,19 +63,14 @@ pub(super) fn fetch(
         .run(&mut sink, &mut attempts)?,
         Source::Name(url) => {
             name_protocol::check(shared, url, &checksums)?;
-            let take = |bytes: &[u8]| sink.write(bytes).map(|_| ());
+            let take = |bytes: &[u8]| sink.write(bytes);
             name_protocol::receive(shared, url, &shared.cancellation(), take)?;
-            Reader::Listens
         }
-    };
-    let bytes = sink.written;
-    let mut verified = false;
-    if flow == Reader::Listens {
-        sink.out
-            .flush()
-            .map_err(|error| GetError::local("write", name, &error))?;
-        verified = sink.proof.finish(shared, began.elapsed())?;
     }
+    let bytes = sink.written;
+    let flushed = sink.out.flush();
+    flushed.map_err(|error| sink.blame(error))?;
+    let verified = sink.proof.finish(shared, began.elapsed())?;
     let (elapsed, retries) = (began.elapsed(), attempts.retries());
     Ok(Summary {
         name: name.to_owned(),
@@ -84,13 +82,6 @@ pub(super) fn fetch(
     })
 }
 
-/// Whether the reader still takes bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reader {
-    Listens,
-    Gone,
-}
-
 /// How a response ended, if not in an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -98,8 +89,6 @@ enum End {
     Whole,
     /// The source ended early.
     Clipped,
-    /// The receiver of the bytes has ended.
-    Gone,
 }
 
 struct Sink<'a> {
@@ -110,18 +99,21 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<Reader, GetError> {
-        match self.out.write_all(bytes) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Reader::Gone),
-            Err(error) => {
-                let own = error.downcast::<GetError>();
-                return Err(own.unwrap_or_else(|it| GetError::local("write", self.name, &it)));
-            }
-        }
+    fn write(&mut self, bytes: &[u8]) -> Result<(), GetError> {
+        let written = self.out.write_all(bytes);
+        written.map_err(|error| self.blame(error))?;
         self.proof.update(bytes);
         self.written += bytes.len() as u64;
-        Ok(Reader::Listens)
+        Ok(())
+    }
+
+    fn blame(&self, error: io::Error) -> GetError {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            let text = format!("{}: its reader ended first", self.name.display());
+            return GetError::new(ErrorKind::Incomplete, text);
+        }
+        let own = error.downcast::<GetError>();
+        own.unwrap_or_else(|it| GetError::local("write", self.name, &it))
     }
 }
 
@@ -135,14 +127,13 @@ struct Flow<'a> {
 }
 
 impl Flow<'_> {
-    fn run(&self, sink: &mut Sink<'_>, attempts: &mut Attempts) -> Result<Reader, GetError> {
+    fn run(&self, sink: &mut Sink<'_>, attempts: &mut Attempts) -> Result<(), GetError> {
         let mut identity = None;
         self.wait_for_digest()?;
         loop {
             let began_at = sink.written;
             let error = match self.attempt(sink, &mut identity) {
-                Ok(End::Whole) => return Ok(Reader::Listens),
-                Ok(End::Gone) => return Ok(Reader::Gone),
+                Ok(End::Whole) => return Ok(()),
                 Ok(End::Clipped) if sink.written - began_at >= MIN_CLIPPED_BYTES => continue,
                 Ok(End::Clipped) => GetError::passing(ErrorKind::Incomplete, CLIPPED),
                 Err(error) => error,
@@ -260,9 +251,7 @@ impl Flow<'_> {
             if count == 0 {
                 break;
             }
-            if sink.write(&buffer[..count])? == Reader::Gone {
-                return Ok(End::Gone);
-            }
+            sink.write(&buffer[..count])?;
             floor.observe(sink.written - began_at)?;
             if shown.elapsed() >= SHOW_EVERY {
                 shown = Instant::now();

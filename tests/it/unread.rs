@@ -272,6 +272,21 @@ fn get_and_load_end_on_a_signal_while_nobody_reads_them() {
     }
 }
 
+/// Verdicts that nobody got are none.
+#[test]
+fn sums_that_are_not_read_do_not_end_well() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let list = directory.path().join("list");
+    let zeros = "0".repeat(64);
+    std::fs::write(&list, format!("{zeros}  list\n")).expect("a list");
+    for arguments in [&["sum", "--check", "list"] as &[&str], &["sum", "list"]] {
+        let mut command = haul();
+        command.current_dir(directory.path()).args(arguments);
+        let mut program = Unread::start(&mut command, Reader::Gone);
+        assert_eq!(program.end().code(), Some(141), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_reader_who_has_seen_enough_is_no_error() {
     if leaves_out("`haul get` and `haul load` have tests of TLS of their own") {
