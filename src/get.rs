@@ -79,14 +79,7 @@ pub fn run(
     events: &Sender<Event>,
     cancel: &Cancel,
 ) -> Result<(), ErrorKind> {
-    let named = jobs.iter().flat_map(|job| {
-        let own = match &job.source {
-            Source::Http(url) => Some(url),
-            Source::Name(_) => None,
-        };
-        own.into_iter().chain(&job.mirrors)
-    });
-    let named = named.chain(&config.checksum_list);
+    let named = config.named.iter().chain(&config.checksum_list);
     let named = named.map(|url| url.url().origin()).collect();
     let client = Client::new(&config, named);
     let mut run = Run {
