@@ -35,7 +35,7 @@ mod source;
 pub(crate) mod tree;
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -64,6 +64,7 @@ pub use part_file::extents::Extent;
 pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
 
 use client::Client;
+use document::Wanted;
 use shared::rate::RateLimit;
 use shared::written::Written;
 use shared::{Reporter, Shared};
@@ -285,10 +286,13 @@ impl Run<'_> {
     /// The list of sums at `url`.
     fn checksums(&self, url: &HttpUrl) -> Result<ChecksumFile, GetError> {
         let reporter = self.reporter(None);
-        let mut document = document::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
-        let text = io::read_to_string(document.rewind()?)
-            .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))?;
-        ChecksumFile::parse(&text)
+        let wanted = Wanted {
+            url,
+            accept: "*/*",
+            max_bytes: MAX_CHECKSUM_LIST_BYTES,
+        };
+        let mut document = document::fetch(&self.shared, &reporter, wanted, |_, _| true)?;
+        ChecksumFile::read(BufReader::new(document.rewind()?))
             .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))
     }
 
@@ -302,5 +306,7 @@ impl Run<'_> {
     }
 }
 
+/// Twice what a million lines of `sha256sum` take.
+const MAX_CHECKSUM_LIST_BYTES: usize = 256 << 20;
 /// Files that were found and wait for their turn.
 const WAITING_FILES: usize = 256;

@@ -156,11 +156,7 @@ fn plain_address(job: &Job) -> Option<String> {
 }
 
 /// The files, each with the mirrors and the place that the command line gives it.
-fn placed(
-    args: &GetArguments,
-    jobs: Vec<Job>,
-    mirrors: &[HttpUrl],
-) -> Result<Vec<Job>, Unusable> {
+fn placed(args: &GetArguments, jobs: Vec<Job>, mirrors: &[HttpUrl]) -> Result<Vec<Job>, Unusable> {
     let repaired = args.repair.as_deref().map(linked_file);
     let target = match repaired.as_ref().or(args.output.as_ref()) {
         None => None,

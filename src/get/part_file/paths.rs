@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::get::error::{ErrorKind, GetError};
-use crate::get::names::STATE_SUFFIX;
+use crate::get::names::{MAX_NAME_BYTES, STATE_SUFFIX};
 use crate::sys::process::effective_user;
 
 /// Which of a target's two part files.
@@ -175,6 +175,3 @@ pub(super) fn directory_of(path: &Path) -> &Path {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."))
 }
-
-/// `NAME_MAX` of Linux's file systems, in bytes.
-const MAX_NAME_BYTES: usize = 255;
