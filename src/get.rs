@@ -65,6 +65,7 @@ pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_creden
 
 use client::Client;
 use document::Wanted;
+use shared::places::Places;
 use shared::rate::RateLimit;
 use shared::written::Written;
 use shared::{Reporter, Shared};
@@ -93,6 +94,7 @@ pub fn run(
                 .max_time
                 .and_then(|time| Instant::now().checked_add(time)),
             written: Written::default(),
+            places: Places::default(),
             config,
         },
         events,

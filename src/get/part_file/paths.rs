@@ -52,13 +52,33 @@ pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     (with(part_suffix), with(state_suffix))
 }
 
-/// Whether the name of `target`'s part file is in use by a file that haul did not make, such as
-/// another one of the same tree (`is_known`), even an empty one.
+/// The usual name of `target`'s part file.
+pub(crate) fn part_path(target: &Path) -> PathBuf {
+    beside(target, Slot::Part).0
+}
+
+/// Whether a part file could have this name.
+pub(crate) fn is_part_name(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|it| it.eq_ignore_ascii_case("part"))
+}
+
+/// The file whose part file would be at `path`.
+pub(super) fn target_of(path: &Path) -> Option<PathBuf> {
+    let target = path.with_extension("");
+    (part_path(&target) == path).then_some(target)
+}
+
+/// Whether the name of `target`'s part file is in use by a directory, or by a file that haul did not
+/// make, such as another one of the same tree (`is_known`), even an empty one.
 pub(crate) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) -> bool {
     let (path, state_path) = beside(target, Slot::Part);
     let Ok(found) = path.symlink_metadata() else {
         return false;
     };
+    if found.is_dir() {
+        return true;
+    }
     let is_file = found.is_file() && (found.len() > 0 || is_known(&found));
     is_file && state_path.symlink_metadata().is_err()
 }
