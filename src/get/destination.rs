@@ -227,7 +227,7 @@ pub(super) fn look(
 /// the download would find it.
 fn check_names(target: &Path) -> Result<(), GetError> {
     let made = target.ancestors().skip(1).find(|above| above.is_dir());
-    let made = made.unwrap_or(Path::new(""));
+    let made = made.unwrap_or_else(|| Path::new(""));
     let names = target.strip_prefix(made).unwrap_or(target);
     for name in names {
         match made.join(name).symlink_metadata() {
