@@ -116,8 +116,8 @@ pub(super) const MAX_NAME_BYTES: usize = 255;
 const MAX_EXTENSION_BYTES: usize = 32;
 /// How a download's state file ends; no name from a server does.
 pub(super) const STATE_SUFFIX: &str = ".part.state";
-/// The state file and its next version, which is renamed over it, and the second part file.
-const RESERVED_SUFFIXES: [&str; 3] = [STATE_SUFFIX, ".part.state~", ".part-new"];
+/// The state file and its next version, which is renamed over it, and the other part files.
+const RESERVED_SUFFIXES: [&str; 4] = [STATE_SUFFIX, ".part.state~", ".part-new", ".part-alt"];
 
 #[cfg(test)]
 mod tests {
@@ -210,6 +210,7 @@ mod tests {
             ("x.Part.State_", "x.Part.State__"),
             ("x.part.state~", "x.part.state~_"),
             ("x.part-new", "x.part-new_"),
+            ("x.part-alt", "x.part-alt_"),
         ] {
             assert_eq!(local_name(theirs.as_bytes()).unwrap(), ours);
         }

@@ -30,7 +30,7 @@ use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
 use extents::Extents;
 pub(super) use paths::{
-    Slot, is_foreign, is_part_name, part_path, refuse_existing, refuse_foreign, refuse_unfinished,
+    Slot, is_foreign, is_part_name, part_path, refuse_existing, refuse_unfinished, slots,
 };
 use paths::{beside, check_ours, directory_of, refuse_stranger};
 pub(super) use state::State;
@@ -335,11 +335,16 @@ impl PartFile {
         Ok(self)
     }
 
-    /// Goes to another slot of the target, which is free.
+    /// Goes to another slot of the target, which is free, unless it has nothing.
     fn move_to(mut self, slot: Slot, state: &State) -> Result<(), GetError> {
+        if state.done.total() == 0 {
+            self.discard();
+            return Ok(());
+        }
         let (path, state_path) = beside(&self.target, slot);
         if path.symlink_metadata().is_ok() {
-            return refuse_unfinished(&self.path);
+            let error = GetError::local("name", &path, &io::ErrorKind::AlreadyExists.into());
+            return Err(error.and("an unfinished download has it: finish that one first"));
         }
         // A state without a part file is never valid, nor is a part file without its state.
         let old_state_path = std::mem::replace(&mut self.state_path, state_path);
@@ -394,14 +399,13 @@ pub(super) fn make_way(path: &Path) -> Result<(), GetError> {
         return Ok(());
     };
     // A state that cannot be read may be another program's.
-    match (state.url.is_empty(), state.done.total()) {
-        (true, _) => Ok(()),
-        (false, 0) => {
-            part.discard();
-            Ok(())
-        }
-        (false, _) => part.move_to(Slot::New, &state),
+    if state.url.is_empty() {
+        return Ok(());
     }
+    if let Some((other, state)) = PartFile::open_existing(&target, Slot::New)? {
+        other.move_to(Slot::Alternative, &state)?;
+    }
+    part.move_to(Slot::New, &state)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

@@ -194,3 +194,26 @@ fn addresses_of_one_command_may_be_called_like_part_files() {
         .assert_status(0);
     assert_tree(&client, &names);
 }
+
+#[test]
+fn a_version_that_cannot_be_told_goes_beside_both_files() {
+    let server = Server::start(move |request| {
+        let file = Served {
+            etag: None,
+            last_modified: None,
+            ..file(request.target.rsplit('/').next().unwrap())
+        };
+        match (request.target.as_str(), request.number) {
+            ("/t/?format=json", _) => listing(&["f.part", "f"]),
+            ("/t/f", 0..3) => vec![Act::Send(cut(&file.whole(), 50)), Act::Close],
+            _ => vec![Act::Send(file.answer(request))],
+        }
+    });
+    let (client, tree) = (Client::new(), server.url("/t/"));
+    let arguments = ["-r", "-s1", "--retries", "0", &tree];
+    client.get(&arguments).assert_status(5);
+    client
+        .get(&[&arguments[..], &["-f"]].concat())
+        .assert_status(0);
+    assert_tree(&client, &["f", "f.part"]);
+}
