@@ -35,7 +35,7 @@ mod source;
 pub(crate) mod tree;
 
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -64,6 +64,8 @@ pub use part_file::extents::Extent;
 pub use source::{BadAddress, HAUL_PORT, HttpUrl, NameUrl, Source, without_credentials};
 
 use client::Client;
+use document::Wanted;
+use shared::places::Places;
 use shared::rate::RateLimit;
 use shared::written::Written;
 use shared::{Reporter, Shared};
@@ -79,14 +81,7 @@ pub fn run(
     events: &Sender<Event>,
     cancel: &Cancel,
 ) -> Result<(), ErrorKind> {
-    let named = jobs.iter().flat_map(|job| {
-        let own = match &job.source {
-            Source::Http(url) => Some(url),
-            Source::Name(_) => None,
-        };
-        own.into_iter().chain(&job.mirrors)
-    });
-    let named = named.chain(&config.checksum_list);
+    let named = config.named.iter().chain(&config.checksum_list);
     let named = named.map(|url| url.url().origin()).collect();
     let client = Client::new(&config, named);
     let mut run = Run {
@@ -99,6 +94,7 @@ pub fn run(
                 .max_time
                 .and_then(|time| Instant::now().checked_add(time)),
             written: Written::default(),
+            places: Places::default(),
             config,
         },
         events,
@@ -292,10 +288,13 @@ impl Run<'_> {
     /// The list of sums at `url`.
     fn checksums(&self, url: &HttpUrl) -> Result<ChecksumFile, GetError> {
         let reporter = self.reporter(None);
-        let mut document = document::fetch(&self.shared, &reporter, (url, "*/*"), |_, _| true)?;
-        let text = io::read_to_string(document.rewind()?)
-            .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))?;
-        ChecksumFile::parse(&text)
+        let wanted = Wanted {
+            url,
+            accept: "*/*",
+            max_bytes: MAX_CHECKSUM_LIST_BYTES,
+        };
+        let mut document = document::fetch(&self.shared, &reporter, wanted, |_, _| true)?;
+        ChecksumFile::read(BufReader::new(document.rewind()?))
             .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))
     }
 
@@ -309,5 +308,7 @@ impl Run<'_> {
     }
 }
 
+/// Twice what a million lines of `sha256sum` take.
+const MAX_CHECKSUM_LIST_BYTES: usize = 256 << 20;
 /// Files that were found and wait for their turn.
 const WAITING_FILES: usize = 256;

@@ -16,7 +16,8 @@ pub(crate) struct TlsArguments {
     /// by haul serve --tls-self; no authority is needed. May be repeated
     #[arg(long, value_name = "sha256:DIGEST", help_heading = TRUST)]
     pin: Vec<Pin>,
-    /// Certificate for https servers that require one (PEM; the chain)
+    /// Certificate for https servers that require one (PEM; the chain); only for the servers named
+    /// here, not where they redirect to
     #[arg(long, value_name = "FILE", help_heading = TRUST, requires = "key")]
     cert: Option<PathBuf>,
     /// The private key of --cert (PEM)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::io::{self, BufRead, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -30,24 +31,15 @@ impl ChecksumFile {
     /// # Errors
     /// [`ChecksumError`]: not a single line is one of a sum.
     pub fn parse_as(text: &[u8], default: Option<Algorithm>) -> Result<Self, ChecksumError> {
-        // Editors of other systems mark a file's start.
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let mut list = Self::default();
-        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.trim_ascii().is_empty() || line.starts_with(b"#") {
-                continue;
-            }
+        for (number, line) in unmarked(text).split(|byte| *byte == b'\n').enumerate() {
+            let Some(line) = content(line) else { continue };
             match parse_line(line, default) {
                 Some(entry) => list.sums.push(entry),
                 None => list.malformed.push(number + 1),
             }
         }
-        if list.sums.is_empty() {
-            let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
-            return Err(ChecksumError::new(text.to_owned()));
-        }
-        Ok(list)
+        list.if_any()
     }
 
     /// As [`Self::parse_as`], for lists that may be of any algorithm.
@@ -56,6 +48,45 @@ impl ChecksumFile {
     /// As [`Self::parse_as`].
     pub fn parse(text: &str) -> Result<Self, ChecksumError> {
         Self::parse_as(text.as_bytes(), None)
+    }
+
+    /// As [`Self::parse`], one line after the other, in memory that the list's author cannot choose:
+    /// a line that is too long for any name is skipped.
+    ///
+    /// # Errors
+    /// As [`Self::parse_as`]; too many sums, or `text` cannot be read.
+    pub(crate) fn read(mut text: impl BufRead) -> Result<Self, ChecksumError> {
+        let failed = |error: io::Error| ChecksumError::new(error.to_string());
+        let (mut list, mut line, mut kept_bytes) = (Self::default(), Vec::new(), 0);
+        loop {
+            line.clear();
+            let mut start = text.by_ref().take(MAX_LINE_BYTES);
+            let count = start.read_until(b'\n', &mut line).map_err(failed)?;
+            if count == 0 {
+                return list.if_any();
+            }
+            if start.limit() == 0 && !line.ends_with(b"\n") {
+                text.skip_until(b'\n').map_err(failed)?;
+                continue;
+            }
+            let line = unmarked(line.strip_suffix(b"\n").unwrap_or(&line));
+            let entry = content(line).and_then(|line| parse_line(line, None));
+            let Some((name, sum)) = entry else { continue };
+            kept_bytes += ENTRY_BYTES + name.len() + sum.algorithm().digest_len();
+            if kept_bytes > MAX_LIST_BYTES {
+                let text = format!("it has more sums than fit in {} MiB", MAX_LIST_BYTES >> 20);
+                return Err(ChecksumError::new(text));
+            }
+            list.sums.push((name, sum));
+        }
+    }
+
+    fn if_any(self) -> Result<Self, ChecksumError> {
+        if self.sums.is_empty() {
+            let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
+            return Err(ChecksumError::new(text.to_owned()));
+        }
+        Ok(self)
     }
 
     /// The sum for `path`: under the whole path, or else under its longest listed end. A tree's
@@ -140,6 +171,17 @@ pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped)
 }
 
+/// A text without the mark that editors of other systems put at a file's start.
+fn unmarked(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
+}
+
+/// A line without its end; `None` for blanks and comments.
+fn content(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    (!line.trim_ascii().is_empty() && !line.starts_with(b"#")).then_some(line)
+}
+
 fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Checksum)> {
     let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
     let line = &line[blanks..];
@@ -203,9 +245,17 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     Some(plain)
 }
 
+/// `PATH_MAX` twice, for a name of which every byte is escaped, and more than a digest.
+const MAX_LINE_BYTES: u64 = 16 * 1024;
+/// An entry, and what an allocator adds to its two allocations.
+const ENTRY_BYTES: usize = size_of::<(Vec<u8>, Checksum)>() + 32;
+/// A million sums of files with names of 40 bytes.
+const MAX_LIST_BYTES: usize = 160 << 20;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -262,6 +312,21 @@ mod tests {
             .collect();
         assert_eq!(names, ["blanks", "tab", "one", "openssl"]);
         assert_eq!(list.malformed(), [4, 6, 7, 9, 10]);
+    }
+
+    #[test]
+    fn a_list_is_read_line_by_line_as_it_is_parsed() {
+        let text = format!(
+            "\u{feff}{EMPTY}  a\r\n#\n\n{}\n{EMPTY}  {}\nSHA256 (b) = {EMPTY}\n{EMPTY}  \u{feff}c",
+            "x".repeat(70_000),
+            "n".repeat(70_000),
+        );
+        let list = ChecksumFile::read(text.as_bytes()).unwrap();
+        let names: Vec<_> = list.iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names, ["a", "b", "\u{feff}c"].map(PathBuf::from));
+        for nothing in ["", "\n", "e3b0  short"] {
+            assert!(ChecksumFile::read(nothing.as_bytes()).is_err());
+        }
     }
 
     #[test]

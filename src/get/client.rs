@@ -16,7 +16,7 @@ use url::Origin;
 
 use crate::dial::Dialer;
 use crate::http::client_response::{self, Framing, Head};
-use crate::tls::client::Connector;
+use crate::tls::client::{Connector, Identity};
 
 use super::config::login::Login;
 use super::config::proxy::{Proxies, Proxy};
@@ -33,7 +33,7 @@ pub(super) use request::{Method, RangeRequest, Request};
 pub(super) struct Client {
     proxies: Proxies,
     login: Login,
-    /// The servers that the user named: only they get what `login` has.
+    /// The servers that the user named: only they get what `login` has, and the certificate.
     named: Vec<Origin>,
     connect_timeout: Duration,
     pub(super) dialer: Dialer,
@@ -187,8 +187,7 @@ impl Client {
     ) -> Result<Response, GetError> {
         let proxy = self.proxies.for_url(request.url);
         let proxy = proxy.map_err(|why| GetError::new(ErrorKind::Usage, why))?;
-        let is_named = self.named.contains(&request.url.url().origin());
-        let bytes = request.bytes(&self.login, is_named, proxy);
+        let bytes = request.bytes(&self.login, self.is_named(request.url), proxy);
         // A kept connection may have been closed meanwhile, which is no fault of the server: the
         // next one is tried at once, and in the end a new one.
         loop {
@@ -247,7 +246,11 @@ impl Client {
             _ => {}
         }
         if url.is_secure() {
-            let session = self.connector.begin(&host);
+            let identity = match self.is_named(url) {
+                true => Identity::Presented,
+                false => Identity::Withheld,
+            };
+            let session = self.connector.begin(&host, identity);
             let session = session.map_err(|failure| connection::insecure(&failure))?;
             connection.secure(session, &host, self.connect_timeout, cancellation)?;
         }
@@ -323,6 +326,10 @@ impl Client {
                 return Err(GetError::passing(ErrorKind::Network, text));
             }
         }
+    }
+
+    fn is_named(&self, url: &HttpUrl) -> bool {
+        self.named.contains(&url.url().origin())
     }
 
     fn take_idle(&self, url: &HttpUrl) -> Option<Connection> {

@@ -59,6 +59,9 @@ pub struct GetConfig {
     pub rate: Option<u64>,
     /// The proxy and the hosts that go without.
     pub proxies: Proxies,
+    /// The addresses that the user gave: only their servers get `login`, and the certificate that
+    /// `tls` has for servers.
+    pub named: Vec<HttpUrl>,
     /// Credentials and other fields of requests.
     pub login: Login,
     /// How https servers are known.

@@ -188,7 +188,9 @@ pub(super) fn look(
 ) -> Result<Standing, GetError> {
     let found = match target.symlink_metadata() {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Needed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return check_names(target).map(|()| Standing::Needed);
+        }
         Err(error) => return Err(GetError::local("look at", target, &error)),
     };
     // A file that was moved to another place, with a link to it left here, is still that file.
@@ -219,6 +221,23 @@ pub(super) fn look(
         return Err(part_file::refuse_existing(target));
     }
     part_file::refuse_unfinished(target).map(|()| Standing::Needed)
+}
+
+/// Refuses a name that is too long for the file system, while the directory is not made: the end of
+/// the download would find it.
+fn check_names(target: &Path) -> Result<(), GetError> {
+    let made = target.ancestors().skip(1).find(|above| above.is_dir());
+    let made = made.unwrap_or_else(|| Path::new(""));
+    let names = target.strip_prefix(made).unwrap_or(target);
+    for name in names {
+        match made.join(name).symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidFilename => {
+                return Err(GetError::local("make", target, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn is_same(ours: &Metadata, theirs: Known) -> bool {

@@ -32,17 +32,26 @@ impl Document {
     }
 }
 
-/// Fetches `url`, again after passing failures; reads the body if `wanted` is true.
+/// A document to be fetched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) url: &'a HttpUrl,
+    pub(super) accept: &'a str,
+    /// The longest body that is read.
+    pub(super) max_bytes: usize,
+}
+
+/// Fetches a document, again after passing failures; reads the body if `wanted` is true.
 pub(super) fn fetch(
     shared: &Shared,
     reporter: &Reporter,
-    (url, accept): (&HttpUrl, &str),
+    document: Wanted<'_>,
     wanted: impl Fn(&Head, &HttpUrl) -> bool,
 ) -> Result<Document, GetError> {
     let cancellation = shared.cancellation();
     let mut attempts = Attempts::new(shared.config.retry);
     loop {
-        match fetch_once(shared, (url, accept), &wanted, &cancellation) {
+        match fetch_once(shared, document, &wanted, &cancellation) {
             Ok(document) => return Ok(document),
             Err(error) => reporter.wait(&mut attempts, error, 0, &cancellation)?,
         }
@@ -51,14 +60,14 @@ pub(super) fn fetch(
 
 fn fetch_once(
     shared: &Shared,
-    (url, accept): (&HttpUrl, &str),
+    document: Wanted<'_>,
     wanted: &impl Fn(&Head, &HttpUrl) -> bool,
     cancellation: &Cancellation,
 ) -> Result<Document, GetError> {
     let request = Request {
-        url,
+        url: document.url,
         method: Method::Get,
-        accept,
+        accept: document.accept,
         range: None,
     };
     let response = shared.client.send(&request, cancellation)?;
@@ -84,8 +93,8 @@ fn fetch_once(
             break;
         }
         length += count;
-        if length > MAX_BYTES {
-            let text = format!("{url}: a list with more than {MAX_BYTES} bytes");
+        if length > document.max_bytes {
+            let text = format!("{url}: a list with more than {} bytes", document.max_bytes);
             return Err(GetError::new(ErrorKind::Network, text));
         }
         let written = text.write_all(&buffer[..count]);
@@ -102,4 +111,3 @@ fn spool(error: &std::io::Error) -> GetError {
 }
 
 const MAX_MEMORY_BYTES: usize = 1024 * 1024;
-const MAX_BYTES: usize = 1024 * 1024 * 1024;

@@ -63,6 +63,7 @@ pub(super) fn fetch(
         }
         Destination::File(path) => path,
     };
+    let _place = shared.places.take(&target, &shared.cancellation())?;
     if shared.check_owner(&target, &job.source)? == Owner::Same {
         reporter.send(|file| Event::Skipped { file, name: target });
         return Ok(None);

@@ -12,7 +12,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use super::config::{Downgrade, Job, Target};
-use super::document;
+use super::document::{self, Wanted};
 use super::error::{ErrorKind, GetError};
 use super::names;
 use super::shared::{Reporter, Shared};
@@ -81,12 +81,14 @@ pub(super) fn fetch(
     reporter: &Reporter,
     url: &HttpUrl,
 ) -> Result<Vec<Job>, GetError> {
-    let mut document = document::fetch(shared, reporter, (url, MEDIA_TYPE), |_, _| true)?;
+    let wanted = Wanted {
+        url,
+        accept: MEDIA_TYPE,
+        max_bytes: MAX_BYTES,
+    };
+    let mut document = document::fetch(shared, reporter, wanted, |_, _| true)?;
     let (from, mut text) = (document.url.clone(), String::new());
-    let read = document
-        .rewind()?
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_string(&mut text);
+    let read = document.rewind()?.read_to_string(&mut text);
     let jobs = read
         .map_err(|error| error.to_string())
         .and_then(|_| parse(&text).map_err(|error| error.to_string()));

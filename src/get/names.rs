@@ -24,7 +24,8 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 /// A file name from a name that a server chose: one component, without a leading dot or dash, no
-/// state file's name, no control characters. `None` if nothing of it is left.
+/// state file's name, no control characters, no longer than a file system takes. `None` if nothing
+/// of it is left.
 pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     // Backslashes part paths on the other system; a name that has them was made there.
     let last = offered.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -39,12 +40,39 @@ pub(super) fn safe_file_name(offered: &str) -> Option<String> {
     if matches!(name.as_str(), "_" | "_.") {
         return None;
     }
+    // Room for the mark below, which comes last: a cut may lead to a name that needs it.
+    let name = shortened(name, MAX_NAME_BYTES - 1);
     // A server that could write a state file could vouch for other files' bytes.
     let lower = name.to_ascii_lowercase();
     let vouches = RESERVED_SUFFIXES
         .iter()
         .any(|suffix| lower.ends_with(suffix));
     Some(if vouches { name + "_" } else { name })
+}
+
+/// The name, in at most `longest` bytes: what goes is the end of its stem, and not the extension.
+fn shortened(name: String, longest: usize) -> String {
+    if name.len() <= longest {
+        return name;
+    }
+    let (stem, extension) = name.split_at(name.len() - extension(&name).len());
+    let stem = &stem[..stem.floor_char_boundary(longest - extension.len())];
+    format!("{}{extension}", stem.trim_end())
+}
+
+/// The end of a name by which programs know its format, with the dot: `.gz`, and all of `.tar.gz`.
+/// What is longer than any extension is none.
+fn extension(name: &str) -> &str {
+    let dot = |text: &str| text.rfind('.').filter(|&dot| dot > 0);
+    let Some(last) = dot(name) else { return "" };
+    let start = match dot(&name[..last]) {
+        Some(first) if name[first..last].eq_ignore_ascii_case(".tar") => first,
+        _ => last,
+    };
+    match name.len() - start {
+        0..=MAX_EXTENSION_BYTES => &name[start..],
+        _ => "",
+    }
 }
 
 /// A local name for a name in a server's tree: the same bytes where Linux allows them. `/`, NUL,
@@ -82,10 +110,14 @@ pub(super) fn name_from_disposition(value: &str) -> Option<String> {
     safe_file_name(&disposition::file_name(value)?)
 }
 
+/// `NAME_MAX` of Linux's file systems, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 255;
+/// Longer ones are names with a dot in them.
+const MAX_EXTENSION_BYTES: usize = 32;
 /// How a download's state file ends; no name from a server does.
 pub(super) const STATE_SUFFIX: &str = ".part.state";
-/// The state file and its next version, which is renamed over it, and the second part file.
-const RESERVED_SUFFIXES: [&str; 3] = [STATE_SUFFIX, ".part.state~", ".part-new"];
+/// The state file and its next version, which is renamed over it, and the other part files.
+const RESERVED_SUFFIXES: [&str; 4] = [STATE_SUFFIX, ".part.state~", ".part-new", ".part-alt"];
 
 #[cfg(test)]
 mod tests {
@@ -115,6 +147,36 @@ mod tests {
         for (offered, expected) in cases {
             assert_eq!(safe_file_name(offered).as_deref(), expected, "{offered:?}");
         }
+    }
+
+    #[test]
+    fn long_names_are_cut_before_their_extension() {
+        let long = |end: &str| format!("{}{end}", "a".repeat(300));
+        for (offered, end) in [
+            (long(".iso"), "a.iso"),
+            (long(".Tar.gz"), "a.Tar.gz"),
+            (format!("x.tar.{}", long(".gz")), "a.gz"),
+            (long(""), "aa"),
+            (format!("a.{}", long("")), "aa"),
+            (
+                format!("{}.part.state{}", "a".repeat(243), long("")),
+                ".part.state_",
+            ),
+            (
+                format!("{}.part{}.state", "a".repeat(243), long("")),
+                ".part.state_",
+            ),
+            (long(".part-new"), "a.part-new_"),
+            (format!("a{}.txt", "€".repeat(100)), "€.txt"),
+            (format!("{} {}", "a".repeat(249), long(".txt")), "a.txt"),
+            (format!("{}{}", "€".repeat(100), ".x".repeat(100)), "€.x"),
+        ] {
+            let name = safe_file_name(&offered).unwrap();
+            assert!((245..=255).contains(&name.len()), "{}: {name}", name.len());
+            assert!(name.ends_with(end), "{name}");
+        }
+        let fits = "a".repeat(250) + ".iso";
+        assert_eq!(safe_file_name(&fits).as_deref(), Some(&*fits));
     }
 
     #[test]
@@ -148,6 +210,7 @@ mod tests {
             ("x.Part.State_", "x.Part.State__"),
             ("x.part.state~", "x.part.state~_"),
             ("x.part-new", "x.part-new_"),
+            ("x.part-alt", "x.part-alt_"),
         ] {
             assert_eq!(local_name(theirs.as_bytes()).unwrap(), ours);
         }

@@ -29,7 +29,9 @@ use super::config::{Existing, Preallocation};
 use super::error::{ErrorKind, GetError};
 use super::names::STATE_SUFFIX;
 use extents::Extents;
-pub(super) use paths::{Slot, is_foreign, refuse_existing, refuse_foreign, refuse_unfinished};
+pub(super) use paths::{
+    Slot, is_foreign, is_part_name, part_path, refuse_existing, refuse_unfinished, slots,
+};
 use paths::{beside, check_ours, directory_of, refuse_stranger};
 pub(super) use state::State;
 
@@ -333,6 +335,26 @@ impl PartFile {
         Ok(self)
     }
 
+    /// Goes to another slot of the target, which is free, unless it has nothing.
+    fn move_to(mut self, slot: Slot, state: &State) -> Result<(), GetError> {
+        if state.done.total() == 0 {
+            self.discard();
+            return Ok(());
+        }
+        let (path, state_path) = beside(&self.target, slot);
+        if path.symlink_metadata().is_ok() {
+            let error = GetError::local("name", &path, &io::ErrorKind::AlreadyExists.into());
+            return Err(error.and("an unfinished download has it: finish that one first"));
+        }
+        // A state without a part file is never valid, nor is a part file without its state.
+        let old_state_path = std::mem::replace(&mut self.state_path, state_path);
+        self.save(state)?;
+        let renamed = receive::rename_new(&self.path, &path);
+        renamed.map_err(|error| GetError::local("name", &path, &error))?;
+        let _ = fs::remove_file(old_state_path);
+        Ok(())
+    }
+
     pub(super) fn slot(&self) -> Slot {
         self.slot
     }
@@ -356,6 +378,34 @@ impl PartFile {
             .map_err(|error| GetError::local("look at", &self.path, &error))?
             .len())
     }
+}
+
+/// Moves the part file that an earlier run left at `path`, which is to be another file's or a
+/// directory's name, to where its own file looks for it next.
+///
+/// # Errors
+/// LocalFile: a `haul get` is filling it, or there is a part file already where it would go.
+pub(super) fn make_way(path: &Path) -> Result<(), GetError> {
+    let Some(target) = paths::target_of(path) else {
+        return Ok(());
+    };
+    let (_, state_path) = beside(&target, Slot::Part);
+    if state_path.symlink_metadata().is_err() || path.is_dir() {
+        return Ok(());
+    }
+    let Some((part, state)) = PartFile::open_existing(&target, Slot::Part)? else {
+        // Its file got its name, and the state stayed.
+        let _ = fs::remove_file(&state_path);
+        return Ok(());
+    };
+    // A state that cannot be read may be another program's.
+    if state.url.is_empty() {
+        return Ok(());
+    }
+    if let Some((other, state)) = PartFile::open_existing(&target, Slot::New)? {
+        other.move_to(Slot::Alternative, &state)?;
+    }
+    part.move_to(Slot::New, &state)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

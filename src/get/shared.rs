@@ -1,6 +1,7 @@
 //! The state that all threads of a run share, and the reporter of one file.
 
 pub(super) mod attempts;
+pub(super) mod places;
 pub(super) mod polling;
 pub(super) mod rate;
 pub(super) mod written;
@@ -20,6 +21,7 @@ use super::event::{Event, FileId};
 use super::part_file;
 use super::source::Source;
 use attempts::Attempts;
+use places::Places;
 use rate::RateLimit;
 use written::{Owner, Written};
 
@@ -33,6 +35,7 @@ pub(super) struct Shared {
     /// The end of `--max-time`.
     pub(super) end: Option<Instant>,
     pub(super) written: Written,
+    pub(super) places: Places,
 }
 
 impl Shared {
@@ -44,11 +47,11 @@ impl Shared {
         self.cancellation().check()
     }
 
-    /// Whether `target`'s part file cannot have its usual name: see [`part_file::is_foreign`].
+    /// Whether `target`'s part file cannot have its usual name, which another file of the run has
+    /// or will have, or one of another program: see [`part_file::is_foreign`].
     pub(super) fn is_foreign_part(&self, target: &Path, source: &Source) -> bool {
-        part_file::is_foreign(target, |found| {
-            self.written.owner(found, source) != Owner::Nobody
-        })
+        let is_known = |found: &_| self.written.owner(found, source) != Owner::Nobody;
+        self.places.has_part_of(target) || part_file::is_foreign(target, is_known)
     }
 
     /// Whether `target` is another source's file of this run, or has been `source`'s already.

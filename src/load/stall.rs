@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::sys::client_socket;
-use crate::tls::client::{Channel, Connector, Scratch};
+use crate::tls::client::{Channel, Connector, Identity, Scratch};
 
 use super::tally::{Failure, Tally};
 use super::target::Target;
@@ -59,7 +59,8 @@ fn ask(
         stream.write_all(request)?;
         return Ok(stream);
     };
-    let mut channel = Channel::new(connector.begin(name).map_err(io::Error::other)?);
+    let session = connector.begin(name, Identity::Presented);
+    let mut channel = Channel::new(session.map_err(io::Error::other)?);
     stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
     let mut scratch = Scratch::new();
     while channel.is_handshaking() || channel.has_unsent() {

@@ -22,19 +22,30 @@ use super::session::Session;
 use explain::explain;
 use verify::{Roots, Verifier};
 
-/// Makes sessions. Sessions of one connector resume each other.
+/// Makes sessions. Sessions of one connector with the same identity resume each other.
 #[derive(Debug)]
 pub(crate) struct Connector {
     options: ClientTls,
-    /// Made when it is first needed: the system's authorities take milliseconds to read.
-    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+    with_identity: LazyConfig,
+    without_identity: LazyConfig,
+}
+
+/// Made when it is first needed: the system's authorities take milliseconds to read.
+type LazyConfig = OnceLock<Result<Arc<ClientConfig>, String>>;
+
+/// Whether a server that asks for it gets the client's own certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    Presented,
+    Withheld,
 }
 
 impl Connector {
     pub(crate) fn new(options: ClientTls) -> Self {
         Self {
             options,
-            config: OnceLock::new(),
+            with_identity: OnceLock::new(),
+            without_identity: OnceLock::new(),
         }
     }
 
@@ -42,8 +53,13 @@ impl Connector {
     ///
     /// # Errors
     /// The system has no authorities, or `host` cannot be in a certificate.
-    pub(crate) fn begin(&self, host: &str) -> Result<Session, Failure> {
-        let made = self.config.get_or_init(|| configure(&self.options));
+    pub(crate) fn begin(&self, host: &str, identity: Identity) -> Result<Session, Failure> {
+        let made = match (&self.options.identity, identity) {
+            // Two configurations, since a resumed session is still the client's.
+            (Some(_), Identity::Presented) => &self.with_identity,
+            _ => &self.without_identity,
+        };
+        let made = made.get_or_init(|| configure(&self.options, identity));
         let config = made.as_ref().map_err(|text| Failure {
             kind: Kind::Untrusted,
             text: text.clone(),
@@ -57,7 +73,7 @@ impl Connector {
     }
 }
 
-fn configure(options: &ClientTls) -> Result<Arc<ClientConfig>, String> {
+fn configure(options: &ClientTls, identity: Identity) -> Result<Arc<ClientConfig>, String> {
     let roots = match (&options.authorities, options.verification) {
         (_, Verification::Off) => Roots::none(),
         _ if !options.pins.is_empty() => Roots::none(),
@@ -70,12 +86,12 @@ fn configure(options: &ClientTls) -> Result<Arc<ClientConfig>, String> {
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match &options.identity {
-        Some(identity) => {
-            let identity = SingleCertAndKey::from(Arc::clone(identity));
-            config.with_client_cert_resolver(Arc::new(identity) as Arc<dyn ResolvesClientCert>)
+    let mut config = match (&options.identity, identity) {
+        (Some(own), Identity::Presented) => {
+            let own = SingleCertAndKey::from(Arc::clone(own));
+            config.with_client_cert_resolver(Arc::new(own) as Arc<dyn ResolvesClientCert>)
         }
-        None => config.with_no_client_auth(),
+        _ => config.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

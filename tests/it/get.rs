@@ -12,6 +12,7 @@ mod many;
 mod metalinks;
 mod network;
 mod pace;
+mod part_names;
 mod places;
 mod protocols;
 mod proxy;

@@ -34,12 +34,15 @@ pub(crate) struct Checked {
 
 /// Checks the arguments together, and reads the files that they name.
 pub(crate) fn of(args: GetArguments) -> Result<Checked, Unusable> {
-    let described = described(&args)?;
-    check(&args, described.len())?;
-    let jobs = jobs(&args, described)?;
+    let Described { jobs, mut named } = described(&args)?;
+    check(&args, jobs.len())?;
+    let mirrors = args.mirror.iter().map(|url| http(url));
+    let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
+    named.extend_from_slice(&mirrors);
+    let jobs = placed(&args, jobs, &mirrors)?;
     check_pins(&args, &jobs)?;
     let display = display(&args);
-    let config = config(args)?;
+    let config = config(args, named)?;
     Ok(Checked {
         config,
         jobs,
@@ -48,27 +51,46 @@ pub(crate) fn of(args: GetArguments) -> Result<Checked, Unusable> {
 }
 
 /// The files that the addresses and metalinks of a command line name.
-fn described(args: &GetArguments) -> Result<Vec<Job>, Unusable> {
-    let mut jobs = Vec::new();
+#[derive(Default)]
+struct Described {
+    jobs: Vec<Job>,
+    /// The addresses themselves. Those in a metalink are its author's choice.
+    named: Vec<HttpUrl>,
+}
+
+impl Described {
+    fn name(&mut self, source: Source) {
+        if let Source::Http(url) = &source {
+            self.named.push(url.clone());
+        }
+        self.jobs.push(Job::new(source, Target::Named));
+    }
+}
+
+fn described(args: &GetArguments) -> Result<Described, Unusable> {
+    let mut described = Described::default();
     for url in &args.urls {
         match is_metalink(url) {
             true if args.recursive => return Err("--recursive takes no metalink".into()),
             true => {
                 let files = parse_metalink(&read(Path::new(url))?);
-                jobs.extend(files.map_err(|error| format!("{url}: {error}"))?);
+                let files = files.map_err(|error| format!("{url}: {error}"))?;
+                described.jobs.extend(files);
             }
-            false => jobs.push(named(url.parse::<Source>()?)),
+            false => described.name(url.parse()?),
         }
     }
     if let Some(list) = &args.input {
-        jobs.extend(read_list(list)?.into_iter().map(named));
-        if jobs.is_empty() {
+        for source in read_list(list)? {
+            described.name(source);
+        }
+        if described.jobs.is_empty() {
             return Err(format!("{} has no URL", called(list)).into());
         }
-    } else if jobs.is_empty() {
-        jobs.push(named(ask_for_source()?));
+    } else if described.jobs.is_empty() {
+        described.name(ask_for_source()?);
     }
-    Ok(jobs)
+    Ok(described)
 }
 
 /// Whether the argument is a local metalink; a name without a slash is no address.
@@ -76,10 +98,6 @@ fn is_metalink(text: &str) -> bool {
     let path = Path::new(text);
     let extension = path.extension().and_then(OsStr::to_str);
     matches!(extension, Some("meta4" | "metalink")) && (path.is_file() || !text.contains('/'))
-}
-
-fn named(source: Source) -> Job {
-    Job::new(source, Target::Named)
 }
 
 /// Refuses what does not go together.
@@ -137,9 +155,8 @@ fn plain_address(job: &Job) -> Option<String> {
     }
 }
 
-fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> {
-    let mirrors = args.mirror.iter().map(|url| http(url));
-    let mirrors = mirrors.collect::<Result<Vec<_>, _>>()?;
+/// The files, each with the mirrors and the place that the command line gives it.
+fn placed(args: &GetArguments, jobs: Vec<Job>, mirrors: &[HttpUrl]) -> Result<Vec<Job>, Unusable> {
     let repaired = args.repair.as_deref().map(linked_file);
     let target = match repaired.as_ref().or(args.output.as_ref()) {
         None => None,
@@ -150,8 +167,8 @@ fn jobs(args: &GetArguments, described: Vec<Job>) -> Result<Vec<Job>, Unusable> 
         }
         Some(path) => Some(Target::Path(path.clone())),
     };
-    let jobs = described.into_iter().map(|mut job| {
-        job.mirrors.extend_from_slice(&mirrors);
+    let jobs = jobs.into_iter().map(|mut job| {
+        job.mirrors.extend_from_slice(mirrors);
         job.target = target.clone().unwrap_or(job.target);
         job
     });
@@ -228,7 +245,7 @@ fn retry(args: &GetArguments) -> RetryPolicy {
     }
 }
 
-fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
+fn config(args: GetArguments, named: Vec<HttpUrl>) -> Result<GetConfig, Unusable> {
     let (checksum_file, checksum_list) = match &args.checksum {
         None => (None, None),
         Some(place) => checksum_list(place)?,
@@ -236,6 +253,7 @@ fn config(args: GetArguments) -> Result<GetConfig, Unusable> {
     Ok(GetConfig {
         existing: existing(&args),
         retry: retry(&args),
+        named,
         login: login(&args)?,
         tls: args.tls.read()?,
         downgrade: match args.allow_downgrade {

@@ -277,8 +277,9 @@ Files:
                    is here stays: --restart fetches the new version, and drops the old one when
                    the new one is whole
   NAME.part.state  which bytes of it are there, and of which version
-  NAME.part-new    another version until it is whole, or the part where NAME.part is somebody
-                   else's file; its state is NAME.part-new.part.state
+  NAME.part-new    another version until it is whole, or the part where NAME.part is another
+                   file, and NAME.part-alt another version beside it; the states of these are
+                   NAME.part-new.part.state and NAME.part-alt.part.state
   ~/.netrc         user names and passwords, with --netrc
 
 Environment:

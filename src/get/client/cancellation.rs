@@ -43,6 +43,7 @@ pub(crate) struct Cancellation {
 #[derive(Debug)]
 pub(crate) struct StallTimer<'a> {
     cancellation: &'a Cancellation,
+    began: Instant,
     deadline: Instant,
 }
 
@@ -82,9 +83,11 @@ impl Cancellation {
     }
 
     pub(crate) fn stall_timer(&self) -> StallTimer<'_> {
+        let began = Instant::now();
         StallTimer {
             cancellation: self,
-            deadline: Instant::now() + self.stall_timeout,
+            began,
+            deadline: began + self.stall_timeout,
         }
     }
 
@@ -119,7 +122,15 @@ impl StallTimer<'_> {
         }
         Ok(())
     }
+
+    /// Something came that is of no use yet. What drips in must be of use within some time-outs.
+    pub(crate) fn extend(&mut self) {
+        let timeout = self.cancellation.stall_timeout;
+        self.deadline = (Instant::now() + timeout).min(self.began + timeout * MAX_TIMEOUTS);
+    }
 }
 
+/// A TLS record of 16 KiB may take them: at 30 s each it comes with 55 B/s.
+const MAX_TIMEOUTS: u32 = 10;
 /// How long a thread waits in the kernel before it looks up.
 pub(crate) const TICK: Duration = Duration::from_millis(100);

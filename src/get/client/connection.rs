@@ -171,10 +171,12 @@ impl Connection {
         buffer: &mut [u8],
         cancellation: &Cancellation,
     ) -> Result<usize, GetError> {
-        let (stream, secure) = (&mut self.stream, &mut self.secure);
-        wait_for(cancellation, || {
-            receive(stream, secure.as_deref_mut(), buffer)
-        })
+        receive(
+            &mut self.stream,
+            self.secure.as_deref_mut(),
+            buffer,
+            cancellation,
+        )
     }
 
     /// Reads up to `most` bytes behind the unused input; 0 is the end of the stream.
@@ -184,10 +186,8 @@ impl Connection {
         cancellation: &Cancellation,
     ) -> Result<usize, GetError> {
         let room = self.input.room(most);
-        let (stream, secure) = (&mut self.stream, &mut self.secure);
-        let count = wait_for(cancellation, || {
-            receive(stream, secure.as_deref_mut(), room)
-        })?;
+        let secure = self.secure.as_deref_mut();
+        let count = receive(&mut self.stream, secure, room, cancellation)?;
         self.input.end += count;
         Ok(count)
     }
@@ -258,10 +258,27 @@ fn receive(
     stream: &mut TcpStream,
     secure: Option<&mut Secure>,
     buffer: &mut [u8],
-) -> io::Result<usize> {
-    match secure {
-        None => stream.read(buffer),
-        Some(secure) => secure.read(stream, buffer),
+    cancellation: &Cancellation,
+) -> Result<usize, GetError> {
+    let Some(secure) = secure else {
+        return wait_for(cancellation, || stream.read(buffer));
+    };
+    let mut stall_timer = cancellation.stall_timer();
+    let mut most_held = secure.channel.held_bytes();
+    loop {
+        cancellation.check()?;
+        match secure.read(stream, buffer) {
+            Ok(count) => return Ok(count),
+            Err(error) if is_tick(&error) => {
+                // A slow line takes long for a record. Of records without content only the first counts.
+                if secure.channel.held_bytes() > most_held {
+                    most_held = secure.channel.held_bytes();
+                    stall_timer.extend();
+                }
+                stall_timer.check()?;
+            }
+            Err(error) => return Err(broken(&error)),
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use crate::get::config::{KeptChoice, Preallocation};
 use crate::get::error::GetError;
 use crate::get::part_file::keep::Kept;
 use crate::get::part_file::validate::Trust;
-use crate::get::part_file::{self, PartFile, Slot, State};
+use crate::get::part_file::{PartFile, Slot, State, slots};
 
 /// The part files of one target.
 pub(super) struct Holdings {
-    /// Where the first part file goes.
-    slot: Slot,
+    /// Where the first part file goes, and the one of another version.
+    slots: (Slot, Slot),
     /// The version that is being filled.
     pub(super) current: Option<Holding>,
     /// An older version's bytes, until the current one is whole.
@@ -30,7 +30,7 @@ impl Holdings {
     /// No part files so far.
     pub(super) fn none() -> Self {
         Self {
-            slot: Slot::Part,
+            slots: slots(false),
             current: None,
             old: None,
         }
@@ -42,14 +42,9 @@ impl Holdings {
     /// # Errors
     /// LocalFile: a part file is locked, not ours, or cannot be opened.
     pub(super) fn open(target: &Path, is_foreign: bool) -> Result<Self, GetError> {
-        let (slot, old) = match is_foreign {
-            true => (Slot::New, None),
-            false => {
-                let found = PartFile::open_existing(target, Slot::Part)?;
-                (Slot::Part, found.map(Holding::new))
-            }
-        };
-        let new = PartFile::open_existing(target, Slot::New)?.map(Holding::new);
+        let slots = slots(is_foreign);
+        let old = PartFile::open_existing(target, slots.0)?.map(Holding::new);
+        let new = PartFile::open_existing(target, slots.1)?.map(Holding::new);
         let (current, old) = match (old, new) {
             (old, Some(new)) if new.state.identity.is_some() && new.kept().bytes > 0 => {
                 (Some(new), old)
@@ -58,7 +53,11 @@ impl Holdings {
             (None, Some(new)) => (Some(new), None),
             (old, None) => (old, None),
         };
-        Ok(Self { slot, current, old })
+        Ok(Self {
+            slots,
+            current,
+            old,
+        })
     }
 
     /// The bytes that must not become fewer: of the current version, or of the one before it.
@@ -81,10 +80,7 @@ impl Holdings {
                 None => current,
             });
         }
-        if self.slot == Slot::New {
-            return Err(part_file::refuse_foreign(target));
-        }
-        let part = PartFile::create(target, Slot::New)?;
+        let part = PartFile::create(target, self.slots.1)?;
         self.current = Some(Holding::new((part, State::default())));
         Ok(())
     }
@@ -97,7 +93,7 @@ impl Holdings {
         preallocation: Preallocation,
     ) -> Result<(), GetError> {
         if self.current.is_none() {
-            let part = PartFile::create(target, self.slot)?;
+            let part = PartFile::create(target, self.slots.0)?;
             self.current = Some(Holding::new((part, State::default())));
         }
         let held = self.current.as_mut().expect("made above");
@@ -119,7 +115,7 @@ impl Holdings {
             return Ok(());
         };
         let identity = held.state.identity.as_ref();
-        if held.part.slot() == Slot::New
+        if held.part.slot() == self.slots.1
             && identity.is_none_or(|known| !known.is_enough(trust))
             && let Some(old) = self.old.take()
         {

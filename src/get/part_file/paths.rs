@@ -6,16 +6,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::get::error::{ErrorKind, GetError};
-use crate::get::names::STATE_SUFFIX;
+use crate::get::names::{MAX_NAME_BYTES, STATE_SUFFIX};
 use crate::sys::process::effective_user;
 
-/// Which of a target's two part files.
+/// Which of a target's part files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// `NAME.part`.
     Part,
-    /// `NAME.part-new`: another version, until it is whole.
+    /// `NAME.part-new`: another version, until it is whole, or the first part file where `NAME.part`
+    /// is another file.
     New,
+    /// `NAME.part-alt`: another version beside that one.
+    Alternative,
     /// The file itself, repaired in place: without a state, since its blocks show which bytes are
     /// right.
     InPlace,
@@ -27,6 +30,7 @@ pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     let (part_suffix, state_suffix) = match slot {
         Slot::Part => (".part", STATE_SUFFIX),
         Slot::New => (".part-new", ".part-new.part.state"),
+        Slot::Alternative => (".part-alt", ".part-alt.part.state"),
         Slot::InPlace => return (target.to_owned(), PathBuf::new()),
     };
     let name = target.file_name().unwrap_or_default();
@@ -52,20 +56,44 @@ pub(super) fn beside(target: &Path, slot: Slot) -> (PathBuf, PathBuf) {
     (with(part_suffix), with(state_suffix))
 }
 
-/// Whether the name of `target`'s part file is in use by a file that haul did not make, such as
-/// another one of the same tree (`is_known`), even an empty one.
+/// The part files of a target: the first one, and the one of another version. `NAME.part` is none of
+/// them where it is another file (`is_foreign`).
+pub(crate) fn slots(is_foreign: bool) -> (Slot, Slot) {
+    match is_foreign {
+        true => (Slot::New, Slot::Alternative),
+        false => (Slot::Part, Slot::New),
+    }
+}
+
+/// The usual name of `target`'s part file.
+pub(crate) fn part_path(target: &Path) -> PathBuf {
+    beside(target, Slot::Part).0
+}
+
+/// Whether a part file could have this name.
+pub(crate) fn is_part_name(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|it| it.eq_ignore_ascii_case("part"))
+}
+
+/// The file whose part file would be at `path`.
+pub(super) fn target_of(path: &Path) -> Option<PathBuf> {
+    let target = path.with_extension("");
+    (part_path(&target) == path).then_some(target)
+}
+
+/// Whether the name of `target`'s part file is in use by a directory, or by a file that haul did not
+/// make, such as another one of the same tree (`is_known`), even an empty one.
 pub(crate) fn is_foreign(target: &Path, is_known: impl Fn(&Metadata) -> bool) -> bool {
     let (path, state_path) = beside(target, Slot::Part);
     let Ok(found) = path.symlink_metadata() else {
         return false;
     };
+    if found.is_dir() {
+        return true;
+    }
     let is_file = found.is_file() && (found.len() > 0 || is_known(&found));
     is_file && state_path.symlink_metadata().is_err()
-}
-
-/// The error for such a file where its name is needed all the same.
-pub(crate) fn refuse_foreign(target: &Path) -> GetError {
-    refuse_stranger(&beside(target, Slot::Part).0)
 }
 
 /// The error for an unrelated file in the place of a part file.
@@ -175,6 +203,3 @@ pub(super) fn directory_of(path: &Path) -> &Path {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."))
 }
-
-/// `NAME_MAX` of Linux's file systems, in bytes.
-const MAX_NAME_BYTES: usize = 255;

@@ -119,3 +119,42 @@ fn a_file_that_appeared_meanwhile_is_kept() {
     assert_eq!(error.kind, ErrorKind::LocalFile);
     assert_eq!(fs::read(&target).unwrap(), b"precious");
 }
+
+#[test]
+fn a_part_file_makes_way_with_all_that_its_state_claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("f");
+    let path = directory.path().join("f.part");
+    let fill = |slot, done| {
+        let part = PartFile::create(&target, slot).unwrap();
+        let preallocation = Preallocation::On;
+        part.begin(&state(10, &[]), Some(10), preallocation)
+            .unwrap();
+        part.save(&state(10, &[(0, done)])).unwrap();
+    };
+    let claims = |slot| {
+        let found = PartFile::open_existing(&target, slot).unwrap();
+        found.map(|(_, state)| state.done.total())
+    };
+    let all = || [Slot::Part, Slot::New, Slot::Alternative].map(claims);
+    fill(Slot::Part, 4);
+    fill(Slot::New, 5);
+    make_way(&path).unwrap();
+    assert_eq!(all(), [None, Some(4), Some(5)]);
+    make_way(&path).unwrap();
+    // A part file that has nothing is no reason to fail, another one is.
+    fill(Slot::Part, 0);
+    make_way(&path).unwrap();
+    assert_eq!(all(), [None, Some(4), Some(5)]);
+    fill(Slot::Part, 3);
+    assert!(make_way(&path).is_err());
+    assert_eq!(all(), [Some(3), Some(4), Some(5)]);
+    // Of another program.
+    fs::write(directory.path().join("f.part.state"), b"{}").unwrap();
+    make_way(&path).unwrap();
+    assert!(path.exists());
+    // A kill between the last two steps of a download.
+    fs::remove_file(&path).unwrap();
+    make_way(&path).unwrap();
+    assert!(!directory.path().join("f.part.state").exists());
+}

@@ -36,11 +36,8 @@ pub(crate) fn fetch(
     check(shared, url, checksums)?;
     reporter.note(PLAIN_WORD.to_owned());
     // An earlier run's bytes go once this file is whole, and not shorter.
-    let is_foreign = shared.is_foreign_part(target, source);
-    let existing = match is_foreign {
-        true => None,
-        false => PartFile::open_existing(target, Slot::Part)?,
-    };
+    let (first, second) = part_file::slots(shared.is_foreign_part(target, source));
+    let existing = PartFile::open_existing(target, first)?;
     let (mut part, old) = match existing {
         Some((part, state)) if state.is_whole() && has(shared, &part, checksums)? => {
             return Ok(Summary {
@@ -55,9 +52,9 @@ pub(crate) fn fetch(
         Some((part, state)) if state.done.total() > 0 => (None, Some((part, state))),
         existing => (existing.map(|(part, _)| part), None),
     };
-    let slot = match is_foreign || old.is_some() {
-        true => Slot::New,
-        false => Slot::Part,
+    let slot = match old {
+        Some(_) => second,
+        None => first,
     };
     if old.is_some() {
         reporter.note(part_file::NOT_RESUMED.to_owned());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::beneath::signed_link_of;
 use super::links::{self, Kind, Link, Traits};
-use crate::get::document::{self, Document};
+use crate::get::document::{self, Document, Wanted};
 use crate::get::error::{ErrorKind, GetError, Retry};
 use crate::get::shared::{Reporter, Shared};
 use crate::get::source::HttpUrl;
@@ -66,10 +66,14 @@ impl<'a> Listings<'a> {
             }
             .filter(|_| url.url().path().ends_with('/'))
         };
-        let mut document =
-            document::fetch(self.shared, self.reporter, (url, ACCEPT), |head, url| {
-                kind_of(&head.media_type(), url).is_some()
-            })?;
+        let wanted = Wanted {
+            url,
+            accept: ACCEPT,
+            max_bytes: MAX_BYTES,
+        };
+        let mut document = document::fetch(self.shared, self.reporter, wanted, |head, url| {
+            kind_of(&head.media_type(), url).is_some()
+        })?;
         let kind = kind_of(&document.head.media_type(), &document.url);
         document.url = document
             .url
@@ -99,5 +103,6 @@ pub(super) fn read(
     found.map_err(|why| GetError::new(ErrorKind::Network, format!("{url}: {why}")))
 }
 
+const MAX_BYTES: usize = 1 << 30;
 const AS_JSON: &str = "format=json";
 const ACCEPT: &str = "application/json, text/html;q=0.9, */*;q=0.1";

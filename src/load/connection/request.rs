@@ -10,13 +10,14 @@ use crate::load::stream::Stream;
 use crate::load::tally::{Failure, record};
 use crate::load::thread_context::ThreadContext;
 use crate::sys::client_socket;
-use crate::tls::client::Channel;
+use crate::tls::client::{Channel, Identity};
 
 pub(super) fn connect(exchange: Exchange, context: &mut ThreadContext<'_>) -> Stepped {
     let opened = Instant::now();
     let target = &context.targets[exchange.question.0];
     let name = target.secure.as_deref();
-    let channel = match name.map(|name| context.connector.begin(name)).transpose() {
+    let begin = |name| context.connector.begin(name, Identity::Presented);
+    let channel = match name.map(begin).transpose() {
         Ok(session) => session.map(Channel::new),
         Err(failure) => return fail(Failure::Tls(failure.text), context),
     };

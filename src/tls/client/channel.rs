@@ -54,6 +54,11 @@ impl Channel {
         !self.session.unsent().is_empty()
     }
 
+    /// Received bytes of a record that is not whole yet.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// Continues the handshake: sends the sealed bytes, and receives once.
     ///
     /// # Errors

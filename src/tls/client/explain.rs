@@ -101,7 +101,8 @@ fn refused(alert: AlertDescription) -> Failure {
     let (kind, text) = match alert {
         Alert::CertificateRequired | Alert::NoCertificate => (
             Kind::Refused,
-            "the server wants a client certificate: --cert FILE --key FILE show it one",
+            "the server wants a client certificate: --cert FILE --key FILE show one to the servers \
+             that the command line names",
         ),
         Alert::BadCertificate
         | Alert::UnsupportedCertificate

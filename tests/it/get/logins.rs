@@ -1,11 +1,14 @@
-//! Credentials and proxies: which servers get them, and which do not.
+//! Credentials, certificates and proxies: which servers get them, and which do not.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
+use rustls::version::{TLS12, TLS13};
+
 use super::support::{Act, Client, Served, Server, finish};
+use crate::tls_front::{Authority, Ending, Front};
 
 #[test]
 fn logins_go_to_the_named_server_and_not_where_it_redirects_to() {
@@ -41,6 +44,110 @@ fn logins_go_to_the_named_server_and_not_where_it_redirects_to() {
             assert_eq!(request.field("authorization"), None);
             assert_eq!(request.field("x-token"), None);
         }
+    }
+}
+
+/// A metalink that names one file, `f`, at `url`.
+fn metalink_to(url: &str) -> String {
+    format!(
+        "<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\"><file name=\"f\"><url>{url}</url></file>\
+         </metalink>"
+    )
+}
+
+#[test]
+fn logins_do_not_go_to_the_servers_of_a_metalink_or_of_a_link() {
+    let (file, login) = (Served::new(1, 1000), ["-f", "-s1", "-u", "me:s3cret"]);
+    let other = Server::of(file.clone());
+    let copy = other.url("/f");
+    let link = format!("Link: <{copy}>; rel=duplicate\r\n");
+    let document = metalink_to(&copy);
+    let server = Server::start(move |request| match request.target.as_str() {
+        // The digest lets the mirror go on where this one breaks off.
+        "/f" => {
+            let head = file.head("200 OK", file.len(), &link);
+            vec![Act::Send([&head, &file.bytes[..500]].concat()), Act::Close]
+        }
+        _ => {
+            let fields = format!(
+                "Content-Type: application/metalink4+xml\r\nContent-Length: {}",
+                document.len()
+            );
+            let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{document}");
+            vec![Act::Send(answer.into_bytes())]
+        }
+    });
+    let client = Client::new();
+    std::fs::write(client.path("here.meta4"), metalink_to(&copy)).unwrap();
+    for (number, place) in ["here.meta4", &server.url("/there"), &server.url("/f")]
+        .into_iter()
+        .enumerate()
+    {
+        client
+            .get(&[&login[..], &[place]].concat())
+            .assert_status(0);
+        assert!(other.requests().len() > number, "{place} led there");
+    }
+    let told = server.requests();
+    assert!(told.iter().all(|it| it.field("authorization").is_some()));
+    for request in other.requests() {
+        assert_eq!(request.field("authorization"), None, "{}", request.target);
+    }
+    let mirror = ["here.meta4", "--mirror", &copy];
+    client.get(&[&login[..], &mirror].concat()).assert_status(0);
+    let told = other.requests().pop().unwrap();
+    assert!(told.field("authorization").is_some(), "the user named it");
+}
+
+#[test]
+fn a_client_certificate_goes_to_named_servers_alone() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let keys = tempfile::tempdir().unwrap();
+    let path = |name: &str| keys.path().join(name);
+    let (authority, clients) = (Authority::new("servers"), Authority::new("clients"));
+    authority.write(&path("ca.pem"));
+    let mine = clients.sign(&["me"], |_| {});
+    mine.write(&path("mine.pem"), &path("mine.key"));
+    let [ca, cert, key] =
+        ["ca.pem", "mine.pem", "mine.key"].map(|it| path(it).display().to_string());
+    let get = |arguments: &[&str]| {
+        let known = ["--cacert", &ca, "--cert", &cert, "--key", &key];
+        client.get(&[&known[..], &["-f", "-s1", "--retries", "0"], arguments].concat())
+    };
+    for version in [&TLS12, &TLS13] {
+        let front = |server: &Server| {
+            let leaf = authority.sign(&["127.0.0.1"], |_| {});
+            let config = leaf.config_of(Some(&clients), &[version]);
+            Front::start(server.address, config, Ending::CloseNotify)
+        };
+        let server = Server::of(file.clone());
+        let other = front(&server);
+        let copy = other.url("/f");
+        let (document, location) = (metalink_to(&copy), copy.clone());
+        let named = Server::start(move |request| {
+            let answer = match request.target.as_str() {
+                "/f" => format!("302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"),
+                _ => format!(
+                    "200 OK\r\nContent-Type: application/metalink4+xml\r\nContent-Length: {}\r\n\r\n{document}",
+                    document.len()
+                ),
+            };
+            vec![Act::Send(format!("HTTP/1.1 {answer}").into_bytes())]
+        });
+        let named_front = front(&named);
+        std::fs::write(client.path("here.meta4"), metalink_to(&copy)).unwrap();
+        let (redirect, there) = (named_front.url("/f"), named_front.url("/there"));
+        for place in ["here.meta4", &redirect, &there] {
+            let ran = get(&[place]);
+            assert_ne!(ran.status, Some(0), "{place}");
+            ran.assert_says("client certificate");
+        }
+        assert!(!named.requests().is_empty());
+        assert!(other.handshakes().is_empty(), "{:?}", other.handshakes());
+        for place in ["here.meta4", &redirect, &there] {
+            get(&[place, "--mirror", &copy]).assert_status(0);
+        }
+        assert!(!other.handshakes().is_empty());
     }
 }
 

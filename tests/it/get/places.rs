@@ -70,20 +70,26 @@ fn a_directory_that_is_missing_is_named_with_what_to_do() {
 }
 
 #[test]
-fn whatever_has_the_name_of_a_part_file_is_left_and_named() {
-    for kind in ["link", "directory"] {
-        let client = Client::new();
-        let server = Server::of(Served::new(1, 1000));
-        match kind {
-            "link" => symlink("elsewhere", client.path("f.part")).unwrap(),
-            _ => fs::create_dir(client.path("f.part")).unwrap(),
-        }
-        client
-            .get(&[&server.url("/f")])
-            .assert_status(6)
-            .assert_says("f.part is in the way and haul did not make it");
-        assert_eq!(client.names(), ["f.part"]);
-    }
+fn a_link_with_the_name_of_a_part_file_is_left_and_named() {
+    let client = Client::new();
+    let server = Server::of(Served::new(1, 1000));
+    symlink("elsewhere", client.path("f.part")).unwrap();
+    client
+        .get(&[&server.url("/f")])
+        .assert_status(6)
+        .assert_says("f.part is in the way and haul did not make it");
+    assert_eq!(client.names(), ["f.part"]);
+}
+
+#[test]
+fn a_directory_with_the_name_of_a_part_file_is_left() {
+    let (file, client) = (Served::new(1, 1000), Client::new());
+    let server = Server::of(file.clone());
+    fs::create_dir(client.path("f.part")).unwrap();
+    client.get(&[&server.url("/f")]).assert_status(0);
+    assert_same(&client.path("f"), &file.bytes);
+    assert_eq!(client.names(), ["f", "f.part"]);
+    assert!(client.path("f.part").is_dir());
 }
 
 #[test]

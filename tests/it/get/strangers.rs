@@ -51,6 +51,36 @@ fn names_from_servers_are_made_safe() {
 }
 
 #[test]
+fn names_from_servers_are_cut_where_the_file_system_takes_no_more() {
+    let (n, e) = ("n".repeat(300), "%C3%A9".repeat(300));
+    let cases = [
+        (
+            format!("attachment; filename=\"{n}.tar.gz\""),
+            "/f".to_owned(),
+            "n.tar.gz",
+        ),
+        (
+            format!("attachment; filename*=UTF-8''n{e}.iso"),
+            "/f".to_owned(),
+            "é.iso",
+        ),
+        ("attachment".to_owned(), format!("/{n}.part"), "n.part"),
+        ("attachment".to_owned(), format!("/{n}"), "nnn"),
+    ];
+    for (disposition, path, end) in cases {
+        let (client, server) = named(&disposition);
+        client.get(&["-J", &server.url(&path)]).assert_status(0);
+        let names = client.names();
+        let [name] = &names[..] else {
+            panic!("one file: {names:?}")
+        };
+        assert!(name.starts_with('n') && name.ends_with(end), "{name}");
+        assert!((250..=255).contains(&name.len()), "{name}");
+        assert_same(&client.path(name), &Served::new(1, 100).bytes);
+    }
+}
+
+#[test]
 fn names_from_servers_count_only_when_asked_for_and_overwrite_nothing() {
     let (client, server) = named("attachment; filename=other");
     client.get(&[&server.url("/mine")]).assert_status(0);

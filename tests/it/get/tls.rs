@@ -715,6 +715,74 @@ fn tickets_without_end_are_nothing_that_comes() {
     assert!(!server.join().unwrap(), "all of them were read");
 }
 
+/// Serves one request over TLS 1.3: sends `pieces` of what `answer` seals, each after a pause.
+/// Returns whether all of it was taken.
+fn drips(
+    trusting: &Trusting,
+    answer: impl Fn(&mut RecordSealer) -> Vec<u8> + Send + 'static,
+    (piece, pause): (usize, Duration),
+) -> (String, thread::JoinHandle<bool>) {
+    let mut config = trusting.leaf().config_of(None, &[&TLS13]);
+    config.enable_secret_extraction = true;
+    config.send_tls13_tickets = 0;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/f", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let session = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut stream = StreamOwned::new(session, listener.accept().unwrap().0);
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        stream.sock.set_nodelay(true).unwrap();
+        let sealed = answer(&mut RecordSealer::of_server(stream.conn));
+        let taken = sealed.chunks(piece).all(|piece| {
+            thread::sleep(pause);
+            stream.sock.write_all(piece).is_ok()
+        });
+        let _ = stream.sock.read_to_end(&mut Vec::new());
+        taken
+    });
+    (url, server)
+}
+
+#[test]
+fn a_record_that_comes_slowly_is_not_silence() {
+    let (trusting, file) = (Trusting::new(), Served::new(1, 14_000));
+    let whole = file.whole();
+    let head = whole.len() - file.bytes.len();
+    // The head with the file, and the file after it.
+    for parts in [vec![&whole[..]], vec![&whole[..head], &whole[head..]]] {
+        let parts: Vec<_> = parts.into_iter().map(<[u8]>::to_vec).collect();
+        let seal = move |sealer: &mut RecordSealer| {
+            let records = parts.iter();
+            let records = records.map(|it| sealer.seal(ContentType::ApplicationData, it));
+            records.collect::<Vec<_>>().concat()
+        };
+        let (url, server) = drips(&trusting, seal, (2_000, Duration::from_millis(400)));
+        trusting
+            .get(&["-f", "-s1", "--stall-timeout", "2s", "--retries", "0", &url])
+            .assert_status(0);
+        trusting.client.assert_whole("f", &file.bytes);
+        assert!(server.join().unwrap());
+    }
+}
+
+#[test]
+fn a_record_that_drips_without_end_is_given_up() {
+    let trusting = Trusting::new();
+    let whole = Served::new(1, 14_000).whole();
+    let seal = move |sealer: &mut RecordSealer| sealer.seal(ContentType::ApplicationData, &whole);
+    let (url, server) = drips(&trusting, seal, (1, Duration::from_millis(5)));
+    trusting
+        .get(&["-s1", "--stall-timeout", "100ms", "--retries", "0", &url])
+        .assert_status(4)
+        .assert_says("nothing came");
+    assert!(!server.join().unwrap(), "all of it was read");
+}
+
 /// A session ticket for an hour: its age's addend, a nonce, the ticket, no extensions.
 const TICKET: &[u8] = b"\x04\0\0\x14\0\0\x0e\x10abcd\x01n\0\x06ticket\0\0";
 /// Takes much longer to read than the test waits.

@@ -333,6 +333,23 @@ fn names_keep_their_bytes_and_never_become_one() {
 }
 
 #[test]
+fn a_name_that_is_too_long_here_costs_its_file_alone() {
+    let (client, long) = (Client::new(), "n".repeat(300));
+    let page = format!(r#"[{{"name":"{long}1"}},{{"name":"{long}2"}},{{"name":"f"}}]"#);
+    let server = Server::start(move |request| match request.target.ends_with("json") {
+        true => ok("application/json", &page),
+        false => file(request),
+    });
+    let ran = client.get(&["-r", &server.url("/t/")]);
+    ran.assert_status(6);
+    for number in 1..=2 {
+        ran.assert_says(&format!("/t/{long}{number}: cannot"));
+    }
+    ran.assert_says("too long");
+    assert_eq!(walk(&client.path("t")), ["f"]);
+}
+
+#[test]
 fn a_file_and_a_directory_of_one_name_are_told() {
     let client = Client::new();
     let server = tree(
