@@ -142,7 +142,7 @@ pub mod internals {
     pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::{FilePart, IoBuffers, More, SendError, Sink};
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
-    pub use crate::sys::file::Blocking;
+    pub use crate::sys::file::{Blocking, read_text_bounded};
     pub use crate::sys::inherited::inherited_listeners;
     pub use crate::sys::launcher::{Launcher, launch_all, tell_ready};
     pub use crate::sys::local_socket::connect_local;

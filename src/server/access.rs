@@ -29,6 +29,7 @@ use crate::server::files::RealPath;
 use crate::server::semaphore::{Permit, Semaphore};
 use crate::server::telemetry::Counters;
 use crate::signed_link::{self, Keys, Presented, Rejection};
+use crate::sys::file::read_bounded;
 use crate::sys::peer::Peer;
 
 use attempts::Attempts;
@@ -316,7 +317,7 @@ type Read<T> = fn(&Path) -> Result<T, String>;
 
 fn read_passwords(path: &Path) -> Result<Passwords, String> {
     let blame = |why: &dyn std::fmt::Display| format!("--htpasswd {}: {why}", path.display());
-    let text = std::fs::read(path).map_err(|error| blame(&error))?;
+    let text = read_bounded(path, MAX_PASSWORD_FILE_BYTES).map_err(|error| blame(&error))?;
     let mut key = [0; blake3::KEY_LEN];
     getrandom::fill(&mut key).map_err(|error| blame(&error))?;
     Passwords::parse(&text, key).map_err(|error| blame(&error))
@@ -359,6 +360,9 @@ fn is_index_of(path: &[u8], directory: &[u8]) -> bool {
 
 /// The name of a directory's index.
 pub(crate) const INDEX: &[u8] = b"index.html";
+
+/// Some 200,000 users, at 80 bytes a line.
+const MAX_PASSWORD_FILE_BYTES: u64 = 16 << 20;
 
 /// Password checks that may wait; requests beyond them get 503.
 const MAX_WAITING: usize = 256;
