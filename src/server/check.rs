@@ -22,9 +22,11 @@ pub enum Finding {
     Fault(StartupError),
     /// An address is in use, perhaps by the server that is to be replaced.
     InUse(String),
+    /// A start would work and say this.
+    Warning(String),
 }
 
-/// The faults that a start would meet. The process takes the server's user and sandbox on, if there
+/// The faults that a start would meet, and its warnings. The process takes the server's user and sandbox on, if there
 /// are any: call it last.
 #[must_use]
 pub fn check(config: ServeConfig) -> Vec<Finding> {
@@ -39,6 +41,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
     if let Destination::File(path) = &config.access_log {
         note(may_append(path).map_err(StartupError::AccessLog));
     }
+    let warnings = secret_files::warnings(&config);
     note(secret_files::check(&config).map_err(StartupError::Access));
     note(look_at_tls(&config).map_err(StartupError::Tls));
     let access = Access::load(&config, Arc::default());
@@ -55,6 +58,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
         };
         note(missing.map_or(Ok(()), |missing| Err(StartupError::Sandbox(missing))));
     }
+    findings.extend(warnings.into_iter().map(Finding::Warning));
     findings
 }
 
