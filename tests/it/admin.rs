@@ -38,7 +38,7 @@ fn ask_with(directory: &tempfile::TempDir, path: &str, fields: &str) -> Answer {
 }
 
 /// Samples by their name and labels, after a look at the format.
-fn metrics(directory: &tempfile::TempDir) -> HashMap<String, f64> {
+pub fn metrics(directory: &tempfile::TempDir) -> HashMap<String, f64> {
     let wish = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
     let answer = ask_with(directory, "/metrics", wish);
     assert_eq!(answer.status, 200);

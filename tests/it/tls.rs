@@ -5,6 +5,7 @@ mod handshake;
 mod interoperability;
 mod kernel;
 mod kernel_programs;
+mod metrics;
 mod records;
 pub mod support;
 mod transfers;

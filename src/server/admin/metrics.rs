@@ -14,7 +14,7 @@ use crate::server::admin::process::Usage;
 use crate::server::telemetry::histogram::{BOUNDS, Distribution};
 use crate::server::telemetry::responses::ResponseCounts;
 use crate::server::telemetry::transfers::WaitsFor;
-use crate::server::telemetry::{CloseReason, Snapshot};
+use crate::server::telemetry::{CloseReason, HandshakeFailure, Snapshot};
 
 /// All metrics now, and their media type.
 pub(super) fn encode(observer: &Observer, format: MetricsFormat) -> (&'static str, String) {
@@ -173,6 +173,34 @@ impl Sample {
         out.count("haul_acknowledged_bytes", help, counters.bytes_acknowledged)
     }
 
+    fn handshakes(&self, out: &mut Out<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        let mut family = out.counter("haul_tls_handshakes", "TLS handshakes done, by version")?;
+        for (version, count) in [
+            ("1.2", counters.handshakes_tls12),
+            ("1.3", counters.handshakes_tls13),
+        ] {
+            family
+                .encode_family(&[("version", version)])?
+                .encode_counter::<Labels, _, u64>(&count, None)?;
+        }
+        let help = "TLS handshakes done that resumed an earlier session";
+        out.count(
+            "haul_tls_handshakes_resumed",
+            help,
+            counters.handshakes_resumed,
+        )?;
+        let help = "TLS handshakes that failed, by reason";
+        let mut family = out.counter("haul_tls_handshakes_failed", help)?;
+        for failure in HandshakeFailure::ALL {
+            family
+                .encode_family(&[("reason", failure.word())])?
+                .encode_counter::<Labels, _, u64>(&counters.handshakes_failed(*failure), None)?;
+        }
+        let help = "TLS connections whose records the kernel took over, from a large response on";
+        out.count("haul_tls_kernel_connections", help, counters.kernel_tls)
+    }
+
     fn work(&self, out: &mut Out<'_>) -> fmt::Result {
         let counters = &self.counters;
         let help = "Turns of a worker in which it had to wait all the same";
@@ -270,6 +298,7 @@ impl Collector for Sample {
         let mut out = Out(encoder);
         self.connections(&mut out)?;
         self.responses(&mut out)?;
+        self.handshakes(&mut out)?;
         self.work(&mut out)?;
         self.process(&mut out)
     }
