@@ -149,6 +149,8 @@ impl Server {
             }
             false => None,
         };
+        let of_tls = tls.iter().flat_map(ServerTls::warnings);
+        let warnings = warnings.into_iter().chain(of_tls).collect();
         // Unix sockets have none.
         let addresses = listeners.iter().map(|it| it.socket.local_addr());
         let addresses = addresses.filter_map(Result::ok).collect();

@@ -9,3 +9,4 @@ mod metrics;
 mod records;
 pub mod support;
 mod transfers;
+mod validity;
