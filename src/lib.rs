@@ -48,7 +48,7 @@
 //! | 3 | `dial` | connecting to a host by name, for all clients |
 //! | 3 | `diagnostics` | what is said to a person, without ever failing or blocking |
 //! | 2 | `digest` | digests of files, block lists, and the store that keeps them |
-//! | 1 | `signed_link` | links that expire, and the keys that sign them |
+//! | 2 | `signed_link` | links that expire, and the keys that sign them |
 //! | 1 | `sys` | system calls, without policy |
 //! | 0 | `meta` | what a file system says of a file, as plain data |
 //! | 0 | `printable` | characters of untrusted text that a terminal must not get |
@@ -142,7 +142,7 @@ pub mod internals {
     pub use crate::server::files::{Found, LookUp, Root};
     pub use crate::server::transmit::sink::{FilePart, IoBuffers, More, SendError, Sink};
     pub use crate::server::transmit::{Progress, RunContext, Transfer};
-    pub use crate::sys::file::Blocking;
+    pub use crate::sys::file::{Blocking, read_text_bounded};
     pub use crate::sys::inherited::inherited_listeners;
     pub use crate::sys::launcher::{Launcher, launch_all, tell_ready};
     pub use crate::sys::local_socket::connect_local;

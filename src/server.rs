@@ -107,6 +107,7 @@ pub struct Server {
     writer: AccessLogWriter,
     closing: Receiver<Closing>,
     admin: Option<AdminListener>,
+    warnings: Vec<String>,
 }
 
 impl Server {
@@ -139,6 +140,7 @@ impl Server {
         let log = config.access_log.clone();
         let (journal, writer) = AccessLog::open(log, config.log_format, Arc::clone(&counters))
             .map_err(StartupError::AccessLog)?;
+        let warnings = secret_files::warnings(&config);
         let tls = match first_tls < listeners.len() {
             true => {
                 let kernel = kernel_tls.as_ref().and_then(|known| known.as_ref().ok());
@@ -147,6 +149,8 @@ impl Server {
             }
             false => None,
         };
+        let of_tls = tls.iter().flat_map(ServerTls::warnings);
+        let warnings = warnings.into_iter().chain(of_tls).collect();
         // Unix sockets have none.
         let addresses = listeners.iter().map(|it| it.socket.local_addr());
         let addresses = addresses.filter_map(Result::ok).collect();
@@ -204,6 +208,7 @@ impl Server {
             writer,
             closing,
             admin,
+            warnings,
         })
     }
 
@@ -297,6 +302,12 @@ impl Server {
     #[must_use]
     pub fn missing_calls(&self) -> Option<String> {
         missing_calls::describe(self.ring.service.root.support().missing())
+    }
+
+    /// What the operator may not want, one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The way to this server from other threads.

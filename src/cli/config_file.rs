@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, Command};
 use toml::{Spanned, Value};
 
+use haul::internals::read_text_bounded;
+
 /// The options of a file that was read, each with its values as the command line takes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileOptions {
@@ -22,7 +24,7 @@ impl FileOptions {
     /// One line: the file, the fault and its place.
     pub(crate) fn read(path: &Path, command: &Command) -> Result<Self, String> {
         let name = path.display();
-        let text = std::fs::read_to_string(path)
+        let text = read_text_bounded(path, MAX_FILE_BYTES)
             .map_err(|error| format!("cannot read {name}: {error}; see --config"))?;
         let line = |at: usize| 1 + text[..at.min(text.len())].matches('\n').count();
         let parsed: BTreeMap<Spanned<String>, Value> = toml::from_str(&text).map_err(|error| {
@@ -124,6 +126,9 @@ fn scalar(key: &str, value: Value) -> Result<String, String> {
 
 /// Stands for an option that takes no value; no text of a file has it.
 const FLAG: &str = "\0";
+
+/// Thousands of values; all options with one each have some 5 KB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Options that are of the command line alone.
 const NOT_OF_A_FILE: [&str; 4] = ["config", "check", "help", "version"];

@@ -241,6 +241,9 @@ impl ServeArguments {
             say(format_args!("{kernel_tls}"));
         }
         access::warn(&config);
+        for warning in server.warnings() {
+            say(format_args!("haul: {warning}"));
+        }
         announce(&config, &server);
         if let Some(address) = server.admin_addr() {
             say(format_args!("admin on http://{address}/"));

@@ -14,6 +14,7 @@
 mod attempts;
 mod globs;
 mod passwords;
+mod pending_checks;
 pub(crate) mod secret_files;
 #[cfg(test)]
 mod tests;
@@ -26,14 +27,16 @@ use crate::http::{Audience, ListingFormat, Refusal, Request, Target};
 use crate::server::client_share::network_of;
 use crate::server::config::{IndexChoice, ServeConfig};
 use crate::server::files::RealPath;
-use crate::server::semaphore::{Permit, Semaphore};
 use crate::server::telemetry::Counters;
 use crate::signed_link::{self, Keys, Presented, Rejection};
+use crate::sys::file::read_bounded;
 use crate::sys::peer::Peer;
 
 use attempts::Attempts;
 use globs::Protected;
 use passwords::{Passwords, Recalled};
+use pending_checks::PendingChecks;
+pub(crate) use pending_checks::{PastGuesses, PendingCheck};
 
 /// The operator's rules, and the passwords that were proved a short time ago.
 #[derive(Debug)]
@@ -44,7 +47,7 @@ pub(crate) struct Access {
     keys: Option<Reloaded<Keys>>,
     attempts: Attempts,
     /// Requests whose passwords wait to be looked at.
-    waiting: Arc<Semaphore>,
+    waiting: Arc<PendingChecks>,
     counters: Arc<Counters>,
 }
 
@@ -61,7 +64,7 @@ pub(crate) enum Decision {
     /// The request has this grant.
     Granted(Grant),
     /// Its password has to be hashed, by a disk worker.
-    CheckPassword(Permit),
+    CheckPassword(PendingCheck),
     /// The request is refused.
     Refused(Refusal),
 }
@@ -147,7 +150,7 @@ impl Access {
             passwords: Reloaded::load(config.htpasswd.as_deref(), read_passwords)?,
             keys: Reloaded::load(config.link_keys.as_deref(), read_keys)?,
             attempts: Attempts::default(),
-            waiting: Semaphore::new(MAX_WAITING),
+            waiting: Arc::default(),
             counters,
         }))
     }
@@ -175,10 +178,14 @@ impl Access {
     pub(crate) fn decide(&self, request: &Request, peer: Peer, now: Instant) -> Decision {
         match self.judge(request, peer, now) {
             Verdict::Decided(decision) => decision,
-            Verdict::Unproven(_) => match self.waiting.try_acquire() {
-                Some(permit) => Decision::CheckPassword(permit),
-                None => self.without_login(request, Refusal::Overloaded),
-            },
+            Verdict::Unproven(_) => {
+                let client = network_of(peer.into());
+                let guesses = self.attempts.past_guesses(client, now);
+                match self.waiting.begin(client, guesses) {
+                    Some(pending) => Decision::CheckPassword(pending),
+                    None => self.without_login(request, Refusal::Overloaded),
+                }
+            }
         }
     }
 
@@ -228,7 +235,7 @@ impl Access {
         match passwords.recall(credentials, now) {
             Recalled::Right => granted(),
             // The file was not read again since: a look would find the same, behind many guesses.
-            Recalled::RightBefore if self.waiting.taken() > FEW_WAITING => granted(),
+            Recalled::RightBefore if self.waiting.are_many() => granted(),
             // Guesses from the same address do not lock this user out.
             Recalled::RightBefore => Verdict::Unproven(passwords),
             Recalled::Unknown => match self.attempts.wait(network_of(peer.into()), now) {
@@ -316,7 +323,7 @@ type Read<T> = fn(&Path) -> Result<T, String>;
 
 fn read_passwords(path: &Path) -> Result<Passwords, String> {
     let blame = |why: &dyn std::fmt::Display| format!("--htpasswd {}: {why}", path.display());
-    let text = std::fs::read(path).map_err(|error| blame(&error))?;
+    let text = read_bounded(path, MAX_PASSWORD_FILE_BYTES).map_err(|error| blame(&error))?;
     let mut key = [0; blake3::KEY_LEN];
     getrandom::fill(&mut key).map_err(|error| blame(&error))?;
     Passwords::parse(&text, key).map_err(|error| blame(&error))
@@ -360,8 +367,5 @@ fn is_index_of(path: &[u8], directory: &[u8]) -> bool {
 /// The name of a directory's index.
 pub(crate) const INDEX: &[u8] = b"index.html";
 
-/// Password checks that may wait; requests beyond them get 503.
-const MAX_WAITING: usize = 256;
-
-/// Some seconds of waiting.
-const FEW_WAITING: usize = 8;
+/// Some 200,000 users, at 80 bytes a line.
+const MAX_PASSWORD_FILE_BYTES: u64 = 16 << 20;

@@ -22,9 +22,11 @@ pub enum Finding {
     Fault(StartupError),
     /// An address is in use, perhaps by the server that is to be replaced.
     InUse(String),
+    /// A start would work and say this.
+    Warning(String),
 }
 
-/// The faults that a start would meet. The process takes the server's user and sandbox on, if there
+/// The faults that a start would meet, and its warnings. The process takes the server's user and sandbox on, if there
 /// are any: call it last.
 #[must_use]
 pub fn check(config: ServeConfig) -> Vec<Finding> {
@@ -39,8 +41,10 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
     if let Destination::File(path) = &config.access_log {
         note(may_append(path).map_err(StartupError::AccessLog));
     }
+    let mut warnings = secret_files::warnings(&config);
     note(secret_files::check(&config).map_err(StartupError::Access));
-    note(look_at_tls(&config).map_err(StartupError::Tls));
+    let looked = look_at_tls(&config).map(|found| warnings.extend(found));
+    note(looked.map_err(StartupError::Tls));
     let access = Access::load(&config, Arc::default());
     note(access.map(drop).map_err(StartupError::Access));
     let (closer, _closing) = crossbeam_channel::unbounded();
@@ -55,6 +59,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
         };
         note(missing.map_or(Ok(()), |missing| Err(StartupError::Sandbox(missing))));
     }
+    findings.extend(warnings.into_iter().map(Finding::Warning));
     findings
 }
 
@@ -89,8 +94,8 @@ fn look_at_addresses(config: &ServeConfig, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether certificates can be used; a key of the server's own is not made, but could be.
-fn look_at_tls(config: &ServeConfig) -> Result<(), IdentityError> {
+/// Warnings of certificates that can be used; a key of the server's own is not made, but could be.
+fn look_at_tls(config: &ServeConfig) -> Result<Vec<String>, IdentityError> {
     let tls = &config.tls;
     if let Some(own) = config.speaks_tls().then_some(tls.own.as_ref()).flatten() {
         let directory = own.directory.as_deref().ok_or(IdentityError::NoDirectory)?;
@@ -99,9 +104,10 @@ fn look_at_tls(config: &ServeConfig) -> Result<(), IdentityError> {
     }
     if config.speaks_tls() && !tls.identities.is_empty() {
         let own = None;
-        ServerTls::new(TlsConfig { own, ..tls.clone() }, None).map(drop)?;
+        let tls = ServerTls::new(TlsConfig { own, ..tls.clone() }, None)?;
+        return Ok(tls.warnings());
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 /// Whether lines can be appended to a file, which need not be there.

@@ -10,6 +10,7 @@ use crate::server::telemetry::{CloseReason, Snapshot};
 use crate::sync;
 use crate::sys::poller::Poller;
 use crate::tls::identity::IdentityError;
+use crate::tls::server::ServerTls;
 
 /// The way to a running server, from any thread.
 #[derive(Clone, Debug)]
@@ -89,6 +90,13 @@ impl Handle {
             Some(tls) => tls.reload().map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Faults of the certificates in use that clients find, one line each.
+    #[must_use]
+    pub fn certificate_warnings(&self) -> Vec<String> {
+        let tls = self.ring.service.tls.as_ref();
+        tls.map_or_else(Vec::new, ServerTls::warnings)
     }
 
     /// Changes rates and limits, for transfers under way too. Connections beyond a lower limit

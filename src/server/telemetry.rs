@@ -7,6 +7,7 @@
 pub mod access_log;
 mod close_reason;
 mod counters;
+mod handshake_failure;
 pub mod histogram;
 pub mod log_format;
 mod record;
@@ -18,4 +19,5 @@ pub use crate::http::ClientFields;
 pub use crate::sys::peer::Peer;
 pub use close_reason::CloseReason;
 pub use counters::{Counter, Counters, Snapshot};
+pub use handshake_failure::HandshakeFailure;
 pub use record::{AccessRecord, Escaped, TlsClient};

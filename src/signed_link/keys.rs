@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::grant::LinkGrant;
+use crate::sys::file::read_text_bounded;
 
 /// A signature of [`Keys::sign`].
 pub type Signature = [u8; 32];
@@ -109,9 +110,12 @@ impl Keys {
 /// The file's path and its fault.
 pub fn read_keys(path: &Path) -> Result<Keys, String> {
     let blame = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| blame(&error))?;
+    let text = read_text_bounded(path, MAX_FILE_BYTES).map_err(|error| blame(&error))?;
     Keys::parse(&text).map_err(|error| blame(&error))
 }
 
 /// The characters of 128 bits in hexadecimal digits.
 const MIN_KEY_CHARS: usize = 32;
+
+/// Thousands of keys, of which a rotation needs two.
+const MAX_FILE_BYTES: u64 = 1 << 20;

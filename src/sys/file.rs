@@ -1,7 +1,7 @@
 //! Files: what fstat(2) and statx(2) say of them, rights to them, the clock that stamps them.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -94,6 +94,33 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     }
     let why = "it is another user's, or others may write it, or it is no regular file";
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+/// The whole content of a file of at most `most` bytes; a device or FIFO may have no end.
+///
+/// # Errors
+/// As open(2) and read(2); `FileTooLarge`.
+pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let file = File::open(path)?;
+    file.take(most.saturating_add(1))
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > most {
+        let most = bytesize::ByteSize(most).display().iec();
+        let why = format!("it has more than {most}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(content)
+}
+
+/// The same of a file of text.
+///
+/// # Errors
+/// As [`read_bounded`]; `InvalidData` if it is not in UTF-8.
+pub fn read_text_bounded(path: &Path, most: u64) -> io::Result<String> {
+    let content = read_bounded(path, most)?;
+    String::from_utf8(content)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not in UTF-8"))
 }
 
 /// The clock that stamps files (`CLOCK_REALTIME_COARSE`, clock_gettime(2)).

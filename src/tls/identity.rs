@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_cert::der::Decode;
 
+use crate::sys::file::{read_bounded, read_text_bounded};
 use crate::tls::provider::provider;
 
 /// A fault of a certificate or key, for the operator.
@@ -148,7 +149,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 pub(crate) fn own(directory: &Path, names: Vec<String>) -> Result<CertifiedKey, IdentityError> {
     let path = own_key_in(directory);
     let failed = |why: String| IdentityError::Own(path.clone(), why);
-    let pem = match fs::read_to_string(&path) {
+    let pem = match read_text_bounded(&path, MAX_FILE_BYTES) {
         Ok(pem) => pem,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_key(&path).map_err(|error| failed(error.to_string()))?
@@ -189,14 +190,14 @@ fn make_key(path: &Path) -> io::Result<String> {
     match file.persist_noclobber(path) {
         Ok(_) => Ok(pem),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::read_to_string(path)
+            read_text_bounded(path, MAX_FILE_BYTES)
         }
         Err(error) => Err(error.error),
     }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    fs::read(path).map_err(|error| IdentityError::Read(path.to_owned(), error))
+    read_bounded(path, MAX_FILE_BYTES).map_err(|error| IdentityError::Read(path.to_owned(), error))
 }
 
 /// The subject of a certificate, as RFC 4514 writes names; `None` if there is none.
@@ -208,6 +209,9 @@ pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
 
 /// Keys that the cryptography of all builds signs with.
 const KINDS_OF_KEYS: &str = "a key is RSA (2048 to 4096 bits), ECDSA (P-256 or P-384) or Ed25519";
+
+/// A bundle of all public authorities has some 200 KB, and 1 MB with comments.
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The file of the server's own key, in its state directory.
 const OWN_KEY: &str = "tls-self.key";

@@ -1,16 +1,18 @@
 //! The settings of a server's sessions: certificates by name, tickets, and the issuers of clients'
 //! certificates. They can be loaded anew while sessions go on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, SystemTime};
 
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SignatureAlgorithm};
 
 use crate::sys::kernel_tls::KernelTls;
+use crate::tls::chain_report::ChainReport;
 use crate::tls::identity::{self, IdentityError};
 use crate::tls::pin::Pin;
 use crate::tls::provider::{provider, ticketer};
@@ -67,13 +69,14 @@ pub(crate) struct ServerTls {
     current: RwLock<Loaded>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Loaded {
     sessions: Arc<ServerConfig>,
     /// Whether a key is RSA, which takes about a millisecond to sign.
     is_slow: bool,
     /// The pins of all keys.
     pins: Vec<Pin>,
+    chains: Vec<ChainReport>,
 }
 
 impl ServerTls {
@@ -106,7 +109,8 @@ impl ServerTls {
     /// # Errors
     /// rustls finds the configuration incomplete, which no setting is known to cause.
     pub(crate) fn session(&self) -> Result<Session, Error> {
-        Session::server(self.current().sessions)
+        let sessions = Arc::clone(&self.current().sessions);
+        Session::server(sessions)
     }
 
     /// Kernel TLS, if sessions may be handed to it.
@@ -116,20 +120,33 @@ impl ServerTls {
 
     /// Whether a handshake may take about a millisecond, for a signature with RSA.
     pub(crate) fn is_slow(&self) -> bool {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_slow
+        self.current().is_slow
     }
 
     /// The pins of all keys, the first one's first.
     pub(crate) fn pins(&self) -> Vec<Pin> {
-        self.current().pins
+        self.current().pins.clone()
     }
 
-    fn current(&self) -> Loaded {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.clone()
+    /// Faults of the certificates that clients find, one line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let (current, now) = (self.current(), SystemTime::now());
+        let warnings = current.chains.iter().flat_map(|it| it.warnings(now));
+        warnings.collect()
+    }
+
+    /// The files of the certificates, and when the first one of each chain expires, since 1970.
+    pub(crate) fn expiries(&self) -> BTreeMap<PathBuf, Duration> {
+        let current = self.current();
+        let expiries = current
+            .chains
+            .iter()
+            .filter_map(|it| Some((it.file().clone(), it.not_after()?)));
+        expiries.collect()
+    }
+
+    fn current(&self) -> RwLockReadGuard<'_, Loaded> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,15 +192,18 @@ fn load(config: &TlsConfig, gives_keys: bool) -> Result<Loaded, IdentityError> {
     }
     let is_slow = |(_, key): &(_, CertifiedKey)| key.key.algorithm() == SignatureAlgorithm::RSA;
     let pin = |(_, key): &(_, CertifiedKey)| Pin::of(key.end_entity_cert().ok()?);
-    let (is_slow, pins) = (
+    let chain = |(file, key): &(PathBuf, CertifiedKey)| ChainReport::of(file.clone(), &key.cert);
+    let (is_slow, pins, chains) = (
         keys.iter().any(is_slow),
         keys.iter().filter_map(pin).collect(),
+        keys.iter().map(chain).collect(),
     );
     let mut sessions = sessions(config, Certificates::new(keys)?)?;
     sessions.enable_secret_extraction = gives_keys;
     Ok(Loaded {
         is_slow,
         pins,
+        chains,
         sessions: Arc::new(sessions),
     })
 }

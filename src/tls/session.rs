@@ -20,7 +20,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus,
 };
-use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
 pub(crate) use rustls::{AlertDescription, CertificateError, Error};
 
@@ -245,6 +245,11 @@ impl Session {
     /// Whether an earlier session was resumed.
     pub(crate) fn is_resumed(&self) -> bool {
         self.state().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Whether the version is TLS 1.3, once the handshake is over; else it is TLS 1.2.
+    pub(crate) fn is_tls13(&self) -> bool {
+        self.state().protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Whether the peer has said that it sends nothing more (`close_notify`).

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::process::{Program, haul, run};
 use crate::slowfs::{Call, SlowFs};
-use crate::support::{Answer, Client, PATIENCE, TestServer, noise, own_address};
+use crate::support::{Answer, Client, PATIENCE, TestServer, noise, own_address, transport};
 
 /// A server whose admin interface is on a Unix socket.
 fn server(directory: &tempfile::TempDir) -> TestServer {
@@ -38,7 +38,7 @@ fn ask_with(directory: &tempfile::TempDir, path: &str, fields: &str) -> Answer {
 }
 
 /// Samples by their name and labels, after a look at the format.
-fn metrics(directory: &tempfile::TempDir) -> HashMap<String, f64> {
+pub fn metrics(directory: &tempfile::TempDir) -> HashMap<String, f64> {
     let wish = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
     let answer = ask_with(directory, "/metrics", wish);
     assert_eq!(answer.status, 200);
@@ -345,7 +345,13 @@ fn jobs_whose_clients_have_left_do_not_count_as_waiting() {
 #[test]
 fn alerts_and_the_dashboard_ask_for_metrics_that_there_are() {
     let directory = tempfile::tempdir().expect("a directory");
-    let server = server(&directory);
+    let (_identity, files) = transport::identity();
+    let server = TestServer::with(|config| {
+        let path = directory.path().join("admin");
+        config.admin = Some(AdminAddress::Local(LocalAddress::Path(path)));
+        config.tls.identities = vec![files];
+        config.listen_tls = vec![own_address()];
+    });
     server.put("f", "content");
     server.get("/f", "");
     let metrics = String::from_utf8(ask(&directory, "/metrics").body).expect("UTF-8");

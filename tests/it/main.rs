@@ -31,6 +31,7 @@ mod mounts;
 mod name_protocol;
 mod named_files;
 mod old_kernels;
+mod operator_files;
 mod process;
 mod proxy_protocol;
 mod races;

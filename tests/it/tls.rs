@@ -5,6 +5,8 @@ mod handshake;
 mod interoperability;
 mod kernel;
 mod kernel_programs;
+mod metrics;
 mod records;
 pub mod support;
 mod transfers;
+mod validity;

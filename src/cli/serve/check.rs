@@ -19,6 +19,7 @@ pub(super) fn run(config: ServeConfig) -> ExitCode {
             Finding::InUse(address) => say(format_args!(
                 "haul: {address} is in use, by the running server or another program: not tried"
             )),
+            Finding::Warning(warning) => say(format_args!("haul: {warning}")),
         }
     }
     match would_work {

@@ -21,7 +21,12 @@ impl Reload {
             say(format_args!("haul: {error}; what was read before stays"));
         }
         match self.handle.reload_certificates() {
-            Ok(true) => say(format_args!("certificates loaded anew")),
+            Ok(true) => {
+                say(format_args!("certificates loaded anew"));
+                for warning in self.handle.certificate_warnings() {
+                    say(format_args!("haul: {warning}"));
+                }
+            }
             Ok(false) => {}
             Err(error) => say(format_args!(
                 "haul: the certificates stay as they were: {error}"

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::server::client_share::ClientKey;
 
+use super::pending_checks::PastGuesses;
+
 /// Clients whose passwords were wrong lately.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -68,6 +70,22 @@ impl Attempts {
             Some(end.saturating_duration_since(now))
         });
         waits.max().filter(|wait| !wait.is_zero())
+    }
+
+    /// Whether passwords of this client were wrong lately, or of its site more than have no delay.
+    pub(super) fn past_guesses(&self, client: ClientKey, now: Instant) -> PastGuesses {
+        let origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wrong = |origin: Origin| {
+            let failures = origins.get(&origin).filter(|it| !it.is_forgotten(now));
+            failures.is_some_and(|it| match origin {
+                Origin::Client(_) => true,
+                Origin::Site(_) => !origin.delay(it.count).is_zero(),
+            })
+        };
+        match Origin::all_of(client).any(is_wrong) {
+            true => PastGuesses::Wrong,
+            false => PastGuesses::None,
+        }
     }
 
     /// Counts a wrong password.

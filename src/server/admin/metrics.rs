@@ -1,7 +1,9 @@
 //! `/metrics`, in the text format of OpenMetrics, or in the older one of Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::UNIX_EPOCH;
+use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, prometheus_text, text};
@@ -14,7 +16,8 @@ use crate::server::admin::process::Usage;
 use crate::server::telemetry::histogram::{BOUNDS, Distribution};
 use crate::server::telemetry::responses::ResponseCounts;
 use crate::server::telemetry::transfers::WaitsFor;
-use crate::server::telemetry::{CloseReason, Snapshot};
+use crate::server::telemetry::{CloseReason, HandshakeFailure, Snapshot};
+use crate::tls::server::ServerTls;
 
 /// All metrics now, and their media type.
 pub(super) fn encode(observer: &Observer, format: MetricsFormat) -> (&'static str, String) {
@@ -45,6 +48,8 @@ struct Sample {
     is_draining: bool,
     started: f64,
     usage: Usage,
+    /// The end of each certificate, since 1970.
+    certificates: BTreeMap<PathBuf, Duration>,
 }
 
 impl Sample {
@@ -79,6 +84,7 @@ impl Sample {
             is_draining: service.is_draining(),
             started: started.map_or(0.0, |it| it.as_secs_f64()),
             usage: Usage::now(),
+            certificates: (service.tls.as_ref()).map_or_else(BTreeMap::new, ServerTls::expiries),
         }
     }
 
@@ -171,6 +177,44 @@ impl Sample {
         out.count("haul_sent_bytes", help, counters.bytes_sent)?;
         let help = "Bytes that clients acknowledged, counted when a client is waited for or leaves";
         out.count("haul_acknowledged_bytes", help, counters.bytes_acknowledged)
+    }
+
+    fn tls(&self, out: &mut Out<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        let mut family = out.counter("haul_tls_handshakes", "TLS handshakes done, by version")?;
+        for (version, count) in [
+            ("1.2", counters.handshakes_tls12),
+            ("1.3", counters.handshakes_tls13),
+        ] {
+            family
+                .encode_family(&[("version", version)])?
+                .encode_counter::<Labels, _, u64>(&count, None)?;
+        }
+        let help = "TLS handshakes done that resumed an earlier session";
+        out.count(
+            "haul_tls_handshakes_resumed",
+            help,
+            counters.handshakes_resumed,
+        )?;
+        let help = "TLS handshakes that failed, by reason";
+        let mut family = out.counter("haul_tls_handshakes_failed", help)?;
+        for failure in HandshakeFailure::ALL {
+            family
+                .encode_family(&[("reason", failure.word())])?
+                .encode_counter::<Labels, _, u64>(&counters.handshakes_failed(*failure), None)?;
+        }
+        let help = "TLS connections whose records the kernel took over, from a large response on";
+        out.count("haul_tls_kernel_connections", help, counters.kernel_tls)?;
+        let help = "When a certificate, or one of its issuers, expires, since 1970";
+        let name = "haul_tls_certificate_not_after_seconds";
+        let mut family = out.gauge(name, help)?;
+        for (file, end) in &self.certificates {
+            let file = file.to_string_lossy();
+            family
+                .encode_family(&[("file", &*file)])?
+                .encode_gauge(&end.as_secs())?;
+        }
+        Ok(())
     }
 
     fn work(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -270,6 +314,7 @@ impl Collector for Sample {
         let mut out = Out(encoder);
         self.connections(&mut out)?;
         self.responses(&mut out)?;
+        self.tls(&mut out)?;
         self.work(&mut out)?;
         self.process(&mut out)
     }

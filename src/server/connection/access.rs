@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use crate::http::{Refusal, Request};
-use crate::server::access::{Access, Decision, Grant};
-use crate::server::semaphore::Permit;
+use crate::server::access::{Access, Decision, Grant, PastGuesses, PendingCheck};
 use crate::sys::peer::Peer;
 
 /// The state of an access decision.
@@ -13,7 +12,7 @@ pub(super) enum AccessCheck {
     /// Not looked at.
     Undecided,
     /// A disk worker has to look at the password.
-    Waiting { _place: Permit },
+    Waiting(PendingCheck),
     /// Access is granted.
     Granted(Grant),
     /// The request is refused.
@@ -40,11 +39,19 @@ impl AccessCheck {
         *self = Self::after(access.check_password(request, peer), request);
     }
 
+    /// Past guesses of a client whose password waits to be looked at.
+    pub(super) fn past_guesses(&self) -> PastGuesses {
+        match self {
+            Self::Waiting(pending) => pending.guesses(),
+            Self::Undecided | Self::Granted(_) | Self::Refused(_) => PastGuesses::None,
+        }
+    }
+
     /// The grant of the request.
     pub(super) fn grant(&self) -> &Grant {
         match self {
             Self::Granted(grant) => grant,
-            Self::Undecided | Self::Waiting { .. } | Self::Refused(_) => &Grant::Open,
+            Self::Undecided | Self::Waiting(_) | Self::Refused(_) => &Grant::Open,
         }
     }
 
@@ -56,7 +63,7 @@ impl AccessCheck {
                 request.credentials = None;
                 Self::Granted(grant)
             }
-            Decision::CheckPassword(place) => Self::Waiting { _place: place },
+            Decision::CheckPassword(pending) => Self::Waiting(pending),
             Decision::Refused(refusal) => {
                 request.credentials = None;
                 Self::Refused(refusal)

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::http::parse;
 use crate::server::config::Deadlines;
 use crate::server::connection::request_buffer::RequestBuffer;
+use crate::server::telemetry::HandshakeFailure;
 use crate::server::transmit::tls::UserSpace;
 use crate::sys::poller::Interest;
 use crate::tls::session::{AlertDescription, CertificateError, Error};
@@ -17,7 +18,7 @@ pub(super) struct Handshaking {
     /// The time of the accept, or of the first byte.
     since: Instant,
     has_begun: bool,
-    failure: Option<&'static str>,
+    failure: Option<HandshakeFailure>,
 }
 
 /// The result of a handshake's step.
@@ -31,7 +32,7 @@ pub(super) enum HandshakeStep {
     /// The peer sends plain HTTP.
     PlainHttp,
     /// The handshake has failed, and the peer was sent an alert if possible.
-    Failed(&'static str),
+    Failed(HandshakeFailure),
     /// The peer has closed the connection.
     Ended,
 }
@@ -106,7 +107,7 @@ impl Handshaking {
     /// Processes the received flight, which may take a signature's time.
     pub(super) fn open(&mut self, tls: &mut UserSpace, received: &mut RequestBuffer) {
         if let Err(error) = tls.open(received.plaintext()) {
-            self.failure = Some(explain(&error));
+            self.failure = Some(failure_of(&error));
         }
     }
 }
@@ -117,30 +118,28 @@ fn plain(text: &[u8]) -> Option<HandshakeStep> {
         return Some(HandshakeStep::PlainHttp);
     }
     let is_method_so_far = text.len() < MAX_METHOD_BYTES && text.iter().all(u8::is_ascii_uppercase);
-    (!is_method_so_far).then_some(HandshakeStep::Failed(
-        "plain text on a port that speaks TLS",
-    ))
+    (!is_method_so_far).then_some(HandshakeStep::Failed(HandshakeFailure::PlainText))
 }
 
-/// The fault, for the log.
-pub(super) fn explain(error: &Error) -> &'static str {
+fn failure_of(error: &Error) -> HandshakeFailure {
+    use HandshakeFailure as Failure;
     match error {
-        Error::AlertReceived(alert) => explain_alert(*alert),
-        Error::NoCertificatesPresented => "TLS: the client has no certificate",
-        Error::InvalidCertificate(why) => explain_certificate(why),
-        Error::PeerIncompatible(_) => "TLS: no version or cipher in common with the client",
-        Error::NoApplicationProtocol => "TLS: the client speaks no protocol of this server (ALPN)",
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => "TLS: malformed",
-        Error::PeerSentOversizedRecord => "TLS: a record that is too large",
-        Error::DecryptError => "TLS: a record that does not decrypt",
+        Error::AlertReceived(alert) => failure_by_alert(*alert),
+        Error::NoCertificatesPresented => Failure::NoCertificate,
+        Error::InvalidCertificate(why) => failure_of_certificate(why),
+        Error::PeerIncompatible(_) => Failure::Incompatible,
+        Error::NoApplicationProtocol => Failure::NoProtocol,
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => Failure::Malformed,
+        Error::PeerSentOversizedRecord => Failure::OversizedRecord,
+        Error::DecryptError => Failure::Undecryptable,
         Error::PeerMisbehaved(_) | Error::InappropriateHandshakeMessage { .. } => {
-            "TLS: the client breaks the protocol"
+            Failure::Misbehaved
         }
-        _ => "TLS: the handshake failed",
+        _ => Failure::Other,
     }
 }
 
-fn explain_alert(alert: AlertDescription) -> &'static str {
+fn failure_by_alert(alert: AlertDescription) -> HandshakeFailure {
     use AlertDescription as Alert;
     match alert {
         Alert::BadCertificate
@@ -148,23 +147,19 @@ fn explain_alert(alert: AlertDescription) -> &'static str {
         | Alert::CertificateRevoked
         | Alert::CertificateUnknown
         | Alert::UnknownCA
-        | Alert::UnsupportedCertificate => "TLS: the client does not accept the certificate",
-        _ => "TLS: the client broke the handshake off, by an alert",
+        | Alert::UnsupportedCertificate => HandshakeFailure::CertificateRefused,
+        _ => HandshakeFailure::Alert,
     }
 }
 
-fn explain_certificate(why: &CertificateError) -> &'static str {
+fn failure_of_certificate(why: &CertificateError) -> HandshakeFailure {
     use CertificateError as Bad;
     match why {
-        Bad::Expired | Bad::ExpiredContext { .. } => "TLS: the client's certificate has expired",
-        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-            "TLS: the client's certificate is not valid yet"
-        }
-        Bad::UnknownIssuer => "TLS: the issuer of the client's certificate is unknown",
-        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => {
-            "TLS: the client's certificate is not one for clients"
-        }
-        _ => "TLS: the client's certificate is not accepted",
+        Bad::Expired | Bad::ExpiredContext { .. } => HandshakeFailure::ClientExpired,
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => HandshakeFailure::ClientNotYetValid,
+        Bad::UnknownIssuer => HandshakeFailure::ClientUnknownIssuer,
+        Bad::InvalidPurpose | Bad::InvalidPurposeContext { .. } => HandshakeFailure::ClientPurpose,
+        _ => HandshakeFailure::ClientRefused,
     }
 }
 

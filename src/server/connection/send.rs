@@ -301,7 +301,7 @@ impl Sending {
         budget: u64,
     ) -> u64 {
         let done = match action {
-            DiskAction::CheckPassword | DiskAction::LookUp | DiskAction::Handshake => Ok(()),
+            DiskAction::CheckPassword(_) | DiskAction::LookUp | DiskAction::Handshake => Ok(()),
             DiskAction::Read(extent, _) => self.read_in(extent, service, tools),
             DiskAction::Send => return self.send_from_disk(sink, service, tools, budget),
             DiskAction::ProduceListing(_) => self.produce_listing(service),

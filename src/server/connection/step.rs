@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::server::access::PastGuesses;
 use crate::server::files::OpenFile;
 use crate::server::files::open_file_cache::OpenFileCache;
 use crate::server::listing::ScanNumber;
@@ -38,17 +39,19 @@ pub(crate) struct DiskJob {
 
 impl DiskJob {
     /// To look at a password. The job waits for no file system, only for other password checks.
-    pub(crate) const CHECK_PASSWORD: Self = Self {
-        file_system: 0,
-        action: DiskAction::CheckPassword,
-    };
+    pub(crate) fn check_password(guesses: PastGuesses) -> Self {
+        Self {
+            file_system: 0,
+            action: DiskAction::CheckPassword(guesses),
+        }
+    }
 }
 
 /// A disk worker's action for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DiskAction {
     /// Look at a password, which takes time on purpose.
-    CheckPassword,
+    CheckPassword(PastGuesses),
     /// Look the target up, and open the directory if it is one.
     LookUp,
     /// Read an extent into the page cache.

@@ -1,5 +1,6 @@
 //! Which queue a job belongs to.
 
+use crate::server::access::PastGuesses;
 use crate::server::connection::step::{DiskAction, DiskJob};
 use crate::server::files::OpenFile;
 
@@ -13,8 +14,9 @@ pub(super) struct QueueKey {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum QueueKind {
-    /// A few at a time: they need no disk, but a core for a tenth of a second each.
-    Passwords,
+    /// A few at a time: they need no disk, but a core for a tenth of a second each. Clients without
+    /// past guesses have turns of their own.
+    Passwords(PastGuesses),
     LookUps,
     Listings,
     /// Signatures, which wait for no disk.
@@ -28,7 +30,7 @@ pub(super) enum QueueKind {
 impl QueueKey {
     pub(super) fn of_job(job: DiskJob) -> Self {
         let kind = match job.action {
-            DiskAction::CheckPassword => QueueKind::Passwords,
+            DiskAction::CheckPassword(guesses) => QueueKind::Passwords(guesses),
             DiskAction::LookUp => QueueKind::LookUps,
             DiskAction::ProduceListing(_) => QueueKind::Listings,
             DiskAction::Handshake => QueueKind::Handshakes,

@@ -312,14 +312,26 @@ impl Queues {
     /// Whether another job of the queue may run now: the last free worker is for a file system
     /// without running jobs.
     fn may_run(&self, line: QueueKey) -> bool {
+        let queue = self.waiting.get(&line);
+        let running = queue.map_or(0, |queue| queue.running);
         let most = match line.kind {
             QueueKind::Closes => self.free_workers.min(1),
-            QueueKind::Passwords => self.free_workers.min(self.most_passwords),
+            QueueKind::Passwords(_) => {
+                let of_others = self.passwords_running().saturating_sub(running);
+                let most = self.most_passwords.saturating_sub(of_others);
+                self.free_workers.min(most)
+            }
             _ => self.free_workers,
         };
         let may_take_one = self.free_workers > 1 || !self.running.contains_key(&line.device);
-        let queue = self.waiting.get(&line);
-        may_take_one && queue.is_some_and(|queue| !queue.is_empty() && queue.running < most)
+        may_take_one && queue.is_some_and(|queue| !queue.is_empty()) && running < most
+    }
+
+    /// Password checks that run, of all clients.
+    fn passwords_running(&self) -> usize {
+        let queues = self.waiting.iter();
+        let passwords = queues.filter(|(line, _)| matches!(line.kind, QueueKind::Passwords(_)));
+        passwords.map(|(_, queue)| queue.running).sum()
     }
 
     pub(super) fn has_next(&self) -> bool {

@@ -8,6 +8,7 @@ use super::queues::{LONG_LINE, Reader};
 use super::*;
 use crate::http::Target;
 use crate::http::policy::DotNames;
+use crate::server::access::PastGuesses;
 use crate::server::client_share::ClientShares;
 use crate::server::config::ServeConfig;
 use crate::server::connection::step::{Admission, ExtentKey};
@@ -307,7 +308,7 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     let DiskJob {
         file_system,
         action,
-    } = DiskJob::CHECK_PASSWORD;
+    } = DiskJob::check_password(PastGuesses::None);
     let mut peers = visit(&lane, file_system, action, 64);
     peers.extend(visit(&lane, 1, DiskAction::Send, 1));
     peers.extend(visit(&lane, 1, DiskAction::LookUp, 1));
@@ -317,7 +318,7 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     let next = || lane.lane.lock().next();
     while let Some((Job::Connection(_, action), ticket)) = next() {
         match action {
-            DiskAction::CheckPassword => passwords += 1,
+            DiskAction::CheckPassword(_) => passwords += 1,
             _ => others += 1,
         }
         tickets.push(ticket);
@@ -329,6 +330,28 @@ fn passwords_take_one_worker_in_eight_and_leave_the_others_to_disks() {
     }
     assert!(matches!(
         next(),
-        Some((Job::Connection(_, DiskAction::CheckPassword), _))
+        Some((Job::Connection(_, DiskAction::CheckPassword(_)), _))
     ));
+}
+
+#[test]
+fn passwords_of_clients_that_guessed_leave_every_other_turn_to_the_rest() {
+    let lane = Lane::new();
+    let mut peers = Vec::new();
+    for (guesses, count) in [(PastGuesses::Wrong, 8), (PastGuesses::None, 2)] {
+        let job = DiskJob::check_password(guesses);
+        peers.extend(visit(&lane, job.file_system, job.action, count));
+    }
+    let mut order = Vec::new();
+    loop {
+        let next = lane.lane.lock().next();
+        let Some((Job::Connection(_, DiskAction::CheckPassword(guesses)), ticket)) = next else {
+            break;
+        };
+        assert!(lane.lane.lock().next().is_none(), "one at a time, of both");
+        order.push(guesses == PastGuesses::None);
+        assert!(lane.lane.finish(&ticket, None).is_empty());
+    }
+    assert_eq!(order.len(), 10);
+    assert_eq!(order[..4], [false, true, false, true]);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use crate::server::telemetry::close_reason::CloseReason;
+use crate::server::telemetry::handshake_failure::HandshakeFailure;
 
 /// A counter with a part for each thread, so that no processor waits for another one's cache line.
 /// Two threads share a part only beyond [`PARTS`].
@@ -44,6 +45,7 @@ macro_rules! counters {
         pub struct Counters {
             $($(#[$doc])* pub $name: Counter,)*
             closed: [Counter; CloseReason::ALL.len()],
+            handshakes_failed: [Counter; HandshakeFailure::ALL.len()],
         }
 
         /// The counters at one moment.
@@ -51,6 +53,7 @@ macro_rules! counters {
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)*
             closed: [u64; CloseReason::ALL.len()],
+            handshakes_failed: [u64; HandshakeFailure::ALL.len()],
         }
 
         impl Default for Counters {
@@ -58,6 +61,7 @@ macro_rules! counters {
                 Self {
                     $($name: Counter::default(),)*
                     closed: std::array::from_fn(|_| Counter::default()),
+                    handshakes_failed: std::array::from_fn(|_| Counter::default()),
                 }
             }
         }
@@ -69,6 +73,7 @@ macro_rules! counters {
                 Snapshot {
                     $($name: self.$name.sum(),)*
                     closed: std::array::from_fn(|at| self.closed[at].sum()),
+                    handshakes_failed: std::array::from_fn(|at| self.handshakes_failed[at].sum()),
                 }
             }
         }
@@ -85,12 +90,12 @@ counters! {
     /// Times that accepting found the system out of something, or down to the descriptors that
     /// are kept for files.
     accept_exhausted,
-    /// TLS handshakes that ended well.
-    handshakes,
+    /// Handshakes of TLS 1.2 that ended well.
+    handshakes_tls12,
+    /// Handshakes of TLS 1.3 that ended well.
+    handshakes_tls13,
     /// Handshakes that resumed an earlier session.
     handshakes_resumed,
-    /// TLS handshakes that failed.
-    handshakes_failed,
     /// TLS connections whose records the kernel seals and opens, from a large response on.
     kernel_tls,
     /// Requests received whole.
@@ -148,6 +153,11 @@ impl Counters {
     pub fn count_close(&self, reason: CloseReason) {
         Self::add_one(&self.closed[reason as usize]);
     }
+
+    /// Counts a TLS handshake that failed.
+    pub fn count_failed_handshake(&self, failure: HandshakeFailure) {
+        Self::add_one(&self.handshakes_failed[failure as usize]);
+    }
 }
 
 impl Snapshot {
@@ -161,6 +171,24 @@ impl Snapshot {
     #[must_use]
     pub fn closed_in_all(&self) -> u64 {
         self.closed.iter().sum()
+    }
+
+    /// How many TLS handshakes ended well, of all versions.
+    #[must_use]
+    pub fn handshakes(&self) -> u64 {
+        self.handshakes_tls12 + self.handshakes_tls13
+    }
+
+    /// How many TLS handshakes failed like this.
+    #[must_use]
+    pub fn handshakes_failed(&self, failure: HandshakeFailure) -> u64 {
+        self.handshakes_failed[failure as usize]
+    }
+
+    /// How many TLS handshakes failed, for any reason.
+    #[must_use]
+    pub fn handshakes_failed_in_all(&self) -> u64 {
+        self.handshakes_failed.iter().sum()
     }
 }
 

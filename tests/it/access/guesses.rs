@@ -1,6 +1,9 @@
 //! Guessed passwords: they are slowed, and delay no other client.
 
+use haul::server::config::Proxies;
+
 use super::*;
+use crate::support::transport::leaves_out;
 
 #[test]
 fn guesses_are_slowed_after_a_few() {
@@ -72,4 +75,42 @@ fn many_wrong_passwords_do_not_delay_readers_of_open_files() {
     // The same address: what waited behind the first few was not even looked at.
     assert!((5..32).contains(&counters.passwords_wrong), "{counters:?}");
     assert_eq!(counters.passwords_wrong, counters.passwords_checked);
+}
+
+#[test]
+fn a_client_that_guesses_leaves_room_for_first_logins_of_others() {
+    if leaves_out("a header stands before the handshake") {
+        return;
+    }
+    let secrets = Secrets::new();
+    // Some tenths of a second each: what is queued stays queued for the time of the test.
+    let hash = bcrypt::hash("s3cret", 12).expect("hashed");
+    let htpasswd = secrets.path("htpasswd");
+    fs::write(&htpasswd, format!("anna:{hash}\n")).expect("written");
+    let server = TestServer::with(|config| {
+        config.access.htpasswd = Some(htpasswd);
+        config.proxies = Proxies {
+            introduced: vec!["127.0.0.0/8".parse().expect("a network")],
+            ..Proxies::default()
+        };
+    });
+    server.put("f", "content");
+    let ask = |address: &str, pair: &str| {
+        let mut client = server.connect();
+        let field = login(pair);
+        client.send(format!(
+            "PROXY TCP4 {address} 10.0.0.1 1000 80\r\n\
+             GET /f HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{field}\r\n"
+        ));
+        client
+    };
+    let guesser = "192.0.2.1";
+    assert_eq!(ask(guesser, "anna:0").answer().status, 401);
+    // More than may wait of all clients together.
+    let guesses: Vec<Client> = (1..=300)
+        .map(|number| ask(guesser, &format!("anna:{number}")))
+        .collect();
+    server.counters_when(|counters| counters.requests == 301);
+    assert_eq!(ask("192.0.2.2", "anna:s3cret").answer().body, b"content");
+    drop(guesses);
 }

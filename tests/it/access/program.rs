@@ -131,6 +131,81 @@ fn secrets_in_what_is_served_end_the_start() {
 }
 
 #[test]
+fn secrets_where_links_may_lead_end_the_start() {
+    let root = tempfile::tempdir().expect("a directory");
+    let linked = tempfile::tempdir().expect("a directory");
+    let state = tempfile::tempdir().expect("a directory");
+    fs::create_dir(linked.path().join(".d")).expect("made");
+    let keys = linked.path().join(".d/keys");
+    fs::write(&keys, KEY).expect("written");
+    // The way by which a client would fetch them.
+    symlink(linked.path().join(".d"), root.path().join("way")).expect("a link");
+    let start = ["serve", "--listen", "0", "--root", text(root.path())];
+    let into = ["--links-into", text(linked.path())];
+    let own = ["--listen-tls", "0", "--tls-self", "--state"];
+    let state_there = linked.path().join("state");
+    for (option, others) in [
+        ("--link-key", &["--link-key", text(&keys)][..]),
+        ("--tls-self", &[&own[..], &[text(&state_there)]].concat()),
+    ] {
+        for check in [&[][..], &["--check"]] {
+            let said = complaint(&[&start[..], &into, others, check].concat());
+            let expected = "clients could fetch it; move it elsewhere, or serve another directory \
+                            (--links-into)";
+            assert!(said.contains(option) && said.contains(expected), "{said}");
+        }
+    }
+    // Without the option no link leads there.
+    let mut server = Program::serve(["--root", text(root.path()), "--link-key", text(&keys)]);
+    server.address();
+    let elsewhere = text(state.path());
+    let mut server = Program::serve([&start[3..], &into, &["--state", elsewhere]].concat());
+    server.address();
+}
+
+#[test]
+fn logs_and_digests_in_what_is_served_are_warned_of() {
+    let root = tempfile::tempdir().expect("a directory");
+    let other = tempfile::tempdir().expect("a directory");
+    let (log, state) = (root.path().join("log"), root.path().join("state"));
+    let start = ["--root", text(root.path())];
+    let bad = ["--access-log", text(&log), "--state", text(&state)];
+    let expected = [
+        format!(
+            "haul: --access-log {}: it lies in what is served",
+            text(&log)
+        ),
+        format!("haul: --state {}: it lies in what is served", text(&state)),
+    ];
+    let check = run(haul().args([&["serve", "--check"], &start[..], &bad].concat()));
+    let checked = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(check.status.success(), "{checked}");
+    let mut server = Program::serve([&start[..], &bad].concat());
+    server.address();
+    for said in [checked, server.said.join("\n")] {
+        for expected in &expected {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+    let log = other.path().join("log");
+    let hidden = root.path().join(".state");
+    let good = ["--access-log", text(&log), "--state", text(&hidden)];
+    let mut server = Program::serve([&start[..], &good].concat());
+    server.address();
+    assert!(!server.said.join("\n").contains("it lies in what is served"));
+    // As a shell redirects it.
+    let to_file = fs::File::create(root.path().join("errors")).expect("made");
+    let mut command = haul();
+    let command = command.args([&["serve", "--check"], &start[..]].concat());
+    let status = command.stderr(to_file).status().expect("it runs");
+    let said = fs::read_to_string(root.path().join("errors")).expect("written");
+    assert!(
+        status.success() && said.contains("haul: standard error "),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_path_to_protect_that_is_not_there_is_told() {
     let secrets = Secrets::new();
     let htpasswd = secrets.htpasswd(&[("anna", "s3cret")]);

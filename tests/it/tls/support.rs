@@ -46,10 +46,22 @@ impl Authority {
 
     /// Signs a certificate for these hosts; the files are `NAME.pem` and `NAME.key`.
     pub fn sign(&self, name: &str, hosts: &[&str], key: &KeyPair) -> IdentityFiles {
+        self.sign_with(name, hosts, key, |_| {})
+    }
+
+    /// The same, with parameters that `adjust` has changed.
+    pub fn sign_with(
+        &self,
+        name: &str,
+        hosts: &[&str],
+        key: &KeyPair,
+        adjust: impl FnOnce(&mut CertificateParams),
+    ) -> IdentityFiles {
         let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
         let mut parameters = CertificateParams::new(hosts).expect("parameters");
         let names = &mut parameters.distinguished_name;
         names.push(DnType::CommonName, name);
+        adjust(&mut parameters);
         let signed = parameters.signed_by(key, &self.issuer).expect("signed");
         let files = IdentityFiles {
             certificate: self.path(&format!("{name}.pem")),

@@ -75,7 +75,7 @@ fn ranges_and_kept_connections_work() {
     client.request("/", "Accept: application/json\r\nConnection: close\r\n");
     let listing = client.rest().expect("close_notify at the end");
     assert!(String::from_utf8_lossy(&listing).contains("\"file\""));
-    assert_eq!(tls.server.counters().handshakes, 1);
+    assert_eq!(tls.server.counters().handshakes(), 1);
 }
 
 #[test]

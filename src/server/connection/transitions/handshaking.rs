@@ -13,7 +13,7 @@ use crate::server::connection::step::{
 };
 use crate::server::connection::transitions::lingering;
 use crate::server::connection::transitions::preparing;
-use crate::server::telemetry::{CloseReason, Counters};
+use crate::server::telemetry::{CloseReason, Counters, HandshakeFailure};
 
 pub(super) fn advance(
     mut handshaking: Handshaking,
@@ -53,7 +53,10 @@ pub(super) fn advance(
         }
         HandshakeStep::Done => {
             let counters = &turn.service.counters;
-            Counters::add_one(&counters.handshakes);
+            Counters::add_one(match tls.session().is_tls13() {
+                true => &counters.handshakes_tls13,
+                false => &counters.handshakes_tls12,
+            });
             if tls.session().is_resumed() {
                 Counters::add_one(&counters.handshakes_resumed);
             }
@@ -67,15 +70,17 @@ pub(super) fn advance(
             Flow::Continue(State::Receiving(Receiving::new(turn.now)))
         }
         HandshakeStep::PlainHttp => {
+            let counters = &turn.service.counters;
+            counters.count_failed_handshake(HandshakeFailure::PlainText);
             let text = common.tls.take().map(|tls| tls.into_partial());
             common.received.replace(text.unwrap_or_default());
             let refusal =
                 Refusal::BadRequest("this port speaks TLS: the address begins with https://");
             Flow::Continue(preparing::refuse(refusal, common))
         }
-        HandshakeStep::Failed(why) => {
-            Counters::add_one(&turn.service.counters.handshakes_failed);
-            let why = (CloseReason::Malformed, why);
+        HandshakeStep::Failed(failure) => {
+            turn.service.counters.count_failed_handshake(failure);
+            let why = (CloseReason::Malformed, failure.text());
             prepare::record_no_request(&common.received, why, common.peer, turn.service);
             // Later bytes could not be decrypted.
             common.tls = None;
@@ -83,6 +88,10 @@ pub(super) fn advance(
             lingering::begin(state, CloseReason::Malformed, common, turn.now)
         }
         HandshakeStep::Ended => {
+            if handshaking.silent_since().is_none() {
+                let counters = &turn.service.counters;
+                counters.count_failed_handshake(HandshakeFailure::Aborted);
+            }
             let step = Step::Close(CloseReason::Aborted);
             Flow::Stop(State::Handshaking(handshaking), step)
         }
@@ -97,10 +106,9 @@ pub(super) fn expire(
     let reason = match handshaking.silent_since() {
         Some(_) => CloseReason::FirstByteTimeout,
         None => {
-            let why = (
-                CloseReason::HeadTimeout,
-                "the handshake was not whole in time",
-            );
+            let failure = HandshakeFailure::Timeout;
+            turn.service.counters.count_failed_handshake(failure);
+            let why = (CloseReason::HeadTimeout, failure.text());
             prepare::record_no_request(&common.received, why, common.peer, turn.service);
             CloseReason::HeadTimeout
         }

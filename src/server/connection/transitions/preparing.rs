@@ -20,7 +20,7 @@ pub(super) fn advance(
     if let Some(access) = &service.access
         && !pending.is_decided(access, common.peer, turn.now)
     {
-        let step = Step::Disk(DiskJob::CHECK_PASSWORD);
+        let step = Step::Disk(DiskJob::check_password(pending.access.past_guesses()));
         return Flow::Stop(State::Preparing(pending), step);
     }
     let mut cache = Cache::OpenFileCache(turn.names, turn.now);
@@ -48,7 +48,7 @@ pub(super) fn run_disk_job(
     common: &mut CommonState,
     service: &Shared,
 ) -> State {
-    if action == DiskAction::CheckPassword {
+    if let DiskAction::CheckPassword(_) = action {
         if let Some(access) = &service.access {
             pending.check_password(access, common.peer);
         }
