@@ -12,6 +12,8 @@ use crate::digest::algorithm::{Algorithm, Checksum, ChecksumError};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChecksumFile {
     sums: Vec<(Vec<u8>, Checksum)>,
+    /// The places of the sums, by the names of their files.
+    by_name: Vec<usize>,
     malformed: Vec<usize>,
 }
 
@@ -81,7 +83,10 @@ impl ChecksumFile {
         }
     }
 
-    fn if_any(self) -> Result<Self, ChecksumError> {
+    fn if_any(mut self) -> Result<Self, ChecksumError> {
+        let mut by_name: Vec<usize> = (0..self.sums.len()).collect();
+        by_name.sort_by_key(|at| self.name(*at));
+        self.by_name = by_name;
         if self.sums.is_empty() {
             let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
             return Err(ChecksumError::new(text.to_owned()));
@@ -89,23 +94,30 @@ impl ChecksumFile {
         Ok(self)
     }
 
-    /// The sum for `path`: under the whole path, or else under its longest listed end. A tree's
+    /// The sums for `path`: under the whole path, or else under its longest listed end. A tree's
     /// list does not name the directory that the tree is in.
     #[must_use]
-    pub fn find(&self, path: &Path) -> Option<Checksum> {
-        let find = |name: &Path| {
-            self.sums.iter().find(|(listed, _)| {
-                let listed = Path::new(OsStr::from_bytes(listed));
-                listed.strip_prefix(".").unwrap_or(listed) == name
-            })
-        };
+    pub fn find(&self, path: &Path) -> Vec<Checksum> {
         let ends = std::iter::successors(Some(path.components()), |components| {
             let mut rest = components.clone();
             rest.next().map(|_| rest)
         });
         ends.take_while(|end| !end.as_path().as_os_str().is_empty())
-            .find_map(|end| find(end.as_path()))
-            .map(|(_, sum)| sum.clone())
+            .map(|end| self.sums_of(end.as_path()))
+            .find(|sums| !sums.is_empty())
+            .unwrap_or_default()
+    }
+
+    fn sums_of(&self, name: &Path) -> Vec<Checksum> {
+        let start = self.by_name.partition_point(|at| self.name(*at) < name);
+        let places = self.by_name[start..].iter();
+        let places = places.take_while(|at| self.name(**at) == name);
+        places.map(|at| self.sums[*at].1.clone()).collect()
+    }
+
+    fn name(&self, at: usize) -> &Path {
+        let listed = Path::new(OsStr::from_bytes(&self.sums[at].0));
+        listed.strip_prefix(".").unwrap_or(listed)
     }
 
     /// Each name with its sum, in the list's order.
@@ -248,7 +260,7 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 /// `PATH_MAX` twice, for a name of which every byte is escaped, and more than a digest.
 const MAX_LINE_BYTES: u64 = 16 * 1024;
 /// An entry, and what an allocator adds to its two allocations.
-const ENTRY_BYTES: usize = size_of::<(Vec<u8>, Checksum)>() + 32;
+const ENTRY_BYTES: usize = size_of::<(Vec<u8>, Checksum)>() + size_of::<usize>() + 32;
 /// A million sums of files with names of 40 bytes.
 const MAX_LIST_BYTES: usize = 160 << 20;
 
@@ -282,10 +294,10 @@ mod tests {
             "h",
             "i",
         ] {
-            assert!(sums.find(Path::new(name)).is_some(), "{name:?}");
+            assert_eq!(sums.find(Path::new(name)).len(), 1, "{name:?}");
         }
-        assert!(sums.find(Path::new("b")).is_none());
-        let algorithm = |name: &str| sums.find(Path::new(name)).map(|sum| sum.algorithm());
+        assert!(sums.find(Path::new("b")).is_empty());
+        let algorithm = |name: &str| sums.find(Path::new(name)).first().map(Checksum::algorithm);
         assert_eq!(algorithm("f"), Some(Algorithm::Blake3));
         assert_eq!(algorithm("g"), Some(Algorithm::Md5));
         assert_eq!(algorithm("h"), Some(Algorithm::Sha1));
@@ -293,7 +305,7 @@ mod tests {
         assert!(ChecksumFile::parse("").is_err());
         let b3sum =
             ChecksumFile::parse_as(format!("{EMPTY}  a").as_bytes(), Some(Algorithm::Blake3));
-        let sum = b3sum.unwrap().find(Path::new("a")).unwrap();
+        let sum = b3sum.unwrap().find(Path::new("a")).remove(0);
         assert_eq!(sum.algorithm(), Algorithm::Blake3);
     }
 

@@ -17,7 +17,7 @@ use super::part_file;
 use super::shared::attempts::Attempts;
 use super::shared::{Reporter, Shared};
 use super::source::{HttpUrl, Source};
-use crate::digest::Checksum;
+use crate::digest::{Algorithm, Checksum};
 use crate::sys::process::effective_user;
 
 /// Where the bytes go.
@@ -270,12 +270,35 @@ pub(super) fn checksums_for(
         let below = target
             .strip_prefix(&shared.config.directory)
             .unwrap_or(target);
-        checksums.push(file.find(below).ok_or_else(|| {
+        let listed = file.find(below);
+        if listed.is_empty() {
             let text = format!("the file of sums has none for {}", below.display());
-            GetError::new(ErrorKind::Verification, text)
-        })?);
+            return Err(GetError::new(ErrorKind::Verification, text));
+        }
+        // One of them that stops attackers is enough.
+        let strength = |sum: &Checksum| Algorithm::ALL.iter().position(|it| *it == sum.algorithm());
+        let best = listed.iter().map(strength).min();
+        checksums.extend(listed.into_iter().filter(|sum| Some(strength(sum)) == best));
     }
-    Ok(checksums)
+    checksums.dedup();
+    contradiction(&checksums).map_or(Ok(checksums), |algorithm| {
+        let text = format!(
+            "{}: two {} sums are given",
+            target.display(),
+            algorithm.name()
+        );
+        Err(GetError::new(ErrorKind::Verification, text))
+    })
+}
+
+/// The algorithm of which two sums differ: no content has both.
+fn contradiction(checksums: &[Checksum]) -> Option<Algorithm> {
+    let differ =
+        |one: &Checksum, other: &Checksum| one.algorithm() == other.algorithm() && one != other;
+    let found = checksums
+        .iter()
+        .find(|one| checksums.iter().any(|other| differ(one, other)));
+    found.map(Checksum::algorithm)
 }
 
 /// As many as Linux follows (path_resolution(7)).

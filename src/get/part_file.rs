@@ -249,7 +249,9 @@ impl PartFile {
         let (Ok(own), Ok(found)) = (self.file.metadata(), self.target.symlink_metadata()) else {
             return;
         };
-        if !found.is_file() {
+        // Where anybody may make files, somebody may have made it to own the new one.
+        let is_strangers = own.uid() != found.uid() && anybody_may_write_beside(&self.target);
+        if !found.is_file() || is_strangers {
             return;
         }
         let ids = |it: &fs::Metadata| (it.uid(), it.gid());
@@ -378,6 +380,12 @@ impl PartFile {
             .map_err(|error| GetError::local("look at", &self.path, &error))?
             .len())
     }
+}
+
+fn anybody_may_write_beside(target: &Path) -> bool {
+    let directory = target.parent().filter(|it| !it.as_os_str().is_empty());
+    let found = directory.unwrap_or(Path::new(".")).metadata();
+    found.is_ok_and(|directory| directory.mode() & 0o002 != 0)
 }
 
 /// Moves the part file that an earlier run left at `path`, which is to be another file's or a

@@ -1,7 +1,7 @@
 //! Bytes that are here already: nothing that a server says, and no wrong sum, makes them fewer
 //! without `--restart`.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use sha2::{Digest, Sha256};
 
@@ -417,6 +417,30 @@ fn parts_that_others_can_write_to_or_name_are_refused() {
         assert!(!client.path("f").exists());
     }
     assert!(server.requests().is_empty(), "no byte of it was asked for");
+}
+
+/// Somebody puts a file into a directory like /tmp to own what comes in its place.
+#[test]
+fn a_strangers_file_where_anybody_may_write_gives_no_rights() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let file = Served::new(1, LENGTH);
+    let server = Server::of(file.clone());
+    for (mode, owner) in [(0o1777, 0), (0o777, 0), (0o755, 65534)] {
+        let client = Client::new();
+        let (path, directory) = (client.path("f"), client.directory.path());
+        std::fs::write(&path, "mine").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(mode)).unwrap();
+        client.get(&["-f", &server.url("/f")]).assert_status(0);
+        client.assert_whole("f", &file.bytes);
+        let found = std::fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid()), (owner, owner), "{mode:o}");
+        let others_write = found.mode() & 0o002 != 0;
+        assert_eq!(others_write, owner != 0, "{mode:o}");
+    }
 }
 
 #[test]

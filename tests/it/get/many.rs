@@ -194,6 +194,40 @@ fn sha256(bytes: &[u8]) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The first line of a file does not hide the others.
+#[test]
+fn a_list_with_several_sums_of_a_file_is_held_by_the_strongest() {
+    let file = Served::new(1, 1000);
+    let server = Server::of(file.clone());
+    let sha256 = sha256(&file.bytes);
+    let sha512 = sha2::Sha512::digest(&*file.bytes);
+    let sha512: String = sha512.iter().map(|byte| format!("{byte:02x}")).collect();
+    let (no256, no512) = ("0".repeat(64), "0".repeat(128));
+    for (list, status, requests) in [
+        (
+            format!("SHA512 (f) = {sha512}\nSHA256 (f) = {no256}\n"),
+            7,
+            1,
+        ),
+        (
+            format!("SHA512 (f) = {no512}\nSHA256 (f) = {sha256}\n"),
+            0,
+            1,
+        ),
+        (format!("{sha256}  f\n{sha256} *f\n"), 0, 1),
+        (format!("{sha256}  f\n{no256}  f\n"), 7, 0),
+        (format!("{no256}  f\n{sha256}  ./f\n"), 7, 0),
+    ] {
+        let (client, before) = (Client::new(), server.requests().len());
+        std::fs::write(client.path("SUMS"), &list).unwrap();
+        let ran = client.get(&["--checksum", "SUMS", &server.url("/f")]);
+        assert_eq!(ran.status, Some(status), "{list}: {}", ran.stderr);
+        assert_eq!(client.path("f").exists(), status == 0, "{list}");
+        let asked = server.requests().len() - before;
+        assert!((asked > 0) == (requests > 0), "{list}: {asked}");
+    }
+}
+
 #[test]
 fn sums_of_many_files() {
     let client = Client::new();
