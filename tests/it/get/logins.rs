@@ -5,7 +5,10 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::version::{TLS12, TLS13};
+use sha2::Digest;
 
 use super::support::{Act, Client, Served, Server, finish};
 use crate::tls_front::{Authority, Ending, Front};
@@ -60,7 +63,8 @@ fn logins_do_not_go_to_the_servers_of_a_metalink_or_of_a_link() {
     let (file, login) = (Served::new(1, 1000), ["-f", "-s1", "-u", "me:s3cret"]);
     let other = Server::of(file.clone());
     let copy = other.url("/f");
-    let link = format!("Link: <{copy}>; rel=duplicate\r\n");
+    let digest = STANDARD.encode(sha2::Sha256::digest(&*file.bytes));
+    let link = format!("Digest: SHA-256={digest}\r\nLink: <{copy}>; rel=duplicate\r\n");
     let document = metalink_to(&copy);
     let server = Server::start(move |request| match request.target.as_str() {
         // The digest lets the mirror go on where this one breaks off.
