@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::digest::blocks::BlockList;
 use crate::digest::hasher::Digests;
@@ -118,6 +119,12 @@ impl Store {
         // A digest that could not be written is computed again.
         let _ = state.on_disk(Disk::flush);
         state.disk = None;
+    }
+
+    /// Writes digests to disk whose time it is; returns the time until that of others, if any.
+    pub(crate) fn flush_due(&self) -> (Option<Duration>, Option<Notice>) {
+        let (rest, notice) = self.state().on_disk(Disk::flush_due);
+        (rest.flatten(), notice)
     }
 
     /// Writes all digests to disk.

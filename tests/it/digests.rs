@@ -258,8 +258,13 @@ fn stop(program: &mut Program) {
 
 /// Bytes that a process has read, by whatever call.
 fn bytes_read(pid: i32) -> u64 {
+    bytes_of(pid, "rchar: ")
+}
+
+/// A counter of a process's input and output (`proc_pid_io(5)`).
+fn bytes_of(pid: i32, counter: &str) -> u64 {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).expect("its counters");
-    let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    let line = io.lines().find_map(|line| line.strip_prefix(counter));
     line.expect("a line").parse().expect("a number")
 }
 
@@ -285,6 +290,30 @@ fn after_a_restart_the_file_is_not_read_again() {
     let read = bytes_read(second.id()) - before;
     assert!(read < 64 << 10, "{read} bytes read");
     stop(&mut second);
+}
+
+/// Small files that come one by one share a write of the store.
+#[test]
+fn a_digest_does_not_cost_a_write_of_the_store() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let names: Vec<String> = (0..100).map(|number| format!("{number}")).collect();
+    for name in &names {
+        fs::write(root.path().join(name), name).unwrap();
+    }
+    let (mut program, address) = serve(root.path(), state.path());
+    for name in &names {
+        head_with(address, &format!("/{name}"), WISH, "Repr-Digest");
+    }
+    let written = bytes_of(program.id(), "wchar: ");
+    assert!(written < 100 * 16_384, "{written} bytes written");
+    stop(&mut program);
+    // What waited for its write is on disk at the end.
+    let (mut program, address) = serve(root.path(), state.path());
+    let known = |name: &String| ask(address, "HEAD", &format!("/{name}"), WISH);
+    let known = names.iter().map(known);
+    let known = known.filter(|head| head.field("Repr-Digest").is_some());
+    assert_eq!(known.count(), 100);
+    stop(&mut program);
 }
 
 #[test]

@@ -178,6 +178,31 @@ fn refuse_cached(thread: Pid) -> nix::Result<()> {
     ptrace::setregs(thread, registers)
 }
 
+/// A file system that fails for one name has no whole listing.
+#[test]
+fn a_listing_does_not_end_as_a_whole_one_where_names_cannot_be_looked_at() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::write(root.path().join("name"), "content").expect("a file");
+    let mut command = serve_plain(root.path());
+    let no_follow = (3, libc::AT_SYMLINK_NOFOLLOW as u64);
+    filter_if(&mut command, libc::SYS_newfstatat, no_follow, libc::EIO);
+    let mut server = Program::start(&mut command);
+    let address = server.address();
+    for query in ["", "?sort=size", "?sort=time", "?filter=n", "?format=json"] {
+        let mut client = server.connect(address);
+        client.send(format!(
+            "GET /{query} HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
+        ));
+        let (answer, end) = client.try_rest();
+        let text = String::from_utf8_lossy(&answer);
+        let is_whole = end.is_ok() && text.ends_with("0\r\n\r\n");
+        assert!(
+            text.starts_with("HTTP/1.1 5") || !is_whole,
+            "{query}: {text}"
+        );
+    }
+}
+
 fn passes_without(calls: &[libc::c_long], errno: i32, case: &str) {
     let refuse = |command: &mut Command| filter(command, calls, errno);
     let start = |command: &mut Command| {

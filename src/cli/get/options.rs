@@ -65,7 +65,8 @@ pub(crate) struct GetArguments {
     /// Leave out files and directories that match GLOB; may be repeated
     #[arg(long, value_name = "GLOB", help_heading = WHICH)]
     pub(crate) exclude: Vec<String>,
-    /// Another address of the same file, to share the segments; may be repeated
+    /// Another address of the same file, to share the segments; may be repeated. Without a sum or
+    /// a digest, equal entity tags are all that shows its bytes to be of the same file
     #[arg(long, value_name = "URL", help_heading = WHICH, conflicts_with_all = ["recursive", "input"])]
     pub(crate) mirror: Vec<String>,
 

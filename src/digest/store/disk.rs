@@ -152,6 +152,20 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes stored digests durable once the oldest has waited for [`SAVE_EVERY`]; returns how long
+    /// it is still to wait.
+    pub(super) fn flush_due(&mut self) -> Result<Option<Duration>, String> {
+        let Some(since) = self.unsaved_since else {
+            return Ok(None);
+        };
+        let rest = SAVE_EVERY.saturating_sub(since.elapsed());
+        if rest.is_zero() {
+            self.flush()?;
+            return Ok(None);
+        }
+        Ok(Some(rest))
+    }
+
     fn begin(&self, is_durable: bool) -> Result<redb::WriteTransaction, String> {
         let mut transaction = self.database.begin_write().map_err(text)?;
         match is_durable {

@@ -202,7 +202,7 @@ fn judge(
     } else {
         judge_stranger(session, identity, head, extent)?
     };
-    if head.is_haul() {
+    if head.is_haul() && session.believes_list_of(mirror.index) {
         session.blocks.note_source(ListSource {
             url: mirror.current.clone(),
             validator: validator.clone(),

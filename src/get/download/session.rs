@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::block_ledger::BlockLedger;
 use super::plan::Plan;
-use crate::digest::Checksum;
+use crate::digest::{Algorithm, Checksum};
 use crate::get::client::Response;
 use crate::get::part_file::validate::{Identity, Trust};
 use crate::get::part_file::{PartFile, State};
@@ -22,6 +22,8 @@ pub(crate) struct Session<'a> {
     pub(crate) state: State,
     /// `None`: nothing proves that two responses are of one version, so there is only one.
     pub(crate) identity: Option<Identity>,
+    /// The mirror, by index, whose version this is.
+    pub(crate) source: usize,
     pub(crate) trust: Trust,
     pub(crate) checksums: &'a [Checksum],
     pub(crate) blocks: BlockLedger,
@@ -52,6 +54,13 @@ impl Session<'_> {
             Some(_) => Trust::Checksum,
             None => self.trust,
         }
+    }
+
+    /// Whether a list of blocks from this mirror counts. Equal entity tags show that a mirror means
+    /// the same file, not that what it says of the file is true.
+    pub(crate) fn believes_list_of(&self, mirror: usize) -> bool {
+        let is_blake3 = |sum: &Checksum| sum.algorithm() == Algorithm::Blake3;
+        mirror == self.source || self.checksums.iter().any(is_blake3)
     }
 
     pub(crate) fn plan(&self) -> MutexGuard<'_, Plan> {

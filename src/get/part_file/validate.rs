@@ -195,15 +195,20 @@ impl Identity {
             Err(_) => return Err("it answers with another range than was asked for".to_owned()),
         };
         let validator = Validator::of(head);
-        if validator.is_none() && trust != Trust::Checksum {
-            return Err("its file has no strong validator".to_owned());
-        }
-        let same_tag = validator.is_some() && self.validator == validator;
-        let same_time = self.last_modified.is_some() && self.last_modified == head.last_modified;
-        if trust != Trust::Checksum && !same_tag && !same_time {
-            return Err("nothing shows that its file is the same: neither ETag nor \
-                Last-Modified agree (give --sha256 or --blake3)"
-                .to_owned());
+        let same_tag = matches!(validator, Some(Validator::Etag(_))) && self.validator == validator;
+        let same_time = self.last_modified.is_some() && self.agrees(head);
+        let is_same = match trust {
+            Trust::Checksum => true,
+            // Files that are not one have a time in common: that of a build, or of a copy.
+            Trust::Signs => same_tag,
+            Trust::Loose => same_tag || same_time,
+        };
+        if !is_same {
+            return Err(
+                "nothing shows that its file is the same: its ETag is another \
+                (give --sha256 or --blake3)"
+                    .to_owned(),
+            );
         }
         Ok((end, validator))
     }
@@ -248,9 +253,9 @@ impl Identity {
 /// The kind of proof that two responses' files are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Strong validators; on mirrors length, date and digests as well.
+    /// Strong validators; of several servers, equal entity tags.
     Signs,
-    /// Weak ones too.
+    /// Weak ones too; of several servers, an equal length and time.
     Loose,
     /// The sum of the whole file, in the end.
     Checksum,
@@ -377,11 +382,19 @@ mod tests {
         let judge = |head: &Head, trust| identity().judge_mirror(head, (10, 50), trust);
         assert!(judge(&mirror, Trust::Signs).is_err());
         assert!(judge(&mirror, Trust::Checksum).is_ok());
+        let same_tag = part("bytes 10-49/100", "\"a\"");
+        assert!(judge(&same_tag, Trust::Signs).is_ok());
         mirror.last_modified = Some("Sun, 06 Nov 1994 08:49:37 GMT".to_owned());
+        assert!(judge(&mirror, Trust::Signs).is_err());
         assert_eq!(
-            judge(&mirror, Trust::Signs),
+            judge(&mirror, Trust::Loose),
             Ok((50, Some(Validator::Etag("\"m\"".into()))))
         );
+        let other_time = Head {
+            last_modified: Some("Sun, 06 Nov 1994 08:49:38 GMT".to_owned()),
+            ..mirror.clone()
+        };
+        assert!(judge(&other_time, Trust::Loose).is_err());
         mirror.content_range = Some("bytes 10-49/101".to_owned());
         assert!(judge(&mirror, Trust::Checksum).is_err());
     }

@@ -147,18 +147,30 @@ impl DigestService {
                 queue.busy.insert(task.device());
                 return Some(task);
             }
+            let mut until_flush = None;
             if queue.tasks.is_empty()
                 && let Some(store) = self.store.get()
             {
+                // The store may wait for its disk, and requests need the queue.
                 drop(queue);
-                tell(store.flush());
+                let (rest, notice) = store.flush_due();
+                tell(notice);
+                until_flush = rest;
                 queue = self.queue();
                 if !queue.tasks.is_empty() || queue.shut {
                     continue;
                 }
             }
-            let waited = self.work.wait(queue);
-            queue = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = match until_flush {
+                Some(rest) => {
+                    let waited = self.work.wait_timeout(queue, rest);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.work.wait(queue);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
         }
     }
 

@@ -129,7 +129,7 @@ impl Page {
             State::Scan(shared, _) => (self.scan(shared, scan, out, follow)?, Progress::More),
             State::GivenBack(rows, summary) => (self.resume(rows, summary, scan)?, Progress::More),
             State::Finding { rows, summary } => (find(rows, summary, scan)?, Progress::More),
-            State::Rows { rows, summary } => self.write(rows, summary, scan, out, follow),
+            State::Rows { rows, summary } => self.write(rows, summary, scan, out, follow)?,
             State::Taken => return Err(io::Error::other("the listing is over")),
         };
         self.state = state;
@@ -232,24 +232,22 @@ impl Page {
         scan: &Scan,
         out: &mut Vec<u8>,
         follow: Follow<'_>,
-    ) -> (State, Progress) {
+    ) -> io::Result<(State, Progress)> {
         let start = out.len();
         while let Some(row) = rows.next() {
             // Facts that the order does not need are read only for the entries of this page. An
             // entry that has been removed since is left out.
-            let facts = row.facts(self.wanted.asked, |name| {
-                scan.facts(name, follow).ok().flatten()
-            });
-            if let Some(facts) = facts {
+            let look = |name: &[u8]| scan.facts(name, follow);
+            if let Some(facts) = row.facts(self.wanted.asked, look)? {
                 summary.bytes += row::row(&self.view, &row.name, facts, out);
             }
             if out.len() - start >= STEP_BYTES {
-                return (State::Rows { rows, summary }, Progress::More);
+                return Ok((State::Rows { rows, summary }, Progress::More));
             }
         }
         markup::bottom(&self.view, &summary, out);
         self.permit = None;
-        (State::Taken, Progress::Done)
+        Ok((State::Taken, Progress::Done))
     }
 }
 

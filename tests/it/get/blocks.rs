@@ -292,6 +292,45 @@ fn lists_that_lie() {
     client.assert_whole("f", &content);
 }
 
+/// What a mirror says of its own file says nothing of the first address's.
+#[test]
+fn the_list_of_a_mirror_alone_is_not_believed() {
+    let (content, other) = (noise(13, 3 * BLOCK), noise(14, 3 * BLOCK));
+    let says = Says {
+        list: list_of(&server_of(&other)),
+        ..Says::default()
+    };
+    let mirror = liar(&other, says);
+    let file = Served {
+        bytes: Arc::new(content.clone()),
+        ..Served::new(1, 0)
+    };
+    let gate = Gate::default();
+    let (served, held) = (file.clone(), gate.clone());
+    let first = Server::start(move |request: &Request| {
+        let answer = served.answer(request);
+        let (begun, rest) = answer.split_at(answer.len().min(2 * BLOCK));
+        let (begun, rest) = (Act::Send(begun.to_vec()), Act::Send(rest.to_vec()));
+        vec![begun, Act::Hold(held.clone()), rest]
+    });
+    let client = Client::new();
+    let (named, url) = (mirror.url("/f"), first.url("/f"));
+    let child = client.command(&["-s2", "--json", "--mirror", &named, &url]);
+    let child = { child }.spawn().unwrap();
+    let begun = Instant::now();
+    while mirror.requests().is_empty() && begun.elapsed() < LONGEST {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    gate.open();
+    let ran = finish(child);
+    ran.assert_status(0);
+    let asked = |request: &Request| request.target.ends_with("?blocks");
+    assert!(!mirror.requests().iter().any(asked), "{}", ran.stderr);
+    assert_eq!(ran.events("finished")[0]["verified"], false);
+    let came = std::fs::read(client.path("f")).unwrap();
+    assert!(came.starts_with(&content[..BLOCK]));
+}
+
 /// The file is here long before its list would be.
 #[test]
 fn a_list_that_drips_is_not_waited_for() {

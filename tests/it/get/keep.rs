@@ -292,6 +292,23 @@ fn a_part_belongs_to_a_tag_and_not_to_an_address() {
     );
 }
 
+/// Files of one build have one time.
+#[test]
+fn a_part_that_is_known_by_its_time_is_not_gone_on_with_from_another_server() {
+    let untagged = |seed| Served {
+        etag: None,
+        ..Served::new(seed, LENGTH)
+    };
+    let client = with_half(&untagged(1));
+    let part = std::fs::read(client.path("f.part")).unwrap();
+    let other = Server::of(untagged(2));
+    let ran = client.get(&[&other.url("/f")]);
+    ran.assert_status(5);
+    assert!(!client.path("f").exists());
+    // Nothing of it is lost.
+    assert!(std::fs::read(client.path("f.part")).unwrap() == part);
+}
+
 #[test]
 fn weak_and_missing_tags_do_with_a_sum_or_loosely() {
     let weak = Served {

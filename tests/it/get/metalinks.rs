@@ -148,6 +148,32 @@ fn duplicates_of_a_link_take_over_where_the_digest_proves_them() {
     assert!(!other.requests().is_empty());
 }
 
+/// RFC 6249: a server's word for a mirror is a digest.
+#[test]
+fn a_duplicate_without_a_digest_is_not_asked() {
+    let (file, other) = (Served::new(8, 2_000_000), Served::new(9, 2_000_000));
+    let mirror = Server::of(Served {
+        etag: file.etag.clone(),
+        ..other
+    });
+    let link = format!("Link: <{}>; rel=duplicate\r\n", mirror.url("/copy"));
+    let served = file.clone();
+    let first = Server::start(move |request| {
+        let answer = with_fields(&served.answer(request), &link);
+        match request.number {
+            0 => vec![Act::Send(cut(&answer, 90)), Act::Close],
+            _ => vec![Act::Send(answer)],
+        }
+    });
+    let client = Client::new();
+    let quick = ["--retry-wait", "10ms"];
+    client
+        .get(&[&quick[..], &["-s3", &first.url("/f")]].concat())
+        .assert_status(0);
+    client.assert_whole("f", &file.bytes);
+    assert!(mirror.requests().is_empty());
+}
+
 #[test]
 fn a_link_to_a_metalink_proves_the_file() {
     let file = Served::new(4, 100_000);

@@ -230,8 +230,18 @@ fn a_mirror_with_another_file_is_dropped() {
         last_modified: None,
         ..Served::new(3, LENGTH)
     };
-    for other in [longer, unlike] {
-        let (file, client) = (Served::new(1, LENGTH), Client::new());
+    let of_that_time = Served::new(4, LENGTH);
+    let untagged = |seed| Served {
+        etag: None,
+        ..Served::new(seed, LENGTH)
+    };
+    for (file, other) in [
+        (Served::new(1, LENGTH), longer),
+        (Served::new(1, LENGTH), unlike),
+        (Served::new(1, LENGTH), of_that_time),
+        (untagged(1), untagged(5)),
+    ] {
+        let client = Client::new();
         let served = file.clone();
         let first = Server::start(move |request| paced(&served, request));
         let mirror = Server::of(other);

@@ -109,11 +109,13 @@ impl Transfer<'_> {
         if self.proof.checksums().is_empty() {
             self.proof.note_digest(found.digest);
         }
-        let is_proven = !self.proof.checksums().is_empty();
+        if self.proof.checksums().is_empty() {
+            // RFC 6249, section 6: nothing but a digest makes a mirror that a server names its own.
+            return Ok(());
+        }
         for url in found.urls {
             self.mirrors.add(url);
-            // The digest proves the mirrors' bytes, independent of entity tags.
-            self.has_proven_mirrors |= is_proven;
+            self.has_proven_mirrors = true;
         }
         Ok(())
     }

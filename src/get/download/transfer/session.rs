@@ -26,12 +26,15 @@ impl Transfer<'_> {
         let state = &held.state;
         let enough = |identity: &Identity| identity.is_enough(self.trust);
         let identity = state.identity.clone().filter(enough);
+        let source = match &first {
+            Some((mirror, _)) => *mirror,
+            None => self.mirrors.find(&state.url).unwrap_or(0),
+        };
         if first.is_none()
             && let Some(identity) = &identity
         {
-            let mirror = self.mirrors.find(&state.url).unwrap_or(0);
-            let url = self.mirrors.url(mirror).clone();
-            self.mirrors.learn(mirror, url, identity.validator.clone());
+            let url = self.mirrors.url(source).clone();
+            self.mirrors.learn(source, url, identity.validator.clone());
         }
         self.reporter.send(|file| Event::Started {
             file,
@@ -46,6 +49,7 @@ impl Transfer<'_> {
             part: &held.part,
             state: state.clone(),
             identity,
+            source,
             trust: match self.has_proven_mirrors {
                 true => Trust::Checksum,
                 false => self.trust,

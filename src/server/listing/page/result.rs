@@ -1,5 +1,6 @@
 //! The entries of a page as a scan has found them, for all connections that show the page.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -161,19 +162,22 @@ impl WeakRows {
 impl Row {
     /// The facts, from a look-up for a request that arrived after this one: changes of a file show
     /// in no time stamp of its directory.
+    ///
+    /// # Errors
+    /// Those of `look`: no page without the entry is whole.
     pub(super) fn facts(
         &self,
         asked: Instant,
-        look: impl FnOnce(&[u8]) -> Option<ItemFacts>,
-    ) -> Option<ItemFacts> {
+        look: impl FnOnce(&[u8]) -> io::Result<Option<ItemFacts>>,
+    ) -> io::Result<Option<ItemFacts>> {
         let known = *lock(&self.seen);
         if let Some(seen) = known.filter(|seen| seen.at >= asked) {
-            return seen.facts;
+            return Ok(seen.facts);
         }
         let at = Instant::now();
-        let facts = look(&self.name);
+        let facts = look(&self.name)?;
         *lock(&self.seen) = Some(Seen { at, facts });
-        facts
+        Ok(facts)
     }
 
     fn bytes(&self) -> usize {
