@@ -384,7 +384,7 @@ impl PartFile {
 
 fn anybody_may_write_beside(target: &Path) -> bool {
     let directory = target.parent().filter(|it| !it.as_os_str().is_empty());
-    let found = directory.unwrap_or(Path::new(".")).metadata();
+    let found = directory.unwrap_or_else(|| Path::new(".")).metadata();
     found.is_ok_and(|directory| directory.mode() & 0o002 != 0)
 }
 

@@ -306,9 +306,9 @@ fn the_list_of_a_mirror_alone_is_not_believed() {
         ..Served::new(1, 0)
     };
     let gate = Gate::default();
-    let (served, held) = (file.clone(), gate.clone());
+    let held = gate.clone();
     let first = Server::start(move |request: &Request| {
-        let answer = served.answer(request);
+        let answer = file.answer(request);
         let (begun, rest) = answer.split_at(answer.len().min(2 * BLOCK));
         let (begun, rest) = (Act::Send(begun.to_vec()), Act::Send(rest.to_vec()));
         vec![begun, Act::Hold(held.clone()), rest]
