@@ -1,10 +1,12 @@
 //! Values as people type them: sizes, durations, addresses.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::builder::TypedValueParser;
 
 use haul::server::config::LocalAddress;
 
@@ -99,6 +101,13 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     found
         .next()
         .ok_or_else(|| format!("the host `{host}` has no address"))
+}
+
+/// A number of threads.
+pub(crate) fn threads(most: u16) -> impl TypedValueParser<Value = NonZeroUsize> {
+    clap::value_parser!(u16)
+        .range(1..=i64::from(most))
+        .try_map(|threads| NonZeroUsize::try_from(usize::from(threads)))
 }
 
 /// A TCP port, or a Unix socket.

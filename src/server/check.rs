@@ -10,7 +10,9 @@ use crate::server::config::{AdminAddress, SandboxChoice, ServeConfig};
 use crate::server::shared;
 use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::Destination;
+use crate::server::thread_pool;
 use crate::sys::file::{may_enter, may_write};
+use crate::sys::poller::Poller;
 use crate::sys::{local_socket, sandbox, socket};
 use crate::tls::identity::IdentityError;
 use crate::tls::server::{ServerTls, TlsConfig};
@@ -55,6 +57,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
         };
         note(missing.map_or(Ok(()), |missing| Err(StartupError::Sandbox(missing))));
     }
+    note(try_workers(&config).map_err(StartupError::Resources));
     findings
 }
 
@@ -101,6 +104,15 @@ fn look_at_tls(config: &ServeConfig) -> Result<(), IdentityError> {
         let own = None;
         ServerTls::new(TlsConfig { own, ..tls.clone() }, None).map(drop)?;
     }
+    Ok(())
+}
+
+/// Takes what the workers take, for a moment.
+fn try_workers(config: &ServeConfig) -> io::Result<()> {
+    let pollers = (0..=config.workers.get()).map(|_| Poller::new());
+    let _pollers = pollers.collect::<io::Result<Vec<_>>>()?;
+    let _workers = thread_pool::start("haul-check", config.workers.get())?;
+    let _disk_workers = thread_pool::start("haul-check", config.disk_workers.get())?;
     Ok(())
 }
 

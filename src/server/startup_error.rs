@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::server::config::{AdminAddress, LocalAddress};
 use crate::server::files::FileFault;
 use crate::server::shared::RootError;
+use crate::sys::resources::is_out_of_files;
 use crate::tls::identity::IdentityError;
 
 /// Why a server cannot start. The error is for the operator: which path, which address, what to do.
@@ -112,7 +113,21 @@ impl std::fmt::Display for StartupError {
                 )
             }
             Self::Access(why) => formatter.write_str(why),
-            Self::Resources(error) => write!(formatter, "cannot start: {error}"),
+            Self::Resources(error) => {
+                write!(formatter, "cannot start: {error}")?;
+                match error.kind() {
+                    // Of clone(2): each of the others has a kind of its own.
+                    io::ErrorKind::WouldBlock => formatter.write_str(
+                        "; there are no more threads for this process (ulimit -u, ulimit -v, \
+                         systemd's TasksMax=): see --workers and --disk-workers",
+                    ),
+                    _ if is_out_of_files(error) => formatter.write_str(
+                        "; raise the limit with `ulimit -n` or systemd's LimitNOFILE=, or see \
+                         --workers",
+                    ),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
