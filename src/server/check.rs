@@ -14,7 +14,7 @@ use crate::server::thread_pool;
 use crate::sys::file::{may_enter, may_write};
 use crate::sys::poller::Poller;
 use crate::sys::{local_socket, sandbox, socket};
-use crate::tls::identity::IdentityError;
+use crate::tls::identity::{self, IdentityError};
 use crate::tls::server::{ServerTls, TlsConfig};
 
 /// A finding of the check.
@@ -97,8 +97,10 @@ fn look_at_tls(config: &ServeConfig) -> Result<(), IdentityError> {
     let tls = &config.tls;
     if let Some(own) = config.speaks_tls().then_some(tls.own.as_ref()).flatten() {
         let directory = own.directory.as_deref().ok_or(IdentityError::NoDirectory)?;
-        may_make(directory)
-            .map_err(|error| IdentityError::Own(directory.to_owned(), error.to_string()))?;
+        if identity::find_own(directory)?.is_none() {
+            may_make(directory)
+                .map_err(|error| IdentityError::Own(directory.to_owned(), error.to_string()))?;
+        }
     }
     if config.speaks_tls() && !tls.identities.is_empty() {
         let own = None;

@@ -5,6 +5,7 @@ mod handshake;
 mod interoperability;
 mod kernel;
 mod kernel_programs;
+mod own_key;
 mod records;
 pub mod support;
 mod transfers;
