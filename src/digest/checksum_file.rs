@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::io::{self, BufRead, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -30,24 +31,58 @@ impl ChecksumFile {
     /// # Errors
     /// [`ChecksumError`]: not a single line is one of a sum.
     pub fn parse_as(text: &[u8], default: Option<Algorithm>) -> Result<Self, ChecksumError> {
+        Self::read(text, default).map_err(|error| ChecksumError::new(error.to_string()))
+    }
+
+    /// As [`Self::parse_as`], from what may have no end.
+    ///
+    /// # Errors
+    /// As read(2); `InvalidData`: not a single line is one of a sum, one is longer than any name,
+    /// or too many are in no format.
+    pub fn read(mut list: impl BufRead, default: Option<Algorithm>) -> io::Result<Self> {
+        let mut read = Self::default();
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let mut start = list.by_ref().take(MAX_LINE_BYTES + 1);
+            if start.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if line.len() as u64 > MAX_LINE_BYTES {
+                return Err(no_list(format!(
+                    "line {number} is longer than any of a checksum"
+                )));
+            }
+            read.add(number, &line, default);
+            if read.malformed.len() > MAX_MALFORMED {
+                let why = format!("more than {MAX_MALFORMED} lines of it are in no format");
+                return Err(no_list(why));
+            }
+        }
+        match read.sums.is_empty() {
+            true => Err(no_list(
+                "there is no line of a checksum in it, as sha256sum or b3sum writes them",
+            )),
+            false => Ok(read),
+        }
+    }
+
+    fn add(&mut self, number: usize, line: &[u8], default: Option<Algorithm>) {
         // Editors of other systems mark a file's start.
-        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        let mut list = Self::default();
-        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.trim_ascii().is_empty() || line.starts_with(b"#") {
-                continue;
-            }
-            match parse_line(line, default) {
-                Some(entry) => list.sums.push(entry),
-                None => list.malformed.push(number + 1),
-            }
+        let mark = "\u{feff}".as_bytes();
+        let line = line
+            .strip_prefix(mark)
+            .filter(|_| number == 1)
+            .unwrap_or(line);
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+            return;
         }
-        if list.sums.is_empty() {
-            let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
-            return Err(ChecksumError::new(text.to_owned()));
+        match parse_line(line, default) {
+            Some(entry) => self.sums.push(entry),
+            None => self.malformed.push(number),
         }
-        Ok(list)
     }
 
     /// As [`Self::parse_as`], for lists that may be of any algorithm.
@@ -140,6 +175,10 @@ pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped)
 }
 
+fn no_list(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
+}
+
 fn parse_line(line: &[u8], default: Option<Algorithm>) -> Option<(Vec<u8>, Checksum)> {
     let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
     let line = &line[blanks..];
@@ -202,6 +241,11 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     }
     Some(plain)
 }
+
+/// A path has 4096 bytes at most (`PATH_MAX`), each of them escaped.
+const MAX_LINE_BYTES: u64 = 64 << 10;
+/// Their numbers take 8 MiB.
+const MAX_MALFORMED: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
