@@ -268,8 +268,8 @@ impl ServeArguments {
             (_, Some(path)) => Destination::File(path),
             (_, None) => Destination::StandardError,
         };
-        let most_workers = limits::most_workers(open_files);
-        let workers = self.workers.unwrap_or(defaults.workers.min(most_workers));
+        let most = defaults.workers.min(limits::most_workers(open_files));
+        let workers = self.workers.unwrap_or(most);
         limits::check_workers(open_files, workers.get())?;
         let state = self.state.directory();
         let (root, files) = match &self.paths[..] {

@@ -113,21 +113,18 @@ impl std::fmt::Display for StartupError {
                 )
             }
             Self::Access(why) => formatter.write_str(why),
-            Self::Resources(error) => {
-                write!(formatter, "cannot start: {error}")?;
-                match error.kind() {
-                    // Of clone(2): each of the others has a kind of its own.
-                    io::ErrorKind::WouldBlock => formatter.write_str(
-                        "; there are no more threads for this process (ulimit -u, ulimit -v, \
-                         systemd's TasksMax=): see --workers and --disk-workers",
-                    ),
-                    _ if is_out_of_files(error) => formatter.write_str(
-                        "; raise the limit with `ulimit -n` or systemd's LimitNOFILE=, or see \
-                         --workers",
-                    ),
-                    _ => Ok(()),
-                }
-            }
+            // Of clone(2): no other call is made that waits for a moment.
+            Self::Resources(error) if error.kind() == io::ErrorKind::WouldBlock => formatter
+                .write_str(
+                    "cannot start: the system has no more threads for it (ulimit -u, ulimit -v, \
+                     systemd's TasksMax=); see --workers and --disk-workers",
+                ),
+            Self::Resources(error) if is_out_of_files(error) => write!(
+                formatter,
+                "cannot start: {error}; raise the limit with `ulimit -n` or systemd's \
+                 LimitNOFILE=, or see --workers"
+            ),
+            Self::Resources(error) => write!(formatter, "cannot start: {error}"),
         }
     }
 }
