@@ -3,8 +3,10 @@
 
 pub mod shell;
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::panic::{UnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -153,6 +155,9 @@ pub fn finish() {
 /// itself.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
+        if IS_QUIET.get() {
+            return;
+        }
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
         say(format_args!(
@@ -163,6 +168,19 @@ pub fn install_panic_hook() {
             finish();
         }
     }));
+}
+
+/// Runs what panics where others return an error; the caller says why it failed. `None` is a panic.
+pub(crate) fn catch_quietly<T>(work: impl FnOnce() -> T + UnwindSafe) -> Option<T> {
+    let before = IS_QUIET.replace(true);
+    let result = catch_unwind(work);
+    IS_QUIET.set(before);
+    result.ok()
+}
+
+thread_local! {
+    /// The thread's panics are said by who catches them.
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Bytes that may wait to be written.

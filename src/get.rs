@@ -294,7 +294,7 @@ impl Run<'_> {
             max_bytes: MAX_CHECKSUM_LIST_BYTES,
         };
         let mut document = document::fetch(&self.shared, &reporter, wanted, |_, _| true)?;
-        ChecksumFile::read(BufReader::new(document.rewind()?))
+        ChecksumFile::read(BufReader::new(document.rewind()?), None, MAX_SUMS_BYTES)
             .map_err(|error| GetError::new(ErrorKind::Verification, format!("{url}: {error}")))
     }
 
@@ -308,6 +308,8 @@ impl Run<'_> {
     }
 }
 
+/// A million sums of files with names of 40 bytes, in memory.
+const MAX_SUMS_BYTES: usize = 160 << 20;
 /// Twice what a million lines of `sha256sum` take.
 const MAX_CHECKSUM_LIST_BYTES: usize = 256 << 20;
 /// Files that were found and wait for their turn.

@@ -58,6 +58,7 @@
 //!
 //! | layer | modules | hold |
 //! |---|---|---|
+//! | server 11 | `started` | a server whose threads run |
 //! | server 10 | `acceptor`, `hot_worker`, `disk_worker`, `admin`, `threads`, `handle` | the threads' loops, and the way to them from outside |
 //! | server 9 | `ring` | what the threads share, and the ways between them |
 //! | server 8 | `dispatch`, `disk_queue` | these ways |
@@ -70,7 +71,7 @@
 //! | server 3 | `access`, `digests`, `live_limits`, `round_robin` | who may have what; digests of served files; limits as they are now; turns by client |
 //! | server 2 | `files`, `client_share` | from a target to an open file; what each client has been sent and holds |
 //! | server 1 | `config` | validated settings |
-//! | server 0 | `telemetry`, `network`, `rate_limit`, `semaphore`, `disk_waits`, `eviction`, `missing_calls`, `tuning` | counters and logs, and parts that know nothing else; `tuning` is the ledger of what was measured |
+//! | server 0 | `telemetry`, `network`, `rate_limit`, `semaphore`, `disk_waits`, `eviction`, `missing_calls`, `thread_pool`, `tuning` | counters and logs, and parts that know nothing else; `tuning` is the ledger of what was measured |
 //!
 //! `main` and `cli` are not part of the library: clap's types end there.
 //!

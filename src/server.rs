@@ -48,8 +48,10 @@ mod ring;
 mod round_robin;
 mod semaphore;
 mod shared;
+mod started;
 mod startup_error;
 pub mod telemetry;
+mod thread_pool;
 mod threads;
 pub(crate) mod transmit;
 pub mod tuning;
@@ -59,7 +61,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
-use threadpool::ThreadPool;
 
 use crate::server::acceptor::{Acceptor, RemoteCongestion};
 use crate::server::access::{Access, secret_files};
@@ -77,6 +78,7 @@ use crate::server::listeners::Listeners;
 use crate::server::ring::Ring;
 use crate::server::semaphore::Semaphore;
 use crate::server::shared::Shared;
+pub use crate::server::started::StartedServer;
 pub use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::{AccessLog, AccessLogWriter};
 use crate::server::telemetry::{Counters, Snapshot};
@@ -316,20 +318,15 @@ impl Server {
         Handle::new(&self.ring, &self.acceptor_poller, &self.permits)
     }
 
-    /// Runs until [`Handle::shut_down`], and until transfers are finished, the grace has passed, or
-    /// [`Handle::abort`] was called. Returns the final counters.
+    /// Starts all threads. No connection is accepted before [`StartedServer::run`].
     ///
     /// # Errors
     /// The threads cannot be started.
-    pub fn run(self) -> Result<Snapshot, StartupError> {
+    pub fn start(self) -> Result<StartedServer, StartupError> {
         let handle = self.handle();
-        let writer = self.writer.start().map_err(StartupError::AccessLog)?;
+        let writer = self.writer.start().map_err(StartupError::Resources)?;
         let config = &self.ring.service.config;
-        let (grace, hot, cold) = (
-            config.grace,
-            config.workers.get(),
-            config.disk_workers.get(),
-        );
+        let (hot, cold) = (config.workers.get(), config.disk_workers.get());
         let observer = Observer::new(
             Arc::clone(&self.ring.service),
             self.permits.clone(),
@@ -338,10 +335,13 @@ impl Server {
         let observer = Arc::new(observer);
         let admin = self.admin.map(|admin| admin.start(&observer));
         let admin = admin.transpose().map_err(StartupError::Resources)?;
-        let hot_pool = ThreadPool::with_name("haul-hot".into(), hot);
-        let disk_pool = ThreadPool::with_name("haul-disk".into(), cold);
+        let pool = |name, threads| thread_pool::start(name, threads);
+        let hot_pool = pool("haul-hot", hot).map_err(StartupError::Resources)?;
+        let disk_pool = pool("haul-disk", cold).map_err(StartupError::Resources)?;
         let stop_digests = threads::start_digests(&self.ring)?;
         let closer = threads::start_closer(&self.ring, self.closing)?;
+        let stop_root = threads::start_root(&self.ring)?;
+        let stop_sweep = threads::start_sweep(&self.ring)?;
         for (number, poller) in self.pollers.iter().enumerate() {
             let worker = HotWorker::new(Arc::clone(&self.ring), number, Arc::clone(poller));
             hot_pool.execute(move || worker.run());
@@ -358,28 +358,24 @@ impl Server {
             self.permits,
             self.congestion,
         );
-        let stop_root = threads::start_root(&self.ring)?;
-        let stop_sweep = threads::start_sweep(&self.ring)?;
-        acceptor.run();
-        drop((stop_root, stop_digests, stop_sweep));
-        self.ring.service.digests.shut();
-        let admin = match self.ring.service.is_handed_over() {
-            true => {
-                self.ring.service.digests.close_store();
-                admin.map(|admin| admin.hand_over(observer)).and(None)
-            }
-            false => admin,
-        };
-        let counters = handle.finish(grace);
-        if counters.open == 0 {
-            threads::wait_for(&[&hot_pool, &disk_pool]);
-        }
-        if let Some(admin) = admin {
-            admin.finish();
-        }
-        drop((handle, self.ring, closer));
-        writer.finish();
-        Ok(counters)
+        Ok(StartedServer {
+            handle,
+            ring: self.ring,
+            acceptor,
+            pools: [hot_pool, disk_pool],
+            stops: [Some(stop_root), stop_digests, Some(stop_sweep)],
+            closer,
+            admin: admin.map(|admin| (admin, observer)),
+            writer,
+        })
+    }
+
+    /// Starts, and runs until its end. Returns the final counters.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn run(self) -> Result<Snapshot, StartupError> {
+        Ok(self.start()?.run())
     }
 }
 

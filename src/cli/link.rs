@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use haul::internals::Target;
 use haul::signed_link::{self, LinkGrant, Scope};
 
-use crate::cli::values::positive_duration;
+use crate::cli::values::lifetime;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +39,7 @@ pub(crate) struct LinkArguments {
     key: Option<PathBuf>,
 
     /// How long the link is good for; a download that has begun goes on
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration,
+    #[arg(long, value_name = "DURATION", value_parser = lifetime,
         required_unless_present = "new_key")]
     expires: Option<Duration>,
 

@@ -16,6 +16,7 @@ use haul::sum::{self, DirectoryChoice, Event, Progress, Style, SumConfig};
 
 use crate::cli::exit_status::NO_READER;
 use crate::cli::signals::stop_on_signals;
+use crate::cli::values::threads;
 use progress::Bar;
 
 const EXAMPLES: &str = "\
@@ -86,8 +87,8 @@ pub(crate) struct SumArguments {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Threads that hash [default: one a core]
-    #[arg(long, short = 'j', value_name = "N")]
+    /// Threads that hash, 1024 at most [default: one a core]
+    #[arg(long, short = 'j', value_name = "N", value_parser = threads(MAX_THREADS))]
     threads: Option<NonZeroUsize>,
 }
 
@@ -195,6 +196,8 @@ fn each(
     outcome
 }
 
+/// More than any machine has cores to hash with.
+const MAX_THREADS: u16 = 1024;
 /// For reads under way after a signal; a pipe may never end. A kill does not damage the store.
 const GRACE: Duration = Duration::from_secs(1);
 

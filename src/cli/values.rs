@@ -1,10 +1,12 @@
 //! Values as people type them: sizes, durations, addresses.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use clap::builder::TypedValueParser;
 
 use haul::server::config::LocalAddress;
 
@@ -13,7 +15,13 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let parsed = bytesize::ByteSize::from_str(text);
     let bytes =
         parsed.map_err(|_| format!("`{text}` is not a size; write 65536, 64KiB or 10MB"))?;
-    Ok(bytes.as_u64())
+    match bytes.as_u64() {
+        // The crate cuts to this what does not fit.
+        u64::MAX if text.parse() != Ok(u64::MAX) => {
+            Err(format!("`{text}` is more than {} bytes", u64::MAX))
+        }
+        bytes => Ok(bytes),
+    }
 }
 
 /// A size that is not zero.
@@ -30,18 +38,34 @@ pub(crate) fn non_zero_size(text: &str) -> Result<NonZeroU64, String> {
 }
 
 /// A duration: `30s`, `1m 30s`, `250ms`; a bare number is in seconds.
+/// One of more than a century counts as for ever.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    Ok(exact_duration(text)?.min(MAX_DURATION))
+}
+
+/// A duration above zero that ends at a date.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, String> {
+    match exact_duration(text)? {
+        Duration::ZERO => Err("it must be more than zero".into()),
+        duration if duration > MAX_DURATION => Err("a century (36500d) is the longest".into()),
+        duration => Ok(duration),
+    }
+}
+
+fn exact_duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => jiff::SignedDuration::from_str(text)
+            .or_else(|_| jiff::Span::from_str(text)?.to_duration(DAYS))
             .ok()
             .and_then(|it| it.try_into().ok()),
     };
     let parsed: Option<Duration> = parsed;
-    parsed
-        .map(|duration| duration.min(MAX_DURATION))
-        .ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms or 1h 30m"))
+    parsed.ok_or_else(|| format!("`{text}` is not a duration; write 30s, 250ms, 1h 30m or 7d"))
 }
+
+/// `7d` and `2w` have no hour of summer time in them.
+const DAYS: jiff::SpanRelativeTo<'_> = jiff::SpanRelativeTo::days_are_24_hours();
 
 /// A duration, or `unlimited`.
 pub(crate) fn grace(text: &str) -> Result<Duration, String> {
@@ -101,6 +125,13 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("the host `{host}` has no address"))
 }
 
+/// A number of threads.
+pub(crate) fn threads(most: u16) -> impl TypedValueParser<Value = NonZeroUsize> {
+    clap::value_parser!(u16)
+        .range(1..=i64::from(most))
+        .try_map(|threads| NonZeroUsize::try_from(usize::from(threads)))
+}
+
 /// A TCP port, or a Unix socket.
 #[derive(Clone, Debug)]
 pub(crate) enum ListenAddress {
@@ -147,7 +178,14 @@ mod tests {
         for (text, bytes) in cases {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "x", "-1", "1 furlong"] {
+        for text in [
+            "",
+            "x",
+            "-1",
+            "1 furlong",
+            "99999999999 EB",
+            "18446744073709551616",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
         assert!(positive_size("0").is_err());
@@ -160,11 +198,13 @@ mod tests {
             ("0.5", 500),
             ("250ms", 250),
             ("1m 30s", 90_000),
+            ("7d", 604_800_000),
+            ("2w 1d 1h", 1_299_600_000),
         ];
         for (text, millis) in cases {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "-1", "soon", "nan", "1e400"] {
+        for text in ["", "-1", "soon", "nan", "1e400", "1y"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

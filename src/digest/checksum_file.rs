@@ -31,17 +31,9 @@ impl ChecksumFile {
     /// coreutils do. A line of 64 digits without a name counts as `default`'s if that has as many.
     ///
     /// # Errors
-    /// [`ChecksumError`]: not a single line is one of a sum.
+    /// [`ChecksumError`]: not a single line is one of a sum, or too many are not.
     pub fn parse_as(text: &[u8], default: Option<Algorithm>) -> Result<Self, ChecksumError> {
-        let mut list = Self::default();
-        for (number, line) in unmarked(text).split(|byte| *byte == b'\n').enumerate() {
-            let Some(line) = content(line) else { continue };
-            match parse_line(line, default) {
-                Some(entry) => list.sums.push(entry),
-                None => list.malformed.push(number + 1),
-            }
-        }
-        list.if_any()
+        Self::read(text, default, usize::MAX).map_err(|error| ChecksumError::new(error.to_string()))
     }
 
     /// As [`Self::parse_as`], for lists that may be of any algorithm.
@@ -52,44 +44,57 @@ impl ChecksumFile {
         Self::parse_as(text.as_bytes(), None)
     }
 
-    /// As [`Self::parse`], one line after the other, in memory that the list's author cannot choose:
-    /// a line that is too long for any name is skipped.
+    /// As [`Self::parse_as`], one line after the other, of what may have no end: a line that is too
+    /// long for any name is skipped. The sums take `max_bytes` of memory at most.
     ///
     /// # Errors
-    /// As [`Self::parse_as`]; too many sums, or `text` cannot be read.
-    pub(crate) fn read(mut text: impl BufRead) -> Result<Self, ChecksumError> {
-        let failed = |error: io::Error| ChecksumError::new(error.to_string());
+    /// As read(2), and `InvalidData` as [`Self::parse_as`] or for too many sums.
+    pub fn read(
+        mut text: impl BufRead,
+        default: Option<Algorithm>,
+        max_bytes: usize,
+    ) -> io::Result<Self> {
         let (mut list, mut line, mut kept_bytes) = (Self::default(), Vec::new(), 0);
-        loop {
+        for number in 1.. {
             line.clear();
             let mut start = text.by_ref().take(MAX_LINE_BYTES);
-            let count = start.read_until(b'\n', &mut line).map_err(failed)?;
-            if count == 0 {
-                return list.if_any();
+            if start.read_until(b'\n', &mut line)? == 0 {
+                break;
             }
             if start.limit() == 0 && !line.ends_with(b"\n") {
-                text.skip_until(b'\n').map_err(failed)?;
+                let mut rest = text.by_ref().take(MAX_SKIPPED_BYTES);
+                rest.skip_until(b'\n')?;
+                if rest.limit() == 0 {
+                    return Err(no_list(format!("line {number} has no end")));
+                }
+                line.clear();
+                line.push(b'?');
+            }
+            let Some(line) = content(&line, number) else {
                 continue;
+            };
+            match parse_line(line, default) {
+                Some((name, sum)) => {
+                    kept_bytes += ENTRY_BYTES + name.len() + sum.algorithm().digest_len();
+                    list.sums.push((name, sum));
+                }
+                None => list.malformed.push(number),
             }
-            let line = unmarked(line.strip_suffix(b"\n").unwrap_or(&line));
-            let entry = content(line).and_then(|line| parse_line(line, None));
-            let Some((name, sum)) = entry else { continue };
-            kept_bytes += ENTRY_BYTES + name.len() + sum.algorithm().digest_len();
-            if kept_bytes > MAX_LIST_BYTES {
-                let text = format!("it has more sums than fit in {} MiB", MAX_LIST_BYTES >> 20);
-                return Err(ChecksumError::new(text));
+            if kept_bytes > max_bytes || list.malformed.len() > MAX_MALFORMED {
+                let why = "it has more sums, or more lines of other things, than are taken";
+                return Err(no_list(why));
             }
-            list.sums.push((name, sum));
         }
+        list.if_any()
     }
 
-    fn if_any(mut self) -> Result<Self, ChecksumError> {
+    fn if_any(mut self) -> io::Result<Self> {
         let mut by_name: Vec<usize> = (0..self.sums.len()).collect();
         by_name.sort_by_key(|at| self.name(*at));
         self.by_name = by_name;
         if self.sums.is_empty() {
-            let text = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
-            return Err(ChecksumError::new(text.to_owned()));
+            let why = "there is no line of a checksum in it, as sha256sum or b3sum writes them";
+            return Err(no_list(why));
         }
         Ok(self)
     }
@@ -183,13 +188,19 @@ pub fn escape(name: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped)
 }
 
-/// A text without the mark that editors of other systems put at a file's start.
-fn unmarked(text: &[u8]) -> &[u8] {
-    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
+fn no_list(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.into())
 }
 
-/// A line without its end; `None` for blanks and comments.
-fn content(line: &[u8]) -> Option<&[u8]> {
+/// A line without its end, and the first one without the mark that editors of other systems put at a
+/// file's start; `None` for blanks and comments.
+fn content(line: &[u8], number: usize) -> Option<&[u8]> {
+    let mark = "\u{feff}".as_bytes();
+    let line = line
+        .strip_prefix(mark)
+        .filter(|_| number == 1)
+        .unwrap_or(line);
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     (!line.trim_ascii().is_empty() && !line.starts_with(b"#")).then_some(line)
 }
@@ -261,8 +272,10 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 const MAX_LINE_BYTES: u64 = 16 * 1024;
 /// An entry, and what an allocator adds to its two allocations.
 const ENTRY_BYTES: usize = size_of::<(Vec<u8>, Checksum)>() + size_of::<usize>() + 32;
-/// A million sums of files with names of 40 bytes.
-const MAX_LIST_BYTES: usize = 160 << 20;
+/// A line beyond a name is no reason to give up; one like this has no end.
+const MAX_SKIPPED_BYTES: u64 = 256 << 20;
+/// Their numbers take 8 MiB.
+const MAX_MALFORMED: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -333,11 +346,11 @@ mod tests {
             "x".repeat(70_000),
             "n".repeat(70_000),
         );
-        let list = ChecksumFile::read(text.as_bytes()).unwrap();
+        let list = ChecksumFile::read(text.as_bytes(), None, usize::MAX).unwrap();
         let names: Vec<_> = list.iter().map(|(name, _)| name.to_owned()).collect();
         assert_eq!(names, ["a", "b", "\u{feff}c"].map(PathBuf::from));
         for nothing in ["", "\n", "e3b0  short"] {
-            assert!(ChecksumFile::read(nothing.as_bytes()).is_err());
+            assert!(ChecksumFile::read(nothing.as_bytes(), None, usize::MAX).is_err());
         }
     }
 

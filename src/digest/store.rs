@@ -17,7 +17,6 @@ use std::time::Duration;
 use crate::digest::blocks::BlockList;
 use crate::digest::hasher::Digests;
 use crate::digest::identity::Identity;
-pub(crate) use crate::digest::store::disk::make_directory;
 use crate::digest::store::disk::{Disk, OpenError};
 use crate::digest::store::memory::Memory;
 

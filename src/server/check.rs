@@ -10,9 +10,11 @@ use crate::server::config::{AdminAddress, SandboxChoice, ServeConfig};
 use crate::server::shared;
 use crate::server::startup_error::StartupError;
 use crate::server::telemetry::access_log::Destination;
+use crate::server::thread_pool;
 use crate::sys::file::{may_enter, may_write};
+use crate::sys::poller::Poller;
 use crate::sys::{local_socket, sandbox, socket};
-use crate::tls::identity::IdentityError;
+use crate::tls::identity::{self, IdentityError};
 use crate::tls::server::{ServerTls, TlsConfig};
 
 /// A finding of the check.
@@ -59,6 +61,7 @@ pub fn check(config: ServeConfig) -> Vec<Finding> {
         };
         note(missing.map_or(Ok(()), |missing| Err(StartupError::Sandbox(missing))));
     }
+    note(try_workers(&config).map_err(StartupError::Resources));
     findings.extend(warnings.into_iter().map(Finding::Warning));
     findings
 }
@@ -99,8 +102,10 @@ fn look_at_tls(config: &ServeConfig) -> Result<Vec<String>, IdentityError> {
     let tls = &config.tls;
     if let Some(own) = config.speaks_tls().then_some(tls.own.as_ref()).flatten() {
         let directory = own.directory.as_deref().ok_or(IdentityError::NoDirectory)?;
-        may_make(directory)
-            .map_err(|error| IdentityError::Own(directory.to_owned(), error.to_string()))?;
+        if identity::find_own(directory)?.is_none() {
+            may_make(directory)
+                .map_err(|error| IdentityError::Own(directory.to_owned(), error.to_string()))?;
+        }
     }
     if config.speaks_tls() && !tls.identities.is_empty() {
         let own = None;
@@ -108,6 +113,15 @@ fn look_at_tls(config: &ServeConfig) -> Result<Vec<String>, IdentityError> {
         return Ok(tls.warnings());
     }
     Ok(Vec::new())
+}
+
+/// Takes what the workers take, for a moment.
+fn try_workers(config: &ServeConfig) -> io::Result<()> {
+    let pollers = (0..=config.workers.get()).map(|_| Poller::new());
+    let _pollers = pollers.collect::<io::Result<Vec<_>>>()?;
+    let _workers = thread_pool::start("haul-check", config.workers.get())?;
+    let _disk_workers = thread_pool::start("haul-check", config.disk_workers.get())?;
+    Ok(())
 }
 
 /// Whether lines can be appended to a file, which need not be there.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::server::config::{AdminAddress, LocalAddress};
 use crate::server::files::FileFault;
 use crate::server::shared::RootError;
+use crate::sys::resources::is_out_of_files;
 use crate::tls::identity::IdentityError;
 
 /// Why a server cannot start. The error is for the operator: which path, which address, what to do.
@@ -112,6 +113,17 @@ impl std::fmt::Display for StartupError {
                 )
             }
             Self::Access(why) => formatter.write_str(why),
+            // Of clone(2): no other call is made that waits for a moment.
+            Self::Resources(error) if error.kind() == io::ErrorKind::WouldBlock => formatter
+                .write_str(
+                    "cannot start: the system has no more threads for it (ulimit -u, ulimit -v, \
+                     systemd's TasksMax=); see --workers and --disk-workers",
+                ),
+            Self::Resources(error) if is_out_of_files(error) => write!(
+                formatter,
+                "cannot start: {error}; raise the limit with `ulimit -n` or systemd's \
+                 LimitNOFILE=, or see --workers"
+            ),
             Self::Resources(error) => write!(formatter, "cannot start: {error}"),
         }
     }

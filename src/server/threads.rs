@@ -107,7 +107,7 @@ pub(super) fn sweep(ring: &Ring) {
 }
 
 /// Waits for the threads of these pools to end, for a limited time: a hung file system may hold one.
-pub(super) fn wait_for(pools: &[&ThreadPool]) {
+pub(super) fn wait_for(pools: &[ThreadPool]) {
     let ends = Instant::now() + POOL_GRACE;
     while pools.iter().any(|pool| pool.active_count() > 0) && Instant::now() < ends {
         std::thread::sleep(POOL_POLL);

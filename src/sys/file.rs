@@ -198,6 +198,64 @@ pub(super) fn meta_of_statx(stat: &Statx) -> Meta {
         changed: timestamp(stat.stx_ctime),
     }
 }
+
+/// Makes a directory for this user alone, unless it is there.
+///
+/// # Errors
+/// As mkdir(2).
+pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+/// Reads a file that nobody but this user, or root, can have written.
+///
+/// # Errors
+/// As open(2) and read(2); `PermissionDenied` if others may write it, or it is no regular file.
+pub(crate) fn read_trusted(path: &Path, most: u64) -> io::Result<String> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = File::options()
+        .read(true)
+        // A FIFO in its place is not waited for.
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || !is_trusted(&found) {
+        let why = "it is another user's, or others may write it, or it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    let mut content = String::new();
+    file.take(most).read_to_string(&mut content)?;
+    Ok(content)
+}
+
+/// Whether only this user, or root, can replace what lies in a directory.
+///
+/// # Errors
+/// As stat(2); `PermissionDenied` if others can.
+pub(crate) fn check_directory(directory: &Path) -> io::Result<()> {
+    if is_trusted(&directory.metadata()?) {
+        return Ok(());
+    }
+    let why = format!(
+        "{} is another user's, or others may write to it",
+        directory.display()
+    );
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+fn is_trusted(found: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = rustix::process::geteuid().as_raw();
+    (found.uid() == own || found.uid() == ROOT) && found.mode() & 0o022 == 0
+}
+
+const ROOT: u32 = 0;
+
 /// Whether a file can be written to, by the effective user.
 pub(crate) fn may_write(path: &Path) -> io::Result<()> {
     Ok(accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS)?)

@@ -8,6 +8,7 @@ use listenfd::ListenFd;
 use socket2::SockRef;
 
 use crate::sys::local_socket::LocalAddress;
+use crate::sys::resources::open_files;
 
 /// A listening socket that was passed on.
 #[derive(Debug)]
@@ -83,12 +84,32 @@ impl Purpose {
 /// The name of the socket for queries to a replaced server.
 pub(crate) const PREDECESSOR: &str = "haul-predecessor";
 
+/// Whether the variables are meant for this process (`LISTEN_PID`), and not for one that started it.
+fn is_for_this_process() -> bool {
+    let process = std::env::var("LISTEN_PID").unwrap_or_default();
+    process.is_empty() || process.parse() == Ok(std::process::id())
+}
+
+/// The first descriptor that is passed (`SD_LISTEN_FDS_START`).
+const FIRST: usize = 3;
+/// Containers may have no limit on descriptors; a table of so many takes 16 MiB.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
+
 /// Takes the sockets, and removes their variables from the environment. To be called once, before
 /// any thread is started.
 ///
 /// # Errors
-/// A descriptor is no stream socket.
+/// A descriptor is no stream socket, or there cannot be so many.
 pub fn inherited_listeners() -> io::Result<Vec<InheritedListener>> {
+    // The crate makes a table of them, and numbers them in an `i32`.
+    let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
+    let (first, count) = (number("LISTEN_FDS_FIRST_FD"), number("LISTEN_FDS"));
+    let end = first.unwrap_or(FIRST).saturating_add(count.unwrap_or(0));
+    let most = open_files().min(MAX_DESCRIPTORS);
+    if count > Some(0) && end as u64 > most && is_for_this_process() {
+        let why = format!("descriptor {} is beyond the limit of {most}", end - 1);
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').map(str::to_owned);
     let mut passed = ListenFd::from_env();

@@ -48,7 +48,7 @@ impl Launcher {
     /// # Errors
     /// In words: why it is not ready.
     pub fn launch(&self, sockets: &[InheritedListener]) -> Result<u32, String> {
-        let gone = |error: io::Error| format!("the launcher does not answer: {error}");
+        let gone = |error: io::Error| format!("{ENDED} ({error})");
         self.send(sockets).map_err(gone)?;
         let mut answer = String::new();
         BufReader::new(&self.control)
@@ -57,7 +57,7 @@ impl Launcher {
         let answer = answer.trim_end();
         match answer.strip_prefix(READY).map(|id| id.trim().parse()) {
             Some(Ok(id)) => Ok(id),
-            _ if answer.is_empty() => Err("the launcher has ended".into()),
+            _ if answer.is_empty() => Err(ENDED.into()),
             _ => Err(answer.to_owned()),
         }
     }
@@ -195,6 +195,7 @@ pub fn tell_ready() {
     }
 }
 
+const ENDED: &str = "the process that starts it has ended, and a restart alone brings it back";
 const READY: &str = "ready";
 const TAKES_OVER: &str = "HAUL_TAKES_OVER";
 /// A program that opens a root over a slow network has so long.

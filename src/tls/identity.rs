@@ -1,7 +1,6 @@
 //! Certificates and keys: from files, or self-signed.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use x509_cert::der::Decode;
 
-use crate::sys::file::{read_bounded, read_text_bounded};
+use crate::sys::file::{check_directory, make_directory, read_bounded, read_trusted};
 use crate::tls::provider::provider;
 
 /// A fault of a certificate or key, for the operator.
@@ -35,7 +34,7 @@ pub enum IdentityError {
     Unusable(PathBuf, String),
     /// There is no directory for the server's own key.
     NoDirectory,
-    /// The server's own key cannot be made or kept.
+    /// The server's own key cannot be made, kept or trusted.
     Own(PathBuf, String),
 }
 
@@ -76,7 +75,7 @@ impl fmt::Display for IdentityError {
                 .write_str("there is no directory for the server's own key; name one with --state"),
             Self::Own(path, why) => write!(
                 formatter,
-                "cannot keep the server's own key in {}: {why}",
+                "cannot have the server's own key in {}: {why}; see --state",
                 path.display()
             ),
         }
@@ -149,18 +148,35 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 pub(crate) fn own(directory: &Path, names: Vec<String>) -> Result<CertifiedKey, IdentityError> {
     let path = own_key_in(directory);
     let failed = |why: String| IdentityError::Own(path.clone(), why);
-    let pem = match read_text_bounded(&path, MAX_FILE_BYTES) {
-        Ok(pem) => pem,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_key(&path).map_err(|error| failed(error.to_string()))?
-        }
-        Err(error) => return Err(failed(error.to_string())),
+    let key = match find_own(directory)? {
+        Some(key) => key,
+        None => make_key(&path).map_err(failed)?,
     };
-    let key = KeyPair::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
     let certificate = sign(&key, names).map_err(|error| failed(error.to_string()))?;
     let private = PrivatePkcs8KeyDer::from(key.serialize_der());
     CertifiedKey::from_der(vec![certificate], private.into(), &provider())
         .map_err(|error| failed(error.to_string()))
+}
+
+/// The server's own key, if it was made before.
+///
+/// # Errors
+/// It is no key, or another user may have put it there, or could replace it.
+pub(crate) fn find_own(directory: &Path) -> Result<Option<KeyPair>, IdentityError> {
+    let path = own_key_in(directory);
+    let is_there = |found: io::Result<_>| match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    };
+    let found = is_there(check_directory(directory).and_then(|()| read_own(&path)));
+    let failed = |why: String| IdentityError::Own(path.clone(), why);
+    let pem = found.map_err(|error| failed(error.to_string()))?;
+    let key = pem.map(|pem| KeyPair::from_pem(&pem)).transpose();
+    key.map_err(|error| failed(error.to_string()))
+}
+
+fn read_own(path: &Path) -> io::Result<String> {
+    read_trusted(path, MAX_OWN_KEY_BYTES)
 }
 
 /// The file in `directory` that holds the server's own key.
@@ -178,22 +194,27 @@ fn sign(key: &KeyPair, names: Vec<String>) -> Result<CertificateDer<'static>, rc
 
 /// Makes a key that only this user can read. A key that another server made at the same moment is
 /// taken instead.
-fn make_key(path: &Path) -> io::Result<String> {
+fn make_key(path: &Path) -> Result<KeyPair, String> {
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    match keep_key(path, &key.serialize_pem()) {
+        Ok(()) => Ok(key),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let pem = read_own(path).map_err(|error| error.to_string())?;
+            KeyPair::from_pem(&pem).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn keep_key(path: &Path, pem: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("."));
-    fs::create_dir_all(directory)?;
-    let pem = KeyPair::generate()
-        .map_err(io::Error::other)?
-        .serialize_pem();
+    make_directory(directory)?;
+    check_directory(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(pem.as_bytes())?;
     file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(pem),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            read_text_bounded(path, MAX_FILE_BYTES)
-        }
-        Err(error) => Err(error.error),
-    }
+    file.persist_noclobber(path)?;
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, IdentityError> {
@@ -216,6 +237,9 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The file of the server's own key, in its state directory.
 const OWN_KEY: &str = "tls-self.key";
 
+/// A key in PEM has 241 bytes, or 3,300 with RSA.
+const MAX_OWN_KEY_BYTES: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +255,7 @@ mod tests {
             Pin::of(own.end_entity_cert().expect("a certificate"))
         };
         assert_eq!(pin(), pin());
-        let mode = fs::metadata(state.join(OWN_KEY))
+        let mode = std::fs::metadata(state.join(OWN_KEY))
             .expect("kept")
             .permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);

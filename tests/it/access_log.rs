@@ -3,7 +3,9 @@
 use std::fs;
 
 use haul::server::telemetry::access_log::Destination;
+use nix::sys::signal::Signal;
 
+use crate::process::Program;
 use crate::support::transport::scheme;
 use crate::support::{Client, TestServer, noise};
 
@@ -212,6 +214,65 @@ fn a_log_that_cannot_be_reopened_goes_on_in_the_old_file() {
     server.shut_down();
     let text = fs::read_to_string(moved.join("log")).expect("the log");
     assert!(text.contains("\"f\""), "{text}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_told_once_and_once_more_when_it_can() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("log");
+    std::os::unix::fs::symlink("/dev/full", &path).expect("a link");
+    let mut program = Program::serve([
+        "--access-log".as_ref(),
+        path.as_os_str(),
+        "--root".as_ref(),
+        directory.path().as_os_str(),
+        "--sandbox".as_ref(),
+        "off".as_ref(),
+    ]);
+    let address = program.address();
+    for _ in 0..3 {
+        let mut client = program.connect(address);
+        client.send("missing\n");
+        client.rest();
+    }
+    let why = program.line("haul: cannot write the access log ");
+    assert!(why.contains("No space left"), "{why}");
+    fs::remove_file(&path).expect("removed");
+    program.signal(Signal::SIGHUP);
+    // The old file takes what comes before the signal is followed.
+    while !path.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let mut client = program.connect(address);
+    client.send("missing\n");
+    client.rest();
+    let lost = program.line("haul: the access log ");
+    let lost = lost
+        .split_once(" is written again; ")
+        .expect("that it is")
+        .1;
+    let lost = lost.strip_suffix(" lines were lost").expect("a number");
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
+    let told = |start: &str| {
+        program
+            .said
+            .iter()
+            .filter(|line| line.starts_with(start))
+            .count()
+    };
+    assert_eq!(told("haul: cannot write the access log "), 1);
+    let log = fs::read_to_string(path).expect("the log");
+    // A record that was under way at the signal went to the new file.
+    let written = log
+        .lines()
+        .filter(|line| line.contains("\"missing\""))
+        .count();
+    assert_eq!(
+        lost.parse::<usize>().expect("a number") + written,
+        4,
+        "{log}"
+    );
 }
 
 #[test]

@@ -43,6 +43,7 @@ mod shared_scans;
 mod shutdown;
 mod slowfs;
 mod stalls;
+mod start_limits;
 mod startup;
 mod sum;
 mod support;

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::process::haul;
+use crate::process::{haul, run};
 
 fn sum(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = haul();
@@ -173,7 +173,7 @@ fn a_list_without_a_checksum_vouches_for_nothing() {
     for (name, text) in [("empty", ""), ("blank", "\n\n")] {
         let list = place.path().join(name);
         fs::write(&list, text).expect("a file");
-        let output = crate::process::run(haul().args(["sum", "--check"]).arg(&list));
+        let output = run(haul().args(["sum", "--check"]).arg(&list));
         assert_eq!(output.status.code(), Some(1), "{name}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("no line of a checksum"));
     }
@@ -258,4 +258,29 @@ fn a_signal_ends_it_whatever_it_waits_for() {
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("it runs");
     assert_eq!(child.wait().expect("its end").code(), Some(143));
     drop(writer);
+}
+
+#[test]
+fn a_list_without_an_end_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for script in [
+        r#"exec "$0" sum --check /dev/zero"#,
+        r#"yes | "$0" sum --check -"#,
+        r#""$0" get -q -i /dev/zero"#,
+    ] {
+        // 1 GiB: what it reads would take more.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -d 1048576; {script}")])
+            .arg(haul().get_program())
+            .current_dir(directory.path());
+        let output = run(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code().is_some_and(|code| code > 0),
+            "{script}: {said}"
+        );
+        assert!(said.starts_with("haul: "), "{script}: {said}");
+        assert!(!said.contains("memory"), "{script}: {said}");
+    }
 }

@@ -6,6 +6,7 @@ mod interoperability;
 mod kernel;
 mod kernel_programs;
 mod metrics;
+mod own_key;
 mod records;
 pub mod support;
 mod transfers;

@@ -285,6 +285,50 @@ fn sockets_are_handed_over_around_a_descriptor_that_was_left_open() {
     assert!(program.end().success());
 }
 
+/// It would have been ready before it had its threads, whose stacks have 2 MiB each.
+#[test]
+fn the_old_one_goes_on_where_the_new_one_gets_no_threads() {
+    let root = root();
+    let settings = root.path().join("haul.toml");
+    std::fs::write(&settings, "").expect("written");
+    let haul = haul();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -v 3000000; exec \"$@\"", "sh"])
+        .arg(haul.get_program())
+        .args(["serve", "--listen", &own_address().to_string(), "--root"])
+        .arg(root.path())
+        .arg("--config")
+        .arg(&settings);
+    let mut program = Program::start(&mut command);
+    let address = program.address();
+    std::fs::write(&settings, "disk-workers = 4096").expect("written");
+    program.signal(Signal::SIGUSR2);
+    let told = program.line("haul: goes on");
+    assert!(told.ends_with("it ended with exit status: 1"), "{told}");
+    assert_eq!(fetch(address), b"content");
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
+}
+
+#[test]
+fn without_the_process_that_starts_another_it_goes_on_and_says_what_helps() {
+    let root = root();
+    let (mut program, _settings) = with_settings(&root);
+    let address = program.address();
+    let launcher = child_of(program.id());
+    kill(launcher, Signal::SIGKILL).expect("it runs");
+    wait_for_state(launcher, 'Z');
+    for _ in 0..2 {
+        program.signal(Signal::SIGUSR2);
+        let told = program.line("haul: goes on");
+        assert!(told.contains("a restart"), "{told}");
+    }
+    assert_eq!(fetch(address), b"content");
+    program.signal(Signal::SIGTERM);
+    assert!(program.end().success());
+}
+
 /// A debugger, a container's pause: the process that waits for the new one is stopped, and goes on.
 #[test]
 fn a_launcher_that_is_stopped_for_a_moment_goes_on_waiting() {

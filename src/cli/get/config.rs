@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use haul::get::display::DisplayChoice;
@@ -370,10 +370,21 @@ fn netrc() -> Result<Netrc, Unusable> {
 /// A file's text; `-` is standard input.
 fn read(path: &Path) -> Result<String, Unusable> {
     let text = match path == OsStr::new("-") {
-        true => io::read_to_string(io::stdin()),
-        false => std::fs::read_to_string(path),
+        true => read_bounded(io::stdin()),
+        false => std::fs::File::open(path).and_then(read_bounded),
     };
     text.map_err(|error| format!("cannot read {}: {error}", called(path)).into())
+}
+
+/// A text that may have no end.
+fn read_bounded(text: impl io::Read) -> io::Result<String> {
+    let mut read = String::new();
+    let mut text = text.take(MAX_TEXT_BYTES);
+    text.read_to_string(&mut read)?;
+    match text.limit() {
+        0 => Err(io::ErrorKind::FileTooLarge.into()),
+        _ => Ok(read),
+    }
 }
 
 fn called(path: &Path) -> String {
@@ -435,6 +446,8 @@ fn ask_for_source() -> Result<Source, Unusable> {
     Ok(Source::Name(NameUrl::new(&host, port, name.into_bytes())?))
 }
 
+/// More than a million addresses.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// The default number of failures in a row that are waited out: some four minutes.
 const RETRIES: u32 = 10;
 /// As `RETRIES`, before any server was reached: some seconds.

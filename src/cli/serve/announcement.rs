@@ -6,54 +6,78 @@ use std::path::{Path, PathBuf};
 
 use haul::diagnostics::{say, shell};
 use haul::internals::{host_name as kernel_host_name, percent_encode_component};
-use haul::server::Server;
 use haul::server::config::ServeConfig;
+use haul::server::{Pin, Server};
 
-/// Prints what is served, where, and how to reach it.
-pub(super) fn announce(config: &ServeConfig, server: &Server) {
-    let addresses = server.local_addrs();
-    let (hot, cold) = (config.workers, config.disk_workers);
-    say(format_args!(
-        "haul {} serves {}",
-        env!("CARGO_PKG_VERSION"),
-        what_is_served(config)
-    ));
-    say(format_args!(
-        "with {hot} workers and {cold} disk workers, for up to {} connections",
-        config.limits.connections
-    ));
-    for address in addresses {
-        let is_tls = server.tls_addrs().contains(address);
-        say(format_args!("  {}", origin_of(address, is_tls)));
+/// What a server says of itself once it is ready.
+#[derive(Debug)]
+pub(super) struct Announcement {
+    addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    /// Of the last certificate's key.
+    pin: Option<Pin>,
+    admin: Option<SocketAddr>,
+}
+
+impl Announcement {
+    pub(super) fn of(server: &Server) -> Self {
+        Self {
+            addresses: server.local_addrs().to_vec(),
+            tls_addresses: server.tls_addrs().to_vec(),
+            pin: server.pins().pop(),
+            admin: server.admin_addr(),
+        }
     }
-    if let Some(address) = addresses.first() {
-        let is_tls = server.tls_addrs().contains(address);
-        announce_files(&config.files, &origin_of(address, is_tls));
-    }
-    if config.tls.own.is_some()
-        && let (Some(pin), Some(address)) = (server.pins().last(), server.tls_addrs().first())
-    {
+
+    /// Prints what is served, where, and how to reach it.
+    pub(super) fn say(&self, config: &ServeConfig) {
+        let addresses = &self.addresses;
+        let (hot, cold) = (config.workers, config.disk_workers);
         say(format_args!(
-            "whoever is to trust this server's own key fetches by\n  haul get --pin {pin} {}FILE",
-            origin_of(address, true)
+            "haul {} serves {}",
+            env!("CARGO_PKG_VERSION"),
+            what_is_served(config)
         ));
-    }
-    let is_local = addresses.iter().all(|address| address.ip().is_loopback());
-    if let Some(address) = addresses.first().filter(|_| is_local) {
-        let option = match server.tls_addrs().contains(address) {
-            true => "--listen-tls",
-            false => "--listen",
-        };
         say(format_args!(
-            "only this host can reach it; for the network: {option} 0.0.0.0:{}",
-            address.port()
+            "with {hot} workers and {cold} disk workers, for up to {} connections",
+            config.limits.connections
         ));
-    }
-    for address in addresses {
-        say(format_args!("listening on {address}"));
-    }
-    for address in &config.listen_local {
-        say(format_args!("listening on {address}"));
+        for address in addresses {
+            let is_tls = self.tls_addresses.contains(address);
+            say(format_args!("  {}", origin_of(address, is_tls)));
+        }
+        if let Some(address) = addresses.first() {
+            let is_tls = self.tls_addresses.contains(address);
+            announce_files(&config.files, &origin_of(address, is_tls));
+        }
+        if config.tls.own.is_some()
+            && let (Some(pin), Some(address)) = (&self.pin, self.tls_addresses.first())
+        {
+            say(format_args!(
+                "whoever is to trust this server's own key fetches by\n  haul get --pin {pin} {}FILE",
+                origin_of(address, true)
+            ));
+        }
+        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+        if let Some(address) = addresses.first().filter(|_| is_local) {
+            let option = match self.tls_addresses.contains(address) {
+                true => "--listen-tls",
+                false => "--listen",
+            };
+            say(format_args!(
+                "only this host can reach it; for the network: {option} 0.0.0.0:{}",
+                address.port()
+            ));
+        }
+        for address in addresses {
+            say(format_args!("listening on {address}"));
+        }
+        for address in &config.listen_local {
+            say(format_args!("listening on {address}"));
+        }
+        if let Some(address) = &self.admin {
+            say(format_args!("admin on http://{address}/"));
+        }
     }
 }
 

@@ -92,12 +92,33 @@ impl LimitArgs {
 
 /// How many connections a limit on open files allows for.
 fn allowed_connections(open_files: u64, workers: usize) -> usize {
-    // Each connection may need a second descriptor for its file, and haul has some itself.
-    let allowed = usize::try_from(open_files)
-        .unwrap_or(usize::MAX)
-        .min(MAX_OPEN_FILES);
-    let own = OWN_OPEN_FILES + workers.saturating_mul(WORKERS_OPEN_FILES);
-    (allowed.saturating_sub(own) / 2).max(1)
+    let workers = workers.saturating_mul(WORKERS_OPEN_FILES);
+    (spare_files(open_files).saturating_sub(workers) / FILES_OF_A_CONNECTION).max(1)
+}
+
+/// The descriptors besides those that haul needs itself.
+fn spare_files(open_files: u64) -> usize {
+    let allowed = usize::try_from(open_files).unwrap_or(usize::MAX);
+    allowed.min(MAX_OPEN_FILES).saturating_sub(OWN_OPEN_FILES)
+}
+
+/// The most workers that leave half of the descriptors for connections.
+pub(super) fn most_workers(open_files: u64) -> NonZeroUsize {
+    let most = spare_files(open_files) / 2 / WORKERS_OPEN_FILES;
+    NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Checks that workers leave descriptors for connections.
+pub(super) fn check_workers(open_files: u64, workers: usize) -> Result<(), String> {
+    let wanted = workers.saturating_mul(WORKERS_OPEN_FILES) + FILES_OF_A_CONNECTION;
+    match wanted <= spare_files(open_files) {
+        true => Ok(()),
+        false => Err(format!(
+            "{workers} workers (--workers) with {WORKERS_OPEN_FILES} open files each, and \
+             {OWN_OPEN_FILES} of haul's own, leave no connection any of the {open_files} that the \
+             limit allows: raise it with `ulimit -n` or systemd's LimitNOFILE="
+        )),
+    }
 }
 
 /// Says so where `--max-connections` is more than the limit on open files allows for.
@@ -115,6 +136,8 @@ pub(super) fn warn_of_connections_without_files(config: &ServeConfig, open_files
     }
 }
 
+/// Its socket and its file.
+const FILES_OF_A_CONNECTION: usize = 2;
 /// Descriptors that haul needs besides connections and files.
 const OWN_OPEN_FILES: usize = 64;
 /// Descriptors that each worker needs for itself: a poller, its wake-up, both ends of a pipe.

@@ -67,7 +67,7 @@ impl ListenArgs {
     /// is started.
     pub(super) fn apply(self, config: &mut ServeConfig) -> Result<(), String> {
         let inherited = inherited_listeners().map_err(|error| {
-            format!("a descriptor that was passed (LISTEN_FDS) is no listening socket: {error}")
+            format!("what was passed (LISTEN_FDS) are no listening sockets: {error}")
         })?;
         config.inherited = inherited
             .into_iter()

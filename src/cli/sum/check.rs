@@ -1,8 +1,8 @@
 //! `haul sum --check`: verification of files by lists of their digests.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::io::{self, BufWriter, IsTerminal as _, Read as _, Write};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IsTerminal as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,10 +17,7 @@ pub(super) fn run(arguments: &SumArguments, progress: &Progress) -> io::Result<b
     let default = arguments.algorithm.into();
     let mut tally = Tally::default();
     for list in &arguments.paths {
-        let sums = read_list(list).and_then(|text| {
-            ChecksumFile::parse_as(&text, Some(default)).map_err(|error| error.to_string())
-        });
-        match sums {
+        match read_list(list, default) {
             Ok(sums) => {
                 let before = tally.verified;
                 check_list(arguments, &sums, progress, &mut tally)?;
@@ -155,13 +152,16 @@ fn name(path: &Path) -> Vec<u8> {
     }
 }
 
-fn read_list(path: &Path) -> Result<Vec<u8>, String> {
-    let read = match path.as_os_str() == "-" {
-        true => {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text).map(|_| text)
-        }
-        false => fs::read(path),
-    };
-    read.map_err(|error| error.to_string())
+fn read_list(path: &Path, default: Algorithm) -> io::Result<ChecksumFile> {
+    match path.as_os_str() == "-" {
+        true => ChecksumFile::read(io::stdin().lock(), Some(default), MAX_LIST_BYTES),
+        false => ChecksumFile::read(
+            BufReader::new(File::open(path)?),
+            Some(default),
+            MAX_LIST_BYTES,
+        ),
+    }
 }
+
+/// Some forty million sums: a list like that is one without an end.
+const MAX_LIST_BYTES: usize = 6 << 30;

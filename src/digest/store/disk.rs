@@ -1,8 +1,7 @@
 //! Digests on disk, in a file of `redb`'s.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use crate::digest::blocks::BlockList;
 use crate::digest::hasher::Digests;
 use crate::digest::identity::Identity;
 use crate::digest::store::entry;
-use crate::sys::file::open_private;
+use crate::sys::file::{make_directory, open_private};
 
 /// The store's file, open and locked.
 #[derive(Debug)]
@@ -175,14 +174,6 @@ impl Disk {
         }
         Ok(transaction)
     }
-}
-
-/// Makes a directory for this user alone, unless it is there.
-pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
 }
 
 /// Runs an operation of `redb`'s, which may panic over a file that was damaged while it was open.

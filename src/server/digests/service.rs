@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::diagnostics::say;
-use crate::digest::store::{Notice, make_directory};
+use crate::digest::store::Notice;
 use crate::digest::{BlockList, Digests, Identity, Store, Wanted};
 use crate::server::config::{DigestChoice, DigestPolicy};
 use crate::server::digests::task::Task;
 use crate::server::files::OpenFile;
 use crate::server::semaphore::Semaphore;
-use crate::sys::file::Blocking;
+use crate::sys::file::{Blocking, make_directory};
 
 /// The state of the wanted digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -222,6 +222,8 @@ struct Output {
     lines: u64,
     /// The last line that was written broke off: a full disk took its beginning only.
     is_torn: bool,
+    /// The lines lost since the file takes nothing.
+    outage: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -238,6 +240,7 @@ impl Output {
             text: Vec::with_capacity(BUFFER_BYTES),
             lines: 0,
             is_torn: false,
+            outage: None,
         }
     }
 
@@ -275,9 +278,36 @@ impl Output {
         let taken = &self.text[..written];
         self.is_torn = taken.last().map_or(self.is_torn, |last| *last != b'\n');
         let whole = taken.iter().filter(|byte| **byte == b'\n').count() as u64;
+        if !self.text.is_empty() {
+            let lost = self.lines.saturating_sub(whole);
+            self.tell_of_outage(&result, lost);
+        }
         self.text.clear();
         let lines = std::mem::take(&mut self.lines);
         result.map_err(|_| lines.saturating_sub(whole))
+    }
+
+    /// Says that the file takes nothing, and that it takes lines again: once each.
+    fn tell_of_outage(&mut self, result: &io::Result<()>, lost: u64) {
+        // An error of standard error cannot be said there.
+        let OpenLog::File { path, .. } = &self.target else {
+            return;
+        };
+        let path = path.display();
+        match (result, self.outage) {
+            (Err(error), None) => diagnostics::say(format_args!(
+                "haul: cannot write the access log {path}: {error}; lines are lost until it can \
+                 be written again"
+            )),
+            (Ok(()), Some(lost)) => diagnostics::say(format_args!(
+                "haul: the access log {path} is written again; {lost} lines were lost"
+            )),
+            _ => {}
+        }
+        self.outage = match result {
+            Err(_) => Some(self.outage.unwrap_or(0) + lost),
+            Ok(()) => None,
+        };
     }
 
     /// Goes on in a new file under the same name; in the old one if there can be none.

@@ -1,6 +1,7 @@
 //! Links that expire.
 
 use super::*;
+use crate::process::{haul, run};
 
 /// A server with [`KEY`] for everything, or for these globs.
 fn with_key(protect: &[&str]) -> (TestServer, Secrets) {
@@ -274,4 +275,24 @@ fn a_download_that_has_begun_may_end_and_goes_on_with_a_newer_link() {
     );
     assert_eq!(rest.status, 206);
     assert!(rest.body == content[100..]);
+}
+
+#[test]
+fn a_lifetime_that_no_link_can_have_is_refused() {
+    let secrets = Secrets::new();
+    let keys = secrets.keys(&[KEY]);
+    for (lifetime, is_good) in [
+        ("7d", true),
+        ("36500d", true),
+        ("36501d", false),
+        ("9223372036854775807s", false),
+    ] {
+        let output = run(haul()
+            .args(["link", "--expires", lifetime, "--key"])
+            .arg(&keys)
+            .arg("f"));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), is_good, "{lifetime}: {said}");
+        assert_eq!(said.contains("a century"), !is_good, "{lifetime}: {said}");
+    }
 }
