@@ -80,8 +80,12 @@ impl ChecksumFile {
                 }
                 None => list.malformed.push(number),
             }
-            if kept_bytes > max_bytes || list.malformed.len() > MAX_MALFORMED {
-                let why = "it has more sums, or more lines of other things, than are taken";
+            if kept_bytes > max_bytes {
+                let why = format!("it has more sums than fit in {} MiB", max_bytes >> 20);
+                return Err(no_list(why));
+            }
+            if list.malformed.len() > MAX_MALFORMED {
+                let why = format!("more than {MAX_MALFORMED} lines of it are in no format");
                 return Err(no_list(why));
             }
         }

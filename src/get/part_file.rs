@@ -410,6 +410,10 @@ pub(super) fn make_way(path: &Path) -> Result<(), GetError> {
     if state.url.is_empty() {
         return Ok(());
     }
+    if state.done.total() == 0 {
+        part.discard();
+        return Ok(());
+    }
     if let Some((other, state)) = PartFile::open_existing(&target, Slot::New)? {
         other.move_to(Slot::Alternative, &state)?;
     }

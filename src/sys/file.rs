@@ -101,8 +101,11 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As open(2) and read(2); `FileTooLarge`.
 pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    read_to_end_bounded(&File::open(path)?, most)
+}
+
+fn read_to_end_bounded(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    let file = File::open(path)?;
     file.take(most.saturating_add(1))
         .read_to_end(&mut content)?;
     if content.len() as u64 > most {
@@ -118,7 +121,10 @@ pub(crate) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// As [`read_bounded`]; `InvalidData` if it is not in UTF-8.
 pub fn read_text_bounded(path: &Path, most: u64) -> io::Result<String> {
-    let content = read_bounded(path, most)?;
+    as_text(read_bounded(path, most)?)
+}
+
+fn as_text(content: Vec<u8>) -> io::Result<String> {
     String::from_utf8(content)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not in UTF-8"))
 }
@@ -211,12 +217,11 @@ pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
         .create(directory)
 }
 
-/// Reads a file that nobody but this user, or root, can have written.
+/// As [`read_text_bounded`], of a file that nobody but this user, or root, can have written.
 ///
 /// # Errors
-/// As open(2) and read(2); `PermissionDenied` if others may write it, or it is no regular file.
+/// As [`read_text_bounded`]; `PermissionDenied` if others may write it, or it is no regular file.
 pub(crate) fn read_trusted(path: &Path, most: u64) -> io::Result<String> {
-    use std::io::Read as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = File::options()
         .read(true)
@@ -228,9 +233,7 @@ pub(crate) fn read_trusted(path: &Path, most: u64) -> io::Result<String> {
         let why = "it is another user's, or others may write it, or it is no regular file";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
-    let mut content = String::new();
-    file.take(most).read_to_string(&mut content)?;
-    Ok(content)
+    as_text(read_to_end_bounded(&file, most)?)
 }
 
 /// Whether only this user, or root, can replace what lies in a directory.

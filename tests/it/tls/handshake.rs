@@ -228,7 +228,11 @@ fn a_flood_of_handshakes_holds_up_no_transfer() {
                 .ends_with(&content[1 << 20..])
         );
     });
-    assert_eq!(tls.server.counters().handshakes(), 101);
+    // A client is done before the server has its last message.
+    let counters = tls
+        .server
+        .counters_when(|counters| counters.handshakes() >= 101);
+    assert_eq!(counters.handshakes(), 101);
 }
 
 #[test]
