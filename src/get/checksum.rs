@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::digest::DynDigest;
 
-use crate::digest::Checksum;
+use crate::digest::{Algorithm, Checksum};
 use crate::get::error::{ErrorKind, GetError};
 use crate::get::shared::Shared;
 
@@ -106,6 +106,16 @@ pub(super) fn compare(found: &Checksum, expected: &Checksum) -> Result<(), GetEr
     Err(GetError::new(ErrorKind::Verification, text))
 }
 
+/// The algorithm of which two sums differ: no content has both.
+pub(super) fn contradiction(checksums: &[Checksum]) -> Option<Algorithm> {
+    let differ =
+        |one: &Checksum, other: &Checksum| one.algorithm() == other.algorithm() && one != other;
+    let found = checksums
+        .iter()
+        .find(|one| checksums.iter().any(|other| differ(one, other)));
+    found.map(Checksum::algorithm)
+}
+
 /// See [`Verifier::follow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caught {
@@ -118,7 +128,6 @@ const STEP_BYTES: usize = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Algorithm;
 
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

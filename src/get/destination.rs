@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use crate::http::client_response::Head;
 
+use super::checksum;
 use super::client::refusal;
 use super::client::{Method, Request, Response};
 use super::config::{Existing, Job, Known, Naming, Target};
@@ -281,7 +282,7 @@ pub(super) fn checksums_for(
         checksums.extend(listed.into_iter().filter(|sum| Some(strength(sum)) == best));
     }
     checksums.dedup();
-    contradiction(&checksums).map_or(Ok(checksums), |algorithm| {
+    checksum::contradiction(&checksums).map_or(Ok(checksums), |algorithm| {
         let text = format!(
             "{}: two {} sums are given",
             target.display(),
@@ -289,16 +290,6 @@ pub(super) fn checksums_for(
         );
         Err(GetError::new(ErrorKind::Verification, text))
     })
-}
-
-/// The algorithm of which two sums differ: no content has both.
-fn contradiction(checksums: &[Checksum]) -> Option<Algorithm> {
-    let differ =
-        |one: &Checksum, other: &Checksum| one.algorithm() == other.algorithm() && one != other;
-    let found = checksums
-        .iter()
-        .find(|one| checksums.iter().any(|other| differ(one, other)));
-    found.map(Checksum::algorithm)
 }
 
 /// As many as Linux follows (path_resolution(7)).

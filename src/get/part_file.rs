@@ -249,8 +249,8 @@ impl PartFile {
         let (Ok(own), Ok(found)) = (self.file.metadata(), self.target.symlink_metadata()) else {
             return;
         };
-        // Where anybody may make files, somebody may have made it to own the new one.
-        let is_strangers = own.uid() != found.uid() && anybody_may_write_beside(&self.target);
+        // Where others make files too, one of them may have made it to own the new one.
+        let is_strangers = own.uid() != found.uid() && is_of_several_users(&self.target);
         if !found.is_file() || is_strangers {
             return;
         }
@@ -382,10 +382,11 @@ impl PartFile {
     }
 }
 
-fn anybody_may_write_beside(target: &Path) -> bool {
+/// Whether a directory is for files of several users: anybody may write it, or it is sticky.
+fn is_of_several_users(target: &Path) -> bool {
     let directory = target.parent().filter(|it| !it.as_os_str().is_empty());
     let found = directory.unwrap_or_else(|| Path::new(".")).metadata();
-    found.is_ok_and(|directory| directory.mode() & 0o002 != 0)
+    found.is_ok_and(|directory| directory.mode() & 0o1002 != 0)
 }
 
 /// Moves the part file that an earlier run left at `path`, which is to be another file's or a

@@ -301,7 +301,11 @@ impl<'a, 's> Coordinator<'a, 's> {
         for &mirror in &bad.writers {
             let _ = self.mirrors.failed(mirror);
         }
-        let is_dropped = matches!(bad.writers[..], [mirror] if self.dismiss(mirror));
+        // Where the user's sum decides, a list without one may itself be of another file.
+        let session = self.session;
+        let decides =
+            session.trust != Trust::Checksum || session.blocks.list_has_digest(session.checksums);
+        let is_dropped = matches!(bad.writers[..], [mirror] if decides && self.dismiss(mirror));
         // A dropped mirror leaves the block's next try to another one.
         if bad.times >= MAX_TIMES_BAD && !is_dropped {
             return self.give_up_block(format!("{place} {from}, {} times", bad.times));

@@ -82,7 +82,8 @@ impl<'a> Proof<'a> {
         url: &HttpUrl,
         identity: &Identity,
     ) -> Result<Option<BlockList>, GetError> {
-        if !self.is_haul {
+        let known = [&self.offered, self.given].concat();
+        if !self.is_haul || checksum::contradiction(&known).is_some() {
             return Ok(None);
         }
         let list = match blocks::list(shared, url, identity, LIST_TIMEOUT) {

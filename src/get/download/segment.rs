@@ -202,7 +202,12 @@ fn judge(
     } else {
         judge_stranger(session, identity, head, extent)?
     };
-    if head.is_haul() && session.believes_list_of(mirror.index) {
+    if mirror.index != session.source
+        && let Some(digest) = head.digests().into_iter().next()
+    {
+        session.mirror_digest.get_or_init(|| digest);
+    }
+    if head.is_haul() && session.believes_list_of(mirror.index, head) {
         session.blocks.note_source(ListSource {
             url: mirror.current.clone(),
             validator: validator.clone(),

@@ -2,15 +2,17 @@
 //! ends.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::block_ledger::BlockLedger;
 use super::plan::Plan;
 use crate::digest::{Algorithm, Checksum};
+use crate::get::checksum::contradiction;
 use crate::get::client::Response;
 use crate::get::part_file::validate::{Identity, Trust};
 use crate::get::part_file::{PartFile, State};
 use crate::get::shared::{Reporter, Shared};
+use crate::http::client_response::Head;
 
 /// A download's threads share this.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(crate) struct Session<'a> {
     pub(crate) trust: Trust,
     pub(crate) checksums: &'a [Checksum],
     pub(crate) blocks: BlockLedger,
+    /// The digest that a mirror gives, where nothing else proves the bytes.
+    pub(crate) mirror_digest: OnceLock<Checksum>,
     pub(crate) plan: Mutex<Plan>,
     /// Nanoseconds that connections have spent writing to the file, all together.
     pub(crate) writing_nanos: AtomicU64,
@@ -56,11 +60,13 @@ impl Session<'_> {
         }
     }
 
-    /// Whether a list of blocks from this mirror counts. Equal entity tags show that a mirror means
-    /// the same file, not that what it says of the file is true.
-    pub(crate) fn believes_list_of(&self, mirror: usize) -> bool {
+    /// Whether a list of blocks from the mirror with this response counts. Equal entity tags show
+    /// that a mirror means the same file, not that what it says of the file is true; a mirror whose
+    /// digest is not the expected one has the list of another file.
+    pub(crate) fn believes_list_of(&self, mirror: usize, head: &Head) -> bool {
         let is_blake3 = |sum: &Checksum| sum.algorithm() == Algorithm::Blake3;
-        mirror == self.source || self.checksums.iter().any(is_blake3)
+        let is_proven = mirror == self.source || self.checksums.iter().any(is_blake3);
+        is_proven && contradiction(&[&head.digests(), self.checksums].concat()).is_none()
     }
 
     pub(crate) fn plan(&self) -> MutexGuard<'_, Plan> {

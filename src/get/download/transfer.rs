@@ -63,6 +63,7 @@ impl<'a> Transfer<'a> {
             holdings: Holdings::none(),
             list: None,
             list_source: None,
+            mirror_digest: None,
             has_proven_mirrors: false,
             suspicions: (0, 0),
             versions: 0,

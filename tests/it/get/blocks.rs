@@ -292,12 +292,12 @@ fn lists_that_lie() {
     client.assert_whole("f", &content);
 }
 
-/// What a mirror says of its own file says nothing of the first address's.
-#[test]
-fn the_list_of_a_mirror_alone_is_not_believed() {
+/// A first address without digests, of which the mirror has another file under the same tag.
+fn beside_a_lying_mirror(digest: bool) -> (Vec<u8>, Vec<u8>) {
     let (content, other) = (noise(13, 3 * BLOCK), noise(14, 3 * BLOCK));
     let says = Says {
         list: list_of(&server_of(&other)),
+        digest: digest.then(|| blake3_field(&other)),
         ..Says::default()
     };
     let mirror = liar(&other, says);
@@ -315,8 +315,8 @@ fn the_list_of_a_mirror_alone_is_not_believed() {
     });
     let client = Client::new();
     let (named, url) = (mirror.url("/f"), first.url("/f"));
-    let child = client.command(&["-s2", "--json", "--mirror", &named, &url]);
-    let child = { child }.spawn().unwrap();
+    let mut command = client.command(&["-s2", "--json", "--mirror", &named, &url]);
+    let child = command.spawn().unwrap();
     let begun = Instant::now();
     while mirror.requests().is_empty() && begun.elapsed() < LONGEST {
         std::thread::sleep(Duration::from_millis(2));
@@ -327,8 +327,43 @@ fn the_list_of_a_mirror_alone_is_not_believed() {
     let asked = |request: &Request| request.target.ends_with("?blocks");
     assert!(!mirror.requests().iter().any(asked), "{}", ran.stderr);
     assert_eq!(ran.events("finished")[0]["verified"], false);
-    let came = std::fs::read(client.path("f")).unwrap();
+    (content, std::fs::read(client.path("f")).unwrap())
+}
+
+/// What a mirror says of its own file says nothing of the first address's.
+#[test]
+fn the_list_of_a_mirror_alone_is_not_believed() {
+    let (content, came) = beside_a_lying_mirror(false);
     assert!(came.starts_with(&content[..BLOCK]));
+}
+
+/// It shows that the two have two files.
+#[test]
+fn a_mirror_with_the_digest_of_another_file_is_found_out() {
+    let (content, came) = beside_a_lying_mirror(true);
+    assert!(came == content);
+}
+
+/// The first address may be the one that has another file.
+#[test]
+fn a_list_of_another_file_drops_no_mirror_that_has_the_expected_one() {
+    let (content, other) = (noise(15, 3 * BLOCK), noise(16, 3 * BLOCK));
+    let says = Says {
+        list: list_of(&server_of(&other)),
+        ..Says::default()
+    };
+    let (first, mirror) = (liar(&other, says), server_of(&content));
+    let sum: String = sha2::Sha256::digest(&content)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let client = Client::new();
+    let named = url(mirror.address());
+    let arguments = ["-s3", "--sha256", &sum, "--mirror", &named, "-o", "file"];
+    client
+        .get(&[&arguments[..], &[&first.url("/f")]].concat())
+        .assert_status(0);
+    client.assert_whole("file", &content);
 }
 
 /// The file is here long before its list would be.

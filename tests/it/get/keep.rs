@@ -427,7 +427,7 @@ fn a_strangers_file_where_anybody_may_write_gives_no_rights() {
     }
     let file = Served::new(1, LENGTH);
     let server = Server::of(file.clone());
-    for (mode, owner) in [(0o1777, 0), (0o777, 0), (0o755, 65534)] {
+    for (mode, owner) in [(0o1777, 0), (0o777, 0), (0o1775, 0), (0o755, 65534)] {
         let client = Client::new();
         let (path, directory) = (client.path("f"), client.directory.path());
         std::fs::write(&path, "mine").unwrap();

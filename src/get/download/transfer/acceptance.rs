@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use crate::get::checksum;
 use crate::get::client::Response;
 use crate::get::config::Existing;
 use crate::get::download::block_ledger::ListSource;
@@ -67,11 +68,13 @@ impl Transfer<'_> {
         }
         self.suspicions = (0, 0);
         let is_haul = response.head.is_haul();
-        let digest = response.head.digests().into_iter().next();
-        self.proof.note_server(is_haul, digest);
+        let digests = response.head.digests();
+        let is_of_expected =
+            checksum::contradiction(&[&digests, self.proof.given()].concat()).is_none();
+        self.proof.note_server(is_haul, digests.into_iter().next());
         self.take_links(&response)?;
         self.keep_digest();
-        self.list_source = is_haul.then(|| ListSource {
+        self.list_source = (is_haul && is_of_expected).then(|| ListSource {
             url: response.url.clone(),
             validator: Validator::of(&response.head),
         });

@@ -1,7 +1,7 @@
 //! A session of a download, and its results.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock};
 
 use crate::get::client::Response;
 use crate::get::download::block_ledger::BlockLedger;
@@ -56,6 +56,7 @@ impl Transfer<'_> {
             },
             checksums: self.proof.checksums(),
             blocks: BlockLedger::new(self.list.clone(), self.list_source.clone()),
+            mirror_digest: OnceLock::new(),
             plan: Mutex::new(Plan::new(state.length(), state.done.clone())),
             writing_nanos: AtomicU64::new(0),
         };
@@ -69,8 +70,10 @@ impl Transfer<'_> {
             self.list = session.blocks.list();
         }
         let (is_haul, proven) = (session.blocks.was_sought(), session.blocks.proven());
+        let mirror_digest = session.mirror_digest.get().cloned();
         let kept = done.total();
         let can_go_on = session.identity.is_some();
+        self.mirror_digest = mirror_digest.or(self.mirror_digest.take());
         held.state.done = done;
         held.state.whole = whole;
         self.proof.note_blocks(is_haul, proven.filter(|_| whole));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::digest::BlockList;
+use crate::digest::{BlockList, Checksum};
 use crate::get::download::block_ledger::ListSource;
 use crate::get::download::expected::Expected;
 use crate::get::download::holdings::Holdings;
@@ -35,6 +35,8 @@ pub(crate) struct Transfer<'a> {
     /// The list of the current version's blocks, and the sources that have one.
     pub(super) list: Option<Arc<BlockList>>,
     pub(super) list_source: Option<ListSource>,
+    /// The digest of a mirror that brought bytes.
+    pub(super) mirror_digest: Option<Checksum>,
     /// The server named mirrors, and a digest.
     pub(super) has_proven_mirrors: bool,
     /// Responses that looked like a passing fault, in a row, and the bytes kept at the last one.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::get::config::KeptChoice;
+use crate::get::checksum;
+use crate::get::config::{DigestChoice, KeptChoice};
 use crate::get::download::holdings::Holding;
 use crate::get::download::mirrors::{Mirrors, Ranges};
 use crate::get::download::transfer::opening::Opening;
@@ -34,8 +35,9 @@ impl Transfer<'_> {
                 .sync_data()
                 .and_then(|()| held.part.save(&held.state));
         }
-        if self.proof.checksums().is_empty() && !self.expected.has_length() {
-            // A digest is required, and there is none.
+        let is_required = self.shared.config.digests == DigestChoice::Required;
+        if is_required && self.proof.checksums().is_empty() && !self.expected.has_length() {
+            // There is none.
             return Err(error.and("what came is kept"));
         }
         if self.is_outdated()? && self.versions + 1 < MAX_VERSIONS {
@@ -145,7 +147,13 @@ impl Transfer<'_> {
         let version = (validator, held.state.done.total());
         let took = self.began.elapsed();
         let url = source_of(&self.mirrors, &held.state).unwrap_or(self.url);
-        self.proof.hold(self.shared, url, file, version, took)
+        self.proof.hold(self.shared, url, file, version, took)?;
+        // A mirror's word proves nothing, but it can tell that two addresses have two files.
+        let digest = self.mirror_digest.take();
+        match digest.filter(|_| self.proof.checksums().is_empty()) {
+            Some(digest) => checksum::verify(self.shared, file, bytes, &[digest]),
+            None => Ok(()),
+        }
     }
 }
 
