@@ -73,7 +73,7 @@ impl Transfer<'_> {
         let mirror_digest = session.mirror_digest.get().cloned();
         let kept = done.total();
         let can_go_on = session.identity.is_some();
-        self.mirror_digest = mirror_digest.or(self.mirror_digest.take());
+        self.mirror_digest = mirror_digest.or_else(|| self.mirror_digest.take());
         held.state.done = done;
         held.state.whole = whole;
         self.proof.note_blocks(is_haul, proven.filter(|_| whole));
