@@ -344,6 +344,47 @@ fn a_mirror_with_the_digest_of_another_file_is_found_out() {
     assert!(came == content);
 }
 
+/// What it said of an older version says nothing of this one.
+#[test]
+fn the_digest_of_a_mirror_is_that_of_its_version() {
+    let file = Served::new(1, 3 * BLOCK);
+    let new = Served::new(2, 2 * BLOCK);
+    let digest = format!("Repr-Digest-BLAKE3: {}\r\n", blake3_field(&file.bytes));
+    let served = file.clone();
+    let mirror = Server::start(move |request: &Request| {
+        let answer = served.answer(request);
+        let line = answer.iter().position(|it| *it == b'\n').unwrap() + 1;
+        let answer = [&answer[..line], digest.as_bytes(), &answer[line..BLOCK / 8]].concat();
+        match request.number {
+            0 => vec![Act::Send(answer), Act::Close],
+            _ => vec![Act::Send(served.head("404 Not Found", 0, ""))],
+        }
+    });
+    let gate = Gate::default();
+    let (held, replaced) = (gate.clone(), new.clone());
+    let first = Server::start(move |request: &Request| match request.number {
+        0 => {
+            let begun = file.answer(request)[..BLOCK].to_vec();
+            vec![Act::Send(begun), Act::Hold(held.clone()), Act::Close]
+        }
+        _ => vec![Act::Send(replaced.answer(request))],
+    });
+    let client = Client::new();
+    let (named, url) = (mirror.url("/f"), first.url("/f"));
+    let arguments = ["-s2", "--restart", "--mirror", &named, &url];
+    let child = client.command(&arguments).spawn().unwrap();
+    let begun = Instant::now();
+    while mirror.requests().is_empty() && begun.elapsed() < LONGEST {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    gate.open();
+    finish(child).assert_status(0);
+    client.assert_whole("f", &new.bytes);
+    let requests = first.requests();
+    let whole = requests.iter().filter(|it| it.range().is_none()).count();
+    assert!(whole <= 2, "{requests:?}");
+}
+
 /// The first address may be the one that has another file.
 #[test]
 fn a_list_of_another_file_drops_no_mirror_that_has_the_expected_one() {

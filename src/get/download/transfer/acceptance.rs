@@ -101,7 +101,7 @@ impl Transfer<'_> {
         // The target of a redirect may be another host next time, so it is not recorded.
         let url = self.mirrors.url(mirror).recorded();
         let state = State::new(url, identity, response.head.content_type.clone());
-        self.list = None;
+        (self.list, self.mirror_digest) = (None, None);
         let preallocation = self.shared.config.preallocation;
         self.holdings.begin(self.target, state, preallocation)
     }
